@@ -1,0 +1,77 @@
+"""What a source of supervision is: one loss for each example, never reduced."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+Outputs = Tensor | Mapping[str, Tensor]
+
+
+class Signal(nn.Module, ABC):
+    """One source of supervision: ``signal(outputs, batch) -> (B,)``.
+
+    A signal is a module, so that whatever it remembers (self-labels, moving averages) is a buffer that moves, saves and
+    loads with the rest. Anything of one row per example is indexed by ``batch["index"]``, never by the place in a batch.
+
+    Supervision that an example lacks (no teacher, an abstaining rule, an unlabelled image) is a loss of exactly 0 with no
+    gradient, chosen by a mask; it is never a made-up target.
+
+    ``separable = False`` marks a loss that couples the examples of a batch (pairwise, mixed): it returns one scalar,
+    and no weighting may weigh its examples apart.
+    """
+
+    separable: bool = True
+
+    def __init__(self, name: str, head: str | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.head = head
+
+    @abstractmethod
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the loss of each example, (B,), or a scalar when not ``separable``."""
+
+    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+        """Let the targets of a self-labelling signal follow the model, before an epoch of training.
+
+        ``outlook(augmented=...)`` gives the model's outputs for every training example in eval mode, in row order. Most
+        signals have fixed targets and do nothing here.
+        """
+
+    def own_output(self, outputs: Outputs) -> Tensor:
+        """Return the tensor that this signal judges: the whole output, or the head that it names.
+
+        Raises:
+            ValueError: the model returns several heads and the signal names none of them, or the other way round.
+        """
+        if isinstance(outputs, Tensor):
+            if self.head is not None:
+                raise ValueError(
+                    f"signal {self.name!r} reads head {self.head!r}, but the model returns one tensor; "
+                    "return a dict by head name, or leave head=None"
+                )
+            return outputs
+        if self.head is None or self.head not in outputs:
+            raise ValueError(
+                f"signal {self.name!r} reads head {self.head!r}, but the model returns heads {sorted(outputs)}; set head= to one"
+            )
+        return outputs[self.head]
+
+
+def entry(batch: Batch, key: str, signal: str) -> Tensor:
+    """Return ``batch[key]``, or say which signal misses it and what the batch holds."""
+    try:
+        return batch[key]
+    except KeyError:
+        raise ValueError(f"signal {signal!r} needs batch[{key!r}], but the batch holds {sorted(batch)}") from None
+
+
+def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
+    """Return the losses where supervision is present, and a constant 0 elsewhere."""
+    return torch.where(present_B, losses_B, torch.zeros_like(losses_B))

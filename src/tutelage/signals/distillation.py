@@ -1,0 +1,102 @@
+"""Distillation: the student's output follows a teacher's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tutelage.signals.base import Batch, Outputs, Signal, entry, masked
+
+
+class Frozen(nn.Module):
+    """A model that is asked and never trained.
+
+    It moves with its owner (``.to``), stays in eval mode, and is no part of its owner's parameters or state.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._held = [model.eval()]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Frozen:
+        self._held[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    @torch.no_grad()
+    def forward(self, input: Tensor) -> Outputs:
+        """Return the held model's output, detached from any graph."""
+        return self._held[0](input)
+
+
+class Distillation(Signal):
+    r"""Soft or hard distillation from a teacher, for each example.
+
+    Soft: :math:`\ell_i = \tau^2\,\mathrm{KL}\big(\mathrm{softmax}(t_i/\tau)\,\|\,\mathrm{softmax}(z_i/\tau)\big)`, summed over
+    the classes (Hinton et al. 2015; AMAL eq. 9 prints the opposite direction, its released program uses this one).
+    Hard: :math:`\ell_i = -\log\mathrm{softmax}(z_i)_{\arg\max t_i}` (DeiT, eq. 3). At :math:`\tau=1` the soft form differs from
+    :math:`\mathrm{CE}(z_i, \mathrm{softmax}(t_i))`, equation 8 of sub-task imputation, by the teacher's entropy, a constant.
+
+    Args:
+        teacher: a model, asked without gradient and in eval mode about ``batch["input"]`` (the same augmented images
+            that the student sees), or the batch's key under which its logits (B, C) lie ready.
+        temperature: tau > 0. Not used by hard distillation.
+        kind: "soft" or "hard".
+        teacher_head: the teacher's head, where it has several.
+        head: the student's head that follows the teacher, where it has several.
+
+    A row of the teacher's logits that is not finite means "no teacher for this example": loss 0, no gradient.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module | str,
+        *,
+        temperature: float = 1.0,
+        kind: Literal["soft", "hard"] = "soft",
+        head: str | None = None,
+        teacher_head: str | None = None,
+        name: str = "distillation",
+    ) -> None:
+        super().__init__(name, head)
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature} must be positive")
+        if kind not in ("soft", "hard"):
+            raise ValueError(f"kind={kind!r} is not 'soft' or 'hard'")
+        self.teacher: Frozen | str = teacher if isinstance(teacher, str) else Frozen(teacher)
+        self.temperature = temperature
+        self.kind = kind
+        self.teacher_head = teacher_head
+
+    def teacher_logits(self, batch: Batch) -> Tensor:
+        """Return what the teacher says of the batch, (B, C)."""
+        if isinstance(self.teacher, str):
+            return entry(batch, self.teacher, self.name).detach()
+        outputs = self.teacher(entry(batch, "input", self.name))
+        if isinstance(outputs, Tensor):
+            return outputs
+        if self.teacher_head not in outputs:
+            raise ValueError(
+                f"signal {self.name!r}: the teacher returns heads {sorted(outputs)}; set teacher_head= to one"
+            )
+        return outputs[self.teacher_head]
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the losses (B,)."""
+        logits_BC = self.own_output(outputs)
+        teacher_BC = self.teacher_logits(batch).to(logits_BC.dtype)
+        if teacher_BC.shape != logits_BC.shape:
+            raise ValueError(
+                f"signal {self.name!r}: the teacher's logits are {tuple(teacher_BC.shape)}, the student's "
+                f"{tuple(logits_BC.shape)}; they must name the same classes"
+            )
+        present_B = torch.isfinite(teacher_BC).all(1)
+        teacher_BC = torch.where(present_B[:, None], teacher_BC, torch.zeros_like(teacher_BC))
+        if self.kind == "hard":
+            return masked(F.cross_entropy(logits_BC, teacher_BC.argmax(1), reduction="none"), present_B)
+        student_log_BC = F.log_softmax(logits_BC / self.temperature, 1)
+        teacher_log_BC = F.log_softmax(teacher_BC / self.temperature, 1)
+        divergence_B = F.kl_div(student_log_BC, teacher_log_BC, reduction="none", log_target=True).sum(1)
+        return masked(self.temperature**2 * divergence_B, present_B)
