@@ -59,7 +59,7 @@ class Signal(nn.Module, ABC):
             return outputs
         if self.head is None or self.head not in outputs:
             raise ValueError(
-                f"signal {self.name!r} reads head {self.head!r}, but the model returns heads {sorted(outputs)}; set head= to one"
+                f"signal {self.name!r} reads head {self.head!r}, but the model returns {sorted(outputs)}; set head= to one"
             )
         return outputs[self.head]
 
