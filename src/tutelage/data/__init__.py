@@ -1,0 +1,27 @@
+"""Data: image tables from files, near-duplicates, splits, label noise, and data sets with an index.
+
+Names that need an extra (`vision` for images, `tables` for manifests) are imported when first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from tutelage.data.indexed import Indexed, TensorData
+
+_FILES = {
+    "images": ("Limits", "UnreadableImage", "read_image"),
+    "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Subset"),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+
+__all__ = ["Indexed", "TensorData", *_FILE_OF]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,155 @@
+"""The image table: one image and one row of facts per example."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tutelage.data.images import Limits, read_image
+
+SPLITS = ("train", "teacher_val", "teacher_test", "student_val", "test", "unlabelled", "left_out")
+UNLABELLED = -1
+
+
+class Images(Protocol):
+    """A sequence of uint8 images of one shape (3, H, W)."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def __getitem__(self, row: int, /) -> Tensor:
+        """One image (3, H, W)."""
+
+    def gather(self, rows: Sequence[int], /) -> Tensor:
+        """Several images (B, 3, H, W)."""
+
+
+class ImageArray:
+    """Images in memory: one uint8 tensor (N, 3, H, W)."""
+
+    def __init__(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}: give uint8 (N, 3, H, W).")
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.images[row]
+
+    def gather(self, rows: Sequence[int]) -> Tensor:
+        """Several images (B, 3, H, W)."""
+        return self.images[torch.as_tensor(rows, dtype=torch.int64)]
+
+
+class ImageFiles:
+    """Images on disk, decoded when asked for: upright RGB, uint8 (3, size, size).
+
+    Args:
+        root: the folder under which the paths lie.
+        paths: one path per image, relative to `root`.
+        size: side of the square that every image is resized to, in pixels.
+        limits: what a file may be; the default `Limits()` when None.
+
+    Raises:
+        UnreadableImage: by an access, not by the constructor. `read_manifest` decodes every file once and
+            leaves out those that fail, so that later a failure means that a file has changed.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        paths: Sequence[str],
+        size: int = 224,
+        limits: Limits | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.paths = list(paths)
+        self.size = size
+        self.limits = limits or Limits()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return read_image(self.root / self.paths[row], self.size, self.limits)
+
+    def gather(self, rows: Sequence[int]) -> Tensor:
+        """Several images (B, 3, size, size)."""
+        return torch.stack([self[row] for row in rows])
+
+
+class Subset:
+    """Some rows of an image table as a map-style data set: `index` (row of the table), `input`, `label`."""
+
+    def __init__(self, table: "ImageTable", rows: Tensor) -> None:
+        self.table = table
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        row = self.rows[position]
+        return {"index": row, "input": self.table.images[int(row)], "label": self.table.labels[row]}
+
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        """A whole batch at once."""
+        rows = self.rows[torch.as_tensor(positions, dtype=torch.int64)]
+        return {"index": rows, "input": self.table.images.gather(rows.tolist()), "label": self.table.labels[rows]}
+
+
+class ImageTable:
+    """Images, and a pandas table with one row for each.
+
+    Columns: `id` (unique text), `label` (class, -1 = unlabelled), `split` (one of `SPLITS`), and whatever else is
+    known: `headline`, `submitted_at`, `advertiser`, `impressions`; for evaluation only, `true_label` and
+    `true_subtask` (-1 = none). Rows are numbered 0..N-1, and that number is an example's `index` everywhere.
+
+    Args:
+        images: a sequence of uint8 images (3, H, W).
+        table: one row per image, in the same order; its own index is dropped.
+
+    Raises:
+        ValueError: a column is missing, the lengths differ, an id comes twice, a label or split is none.
+    """
+
+    def __init__(self, images: Images, table: pd.DataFrame) -> None:
+        self.images = images
+        self.table = table.reset_index(drop=True)
+        for column in ("id", "label", "split"):
+            if column not in table:
+                raise ValueError(f"the table has no column {column!r}; it has: {', '.join(map(str, table))}.")
+        if len(images) != len(table):
+            raise ValueError(f"{len(images)} images, but {len(table)} rows: give one row per image.")
+        if (twice := self.table["id"].duplicated()).any():
+            raise ValueError(f"id {self.table['id'][twice].iloc[0]!r} comes twice: ids must be unique.")
+        if not pd.api.types.is_integer_dtype(table["label"]) or table["label"].min() < UNLABELLED:
+            raise ValueError("column 'label' must hold classes 0, 1, ... or -1 for an unlabelled row.")
+        if strange := sorted(set(table["split"]) - set(SPLITS), key=str):
+            raise ValueError(f"column 'split' holds {strange[0]!r}; known: {', '.join(SPLITS)}.")
+        self.labels = torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def rows(self, *splits: str) -> Tensor:
+        """The rows of the given splits, ascending: int64 (n,).
+
+        Raises:
+            ValueError: a name is not in `SPLITS`.
+        """
+        for split in splits:
+            if split not in SPLITS:
+                raise ValueError(f"split is {split!r}; known: {', '.join(SPLITS)}.")
+        return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
+
+    def subset(self, rows: Tensor | Sequence[int]) -> Subset:
+        """Some rows, in the given order, as a map-style data set."""
+        return Subset(self, torch.as_tensor(rows, dtype=torch.int64))
