@@ -1,0 +1,137 @@
+"""Image classifiers: pixels in, logits out, one tensor or one for each head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tutelage import _vision
+from tutelage.models.pocket import POCKET
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is needed to build a model again.
+
+    Args:
+        name: A timm name, or one of the pocket models for images of a few pixels (see tutelage.models.POCKET).
+        num_classes: Number of outputs of each head.
+        image_size: Height and width of the images in pixels.
+        dropout: Dropout before the heads.
+        options: Further plain arguments of the model, by name.
+    """
+
+    name: str
+    num_classes: int = 2
+    image_size: int = 224
+    dropout: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Pixels(nn.Module):
+    """From uint8 pixels, (B, 3, H, W), to standardised floats; floats are taken to lie in [0, 1] already.
+
+    The model holds its own mean and deviation, so that training, export and service cannot disagree on them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (images - mean) / std, (B, 3, H, W) float."""
+        unit = images if images.is_floating_point() else images.to(self.mean.dtype) / 255
+        return (unit - self.mean) / self.std
+
+
+class ImageClassifier(nn.Module):
+    """A timm backbone behind `Pixels`.
+
+    A model with a distillation token returns ``{"cls": logits, "dist": logits}`` in every mode, any other one tensor; what
+    the two heads say together is `joint_logits`.
+    """
+
+    def __init__(self, backbone: nn.Module, pixels: Pixels, spec: ModelSpec) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.backbone = backbone
+        self.spec = spec
+        self.distilled = isinstance(backbone, _vision.distilled_transformer())
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the modules that are heads, as in ``named_modules()``."""
+        classifier: Any = self.backbone.get_classifier()  # type: ignore[operator]
+        held = set(map(id, classifier if isinstance(classifier, tuple) else (classifier,)))
+        return tuple(name for name, module in self.named_modules() if id(module) in held)
+
+    def forward(self, input: Tensor) -> Tensor | dict[str, Tensor]:
+        """Return the logits (B, C), by head where there are two."""
+        features = self.backbone.forward_features(self.pixels(input))  # type: ignore[operator]
+        if not self.distilled:
+            return self.backbone.forward_head(features)  # type: ignore[operator]
+        cls, dist = features[:, 0], features[:, 1]
+        drop: nn.Module = self.backbone.head_drop  # type: ignore[assignment]
+        return {"cls": self.backbone.head(drop(cls)), "dist": self.backbone.head_dist(drop(dist))}  # type: ignore[operator]
+
+
+def joint_logits(outputs: Tensor | dict[str, Tensor]) -> Tensor:
+    """Return the mean of the heads' logits (DeiT's inference, and sub-task imputation's, 4.2), or the one tensor."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    return torch.stack(list(outputs.values())).mean(0)
+
+
+def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
+    """Build a model.
+
+    Args:
+        spec: what to build.
+        weights: "timm" for timm's pre-trained weights, or the path of a safetensors file of such a model; entries whose
+            shape differs (heads of other classes) are left at their random values and named in a warning.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one, or options that the model does not take.
+        FileNotFoundError: no such file of weights.
+    """
+    from tutelage.models.weights import load_matching
+
+    timm = _vision.timm()
+    if spec.name in POCKET:
+        backbone = POCKET[spec.name](num_classes=spec.num_classes, drop_rate=spec.dropout, **spec.options)
+        mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    else:
+        if not timm.is_model(spec.name):
+            from difflib import get_close_matches
+
+            near = get_close_matches(spec.name, [*timm.list_models(), *POCKET], n=1)
+            raise ValueError(
+                f"model {spec.name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+        sized = (
+            {"img_size": spec.image_size} if "vit" in spec.name or "deit" in spec.name or "swin" in spec.name else {}
+        )
+        backbone = timm.create_model(
+            spec.name,
+            pretrained=weights == "timm",
+            num_classes=spec.num_classes,
+            drop_rate=spec.dropout,
+            **{**sized, **spec.options},
+        )
+        mean, std = backbone.default_cfg["mean"], backbone.default_cfg["std"]
+    model = ImageClassifier(backbone, Pixels(tuple(mean), tuple(std)), spec)
+    if weights is not None and weights != "timm":
+        path = Path(weights)
+        if not path.is_file():
+            raise FileNotFoundError(f"pretrained={weights!r}: no such file; give 'timm' or a safetensors file")
+        load_matching(model, load_file(path), str(path))
+    return model

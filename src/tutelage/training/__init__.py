@@ -1,0 +1,24 @@
+"""How one model is trained: `fit`, the only training loop, and what it stands on."""
+
+from tutelage.training.batches import Augmentation, Order, Shuffled
+from tutelage.training.checkpoint import DamagedCheckpoint
+from tutelage.training.fit import Fitted, Hardware, fit
+from tutelage.training.interrupt import Interrupted
+from tutelage.training.log import Log
+from tutelage.training.optimization import Budget, Optimization
+from tutelage.training.predict import predict
+
+__all__ = [
+    "Augmentation",
+    "Budget",
+    "DamagedCheckpoint",
+    "Fitted",
+    "Hardware",
+    "Interrupted",
+    "Log",
+    "Optimization",
+    "Order",
+    "Shuffled",
+    "fit",
+    "predict",
+]

@@ -1,0 +1,105 @@
+"""From a data set and an order to batches, the same ones however many workers load them and wherever one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from tutelage.training import seeds
+
+Augmentation = Callable[[Tensor], Tensor]
+"""A random change of a batch's ``input``, drawing from torch's global generator."""
+
+Order = Callable[[int], Tensor]
+"""``order(epoch)``: the places in the data set that this epoch visits, in order, (n,) int64; a function of the epoch alone."""
+
+
+class Examples(Protocol):
+    """A map-style data set of dicts of tensors; ``__getitems__(places) -> batch`` is used where there is one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> dict[str, Any]: ...
+
+
+class Shuffled:
+    """Every example once an epoch, in a fresh random order."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+
+    def __call__(self, epoch: int) -> Tensor:
+        """Return a permutation of the places, (length,)."""
+        return torch.randperm(self.length, generator=seeds.generator(self.seed, "order", epoch))
+
+
+def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Tensor:
+    """Return those of the places that this process draws: the examples with ``index % world == rank``.
+
+    The assignment never changes, so that per-example state has one owner and is never exchanged. Processes whose share of
+    an order is longer stop with the shortest, so that all make the same number of equal batches.
+    """
+    if world == 1:
+        return places
+    index = getattr(examples, "index", None)  # our data sets know theirs; for any other, the place is the index
+    owner = (places if index is None else index[places]) % world
+    return places[owner == rank][: int(torch.bincount(owner, minlength=world).min())]
+
+
+class Batches(Dataset[dict[str, Tensor]]):
+    """Whole batches as a map-style data set: item b is a pure function of (order, seed, b)."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        places: Tensor,
+        batch_size: int,
+        augment: Augmentation | None,
+        seed: tuple[int | str, ...],
+    ) -> None:
+        self.examples = examples
+        self.places = places
+        self.batch_size = batch_size
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.places) // self.batch_size)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        places = self.places[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+        with seeds.fixed(*self.seed, number):
+            batch = fetch(self.examples, places)
+            if self.augment is not None:
+                batch = {**batch, "input": self.augment(batch["input"])}
+        return batch
+
+    def iterate(self, start: int = 0, workers: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches from number ``start`` on."""
+        loader: DataLoader[dict[str, Tensor]] = DataLoader(
+            self, batch_size=None, sampler=range(start, len(self)), num_workers=workers
+        )
+        yield from loader
+
+
+def fetch(examples: Examples, places: Sequence[int]) -> dict[str, Tensor]:
+    """Return the examples at these places as one batch.
+
+    Raises:
+        ValueError: the data set yields something else than dicts with ``index`` and ``input``.
+    """
+    getitems = getattr(examples, "__getitems__", None)
+    batch = getitems(list(places)) if getitems is not None else [examples[place] for place in places]
+    if isinstance(batch, list):
+        batch = default_collate(batch)
+    if not isinstance(batch, dict) or not {"index", "input"} <= batch.keys():
+        found = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
+        raise ValueError(
+            f"the data set yields {found}; expected dicts with 'index' and 'input'. "
+            "tutelage.data.Indexed(dataset) makes them from any map-style data set"
+        )
+    return batch

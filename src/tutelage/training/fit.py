@@ -1,0 +1,357 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tutelage.signals import Batch, Objective, Outputs, Signal
+from tutelage.training import checkpoint, seeds
+from tutelage.training.batches import Augmentation, Batches, Examples, Order, Shuffled, own_places
+from tutelage.training.interrupt import Interrupted, stoppable
+from tutelage.training.log import Log
+from tutelage.training.optimization import Budget, Optimization
+from tutelage.training.predict import predict
+from tutelage.weighting import Weighting
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How the arithmetic is done; which device does it is found, never named.
+
+    Args:
+        precision: float32, or bf16 for automatic mixed precision.
+        compile: Compile the model with torch.compile.
+        workers: Processes that load and augment data.
+        trackers: Accelerate's experiment trackers to log to besides log.jsonl, such as tensorboard or wandb.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
+    workers: int = 0
+    trackers: tuple[str, ...] = ()
+
+
+@dataclass
+class Fitted:
+    """What a training returns.
+
+    Attributes:
+        model: the trained model, on the CPU or where it was trained; with the selected weights where something selects.
+        steps: optimiser steps taken.
+        history: one entry for each evaluation: step, epoch, the signals' mean losses, the validation's value.
+        best: the selected evaluation's entry, or None where nothing selects.
+        skipped: examples that had no weight because a loss was not finite.
+    """
+
+    model: nn.Module
+    steps: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    skipped: int = 0
+
+
+def fit(
+    model: nn.Module,
+    train: Examples,
+    *,
+    signals: Sequence[Signal],
+    budget: Budget,
+    optimization: Optimization | None = None,
+    heads: tuple[str, ...] = (),
+    weighting: Weighting | None = None,
+    held_out: Examples | None = None,
+    adapt_every: int = 100,
+    order: Order | None = None,
+    augment: Augmentation | None = None,
+    val: Examples | None = None,
+    select_by: Callable[[Outputs, Batch], float] | None = None,
+    until: Callable[[], bool] | None = None,
+    seed: int = 0,
+    hardware: Hardware | None = None,
+    out: Path | None = None,
+    log: Log | None = None,
+    name: str = "fit",
+) -> Fitted:
+    """Train a model on weighted signals, and return it.
+
+    A training with ``out`` checkpoints there. The same call finds the checkpoint and goes on, and on the CPU ends in the
+    same bits as if it had never stopped: every random draw is a function of ``seed`` and the step.
+
+    Args:
+        model: trained in place; called as ``model(batch["input"])``.
+        train: a map-style data set of dicts with ``index``, ``input`` and what the signals name.
+        signals: the losses, the primary one first.
+        budget: epochs or steps.
+        optimization: the optimiser and its schedule.
+        heads: names of the modules with the heads' learning rate.
+        weighting: how far each signal counts; the plain sum by default.
+        held_out: examples on which a learned weighting improves the primary signal, every ``adapt_every`` steps.
+        adapt_every: steps between two calls of ``weighting.adapt``.
+        order: which places of ``train`` an epoch visits; all, shuffled, by default.
+        augment: a random change of each batch's ``input``.
+        val: examples that select the weights; evaluated after each epoch and at the end.
+        select_by: a number for the outputs on ``val``, higher is better; ties go to the earlier.
+        until: asked after each epoch; training ends when it says True.
+        seed: of everything random.
+        hardware: precision, compilation, workers, trackers.
+        out: the folder of checkpoints and of the log.
+        log: where to log instead of ``out/log.jsonl``.
+        name: what the person who watches reads.
+
+    Raises:
+        ValueError: an empty data set, or ``val`` without ``select_by`` or the other way round.
+        Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``out``.
+    """
+    if len(train) == 0:
+        raise ValueError(f"{name}: the training data set is empty")
+    if (val is None) != (select_by is None):
+        raise ValueError(f"{name}: val and select_by belong together; give both or neither")
+    run = _Run(
+        model=model,
+        train=train,
+        signals=signals,
+        budget=budget,
+        optimization=optimization or Optimization(),
+        heads=heads,
+        weighting=weighting or Weighting(),
+        held_out=held_out,
+        adapt_every=adapt_every,
+        order=order or Shuffled(len(train), seed),
+        augment=augment,
+        val=val,
+        select_by=select_by,
+        until=until,
+        seed=seed,
+        hardware=hardware or Hardware(),
+        out=out,
+        log=log or Log(None if out is None else out / "log.jsonl", quiet=True),
+        name=name,
+    )
+    with torch.random.fork_rng(devices=[]):
+        return run.go()
+
+
+@dataclass(eq=False)
+class _Run:
+    """One call of `fit`: its arguments, and where it stands."""
+
+    model: nn.Module
+    train: Examples
+    signals: Sequence[Signal]
+    budget: Budget
+    optimization: Optimization
+    heads: tuple[str, ...]
+    weighting: Weighting
+    held_out: Examples | None
+    adapt_every: int
+    order: Order
+    augment: Augmentation | None
+    val: Examples | None
+    select_by: Callable[[Outputs, Batch], float] | None
+    until: Callable[[], bool] | None
+    seed: int
+    hardware: Hardware
+    out: Path | None
+    log: Log
+    name: str
+
+    def __post_init__(self) -> None:
+        self.accelerator = Accelerator(
+            log_with=list(self.hardware.trackers) or None,
+            project_dir=None if self.out is None else str(self.out),
+        )
+        device = self.accelerator.device
+        self.model.to(device)
+        for module in (*self.signals, self.weighting):
+            module.to(device)
+        trained: nn.Module = torch.compile(self.model) if self.hardware.compile else self.model  # type: ignore[assignment]
+        self.objective = Objective(self.accelerator.prepare_model(trained), self.signals)
+        self.probe = Objective(self.model, self.signals)
+        self.optimizer = self.optimization.build(self.model, self.heads)
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.main = self.accelerator.is_main_process
+        self.step = self.epoch = self.place = 0
+        self.best: dict[str, Any] | None = None
+        self.best_state: dict[str, Tensor] | None = None
+        self.history: list[dict[str, Any]] = []
+        self.sums = torch.zeros(len(self.signals), dtype=torch.float64)
+        self.counted = 0
+        self.finished = False
+
+    def go(self) -> Fitted:
+        self.resume()
+        if self.hardware.trackers:
+            self.accelerator.init_trackers(self.name)
+        total = self.budget.total(len(self.batches(0)))
+        saved = time.monotonic()
+        with stoppable() as interrupt, self.log.progress(total, self.step, self.name) as bar:
+            while self.step < total and not self.finished:
+                if self.place == 0:
+                    self.begin_epoch()
+                stop = False
+                for batch in self.batches(self.epoch).iterate(self.place, self.hardware.workers):
+                    self.train_step(batch, total)
+                    bar.update()
+                    stop = self.agreed(interrupt.requested)
+                    if self.step == total or stop:
+                        break
+                    if self.out is not None and self.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
+                        self.save()
+                        saved = time.monotonic()
+                epoch_over = self.place >= len(self.batches(self.epoch))
+                if epoch_over or self.step == total:
+                    self.evaluate(bar)
+                if epoch_over:
+                    self.epoch, self.place = self.epoch + 1, 0
+                    self.finished = self.until is not None and self.agreed(self.until())
+                if stop:
+                    self.save()
+                    raise Interrupted(f"{self.name} stopped at step {self.step} of {total}; run it again to go on")
+        if self.best_state is not None:
+            self.model.load_state_dict(self.best_state)
+        self.save()
+        if self.hardware.trackers:
+            self.accelerator.end_training()
+        return Fitted(self.model, self.step, self.history, self.best, int(self.weighting.skipped))
+
+    def agreed(self, own: bool) -> bool:
+        """Return whether any process says so, so that all of them act together."""
+        if self.accelerator.num_processes == 1:
+            return own
+        return bool(self.accelerator.reduce(torch.tensor(float(own), device=self.accelerator.device)) > 0)
+
+    def batches(self, epoch: int) -> Batches:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        places = own_places(self.order(epoch), self.train, rank, world)
+        if len(places) == 0:
+            raise ValueError(f"{self.name}: epoch {epoch} of the order visits no example")
+        return Batches(
+            self.train, places, self.optimization.batch_size, self.augment, (self.seed, "batch", epoch, rank)
+        )
+
+    def begin_epoch(self) -> None:
+        """Let self-labelling signals follow the model."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+
+        def outlook(augmented: bool) -> tuple[Tensor, Outputs]:
+            places = own_places(torch.arange(len(self.train)), self.train, rank, world) if world > 1 else None
+            outputs, rest = predict(
+                self.model,
+                self.train,
+                augment=self.augment if augmented else None,
+                seed=(self.seed, "outlook", self.epoch, rank),
+                places=places,
+                workers=self.hardware.workers,
+            )
+            return rest["index"], outputs
+
+        for signal in self.signals:
+            signal.begin_epoch(self.epoch, outlook)
+
+    def train_step(self, batch: dict[str, Tensor], total: int) -> None:
+        batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
+        torch.manual_seed(seeds.derive(self.seed, "step", self.step, self.accelerator.process_index))
+        factor = self.optimization.factor(self.step, total)
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr * factor
+        self.model.train()
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.hardware.precision == "bf16"):
+            losses_BK = self.objective(batch)
+        self.weighting.backward(losses_BK, batch, self.model)
+        if self.optimization.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        seen_BK = losses_BK.detach().double().cpu()
+        self.sums += seen_BK.nan_to_num(0).sum(0)
+        self.counted += int(torch.isfinite(seen_BK).all(1).sum())
+        self.step += 1
+        self.place += 1
+        if self.held_out is not None and self.step % self.adapt_every == 0:
+            self.weighting.adapt(self.probe, batch, self.held_out_batch(), self.optimizer)
+
+    def held_out_batch(self) -> dict[str, Tensor]:
+        """Return the next batch of held-out examples: shuffled anew after each pass over them."""
+        assert self.held_out is not None
+        size = min(self.optimization.batch_size, len(self.held_out))
+        passes, number = divmod(self.step // self.adapt_every - 1, len(self.held_out) // size)
+        places = Shuffled(len(self.held_out), seeds.derive(self.seed, "held out"))(passes)
+        batch = Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number]
+        return {key: value.to(self.accelerator.device) for key, value in batch.items()}
+
+    def evaluate(self, bar: tqdm[Any]) -> None:
+        means = (self.sums / max(self.counted, 1)).tolist()
+        entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
+        entry |= dict(zip(self.objective.names, means, strict=True))
+        self.sums.zero_()
+        self.counted = 0
+        if self.val is not None and self.select_by is not None:
+            outputs, rest = predict(self.model, self.val, workers=self.hardware.workers)
+            entry["val"] = float(self.select_by(outputs, rest))
+            if self.best is None or entry["val"] > self.best["val"]:
+                self.best = entry
+                self.best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        self.history.append(entry)
+        if self.main:
+            self.log.event("evaluation", name=self.name, **entry)
+        if self.hardware.trackers:
+            self.accelerator.log(entry, step=self.step)
+        bar.set_postfix({key: f"{value:.3g}" for key, value in entry.items() if key not in ("step", "epoch")})
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued."""
+        return {
+            "examples": len(self.train),
+            "signals": self.objective.names,
+            "seed": self.seed,
+            "budget": repr(self.budget),
+            "optimization": repr(self.optimization),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def save(self) -> None:
+        if self.out is None or not self.main:
+            return
+        state = {
+            "identity": self.identity(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "weighting": self.weighting.state_dict(),
+            "signals": nn.ModuleList(self.signals).state_dict(),
+            "sums": self.sums,
+            **{key: getattr(self, key) for key in _STANDING},
+        }
+        checkpoint.save(self.out, state)
+
+    def resume(self) -> None:
+        state = None if self.out is None else checkpoint.load(self.out)
+        if state is None:
+            return
+        for key, now in self.identity().items():
+            if (then := state["identity"][key]) != now:
+                raise ValueError(
+                    f"{self.name}: the checkpoint in {self.out} was made with {key}={then!r}, this call has {now!r}; "
+                    "delete the folder to start anew, or call with what it was made with"
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.weighting.load_state_dict(state["weighting"])
+        nn.ModuleList(self.signals).load_state_dict(state["signals"])
+        self.sums = state["sums"]
+        for key in _STANDING:
+            setattr(self, key, state[key])
+        self.log.event("resumed", name=self.name, step=self.step)
+
+
+_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "counted", "finished")

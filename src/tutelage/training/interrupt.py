@@ -1,0 +1,40 @@
+"""A clean stop: SIGTERM and Ctrl-C end a training at the next step, after a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and did, with everything saved; the same call goes on from there."""
+
+
+class Interrupt:
+    """Whether somebody has asked to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def request(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Ask to stop; a signal handler."""
+        self.requested = True
+
+
+@contextmanager
+def stoppable() -> Iterator[Interrupt]:
+    """Inside, SIGTERM and SIGINT only set a flag. Signals reach the main thread alone; elsewhere this changes nothing."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, interrupt.request) for number in numbers]
+    try:
+        yield interrupt
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""What happens, for programs (JSON lines, always) and for the person who watches (a bar, or plain lines)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Log:
+    """Appends one JSON object a line to a file; nothing is ever rewritten.
+
+    After an interruption a ``resumed`` line says from which step on the lines repeat.
+
+    Args:
+        path: the file, or None for no file.
+        quiet: say nothing on the terminal.
+        context: entries that every line carries, such as the stage.
+    """
+
+    def __init__(self, path: Path | None, *, quiet: bool = False, **context: Any) -> None:
+        self.path = path
+        self.quiet = quiet
+        self.context = context
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def within(self, **context: Any) -> Log:
+        """Return a log to the same file, with more context."""
+        return Log(self.path, quiet=self.quiet, **{**self.context, **context})
+
+    def event(self, event: str, **values: Any) -> None:
+        """Write one line."""
+        if self.path is not None:
+            line = {"time": round(time.time(), 3), **self.context, "event": event, **values}
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=True, default=str) + "\n")
+
+    def say(self, text: str) -> None:
+        """Tell the person who watches."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def progress(self, total: int, done: int, name: str) -> tqdm[Any]:
+        """Return a progress bar: on a terminal only, elsewhere `say` at evaluations is enough."""
+        return tqdm(
+            total=total,
+            initial=done,
+            desc=name,
+            unit="step",
+            leave=False,
+            disable=self.quiet or not sys.stderr.isatty(),
+        )

@@ -1,0 +1,111 @@
+"""How the model's parameters are moved: the optimiser, its parameter groups, its schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """The optimiser and its schedule.
+
+    Args:
+        optimizer: adamw, adam or sgd.
+        lr: Learning rate of the heads, and of everything where encoder_lr is not given.
+        encoder_lr: Learning rate of all parameters that are not a head's.
+        weight_decay: Decay of every parameter except biases (and the scales of normalisations, which are one-dimensional).
+        momentum: Momentum of sgd.
+        nesterov: Nesterov momentum for sgd.
+        schedule: constant, cosine (to zero), or quartiles (times 0.1 after each quarter of training).
+        warmup: Share of training over which the learning rate rises linearly from zero.
+        clip_norm: The gradient's norm is clipped to this; none leaves it as it is.
+        batch_size: Examples in a batch, for each process.
+    """
+
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 3e-4
+    encoder_lr: float | None = None
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    schedule: Literal["constant", "cosine", "quartiles"] = "constant"
+    warmup: float = 0.0
+    clip_norm: float | None = None
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the values that would otherwise fail late."""
+        for field in ("lr", "batch_size"):
+            if getattr(self, field) <= 0:
+                raise ValueError(f"{field}={getattr(self, field)} must be positive")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup={self.warmup} is a share of training, in [0, 1)")
+
+    def build(self, model: nn.Module, heads: tuple[str, ...] = ()) -> torch.optim.Optimizer:
+        """Return the optimiser over the model's trainable parameters.
+
+        Args:
+            model: its parameters are grouped by encoder and head, decayed and not.
+            heads: names of the modules that are heads, as in ``model.named_modules()``.
+
+        Raises:
+            ValueError: encoder_lr is given and no parameter belongs to a head of these names, or nothing is trainable.
+        """
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        found_head = False
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            is_head = any(name.startswith(head + ".") for head in heads)
+            found_head |= is_head
+            lr = self.lr if is_head or self.encoder_lr is None else self.encoder_lr
+            decay = self.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
+        if not groups:
+            raise ValueError("the model has no trainable parameter")
+        if self.encoder_lr is not None and not found_head:
+            raise ValueError(f"encoder_lr={self.encoder_lr} needs to know the heads; heads={heads!r} name no parameter")
+        param_groups = [{"params": ps, "lr": lr, "weight_decay": decay} for (lr, decay), ps in groups.items()]
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(param_groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
+        return kind(param_groups, lr=self.lr)
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return what the learning rates are multiplied by at ``step`` of ``steps``."""
+        progress = step / max(steps, 1)
+        rise = min(1.0, (step + 1) / (self.warmup * steps)) if self.warmup > 0 else 1.0
+        if self.schedule == "cosine":
+            return rise * 0.5 * (1 + math.cos(math.pi * progress))
+        if self.schedule == "quartiles":
+            return rise * 0.1 ** int(4 * progress)
+        return rise
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long training lasts: a number of epochs, or of optimiser steps.
+
+    Args:
+        epochs: Passes over the order.
+        steps: Optimiser steps.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that exactly one is given."""
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}")
+        if min(self.epochs or 1, self.steps or 1) < 1:
+            raise ValueError(f"epochs={self.epochs}, steps={self.steps}: the budget must be positive")
+
+    def total(self, batches_per_epoch: int) -> int:
+        """Return the number of steps."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * batches_per_epoch

@@ -1,0 +1,66 @@
+"""A model's outputs for a whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.training.batches import Augmentation, Batches, Examples
+
+T = TypeVar("T", Tensor, dict[str, Tensor])
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    batch_size: int = 256,
+    augment: Augmentation | None = None,
+    seed: tuple[int | str, ...] = (0,),
+    places: Tensor | None = None,
+    workers: int = 0,
+) -> tuple[Tensor | dict[str, Tensor], dict[str, Tensor]]:
+    """Return (outputs, batch) for all examples, in order, on the CPU, in eval mode and without gradient.
+
+    Args:
+        model: evaluated where it lies; its mode is restored.
+        examples: the data set.
+        batch_size: examples in one forward pass.
+        augment: a random change of the input, as in training; drawn from ``seed``.
+        seed: what the augmentation is drawn from.
+        places: the places to visit, all by default.
+        workers: processes that load the data.
+
+    Returns:
+        The outputs, a tensor or a dict by head name, and the batch entries other than ``input``, all of N rows.
+    """
+    places = torch.arange(len(examples)) if places is None else places
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.get_default_device()
+    training = model.training
+    model.eval()
+    outputs, rest = [], []
+    try:
+        for batch in Batches(examples, places, batch_size, augment, seed).iterate(workers=workers):
+            output = model(batch["input"].to(device))
+            outputs.append(
+                {head: value.float().cpu() for head, value in output.items()}
+                if isinstance(output, Mapping)
+                else output.float().cpu()
+            )
+            rest.append({key: value for key, value in batch.items() if key != "input"})
+    finally:
+        model.train(training)
+    if not outputs:
+        raise ValueError("the data set to predict is empty")
+    return _joined(outputs), _joined(rest)
+
+
+def _joined(parts: list[T]) -> T:
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
