@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tutelage import _vision
+from tutelage.models.matching import load_matching
 from tutelage.models.pocket import POCKET
 
 
@@ -103,16 +105,12 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
         ValueError: an unknown name, with the nearest known one, or options that the model does not take.
         FileNotFoundError: no such file of weights.
     """
-    from tutelage.models.weights import load_matching
-
     timm = _vision.timm()
     if spec.name in POCKET:
         backbone = POCKET[spec.name](num_classes=spec.num_classes, drop_rate=spec.dropout, **spec.options)
         mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     else:
         if not timm.is_model(spec.name):
-            from difflib import get_close_matches
-
             near = get_close_matches(spec.name, [*timm.list_models(), *POCKET], n=1)
             raise ValueError(
                 f"model {spec.name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -38,11 +38,13 @@ def _swin(**options: Any) -> nn.Module:
 
 
 def _resnext(**options: Any) -> nn.Module:
-    return CifarResNet(**{"widths": (24, 48, 96), "groups": 4, "stem_stride": 2} | options)
+    sizes: dict[str, Any] = {"widths": (24, 48, 96), "groups": 4, "stem_stride": 2}
+    return CifarResNet(**sizes | options)
 
 
 def _resnet(**options: Any) -> nn.Module:
-    return CifarResNet(**{"widths": (24, 48, 96), "stem_stride": 2} | options)
+    sizes: dict[str, Any] = {"widths": (24, 48, 96), "stem_stride": 2}
+    return CifarResNet(**sizes | options)
 
 
 def _coatnet(**options: Any) -> nn.Module:

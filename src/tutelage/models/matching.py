@@ -1,0 +1,50 @@
+"""Starting a model from weights that were made for a relative of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class PartialWeights(UserWarning):
+    """Some of a model's entries were not in a file of weights, or had another shape there."""
+
+
+def load_matching(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> list[str]:
+    """Load the entries whose name and shape agree, and return the names of the model's others.
+
+    A file without our ``backbone.`` prefix (timm's own layout) is understood. A distillation token or head that it lacks
+    starts from the class token and head, which fine-tuning a plain model with distillation needs.
+
+    Raises:
+        ValueError: nothing agrees.
+    """
+    state = model.state_dict()
+    if not any(name.startswith("backbone.") for name in weights):
+        weights = {f"backbone.{name}": value for name, value in weights.items()}
+    found = dict(weights)
+    for twin, origin in (
+        ("dist_token", "cls_token"),
+        ("head_dist.weight", "head.weight"),
+        ("head_dist.bias", "head.bias"),
+    ):
+        if f"backbone.{twin}" not in found and f"backbone.{origin}" in found:
+            found[f"backbone.{twin}"] = found[f"backbone.{origin}"]
+    position = found.get("backbone.pos_embed")
+    if position is not None and "backbone.dist_token" in state:
+        wanted = state["backbone.pos_embed"].shape[1]
+        if position.shape[1] == wanted - 1:  # one place for the second token: a copy of the class token's
+            found["backbone.pos_embed"] = torch.cat([position[:, :1], position], dim=1)
+    fitting = {name: value for name, value in found.items() if name in state and value.shape == state[name].shape}
+    if not fitting:
+        raise ValueError(f"{source}: none of its {len(weights)} entries fits the model; is it another architecture?")
+    model.load_state_dict(fitting, strict=False)
+    left = [name for name in state if name not in fitting]
+    heads = getattr(model, "heads", ())
+    body = [name for name in left if not any(name.startswith(head + ".") for head in heads)]
+    if body:
+        warnings.warn(f"{source}: left at their initial values: {', '.join(body)}", PartialWeights, stacklevel=3)
+    return left
