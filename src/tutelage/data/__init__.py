@@ -6,15 +6,30 @@ Names that need an extra (`vision` for images, `tables` for manifests) are impor
 from importlib import import_module
 from typing import Any
 
+from tutelage.data.columns import WithColumns
 from tutelage.data.indexed import Indexed, TensorData
+from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_noise
+from tutelage.data.problems import Problem, Problems
 
 _FILES = {
+    "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
     "images": ("Limits", "UnreadableImage", "read_image"),
+    "manifest": ("LABELS", "Columns", "read_image_folder", "read_manifest"),
+    "splits": ("SplitSettings", "split_table", "stratified_split", "temporal_split"),
     "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Subset"),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
-__all__ = ["Indexed", "TensorData", *_FILE_OF]  # noqa: PLE0604
+__all__ = [
+    "Indexed",
+    "NoisyLabels",
+    "Problem",
+    "Problems",
+    "TensorData",
+    "class_conditional_noise",
+    "symmetric_noise",
+    *_FILE_OF,
+]
 
 
 def __getattr__(name: str) -> Any:

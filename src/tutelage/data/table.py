@@ -10,9 +10,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tutelage.data.images import Limits, read_image
+from tutelage.data.images import Limits, locate, read_image
 
-SPLITS = ("train", "teacher_val", "teacher_test", "student_val", "test", "unlabelled", "left_out")
+SPLITS = (
+    "train",
+    "val",  # until it is divided into the next three
+    "teacher_val",
+    "teacher_test",
+    "student_val",
+    "test",
+    "unlabelled",
+    "unassigned",  # until `split_table` has seen it
+    "left_out",
+)
 UNLABELLED = -1
 
 
@@ -53,7 +63,7 @@ class ImageFiles:
 
     Args:
         root: the folder under which the paths lie.
-        paths: one path per image, relative to `root`.
+        paths: one path per image under `root`; one that leads out of it is refused.
         size: side of the square that every image is resized to, in pixels.
         limits: what a file may be; the default `Limits()` when None.
 
@@ -78,7 +88,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> Tensor:
-        return read_image(self.root / self.paths[row], self.size, self.limits)
+        return read_image(locate(self.root, self.paths[row]), self.size, self.limits)
 
     def gather(self, rows: Sequence[int]) -> Tensor:
         """Several images (B, 3, size, size)."""
@@ -90,18 +100,18 @@ class Subset:
 
     def __init__(self, table: "ImageTable", rows: Tensor) -> None:
         self.table = table
-        self.rows = rows
+        self.index = rows
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.index)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        row = self.rows[position]
+        row = self.index[position]
         return {"index": row, "input": self.table.images[int(row)], "label": self.table.labels[row]}
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
         """A whole batch at once."""
-        rows = self.rows[torch.as_tensor(positions, dtype=torch.int64)]
+        rows = self.index[torch.as_tensor(positions, dtype=torch.int64)]
         return {"index": rows, "input": self.table.images.gather(rows.tolist()), "label": self.table.labels[rows]}
 
 
@@ -149,6 +159,10 @@ class ImageTable:
             if split not in SPLITS:
                 raise ValueError(f"split is {split!r}; known: {', '.join(SPLITS)}.")
         return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
+
+    def with_split(self, split: Sequence[str] | np.ndarray) -> "ImageTable":
+        """The same images and facts with another `split` column (N,)."""
+        return ImageTable(self.images, self.table.assign(split=split))
 
     def subset(self, rows: Tensor | Sequence[int]) -> Subset:
         """Some rows, in the given order, as a map-style data set."""

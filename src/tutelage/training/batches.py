@@ -37,6 +37,12 @@ class Shuffled:
         return torch.randperm(self.length, generator=seeds.generator(self.seed, "order", epoch))
 
 
+def index_of(examples: Examples) -> Tensor:
+    """Return the ``index`` of the example at each place, (len,): the attribute ``index`` of a subset, else the place."""
+    index: Tensor | None = getattr(examples, "index", None)
+    return torch.arange(len(examples)) if index is None else index
+
+
 def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Tensor:
     """Return those of the places that this process draws: the examples with ``index % world == rank``.
 
@@ -45,8 +51,7 @@ def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Ten
     """
     if world == 1:
         return places
-    index = getattr(examples, "index", None)  # our data sets know theirs; for any other, the place is the index
-    owner = (places if index is None else index[places]) % world
+    owner = index_of(examples)[places] % world
     return places[owner == rank][: int(torch.bincount(owner, minlength=world).min())]
 
 
