@@ -7,6 +7,7 @@ from tutelage.training.interrupt import Interrupted
 from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
 from tutelage.training.predict import predict
+from tutelage.training.stages import Stages, fingerprint
 
 __all__ = [
     "Augmentation",
@@ -19,6 +20,8 @@ __all__ = [
     "Optimization",
     "Order",
     "Shuffled",
+    "Stages",
+    "fingerprint",
     "fit",
     "predict",
 ]

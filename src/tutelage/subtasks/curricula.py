@@ -1,0 +1,64 @@
+"""In what order do the sub-tasks teach? One order of all examples an epoch, as fit wants it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tutelage.training import seeds
+
+CurriculumName = Literal["random", "cc", "pc", "acc", "apc"]
+
+
+class Curriculum:
+    """Sub-tasks one after another, each with its share of the acceptable examples (sub-task imputation, 4.3).
+
+    ``cc`` and ``pc`` go by *increasing* confidence, as the text and Table 2 of the paper say (line 12 of its Algorithm 1
+    says descending): by the discriminator's mean confidence in a sub-task's examples, or by its specialist's performance
+    on teacher-val. ``acc`` and ``apc`` are the same orders reversed. ``random`` mixes all examples. Equal scores go by the
+    sub-task's number.
+
+    Every epoch visits every example exactly once: the examples of no sub-task (acceptable, unlabelled without one) are dealt
+    out anew to the sub-tasks each epoch, in proportion to their sizes. (Algorithm 1 read literally would repeat all acceptable
+    examples for every sub-task: K times the cost.) Within a sub-task the order is random.
+
+    Args:
+        subtask: the sub-task of the example at each place of the training set, -1 for none, (n,).
+        name: random, cc, pc, acc or apc.
+        scores: for each sub-task its confidence or performance, (K,); not used by ``random``.
+        seed: of the random parts.
+
+    Raises:
+        ValueError: an unknown name, or a sub-task without a score.
+    """
+
+    def __init__(self, subtask: Tensor, name: CurriculumName, scores: Tensor, seed: int) -> None:
+        if name not in get_args(CurriculumName):
+            raise ValueError(f"curriculum={name!r} is not one of {', '.join(get_args(CurriculumName))}")
+        self.name = name
+        self.subtask = subtask
+        self.seed = seed
+        present = subtask.unique()
+        present = present[present >= 0]
+        if name != "random" and len(present) > 0 and int(present.max()) >= len(scores):
+            raise ValueError(f"sub-task {int(present.max())} has no score among {len(scores)}")
+        ranked = sorted(present.tolist(), key=lambda k: (float(scores[k]), k)) if name != "random" else present.tolist()
+        self.tasks: list[int] = ranked[::-1] if name in ("acc", "apc") else ranked
+
+    def __call__(self, epoch: int) -> Tensor:
+        """Return the places of this epoch, (n,)."""
+        generator = seeds.generator(self.seed, "curriculum", epoch)
+        shuffled = torch.randperm(len(self.subtask), generator=generator)
+        if self.name == "random" or not self.tasks:
+            return shuffled
+        own = [shuffled[self.subtask[shuffled] == task] for task in self.tasks]
+        shared = shuffled[self.subtask[shuffled] < 0]
+        ends = torch.tensor([0] + [len(places) for places in own]).cumsum(0).double()
+        cuts = (ends / ends[-1] * len(shared)).round().long().tolist()
+        blocks = []
+        for task, places in enumerate(own):
+            block = torch.cat([places, shared[cuts[task] : cuts[task + 1]]])
+            blocks.append(block[torch.randperm(len(block), generator=generator)])
+        return torch.cat(blocks)

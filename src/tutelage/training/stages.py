@@ -1,0 +1,89 @@
+"""A run is a folder of named stages; a finished stage is not run again unless what it depends on has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.training.checkpoint import write_atomically
+from tutelage.training.log import Log
+
+DONE, STARTED = "done.json", "started.json"
+
+
+def plain(value: Any) -> Any:
+    """Return dataclasses, tuples and paths as the plain values that JSON holds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a short hash of plain values, equal when and only when they are."""
+    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Stages:
+    """The stages of one run.
+
+    Each stage writes into a folder of its own and returns plain facts. Its fingerprint covers its settings and the
+    fingerprints of the stages that it names, so that a change runs it and all that follows from it anew. An unfinished
+    stage whose fingerprint is the same finds its own folder again and goes on from its checkpoints.
+
+    Args:
+        folder: the run's folder.
+        log: where starts and ends are told.
+    """
+
+    def __init__(self, folder: Path, log: Log) -> None:
+        self.folder = folder
+        self.log = log
+        self.fingerprints: dict[str, str] = {}
+
+    def run(
+        self, name: str, work: Callable[[Path], dict[str, Any]], *, settings: Any, after: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Run ``work(folder)`` unless it is done, and return its facts.
+
+        Args:
+            name: the stage, and its folder under the run's.
+            work: does the work in the folder that it is given; what it returns must be plain values.
+            settings: everything that the result depends on besides the stages before it.
+            after: the stages whose results it uses; they must have been run.
+        """
+        mark = fingerprint(name, settings, [self.fingerprints[before] for before in after])
+        self.fingerprints[name] = mark
+        folder = self.folder / "stages" / name
+        if (done := _read(folder / DONE)) is not None and done["fingerprint"] == mark:
+            self.log.event("stage kept", stage=name)
+            return done["facts"]
+        started = _read(folder / STARTED)
+        if folder.exists() and (started is None or started["fingerprint"] != mark):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / STARTED, {"fingerprint": mark})
+        self.log.event("stage started", stage=name)
+        facts = plain(work(folder))
+        _write(folder / DONE, {"fingerprint": mark, "facts": facts})
+        self.log.event("stage done", stage=name, **{k: v for k, v in facts.items() if isinstance(v, int | float | str)})
+        return facts
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1), encoding="utf-8"))
