@@ -1,0 +1,154 @@
+"""The one derivative: how each example's losses change when the parameters move along a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from tutelage.hypergradient.double_backward import double_backward
+from tutelage.hypergradient.finite_difference import finite_difference, norm
+from tutelage.hypergradient.forward_mode import forward_mode
+from tutelage.hypergradient.last_layer import find_last_layer, last_layer
+from tutelage.hypergradient.probe import Parameters, Probe
+from tutelage.signals import Batch, Objective
+
+Strategy = Literal["auto", "last_layer", "forward_mode", "finite_difference", "double_backward"]
+
+STRATEGIES: dict[str, Callable[[Probe, Parameters], Tensor]] = {
+    "last_layer": last_layer,
+    "forward_mode": forward_mode,
+    "finite_difference": finite_difference,
+    "double_backward": double_backward,
+}
+# How far from the backward pass a strategy may be (relative, float32) before "auto" distrusts it.
+TOLERANCES = {"forward_mode": 1e-3, "finite_difference": 3e-2}
+EXAMPLES_TO_TRY = 8
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """What `directional_derivatives` returns.
+
+    Attributes:
+        values: D (B, K); the row of an example that is not finite (in its input, a loss or a derivative) is 0.
+        by_module: D (B, K, M), the share of each module in it, where a partition was given.
+        strategy: the strategy that computed it.
+        why: why that one.
+        skipped: how many rows are 0 because they were not finite.
+    """
+
+    values: Tensor
+    by_module: Tensor | None
+    strategy: str
+    why: str
+    skipped: int
+
+
+def directional_derivatives(
+    objective: Objective,
+    batch: Batch,
+    direction: Parameters,
+    strategy: Strategy = "auto",
+    partition: Mapping[str, int] | None = None,
+) -> Derivatives:
+    r"""Return how each loss of each example changes when the parameters move along a direction.
+
+    .. math:: D_{ik} = \langle p, \nabla_\theta \ell_k(x_i) \rangle
+
+    without per-example gradients. The objective is left as it was: batch normalisation keeps its statistics, the random
+    states their place, and gradients are not touched. Nothing is exchanged between processes: a direction that is equal in
+    all of them gives each the rows of its own batch.
+
+    Args:
+        objective: the model and its signals.
+        batch: the examples.
+        direction: p, by name as in ``objective.model.named_parameters()``; a name that is missing counts as 0.
+        strategy: "last_layer" (closed form, for directions within the last linear layer), "forward_mode" (exact, one pass),
+            "finite_difference" (approximate, two passes, any model), "double_backward" (exact, the most expensive), or
+            "auto": the first of these that is applicable and agrees with a backward pass of this objective.
+        partition: the module, 0 to M - 1, of each parameter by name; asks for `Derivatives.by_module`. A parameter that
+            it leaves out counts in ``values`` alone.
+
+    Raises:
+        ValueError: the direction does not fit the model, or the strategy is unknown or not applicable to it.
+        RuntimeError: the model has an operator that the given strategy can not differentiate.
+    """
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"strategy={strategy!r} is not one of {', '.join(get_args(Strategy))}")
+    probe = Probe(objective, batch)
+    direction = probe.direction(direction)
+    chosen, why = (strategy, "as asked") if strategy != "auto" else choose(probe, direction)
+    zeros_BK = next(iter(probe.parameters.values())).new_zeros(len(batch["input"]), len(objective.signals))
+
+    def derive(part: Parameters) -> Tensor:
+        return STRATEGIES[chosen](probe, part) if part else zeros_BK
+
+    if partition is None:
+        values_BK, by_module_BKM = derive(direction), None
+    else:
+        parts: list[dict[str, Tensor]] = [{} for _ in range(max(partition.values(), default=-1) + 1)]
+        rest: dict[str, Tensor] = {}
+        for name, p in direction.items():
+            (parts[partition[name]] if name in partition else rest)[name] = p
+        by_module_BKM = torch.stack([derive(part) for part in parts], dim=2)
+        values_BK = by_module_BKM.sum(2) + derive(rest)
+    finite_B = torch.isfinite(values_BK).all(1)
+    values_BK = torch.where(finite_B[:, None], values_BK, 0)
+    if by_module_BKM is not None:
+        by_module_BKM = torch.where(finite_B[:, None, None], by_module_BKM, 0)
+    return Derivatives(values_BK, by_module_BKM, chosen, why, int((~finite_B).sum()))
+
+
+_choices: WeakKeyDictionary[Objective, dict[bool, tuple[str, str]]] = WeakKeyDictionary()
+
+
+def choose(probe: Probe, direction: Parameters) -> tuple[str, str]:
+    """Return the cheapest strategy that is right for an objective, and why; tried once for each objective and mode."""
+    if len(direction) <= 2:
+        layer, reason = find_last_layer(probe)
+        if layer is not None and all(name.removeprefix(probe.prefix).rpartition(".")[0] == layer for name in direction):
+            return "last_layer", f"closed form: {reason}, and the direction lies within it"
+    known = _choices.setdefault(probe.original, {})
+    mode = probe.model.training
+    if mode not in known:
+        few = {key: value[:EXAMPLES_TO_TRY] for key, value in probe.batch.items()}
+        known[mode] = _try(Probe(probe.original, few))
+    return known[mode]
+
+
+def _try(probe: Probe) -> tuple[str, str]:
+    """Compare each strategy, along the gradient of the sum of all losses, with the square of that gradient's length."""
+    gradient = sum_gradient(probe)
+    expected = norm(gradient) ** 2
+    reasons = []
+    for name, tolerance in TOLERANCES.items():
+        try:
+            found = float(STRATEGIES[name](probe, gradient).nansum())
+        except RuntimeError as error:
+            reasons.append(f"{name} failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})")
+            continue
+        if abs(found - expected) <= tolerance * expected:
+            reasons.append(f"{name} agrees with a backward pass")
+            return name, "; ".join(reasons)
+        reasons.append(f"{name} gives {found:.4g} where a backward pass gives {expected:.4g}: parts are detached")
+    return "double_backward", "; ".join(reasons)
+
+
+def sum_gradient(probe: Probe) -> dict[str, Tensor]:
+    """Return the gradient of the sum of all losses by the trainable parameters that they depend on."""
+    leaves = probe.leaves()
+
+    def derive(losses_BK: Tensor) -> dict[str, Tensor]:
+        finite_B = torch.isfinite(losses_BK.detach()).all(1)
+        if not losses_BK.requires_grad or not finite_B.any():
+            return {}
+        found = torch.autograd.grad(losses_BK[finite_B].sum(), list(leaves.values()), allow_unused=True)
+        return {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
+
+    with torch.enable_grad():
+        return probe.run(leaves, derive)

@@ -1,0 +1,39 @@
+"""Directional derivatives by a central difference: works with any model, approximately."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tutelage.hypergradient.probe import Parameters, Probe
+
+STEP = 1e-3
+
+
+def finite_difference(probe: Probe, direction: Parameters) -> Tensor:
+    r"""Return D (B, K) by a central difference.
+
+    .. math:: D_{ik} \approx \frac{\ell_k(x_i; \theta + \epsilon p) - \ell_k(x_i; \theta - \epsilon p)}{2\epsilon},
+        \qquad \epsilon = 10^{-3} / \lVert p \rVert
+
+    Two forward passes without a graph, in float32 or wider, which any kernel and any wrapper of the model allows. The error
+    is of order :math:`\epsilon^2` and, in float32, of the rounding of the losses over :math:`\epsilon`.
+    """
+    length = norm(direction)
+    epsilon = STEP / length if length > 0 else 0.0
+    with torch.no_grad():
+        ahead_BK = probe.run(moved(probe.parameters, direction, epsilon), torch.clone)
+        behind_BK = probe.run(moved(probe.parameters, direction, -epsilon), torch.clone)
+    return (ahead_BK - behind_BK) / (2 * epsilon) if epsilon else torch.zeros_like(ahead_BK)
+
+
+def norm(direction: Parameters) -> float:
+    """Return the length of a direction in parameter space."""
+    return math.sqrt(sum(float(p.double().square().sum()) for p in direction.values()))
+
+
+def moved(parameters: Parameters, direction: Parameters, by: float) -> dict[str, Tensor]:
+    """Return those parameters that the direction names, moved along it."""
+    return {name: parameters[name].detach() + by * p for name, p in direction.items()}

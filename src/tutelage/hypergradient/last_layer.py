@@ -1,0 +1,187 @@
+"""Directional derivatives within the last linear layer: a closed form that never leaves its inputs and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient.probe import Parameters, Probe
+from tutelage.signals import Objective, Outputs
+
+
+def last_layer(probe: Probe, direction: Parameters) -> Tensor:
+    r"""Return D (B, K) for that part of the direction which lies within the last linear layer, :math:`z = Wh + b`.
+
+    .. math:: D_{ik} = \Big\langle \frac{\partial \ell_k(x_i)}{\partial z_i},\; P_W h_i + p_b \Big\rangle
+
+    Exact for that part, and blind to all else. Time: one forward pass without a graph, and O(B C d); nothing of size
+    B x C x d is built.
+
+    Raises:
+        ValueError: the model does not end in one linear layer.
+    """
+    layer = LastLayer.of(probe)
+    zeros = {name: torch.zeros_like(p) for name, p in layer.parameters.items()}
+    return layer.along(layer.logits_at({name: direction.get(name, zero) for name, zero in zeros.items()}))
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    r"""What a batch looks like from the model's last linear layer, :math:`z = Wh + b`.
+
+    The rows of an example that is not finite are 0.
+
+    Attributes:
+        weight: the name of W (C, d) in ``objective.model.named_parameters()``.
+        bias: the name of b (C), whether or not the layer has one.
+        parameters: W, and b where there is one, by these names.
+        features_Bd: h, what goes into the layer.
+        logits_BC: z, what comes out of it.
+        pulls_BKC: :math:`\partial \ell_k(x_i) / \partial z_i`; of a loss that couples the examples, its pull on each z.
+        coupled_K: which losses couple the examples.
+        finite_B: which examples are finite.
+    """
+
+    weight: str
+    bias: str
+    parameters: dict[str, Tensor]
+    features_Bd: Tensor
+    logits_BC: Tensor
+    pulls_BKC: Tensor
+    coupled_K: Tensor
+    finite_B: Tensor
+
+    @classmethod
+    def of(cls, probe: Probe) -> LastLayer:
+        """Evaluate a probe's objective once, without a graph below the last layer.
+
+        Raises:
+            ValueError: the model does not end in one linear layer.
+        """
+        name, reason = find_last_layer(probe)
+        if name is None:
+            raise ValueError(f"strategy 'last_layer' is not applicable: {reason}; use 'auto'")
+        layer: nn.Linear = probe.model.get_submodule(name)  # type: ignore[assignment]
+        weight, bias = (f"{probe.prefix}{name}.{end}".replace("..", ".") for end in ("weight", "bias"))
+        parameters = {name: probe.parameters[name] for name in (weight, bias) if name in probe.parameters}
+        classes, width = parameters[weight].shape
+        features, logits = parameters[weight].new_zeros(0, width), parameters[weight].new_zeros(0, classes)
+        coupled_K = torch.tensor([not separable for separable in probe.objective.separable], device=probe.device)
+
+        def cut(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            nonlocal features, logits
+            features, logits = inputs[0].detach(), output.detach().requires_grad_()
+            return logits
+
+        def pull(losses_BK: Tensor) -> tuple[Tensor, Tensor]:
+            finite_B = torch.isfinite(losses_BK.detach()).all(1)
+            losses_RK = losses_BK[finite_B]
+            totals_K = torch.where(coupled_K, losses_RK.nanmean(0), losses_RK.sum(0))
+            pulls = [_gradient(total, logits) for total in totals_K]
+            return torch.stack(pulls, dim=1), finite_B
+
+        hook = layer.register_forward_hook(cut)
+        try:
+            with torch.enable_grad():
+                pulls_RKC, finite_B = probe.run({}, pull)
+        finally:
+            hook.remove()
+        rows = finite_B.nonzero().squeeze(1)
+
+        def placed(values_R: Tensor) -> Tensor:
+            values_B = values_R.new_zeros(len(finite_B), *values_R.shape[1:])
+            return values_B.index_copy_(0, rows, values_R.detach()[: len(rows)])
+
+        return cls(
+            weight=weight,
+            bias=bias,
+            parameters=parameters,
+            features_Bd=placed(features),
+            logits_BC=placed(logits),
+            pulls_BKC=placed(pulls_RKC),
+            coupled_K=coupled_K,
+            finite_B=finite_B,
+        )
+
+    def logits_at(self, parameters: Parameters) -> Tensor:
+        """Return what would come out of a layer with other parameters, (B, C), in O(B C d)."""
+        logits_BC = self.features_Bd @ parameters[self.weight].T
+        return logits_BC + parameters[self.bias] if self.bias in parameters else logits_BC
+
+    def along(self, moved_BC: Tensor) -> Tensor:
+        """Return how the losses change, (B, K), when the logits move by ``moved_BC``."""
+        D_BK = torch.einsum("bkc,bc->bk", self.pulls_BKC, moved_BC)
+        D_BK = torch.where(self.coupled_K, D_BK.sum(0), D_BK)
+        return D_BK.masked_fill(~self.finite_B[:, None], torch.nan)
+
+
+def _gradient(total: Tensor, logits: Tensor) -> Tensor:
+    found = torch.autograd.grad(total, logits, retain_graph=True, allow_unused=True)[0] if total.requires_grad else None
+    return torch.zeros_like(logits) if found is None else found
+
+
+_found: WeakKeyDictionary[Objective, dict[bool, tuple[str | None, str]]] = WeakKeyDictionary()
+
+
+def find_last_layer(probe: Probe) -> tuple[str | None, str]:
+    """Return the name, in the probe's model, of the linear layer that the model ends in, or None and the reason.
+
+    It is the one `torch.nn.Linear` whose output is what the model returns: for the primary signal's head, where there are
+    several. Looked for once for each objective and mode.
+    """
+    known = _found.setdefault(probe.original, {})
+    mode = probe.model.training
+    if mode not in known:
+        known[mode] = _find(probe)
+    return known[mode]
+
+
+def _find(probe: Probe) -> tuple[str | None, str]:
+    """Watch one forward pass."""
+    calls: dict[str, list[Tensor]] = {}
+    returned: list[Outputs] = []
+
+    def begin(*_: object) -> None:
+        calls.clear()
+        returned.clear()
+
+    hooks = [
+        probe.model.register_forward_pre_hook(begin),
+        *(
+            module.register_forward_hook(lambda _m, _i, output, name=name: calls.setdefault(name, []).append(output))
+            for name, module in probe.model.named_modules()
+            if isinstance(module, nn.Linear)
+        ),
+        probe.model.register_forward_hook(lambda _m, _i, outputs: returned.append(outputs)),
+    ]
+    try:
+        with torch.no_grad():
+            probe.run({}, lambda _: None)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not returned:
+        return None, "the batch holds no finite example to look for it with"
+    output = probe.objective.signals[0].own_output(returned[0])  # type: ignore[operator]
+    same = [
+        name
+        for name, outputs in calls.items()
+        if any(each.data_ptr() == output.data_ptr() and each.numel() == output.numel() for each in outputs)
+    ]
+    if not same:
+        return None, f"no torch.nn.Linear's output is what {type(probe.model).__name__} returns"
+    name = same[0]
+    layer = probe.model.get_submodule(name)
+    shared = [
+        n for n, p in probe.model.named_parameters(remove_duplicate=False) if p is layer._parameters.get("weight")
+    ]
+    if len(calls[name]) > 1 or len(shared) > 1:
+        return None, f"the linear layer {name!r} is used more than once"
+    if not shared:
+        return None, f"the weight of {name!r} is computed from other parameters"
+    if calls[name][0].dim() != 2:
+        return None, f"{name!r} returns {calls[name][0].dim()} dimensions, not (examples, classes)"
+    return name, f"{name!r} is the layer that {type(probe.model).__name__} ends in"

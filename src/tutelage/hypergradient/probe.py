@@ -1,0 +1,157 @@
+"""Looking at an objective without leaving a trace: the one way in which derivatives evaluate it."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from difflib import get_close_matches
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from tutelage.signals import Batch, Objective
+
+Parameters = Mapping[str, Tensor]
+Result = TypeVar("Result")
+
+
+class Probe:
+    """An objective on one batch, as a function of its model's parameters and of nothing else.
+
+    However often it runs, each run draws the same dropout masks (those that the next training step would draw), in float32
+    or wider and without autocast, in the train or eval mode that the model is in, past the wrappers of `torch.compile` and
+    of DistributedDataParallel. Afterwards buffers, random states and gradients are what they were.
+
+    Args:
+        objective: the `Objective`.
+        batch: the examples, (B, ...) each.
+
+    Attributes:
+        objective: the objective, past its model's wrappers; ``original`` is the one that was given.
+        model: the model, past its wrappers.
+        prefix: what the wrappers put before the names of the model's parameters.
+        parameters: the model's parameters by their name in ``objective.model.named_parameters()``, detached, float32 or wider.
+        trainable: the names of those that require a gradient.
+    """
+
+    def __init__(self, objective: Objective, batch: Batch) -> None:
+        self.original = objective
+        model, self.prefix = _unwrapped(objective.model)
+        if self.prefix:
+            modules = objective._modules | {"model": model}
+            objective = copy.copy(objective)
+            objective._modules = modules
+        self.objective = objective
+        self.model = model
+        self.batch = {key: _widened(value) for key, value in batch.items()}
+        self.parameters = {self.prefix + name: _widened(p.detach()) for name, p in model.named_parameters()}
+        self.trainable = [self.prefix + name for name, p in model.named_parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError(f"the model {type(model).__name__} has no parameters, so nothing can be derived by them")
+        self.device = next(iter(self.parameters.values())).device
+        self._inside = _Inside(objective)
+        self._random_state = torch.get_rng_state()
+        if self.device.type != "cpu":
+            self._device_random_state = torch.get_device_module(self.device).get_rng_state(self.device)
+
+    def run(self, changed: Parameters, work: Callable[[Tensor], Result]) -> Result:
+        """Return ``work(losses)``, the losses (B, K) being those at ``parameters`` with some of them ``changed``.
+
+        The parameters stay changed while ``work`` runs: a checkpointed model computes its activations again, from the
+        parameters that it then finds, when ``work`` takes a gradient.
+        """
+        replaced = {"objective.model." + name.removeprefix(self.prefix): p for name, p in self.parameters.items()}
+        for name, parameter in changed.items():
+            replaced["objective.model." + name.removeprefix(self.prefix)] = parameter
+        for name, buffer in self.model.named_buffers():
+            replaced["objective.model." + name] = _widened(buffer).clone()
+        with self._undisturbed():
+            return functional_call(self._inside, replaced, (self.batch, work))
+
+    def leaves(self, at: Parameters | None = None) -> dict[str, Tensor]:
+        """Return the trainable parameters, as they are or ``at`` other values, as new leaves of a graph."""
+        values = {**self.parameters, **(at or {})}
+        return {name: values[name].detach().clone().requires_grad_() for name in self.trainable}
+
+    def direction(self, given: Parameters) -> dict[str, Tensor]:
+        """Return a direction in the parameters' own types.
+
+        Raises:
+            ValueError: it names a parameter that the model has not, or has another shape.
+        """
+        for name, value in given.items():
+            if name not in self.parameters:
+                near = get_close_matches(name, self.parameters, n=1)
+                raise ValueError(
+                    f"the direction names {name!r}, which is no name in objective.model.named_parameters()"
+                    + (f"; did you mean {near[0]!r}?" if near else "")
+                )
+            if value.shape != self.parameters[name].shape:
+                raise ValueError(
+                    f"the direction is {tuple(value.shape)} for {name!r}, whose shape is {tuple(self.parameters[name].shape)}"
+                )
+        return {name: value.detach().to(self.parameters[name]) for name, value in given.items()}
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        devices = [] if self.device.type == "cpu" else [self.device]
+        kind = (
+            "cuda" if self.device.type == "cpu" else self.device.type
+        )  # with no devices, only the CPU's state is kept
+        fast_attention = torch.backends.mha.get_fastpath_enabled()
+        with (
+            torch.random.fork_rng(devices, device_type=kind),
+            torch.autocast(self.device.type, enabled=False),
+            _eagerly(),
+        ):
+            torch.set_rng_state(self._random_state)
+            if devices:
+                torch.get_device_module(self.device).set_rng_state(self._device_random_state, self.device)
+            torch.backends.mha.set_fastpath_enabled(False)  # the inference kernels have no derivative
+            try:
+                yield
+            finally:
+                torch.backends.mha.set_fastpath_enabled(fast_attention)
+
+
+class _Inside(nn.Module):
+    """Runs work where the objective's parameters are replaced: `functional_call` undoes that when ``forward`` returns."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Batch, work: Callable[[Tensor], Result]) -> Result:
+        return work(self.objective(batch))
+
+
+def marked(derivatives_BK: Tensor, losses_BK: Tensor) -> Tensor:
+    """Return derivatives with NaN in the row of each example that has a loss which is not finite."""
+    return derivatives_BK.masked_fill(~torch.isfinite(losses_BK.detach()).all(1, keepdim=True), torch.nan)
+
+
+def _unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """Return the model inside of its wrappers, and what they put before the names of its parameters."""
+    prefix = ""
+    while True:
+        if isinstance(model, (DistributedDataParallel, DataParallel)):
+            model, prefix = model.module, prefix + "module."
+        elif "_orig_mod" in model._modules:  # torch.compile's OptimizedModule, without importing the compiler
+            model, prefix = model.get_submodule("_orig_mod"), prefix + "_orig_mod."
+        else:
+            return model, prefix
+
+
+def _widened(value: Tensor) -> Tensor:
+    """Return floats of half precision as float32, and all else as it is."""
+    return value.float() if value.is_floating_point() and value.element_size() < 4 else value
+
+
+def _eagerly() -> AbstractContextManager[object]:
+    """Keep compiled parts of the model from being compiled anew for replaced parameters."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
