@@ -26,6 +26,7 @@ __all__ = [
     "Problem",
     "Problems",
     "TensorData",
+    "WithColumns",
     "class_conditional_noise",
     "symmetric_noise",
     *_FILE_OF,

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 Reason = Literal[
-    "missing", "not_a_file", "empty", "too_many_bytes", "format",
+    "outside_root", "missing", "not_a_file", "empty", "too_many_bytes", "format",
     "too_many_pixels", "too_small", "aspect", "animated", "truncated", "corrupt",
 ]  # fmt: skip
 
@@ -80,6 +80,22 @@ class Limits:
             raise ValueError(f"Limits.animated is {self.animated!r}: give 'refuse' or 'first_frame'.")
 
 
+def locate(root: str | os.PathLike[str], path: str) -> Path:
+    """The file `path` under the folder `root`, links followed.
+
+    Raises:
+        UnreadableImage: the path leads out of the folder (`..`, absolute, by a link) or cannot be a path.
+    """
+    try:
+        inside = Path(root).resolve()
+        found = (inside / path).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a NUL in it, a loop of links
+        raise UnreadableImage("not_a_file", f"{path!s:.200} cannot be a path: {error}") from error
+    if not found.is_relative_to(inside):
+        raise UnreadableImage("outside_root", f"{path} leads out of {root}")
+    return found
+
+
 def read_image(path: str | os.PathLike[str], size: int, limits: Limits | None = None) -> Tensor:
     """A file as an upright RGB image, squeezed to a square: uint8 (3, size, size).
 
@@ -126,6 +142,8 @@ def _read_bytes(path: Path, limits: Limits) -> bytes:
             raise UnreadableImage("not_a_file", f"{path} is not a regular file")
         with path.open("rb") as file:
             data = file.read(limits.max_bytes + 1)
+    except UnreadableImage:
+        raise
     except FileNotFoundError as error:
         raise UnreadableImage("missing", f"{path} does not exist") from error
     except (OSError, ValueError) as error:  # no permission, a name too long, a NUL in the name

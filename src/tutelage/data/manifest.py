@@ -1,0 +1,254 @@
+"""From files to an image table: a CSV or Parquet manifest, or a folder with one subfolder per label."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
+from tutelage.data.images import Limits, UnreadableImage
+from tutelage.data.problems import Problems
+from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
+
+LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}
+_OPTIONAL = ("headline", "submitted_at", "advertiser", "impressions")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a manifest calls its columns. `image` (and `label`, to train) must be there, the others may be.
+
+    Args:
+        image: path of the image under the manifest's folder.
+        label: one of the label names; an empty cell is an unlabelled image.
+        id: unique name of the example; the image's path where it is absent.
+        headline: the advertisement's text, to find duplicates by.
+        submitted_at: ISO 8601 date or time (UTC where it names no zone), to split by.
+        advertiser: who submitted it.
+        impressions: how often it was shown, a number.
+        split: train, val (divided later), test, unlabelled, or any other split's name.
+    """
+
+    image: str = "image"
+    label: str = "label"
+    id: str = "id"
+    headline: str = "headline"
+    submitted_at: str = "submitted_at"
+    advertiser: str = "advertiser"
+    impressions: str = "impressions"
+    split: str = "split"
+
+
+def read_manifest(
+    path: str | os.PathLike[str],
+    columns: Columns | None = None,
+    labels: Mapping[str, int] | None = LABELS,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    size: int = 224,
+    limits: Limits | None = None,
+    memory_bytes: int = 2 * 2**30,
+) -> tuple[ImageTable, Problems]:
+    """Read a manifest and decode each of its images once; what cannot be used is left out and listed.
+
+    A row is left out for an unknown label or split, a time or number that is none, an id that came before (the first is
+    kept), or an image that is refused. A row without label goes to the split `unlabelled`, and one marked
+    `unlabelled` loses its label. Where the manifest has no splits, the others are `unassigned`: see `split_table`.
+    The table gains a column `phash`, so that near-duplicates are found without decoding again.
+
+    Args:
+        path: a .csv, .tsv, .parquet or .pq file.
+        columns: the manifest's own names.
+        labels: class by label name, without regard to case; None reads no labels, to score new images.
+        root: the folder that image paths stand under; the manifest's by default.
+        size: side that images are resized to, in pixels.
+        limits: what an image file may be.
+        memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+
+    Returns:
+        The table, in the manifest's order, and what was left out.
+
+    Raises:
+        FileNotFoundError: there is no such manifest.
+        ValueError: it is no table, or lacks a column.
+    """
+    path = Path(path)
+    columns = columns or Columns()
+    problems = Problems()
+    cells = _read_cells(path, problems)
+    facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
+    if labels is None:
+        facts["label"] = ""
+    open_files = partial(ImageFiles, path.parent if root is None else root, size=size, limits=limits)
+    return _image_table(_checked(facts, labels or {}, problems), open_files, memory_bytes, problems)
+
+
+def read_image_folder(
+    path: str | os.PathLike[str],
+    labels: Mapping[str, int] = LABELS,
+    *,
+    size: int = 224,
+    limits: Limits | None = None,
+    memory_bytes: int = 2 * 2**30,
+) -> tuple[ImageTable, Problems]:
+    """Read a folder with one subfolder per label (the ImageFolder layout); ids are the paths, in sorted order.
+
+    Hidden files are skipped; every other file is taken for an image. Arguments and results as in `read_manifest`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}.")
+    found = [
+        (Path(folder, name).relative_to(path).as_posix(), Path(folder).relative_to(path).parts)
+        for folder, _, names in os.walk(path)
+        for name in names
+        if not name.startswith(".")
+    ]
+    rows = [{"id": name, "image": name, "label": parts[0]} for name, parts in sorted(found) if parts]
+    facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
+    problems = Problems()
+    open_files = partial(ImageFiles, path, size=size, limits=limits)
+    return _image_table(_checked(facts, labels, problems), open_files, memory_bytes, problems)
+
+
+def _read_cells(path: Path, problems: Problems) -> pd.DataFrame:
+    """All cells as stripped text, the empty text where there is nothing."""
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"there is no manifest {path}.{_nearest(path.name, beside)}")
+
+    def too_long(row: list[str]) -> None:
+        problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
+
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        cells = pd.read_parquet(path, dtype_backend="numpy_nullable")
+        if not isinstance(cells.index, pd.RangeIndex):
+            cells = cells.reset_index()
+    elif suffix in (".csv", ".tsv"):
+        cells = pd.read_csv(
+            path,
+            sep="\t" if suffix == ".tsv" else ",",
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            encoding="utf-8-sig",
+            encoding_errors="replace",
+            engine="python",
+            on_bad_lines=too_long,
+        )
+    else:
+        raise ValueError(f"manifest {path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file.")
+    return cells.astype("string").fillna("").astype(object).apply(lambda column: column.str.strip())
+
+
+def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: Path) -> pd.DataFrame:
+    """All the columns of `Columns` under their own names, empty where the manifest has none."""
+    facts = pd.DataFrame(index=cells.index)
+    for field in fields(Columns):
+        name = getattr(columns, field.name)
+        if name not in cells and (field.name in needed or name != field.default):
+            known = [str(column) for column in cells]
+            raise ValueError(
+                f"{file} has no column {name!r} for {field.name!r}; it has: {', '.join(known)}.{_nearest(name, known)} "
+                f"Map it by columns.{field.name}."
+            )
+        facts[field.name] = cells.get(name, "")
+    return facts
+
+
+def _checked(facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems) -> pd.DataFrame:
+    """The rows whose cells make sense, with typed columns; optional columns without any entry are dropped."""
+    reason = pd.Series("", index=facts.index, dtype=object)
+    detail = reason.copy()
+
+    def refuse(bad: pd.Series, why: str, text: str) -> None:
+        fresh = bad & (reason == "")
+        reason[fresh] = why
+        detail[fresh] = text
+
+    def refuse_cells(column: str, good: pd.Series, why: str, allowed: str) -> None:
+        fresh = ~good & (facts[column] != "") & (reason == "")
+        reason[fresh] = why
+        detail[fresh] = column + " is " + facts[column][fresh].map(repr) + "; allowed: " + allowed
+
+    facts["id"] = facts["id"].where(facts["id"] != "", facts["image"])
+    classes = {name.casefold(): label for name, label in labels.items()}
+    label = facts["label"].str.casefold().map(classes)
+    times = pd.to_datetime(facts["submitted_at"], utc=True, errors="coerce", format="ISO8601")
+    impressions = pd.to_numeric(facts["impressions"].replace("", "nan"), errors="coerce")
+
+    refuse(facts["image"] == "", "no_image", "the image's path is empty")
+    refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
+    refuse_cells("split", facts["split"].isin(SPLITS), "unknown_split", ", ".join(SPLITS))
+    refuse_cells("submitted_at", times.notna(), "bad_time", "ISO 8601")
+    refuse_cells("impressions", impressions >= 0, "bad_impressions", "a number from 0")
+    unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")
+    if (facts["split"] != "").any():
+        refuse((facts["split"] == "") & ~unlabelled, "no_split", "the other rows have one")
+    refuse(facts["id"].where(reason == "").dropna().duplicated().reindex(facts.index, fill_value=False),
+           "duplicate_id", "an earlier row has this id, and was kept")  # fmt: skip
+
+    for id, why, text in zip(facts["id"], reason, detail, strict=True):
+        if why:
+            problems.add(id, why, text)
+    split = facts["split"].replace("", "unassigned").mask(unlabelled, "unlabelled")
+    label = label.mask(unlabelled, UNLABELLED).astype(np.int64)
+    table = facts.assign(label=label, split=split, submitted_at=times, impressions=impressions)[reason == ""]
+    absent = [column for column in _OPTIONAL if (facts[column] == "").all()]
+    return table.drop(columns=absent)
+
+
+def _image_table(
+    table: pd.DataFrame, open_files: Callable[[list[str]], ImageFiles], memory_bytes: int, problems: Problems
+) -> tuple[ImageTable, Problems]:
+    files = open_files(table["image"].tolist())
+    pixels, hashes, errors = _decoded_once(files, memory_bytes)
+    for id, error in zip(table["id"], errors, strict=True):
+        if error is not None:
+            problems.add(id, error.reason, error.detail)
+    readable = np.array([error is None for error in errors], dtype=bool)
+    table = table.assign(phash=as_hex(hashes))[readable]
+    images: Images = open_files(table["image"].tolist())
+    if pixels is not None:
+        images = ImageArray(pixels if readable.all() else pixels[torch.from_numpy(readable)])
+    return ImageTable(images, table), problems
+
+
+def _decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, Hashes, list[UnreadableImage | None]]:
+    """The pixels (None if they are too many), the hash and the error of each image."""
+    bytes_needed = len(images) * 3 * images.size**2
+    shape = (len(images), 3, images.size, images.size)
+    pixels = torch.empty(shape, dtype=torch.uint8) if bytes_needed <= memory_bytes else None
+    hashes = np.zeros((len(images), 4), dtype=np.uint64)
+
+    def decode(row: int) -> UnreadableImage | None:
+        try:
+            image = images[row]
+        except UnreadableImage as error:
+            return error
+        hashes[row] = perceptual_hash(image[None])[0]
+        if pixels is not None:
+            pixels[row] = image
+        return None
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        errors = list(tqdm(pool.map(decode, range(len(images))), "images", len(images), disable=None, leave=False))
+    return pixels, hashes, errors
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,61 @@
+"""What was left out of a run, and why: counted, listed in `problems.csv`, never silent."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One example that was left out: its id, a stable reason to count by, a sentence for people."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+class Problems:
+    """A growing list of the examples left out."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._problems)
+
+    def add(self, id: object, reason: str, detail: str = "") -> None:
+        """Note one example."""
+        self._problems.append(Problem(str(id), reason, detail))
+
+    def counts(self) -> dict[str, int]:
+        """How many examples each reason took, most frequent first."""
+        return dict(Counter(problem.reason for problem in self).most_common())
+
+    def summary(self) -> str:
+        """One line for people: `12 left out: empty 7, unknown_label 5`."""
+        if not self._problems:
+            return "nothing left out"
+        return f"{len(self)} left out: " + ", ".join(f"{name} {count}" for name, count in self.counts().items())
+
+    def write(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `problems.csv` (id, reason, detail) into a run's folder, also when there is none to report."""
+        path = Path(folder) / "problems.csv"
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file)
+            writer.writerow(Problem._fields)
+            writer.writerows(self)
+        return path
+
+    def require(self, left: int, least: int, what: str = "examples") -> None:
+        """Go on only if enough is left.
+
+        Raises:
+            ValueError: fewer than `least` are left.
+        """
+        if left < least:
+            raise ValueError(f"only {left} {what} are left and {least} are needed; {self.summary()}. See problems.csv.")

@@ -1,0 +1,229 @@
+"""Training, validation and test parts between which no near-duplicate and no advertiser's burst is shared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tutelage.data.duplicates import Rows, connected
+from tutelage.data.problems import Problems
+from tutelage.data.table import ImageTable
+
+Names = npt.NDArray[np.object_]
+
+_DAY = pd.Timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How a table is split. The defaults are the proportions of the sub-task imputation paper's Table 1.
+
+    Args:
+        train: weight of the training part, relative to `val` and `test`.
+        val: weight of the validation part.
+        test: weight of the test part.
+        teacher_val: share of the validation part that selects the specialists' checkpoints.
+        teacher_test: share of the validation part that judges the specialists; the student gets the rest.
+        gap_days: days left out at the end of the training and of the validation part, before the next one starts.
+        burst_days: submissions of one advertiser that follow within this many days belong together.
+        seed: of every random draw.
+    """
+
+    train: float = 17_500
+    val: float = 5_600
+    test: float = 5_432
+    teacher_val: float = 0.2
+    teacher_test: float = 0.2
+    gap_days: float = 15.0
+    burst_days: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val", "test", "teacher_val", "teacher_test"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"SplitSettings.{name} is {getattr(self, name)}: give a weight above 0.")
+        if self.teacher_val + self.teacher_test >= 1:
+            raise ValueError(
+                f"SplitSettings.teacher_val + teacher_test is {self.teacher_val + self.teacher_test}: "
+                "nothing is left for the student; give shares that sum to less than 1."
+            )
+        if not 0 <= self.burst_days <= self.gap_days:
+            raise ValueError(
+                f"SplitSettings.burst_days is {self.burst_days} and gap_days {self.gap_days}: "
+                "give 0 <= burst_days <= gap_days, or a burst would reach over the gap."
+            )
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Shares of the three parts, in the order of time."""
+        total = self.train + self.val + self.test
+        return {"train": self.train / total, "val": self.val / total, "test": self.test / total}
+
+    @property
+    def val_parts(self) -> dict[str, float]:
+        """Shares of the three parts of the validation part."""
+        student = 1 - self.teacher_val - self.teacher_test
+        return {"teacher_val": self.teacher_val, "teacher_test": self.teacher_test, "student_val": student}
+
+
+def split_table(
+    images: ImageTable, problems: Problems, settings: SplitSettings | None = None, groups: Rows | None = None
+) -> ImageTable:
+    """Give every `unassigned` row its split, then divide `val` into teacher_val, teacher_test and student_val.
+
+    With `submitted_at` the parts follow one another in time (see `temporal_split`); without, they are drawn at random,
+    stratified by label, and all of one advertiser's rows stay together. The validation part is always drawn at
+    random, stratified, bursts together. Rows that already have a split keep it. Rows without a time (where others
+    have one), in a gap, or in a group of which an earlier part holds a member go to `left_out`, and into `problems`.
+
+    Args:
+        images: the table, best without its near-duplicates (`drop_duplicates`).
+        problems: collects what is left out.
+        settings: proportions, gap and seed; the paper's by default.
+        groups: int64 (N,), rows that must not be parted, as in `Duplicates.groups`; none by default.
+
+    Returns:
+        The table with its new splits. The order of rows, and so every `index`, is unchanged.
+
+    Raises:
+        ValueError: a split lacks a class.
+    """
+    settings = settings or SplitSettings()
+    table = images.table
+    split = table["split"].to_numpy(object, copy=True)
+    labels = table["label"].to_numpy(np.int64)
+    groups = np.arange(len(table)) if groups is None else groups
+    timed = "submitted_at" in table
+    bursts = _bursts(table, settings.burst_days)
+
+    fresh = np.flatnonzero(split == "unassigned")
+    if len(fresh) and timed:
+        times = table["submitted_at"].iloc[fresh]
+        split[fresh], reasons = temporal_split(times, groups[fresh], settings.parts, settings.gap_days)
+        for row, reason in zip(fresh, reasons, strict=True):
+            if reason:
+                problems.add(table["id"].iloc[row], reason, _DETAILS[reason])
+    elif len(fresh):
+        together = _joined(groups[fresh], bursts[fresh])
+        split[fresh] = stratified_split(labels[fresh], together, settings.parts, settings.seed)
+
+    val = np.flatnonzero(split == "val")
+    if len(val):
+        together = _joined(groups[val], bursts[val])
+        split[val] = stratified_split(labels[val], together, settings.val_parts, settings.seed)
+    _check_classes(split, labels)
+    return images.with_split(split)
+
+
+_DETAILS = {
+    "no_time": "other rows have a submission time; without one this row could leak into its own past",
+    "gap": "submitted in the days before the next part starts",
+    "straddles": "a near-duplicate of a row in an earlier part",
+}
+
+
+def temporal_split(
+    times: pd.Series, groups: Rows, shares: Mapping[str, float], gap_days: float
+) -> tuple[Names, list[str]]:
+    """Parts that follow one another in time, with a gap before each but the first.
+
+    The parts meet at two instants (the shares' quantiles over all rows, of either class), as at a deployment; rows of
+    one instant stay together. So the share of defects may drift from part to part, and rows of one advertiser
+    closer than the gap are never parted. Of a group that spans parts, the earliest member's part keeps its rows.
+
+    Args:
+        times: submission times (N,), possibly absent.
+        groups: int64 (N,), rows that must not be parted.
+        shares: share of each part, by name, in the order of time; they sum to 1.
+        gap_days: length of each gap, in days.
+
+    Returns:
+        The part of each row (N,), `left_out` where it has none, and the reason for that (N,), empty elsewhere.
+    """
+    names = [*shares, "left_out"]
+    left_out = len(shares)
+    known = np.flatnonzero(times.notna())
+    in_order = times.iloc[known].sort_values()
+    quantiles = np.cumsum(list(shares.values()))[:-1]
+    starts = (
+        [in_order.iloc[min(round(share * len(known)), len(known) - 1)] for share in quantiles] if len(known) else []
+    )
+
+    part = np.full(len(times), left_out)
+    reasons = np.where(times.notna(), "", "no_time").astype(object)
+    part[known] = np.searchsorted(pd.DatetimeIndex(starts), times.iloc[known], side="right")
+    for start in starts:
+        in_gap = ((times < start) & (times >= start - gap_days * _DAY)).to_numpy()
+        part[in_gap], reasons[in_gap] = left_out, "gap"
+    first = pd.Series(part).groupby(groups).transform("min").to_numpy()
+    straddles = (part != first) & (part != left_out)
+    part[straddles], reasons[straddles] = left_out, "straddles"
+    return np.array(names, dtype=object)[part], reasons.tolist()
+
+
+def stratified_split(labels: Rows, groups: Rows, shares: Mapping[str, float], seed: int) -> Names:
+    """A random split by groups in which every part has nearly its share of every class.
+
+    Groups, largest first and shuffled within a size, go one by one to the part that lacks most of their classes. If no
+    group mixes classes, a part's count of a class is off its share by less than the largest group of the class: by less
+    than 1 where rows stand alone.
+
+    Args:
+        labels: int64 (N,), classes; -1 is a class of its own.
+        groups: int64 (N,), rows that must not be parted.
+        shares: share of each part, by name; they sum to 1.
+        seed: of the shuffle; the same arguments give the same split.
+
+    Returns:
+        The part of each row (N,).
+    """
+    _, group_N = np.unique(groups, return_inverse=True)
+    _, class_N = np.unique(labels, return_inverse=True)
+    sizes_GC = np.zeros((group_N.max(initial=-1) + 1, class_N.max(initial=-1) + 1))
+    np.add.at(sizes_GC, (group_N, class_N), 1.0)
+    order = np.random.default_rng(seed).permutation(len(sizes_GC))
+    order = order[np.argsort(-sizes_GC[order].sum(1), kind="stable")]
+    totals_C = sizes_GC.sum(0)
+    lacking_PC = np.array(list(shares.values()))[:, None] * totals_C
+    part_G = np.zeros(len(sizes_GC), dtype=np.int64)
+    for group in order:
+        part = np.argmax(lacking_PC @ (sizes_GC[group] / totals_C**2))  # steepest descent of the squared shortfall
+        lacking_PC[part] -= sizes_GC[group]
+        part_G[group] = part
+    return np.array(list(shares), dtype=object)[part_G[group_N]]
+
+
+def _bursts(table: pd.DataFrame, days: float) -> Rows:
+    """Groups of rows: one advertiser's submissions that follow within `days`; all of them where no time is known."""
+    alone = np.arange(len(table))
+    if "advertiser" not in table:
+        return alone
+    facts = pd.DataFrame({"advertiser": table["advertiser"], "row": alone})
+    facts["time"] = table["submitted_at"] if "submitted_at" in table else pd.Timestamp(0)
+    facts = facts[facts["advertiser"].notna() & (facts["advertiser"] != "")]
+    facts = facts.sort_values(["advertiser", "time", "row"], kind="stable")
+    follows = (facts["advertiser"] == facts["advertiser"].shift()) & (facts["time"].diff() <= days * _DAY)
+    rows = facts["row"].to_numpy()
+    second = np.flatnonzero(follows)
+    return connected(len(table), np.stack([rows[second - 1], rows[second]]))
+
+
+def _joined(one: Rows, other: Rows) -> Rows:
+    """The finest groups that part neither the groups of `one` nor of `other`."""
+    rows = np.arange(len(one))
+    firsts = [np.unique(groups, return_index=True, return_inverse=True)[1:] for groups in (one, other)]
+    edges = [np.stack([rows, first[inverse]]) for first, inverse in firsts]
+    return connected(len(one), np.concatenate(edges, axis=1))
+
+
+def _check_classes(split: Names, labels: Rows) -> None:
+    for name in ("train", "teacher_val", "teacher_test", "student_val", "test"):
+        inside = labels[split == name]
+        for label, word in ((0, "defective"), (1, "acceptable")):
+            if not (inside == label).any():
+                raise ValueError(
+                    f"split {name!r} has {len(inside)} examples and none of them is {word}: give more data, a larger "
+                    f"share for it (SplitSettings), or a shorter gap."
+                )
