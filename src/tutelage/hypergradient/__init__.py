@@ -1,5 +1,23 @@
 """The one derivative that every learned weighting needs, without double backward and without per-example gradients."""
 
 from tutelage.hypergradient.derivatives import Derivatives, Strategy, directional_derivatives
+from tutelage.hypergradient.field import ModuleWeights
+from tutelage.hypergradient.last_layer_look_ahead import LastLayerLookAhead
+from tutelage.hypergradient.look_ahead import look_ahead_direction, look_ahead_gradient, look_ahead_parameters
+from tutelage.hypergradient.module_derivatives import module_derivatives
+from tutelage.hypergradient.neumann import NeumannSeries, NeumannWarning, neumann_direction
 
-__all__ = ["Derivatives", "Strategy", "directional_derivatives"]
+__all__ = [
+    "Derivatives",
+    "LastLayerLookAhead",
+    "ModuleWeights",
+    "NeumannSeries",
+    "NeumannWarning",
+    "Strategy",
+    "directional_derivatives",
+    "look_ahead_direction",
+    "look_ahead_gradient",
+    "look_ahead_parameters",
+    "module_derivatives",
+    "neumann_direction",
+]

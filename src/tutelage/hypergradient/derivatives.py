@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tutelage.hypergradient.double_backward import double_backward
+from tutelage.hypergradient.field import Field
 from tutelage.hypergradient.finite_difference import finite_difference, norm
 from tutelage.hypergradient.forward_mode import forward_mode
 from tutelage.hypergradient.last_layer import find_last_layer, last_layer
@@ -82,7 +83,7 @@ def directional_derivatives(
         raise ValueError(f"strategy={strategy!r} is not one of {', '.join(get_args(Strategy))}")
     probe = Probe(objective, batch)
     direction = probe.direction(direction)
-    chosen, why = (strategy, "as asked") if strategy != "auto" else choose(probe, direction)
+    chosen, why = (strategy, "as asked") if strategy != "auto" else choose(objective, probe, direction)
     zeros_BK = next(iter(probe.parameters.values())).new_zeros(len(batch["input"]), len(objective.signals))
 
     def derive(part: Parameters) -> Tensor:
@@ -107,23 +108,23 @@ def directional_derivatives(
 _choices: WeakKeyDictionary[Objective, dict[bool, tuple[str, str]]] = WeakKeyDictionary()
 
 
-def choose(probe: Probe, direction: Parameters) -> tuple[str, str]:
+def choose(objective: Objective, probe: Probe, direction: Parameters) -> tuple[str, str]:
     """Return the cheapest strategy that is right for an objective, and why; tried once for each objective and mode."""
     if len(direction) <= 2:
-        layer, reason = find_last_layer(probe)
+        layer, reason, _ = find_last_layer(probe)
         if layer is not None and all(name.removeprefix(probe.prefix).rpartition(".")[0] == layer for name in direction):
             return "last_layer", f"closed form: {reason}, and the direction lies within it"
-    known = _choices.setdefault(probe.original, {})
+    known = _choices.setdefault(objective, {})
     mode = probe.model.training
     if mode not in known:
         few = {key: value[:EXAMPLES_TO_TRY] for key, value in probe.batch.items()}
-        known[mode] = _try(Probe(probe.original, few))
+        known[mode] = _try(Probe(objective, few))
     return known[mode]
 
 
 def _try(probe: Probe) -> tuple[str, str]:
     """Compare each strategy, along the gradient of the sum of all losses, with the square of that gradient's length."""
-    gradient = sum_gradient(probe)
+    gradient, _ = Field(probe).local_sum()
     expected = norm(gradient) ** 2
     reasons = []
     for name, tolerance in TOLERANCES.items():
@@ -137,18 +138,3 @@ def _try(probe: Probe) -> tuple[str, str]:
             return name, "; ".join(reasons)
         reasons.append(f"{name} gives {found:.4g} where a backward pass gives {expected:.4g}: parts are detached")
     return "double_backward", "; ".join(reasons)
-
-
-def sum_gradient(probe: Probe) -> dict[str, Tensor]:
-    """Return the gradient of the sum of all losses by the trainable parameters that they depend on."""
-    leaves = probe.leaves()
-
-    def derive(losses_BK: Tensor) -> dict[str, Tensor]:
-        finite_B = torch.isfinite(losses_BK.detach()).all(1)
-        if not losses_BK.requires_grad or not finite_B.any():
-            return {}
-        found = torch.autograd.grad(losses_BK[finite_B].sum(), list(leaves.values()), allow_unused=True)
-        return {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
-
-    with torch.enable_grad():
-        return probe.run(leaves, derive)

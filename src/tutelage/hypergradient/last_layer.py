@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.hypergradient.probe import Parameters, Probe
-from tutelage.signals import Objective, Outputs
+from tutelage.signals import Outputs, Signal
 
 
 def last_layer(probe: Probe, direction: Parameters) -> Tensor:
@@ -43,6 +44,7 @@ class LastLayer:
         pulls_BKC: :math:`\partial \ell_k(x_i) / \partial z_i`; of a loss that couples the examples, its pull on each z.
         coupled_K: which losses couple the examples.
         finite_B: which examples are finite.
+        probe: where it was seen.
     """
 
     weight: str
@@ -53,6 +55,7 @@ class LastLayer:
     pulls_BKC: Tensor
     coupled_K: Tensor
     finite_B: Tensor
+    probe: Probe
 
     @classmethod
     def of(cls, probe: Probe) -> LastLayer:
@@ -61,7 +64,7 @@ class LastLayer:
         Raises:
             ValueError: the model does not end in one linear layer.
         """
-        name, reason = find_last_layer(probe)
+        name, reason, _ = find_last_layer(probe)
         if name is None:
             raise ValueError(f"strategy 'last_layer' is not applicable: {reason}; use 'auto'")
         layer: nn.Linear = probe.model.get_submodule(name)  # type: ignore[assignment]
@@ -104,6 +107,7 @@ class LastLayer:
             pulls_BKC=placed(pulls_RKC),
             coupled_K=coupled_K,
             finite_B=finite_B,
+            probe=probe,
         )
 
     def logits_at(self, parameters: Parameters) -> Tensor:
@@ -117,29 +121,56 @@ class LastLayer:
         D_BK = torch.where(self.coupled_K, D_BK.sum(0), D_BK)
         return D_BK.masked_fill(~self.finite_B[:, None], torch.nan)
 
+    def primary_pulls(self, logits_BC: Tensor) -> Tensor:
+        """Return the gradient (B, C), by other logits than those seen, of the sum of the primary signal's losses there."""
+        signal: Signal = self.probe.objective.signals[0]  # type: ignore[assignment]
+        rows = self.finite_B.nonzero().squeeze(1)
+        batch = {key: value[rows] for key, value in self.probe.batch.items()}
+        with torch.enable_grad(), torch.autocast(self.probe.device.type, enabled=False):
+            logits_RC = logits_BC[rows].detach().requires_grad_()
+            output = logits_RC.view(len(rows), *find_last_layer(self.probe).shape)
+            losses_R = signal(output if signal.head is None else {signal.head: output}, batch).expand(len(rows))
+            finite_R = torch.isfinite(losses_R.detach())
+            pulls_RC = torch.where(finite_R[:, None], _gradient(losses_R[finite_R].sum(), logits_RC), 0)
+        return torch.zeros_like(logits_BC).index_copy_(0, rows, pulls_RC)
+
 
 def _gradient(total: Tensor, logits: Tensor) -> Tensor:
     found = torch.autograd.grad(total, logits, retain_graph=True, allow_unused=True)[0] if total.requires_grad else None
     return torch.zeros_like(logits) if found is None else found
 
 
-_found: WeakKeyDictionary[Objective, dict[bool, tuple[str | None, str]]] = WeakKeyDictionary()
+class Found(NamedTuple):
+    """The linear layer that a model ends in.
+
+    Attributes:
+        name: in the probe's model; None where there is no such layer.
+        reason: what it is, or why there is none.
+        shape: of its output as the model returns it, for one example.
+    """
+
+    name: str | None
+    reason: str
+    shape: tuple[int, ...] = ()
 
 
-def find_last_layer(probe: Probe) -> tuple[str | None, str]:
-    """Return the name, in the probe's model, of the linear layer that the model ends in, or None and the reason.
+_found: WeakKeyDictionary[nn.Module, dict[object, Found]] = WeakKeyDictionary()
+
+
+def find_last_layer(probe: Probe) -> Found:
+    """Return the linear layer that the model ends in.
 
     It is the one `torch.nn.Linear` whose output is what the model returns: for the primary signal's head, where there are
-    several. Looked for once for each objective and mode.
+    several. Looked for once for each model, mode and head.
     """
-    known = _found.setdefault(probe.original, {})
-    mode = probe.model.training
-    if mode not in known:
-        known[mode] = _find(probe)
-    return known[mode]
+    known = _found.setdefault(probe.model, {})
+    key = (probe.model.training, probe.objective.signals[0].head)
+    if key not in known:
+        known[key] = _find(probe)
+    return known[key]
 
 
-def _find(probe: Probe) -> tuple[str | None, str]:
+def _find(probe: Probe) -> Found:
     """Watch one forward pass."""
     calls: dict[str, list[Tensor]] = {}
     returned: list[Outputs] = []
@@ -164,7 +195,7 @@ def _find(probe: Probe) -> tuple[str | None, str]:
         for hook in hooks:
             hook.remove()
     if not returned:
-        return None, "the batch holds no finite example to look for it with"
+        return Found(None, "the batch holds no finite example to look for it with")
     output = probe.objective.signals[0].own_output(returned[0])  # type: ignore[operator]
     same = [
         name
@@ -172,16 +203,16 @@ def _find(probe: Probe) -> tuple[str | None, str]:
         if any(each.data_ptr() == output.data_ptr() and each.numel() == output.numel() for each in outputs)
     ]
     if not same:
-        return None, f"no torch.nn.Linear's output is what {type(probe.model).__name__} returns"
+        return Found(None, f"no torch.nn.Linear's output is what {type(probe.model).__name__} returns")
     name = same[0]
     layer = probe.model.get_submodule(name)
     shared = [
         n for n, p in probe.model.named_parameters(remove_duplicate=False) if p is layer._parameters.get("weight")
     ]
     if len(calls[name]) > 1 or len(shared) > 1:
-        return None, f"the linear layer {name!r} is used more than once"
+        return Found(None, f"the linear layer {name!r} is used more than once")
     if not shared:
-        return None, f"the weight of {name!r} is computed from other parameters"
+        return Found(None, f"the weight of {name!r} is computed from other parameters")
     if calls[name][0].dim() != 2:
-        return None, f"{name!r} returns {calls[name][0].dim()} dimensions, not (examples, classes)"
-    return name, f"{name!r} is the layer that {type(probe.model).__name__} ends in"
+        return Found(None, f"{name!r} returns {calls[name][0].dim()} dimensions, not (examples, classes)")
+    return Found(name, f"{name!r} is the layer that {type(probe.model).__name__} ends in", tuple(output.shape[1:]))

@@ -32,7 +32,7 @@ class Probe:
         batch: the examples, (B, ...) each.
 
     Attributes:
-        objective: the objective, past its model's wrappers; ``original`` is the one that was given.
+        objective: the objective, past its model's wrappers.
         model: the model, past its wrappers.
         prefix: what the wrappers put before the names of the model's parameters.
         parameters: the model's parameters by their name in ``objective.model.named_parameters()``, detached, float32 or wider.
@@ -40,12 +40,9 @@ class Probe:
     """
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
-        self.original = objective
         model, self.prefix = _unwrapped(objective.model)
         if self.prefix:
-            modules = objective._modules | {"model": model}
-            objective = copy.copy(objective)
-            objective._modules = modules
+            objective = _with(objective, model=model)
         self.objective = objective
         self.model = model
         self.batch = {key: _widened(value) for key, value in batch.items()}
@@ -117,6 +114,18 @@ class Probe:
                 yield
             finally:
                 torch.backends.mha.set_fastpath_enabled(fast_attention)
+
+
+def primary_only(objective: Objective) -> Objective:
+    """Return the objective with its first signal alone: no teacher is asked, and no target of a side task is needed."""
+    return _with(objective, signals=nn.ModuleList([objective.signals[0]]))
+
+
+def _with(objective: Objective, **modules: nn.Module) -> Objective:
+    """Return an objective of the same kind with other parts, which leaves the given one alone."""
+    changed = copy.copy(objective)
+    changed._modules = {**objective._modules, **modules}
+    return changed
 
 
 class _Inside(nn.Module):

@@ -1,0 +1,119 @@
+"""One step of the actual optimiser ahead: how the held-out loss there depends on the weights of the step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tutelage.hypergradient.derivatives import Derivatives, Strategy, directional_derivatives
+from tutelage.hypergradient.field import Field, ModuleWeights
+from tutelage.hypergradient.last_layer_look_ahead import LastLayerLookAhead
+from tutelage.hypergradient.optimizers import next_steps
+from tutelage.hypergradient.probe import Probe, primary_only
+from tutelage.signals import Batch, Objective
+
+
+def look_ahead_parameters(
+    objective: Objective,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    weights_BK: Tensor | None = None,
+    module_weights: ModuleWeights | None = None,
+) -> dict[str, Tensor]:
+    r"""Return :math:`\hat\theta`, where the optimiser's next step on a batch would land, without taking it.
+
+    Only parameters that would move are named. Arguments and errors are those of `look_ahead_direction`.
+    """
+    field = Field(Probe(objective, batch), weights_BK, module_weights)
+    steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
+    return {name: step.landed for name, step in steps.items()}
+
+
+def look_ahead_direction(
+    objective: Objective,
+    batch: Batch,
+    held_out: Batch,
+    optimizer: torch.optim.Optimizer,
+    weights_BK: Tensor | None = None,
+    module_weights: ModuleWeights | None = None,
+) -> dict[str, Tensor]:
+    r"""Return p, of which every weight's derivative by one step of look-ahead is a directional derivative.
+
+    .. math:: p = S * \nabla L_V(\hat\theta), \qquad \frac{\partial L_V(\hat\theta)}{\partial c_{ikm}} =
+        -\frac1n \langle p_m, \nabla_{\theta_m} \ell_k(x_i) \rangle
+
+    where :math:`\hat\theta` is where the optimiser's next step would land (AMAL, eq. 4), S the derivative of that step by the
+    gradient, and :math:`L_V` the mean loss of the primary signal on the held-out examples. Two forward and backward passes.
+    Equal in all processes, whose batches count as one.
+
+    Args:
+        objective: the model and its signals.
+        batch: the training examples of the step.
+        held_out: the examples whose loss is to fall; the primary signal alone is asked about them.
+        optimizer: `torch.optim.SGD`, `Adam` or `AdamW`; it is read and stays as it is.
+        weights_BK: u, how far each loss of each example counts in the step; None for all ones.
+        module_weights: a, how far each signal counts in each module; None for all ones.
+
+    Raises:
+        ValueError: another optimiser, or weights of another shape than (B, K).
+
+    Source: Sivasubramanian et al., *Adaptive Mixing of Auxiliary Losses in Supervised Learning*, AAAI 2023, eq. 4 and 5.
+    """
+    return _direction(objective, batch, held_out, optimizer, weights_BK, module_weights)[0]
+
+
+def look_ahead_gradient(
+    objective: Objective,
+    batch: Batch,
+    held_out: Batch,
+    optimizer: torch.optim.Optimizer,
+    weights_BK: Tensor | None = None,
+    module_weights: ModuleWeights | None = None,
+    strategy: Strategy = "auto",
+) -> Derivatives:
+    r"""Return the derivative of the held-out loss after one step by each weight of that step.
+
+    ``values`` (B, K) is the derivative by :math:`u_{ik}`. Where ``module_weights`` are given, ``by_module`` (B, K, M) is that
+    by :math:`c_{ikm} = u_{ik} a_{km}`, from which those by a follow.
+
+    .. math:: \frac{\partial L_V(\hat\theta)}{\partial c_{ikm}} = -\frac1n \langle p_m, \nabla_{\theta_m} \ell_k(x_i) \rangle
+
+    with p of `look_ahead_direction` and n the finite examples of all processes. The strategy "last_layer" looks at the last
+    linear layer alone, in the step and in the derivative, as AMAL's authors do: cheaper, and another estimate.
+
+    Raises:
+        ValueError: as `look_ahead_direction` and `directional_derivatives`; or "last_layer" with ``module_weights``.
+    """
+    if strategy == "last_layer":
+        if module_weights is not None:
+            raise ValueError(
+                "strategy='last_layer' sees one layer and no modules; leave module_weights=None, or use 'auto'"
+            )
+        return LastLayerLookAhead(objective, batch, held_out, optimizer).gradient(weights_BK)
+    direction, examples = _direction(objective, batch, held_out, optimizer, weights_BK, module_weights)
+    partition = None if module_weights is None else module_weights.module_of
+    D = directional_derivatives(objective, batch, direction, strategy, partition)
+    values_BK, by_module_BKM = D.values, D.by_module
+    if module_weights is not None and by_module_BKM is not None:
+        a_KM = module_weights.values_KM.detach().to(values_BK)[:, : by_module_BKM.shape[2]]
+        values_BK = values_BK + torch.einsum("bkm,km->bk", by_module_BKM, a_KM - 1)  # outside of all modules a is 1
+        by_module_BKM = by_module_BKM / -examples
+    return replace(D, values=values_BK / -examples, by_module=by_module_BKM)
+
+
+def _direction(
+    objective: Objective,
+    batch: Batch,
+    held_out: Batch,
+    optimizer: torch.optim.Optimizer,
+    weights_BK: Tensor | None,
+    module_weights: ModuleWeights | None,
+) -> tuple[dict[str, Tensor], int]:
+    """Return p, and n."""
+    field = Field(Probe(objective, batch), weights_BK, module_weights)
+    outer = Field(Probe(primary_only(objective), held_out))
+    steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
+    gradient = outer.at({name: step.landed for name, step in steps.items()})
+    return {name: steps[name].slope * g for name, g in gradient.items() if name in steps}, max(field.examples, 1)

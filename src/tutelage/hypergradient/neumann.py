@@ -1,0 +1,146 @@
+"""The implicit derivative: how the held-out loss at the end of training depends on the weights of training."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from tutelage.hypergradient.field import Field, ModuleWeights, Product
+from tutelage.hypergradient.finite_difference import norm
+from tutelage.hypergradient.probe import Parameters, Probe, primary_only
+from tutelage.signals import Batch, Objective
+
+SHORTEST = 1e-3  # how far, at most, the step size is lowered
+NEGLIGIBLE = 1e-6  # a term this much shorter than the first may grow: it is rounding
+
+
+class NeumannWarning(RuntimeWarning):
+    """A Neumann series did not contract, and was damped or stopped."""
+
+
+@dataclass(frozen=True)
+class NeumannSeries:
+    """What `neumann_direction` returns.
+
+    Attributes:
+        direction: p, by name.
+        step_size: the step size that it was summed with; smaller than the given one where the series was damped.
+        lengths: the length of each term that was summed: M + 1 of them, fewer where the series was stopped.
+        strategy: how Hessians were multiplied, "double_backward" or "finite_difference".
+        why: why that way.
+    """
+
+    direction: dict[str, Tensor]
+    step_size: float
+    lengths: list[float]
+    strategy: str
+    why: str
+
+
+def neumann_direction(
+    objective: Objective,
+    batch: Batch,
+    held_out: Batch,
+    step_size: float,
+    loops: int = 3,
+    weights_BK: Tensor | None = None,
+    module_weights: ModuleWeights | None = None,
+    strategy: Literal["auto", "double_backward", "finite_difference"] = "auto",
+) -> NeumannSeries:
+    r"""Return p, of which every weight's derivative through the trained parameters is a directional derivative.
+
+    .. math:: p = \eta \sum_{\tau=0}^{M} \big((I - \eta J)^\top\big)^\tau \nabla L_V(\theta), \qquad
+        J^\top v = \sum_k H_k (a_k * v)
+
+    where J is the Jacobian of the weighted update direction `Field`, not symmetric with module weights. M loops give M + 1
+    terms, as Algorithm 1 of MAOAL has it (its eq. 9 has M), and equal M + 1 unrolled steps of plain gradient descent
+    at a point that they do not leave. For M to infinity p tends to :math:`J^{-\top} \nabla L_V`, whatever the step size.
+
+    The series is of use only while its terms do not grow. Where one would because the step size is beyond 2 over the
+    curvature, the step size is halved until it does not, and the series begins again. Where the curvature is negative,
+    which no step size helps, the series ends with the terms so far. Both come with a `NeumannWarning`; in any case
+    :math:`\|p\| \le \eta (M+1) \|\nabla L_V\|`.
+
+    Args:
+        objective: the model and its signals.
+        batch: training examples; the Hessians are those of its losses.
+        held_out: the examples whose loss is to fall; the primary signal alone is asked about them.
+        step_size: eta > 0; the learning rate of training.
+        loops: M >= 0, the Hessian-vector products; 0 is one step of look-ahead.
+        weights_BK: u, or None for all ones.
+        module_weights: a, or None for all ones.
+        strategy: Hessian-vector products by "double_backward", by central differences of gradients
+            ("finite_difference": no second derivative of any operator is needed), or "auto": the first that works.
+
+    Raises:
+        ValueError: a step size that is not positive, a negative number of loops, or weights of another shape.
+
+    Source: Chen et al., *Module-Aware Optimization for Auxiliary Learning*, NeurIPS 2022, eq. 8 and 9; Lorraine et al.,
+    *Optimizing Millions of Hyperparameters by Implicit Differentiation*, AISTATS 2020, section 3.2.
+    """
+    if not step_size > 0:
+        raise ValueError(f"step_size={step_size} must be positive")
+    if loops < 0:
+        raise ValueError(f"loops={loops} must not be negative")
+    if strategy not in ("auto", "double_backward", "finite_difference"):
+        raise ValueError(f"strategy={strategy!r} is not 'auto', 'double_backward' or 'finite_difference'")
+    outer = Field(Probe(primary_only(objective), held_out)).at()
+    field = Field(Probe(objective, batch), weights_BK, module_weights)
+
+    def series(product: Product) -> tuple[dict[str, Tensor], float, list[float]]:
+        return _series(outer, product, step_size, loops)
+
+    if strategy != "auto":
+        summed, how, why = field.with_products(strategy, series), strategy, "as asked"
+    else:
+        try:
+            summed, how, why = field.with_products("double_backward", series), "double_backward", "exact, and it works"
+        except RuntimeError as error:
+            summed, how = field.with_products("finite_difference", series), "finite_difference"
+            why = f"double_backward failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+    direction, used, lengths = summed
+    return NeumannSeries(direction, used, lengths, how, why)
+
+
+def _series(
+    gradient: Parameters, product: Product, step_size: float, loops: int
+) -> tuple[dict[str, Tensor], float, list[float]]:
+    """Return eta * sum_tau ((I - eta J)^T)^tau gradient, the eta used, and the lengths of the terms."""
+    eta = step_size
+    first = product(gradient) if loops else {}
+    while True:
+        v, total, lengths = dict(gradient), dict(gradient), [norm(gradient)]
+        for loop in range(loops):
+            w = product(v) if loop else first
+            term = _sum(v, w, -eta)
+            length = norm(term)
+            if not length <= max(lengths[-1], NEGLIGIBLE * lengths[0]):
+                break
+            v, total, lengths = term, _sum(total, term, 1.0), [*lengths, length]
+        else:
+            break
+        said = f"term {len(lengths)} of a Neumann series is {length / lengths[-1]:.3g} times the one before it, "
+        curvature = sum(float((v[name].double() * w[name].double()).sum()) for name in v.keys() & w.keys())
+        longest = 2 * curvature / norm(w) ** 2  # the longest step that does not lengthen v
+        shorter = eta / 2
+        while shorter > longest and shorter > step_size * SHORTEST:
+            shorter /= 2
+        if not step_size * SHORTEST < shorter <= longest:
+            said += f"and would be with any step size: the sum ends with {len(lengths)} of {loops + 1} terms"
+            warnings.warn(said, NeumannWarning, stacklevel=4)
+            break
+        said += f"as step_size={eta:.3g} is too long for the curvature: the sum begins again with {shorter:.3g}"
+        warnings.warn(said, NeumannWarning, stacklevel=4)
+        eta = shorter
+    return {name: eta * value for name, value in total.items()}, eta, [eta * length for length in lengths]
+
+
+def _sum(left: Parameters, right: Parameters, scale: float) -> dict[str, Tensor]:
+    """Return left + scale * right, where a missing name is 0."""
+    summed = dict(left)
+    for name, value in right.items():
+        summed[name] = summed[name] + scale * value if name in summed else scale * value
+    return summed
