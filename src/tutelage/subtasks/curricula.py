@@ -40,25 +40,33 @@ class Curriculum:
         self.name = name
         self.subtask = subtask
         self.seed = seed
-        present = subtask.unique()
-        present = present[present >= 0]
-        if name != "random" and len(present) > 0 and int(present.max()) >= len(scores):
-            raise ValueError(f"sub-task {int(present.max())} has no score among {len(scores)}")
-        ranked = sorted(present.tolist(), key=lambda k: (float(scores[k]), k)) if name != "random" else present.tolist()
-        self.tasks: list[int] = ranked[::-1] if name in ("acc", "apc") else ranked
+        self.sizes = torch.bincount(subtask[subtask >= 0])
+        present: list[int] = self.sizes.nonzero().squeeze(1).tolist()
+        if name == "random":
+            self.tasks = present
+            return
+        if present and present[-1] >= len(scores):
+            raise ValueError(f"sub-task {present[-1]} has no score among {len(scores)}")
+        ranked = sorted(present, key=lambda task: (float(scores[task]), task))
+        self.tasks = ranked[::-1] if name in ("acc", "apc") else ranked
+
+    def deal(self, epoch: int) -> Tensor:
+        """Return the sub-task with which each place is learned in this epoch, (n,): its own, or one dealt to it."""
+        task = self.subtask.clone()
+        shared = (task < 0).nonzero().squeeze(1)
+        if not self.tasks:
+            return task
+        shared = shared[torch.randperm(len(shared), generator=seeds.generator(self.seed, "deal", epoch))]
+        ends = self.sizes[self.tasks].cumsum(0).double()
+        cuts = (ends / ends[-1] * len(shared)).round().long()
+        task[shared] = torch.tensor(self.tasks)[torch.searchsorted(cuts, torch.arange(len(shared)), right=True)]
+        return task
 
     def __call__(self, epoch: int) -> Tensor:
         """Return the places of this epoch, (n,)."""
-        generator = seeds.generator(self.seed, "curriculum", epoch)
-        shuffled = torch.randperm(len(self.subtask), generator=generator)
+        shuffled = torch.randperm(len(self.subtask), generator=seeds.generator(self.seed, "curriculum", epoch))
         if self.name == "random" or not self.tasks:
             return shuffled
-        own = [shuffled[self.subtask[shuffled] == task] for task in self.tasks]
-        shared = shuffled[self.subtask[shuffled] < 0]
-        ends = torch.tensor([0] + [len(places) for places in own]).cumsum(0).double()
-        cuts = (ends / ends[-1] * len(shared)).round().long().tolist()
-        blocks = []
-        for task, places in enumerate(own):
-            block = torch.cat([places, shared[cuts[task] : cuts[task + 1]]])
-            blocks.append(block[torch.randperm(len(block), generator=generator)])
-        return torch.cat(blocks)
+        rank = torch.empty(len(self.sizes), dtype=torch.int64)
+        rank[self.tasks] = torch.arange(len(self.tasks))
+        return shuffled[rank[self.deal(epoch)[shuffled]].argsort(stable=True)]

@@ -1,0 +1,1 @@
+"""A paper each, as a short composition of the rooms."""

@@ -1,0 +1,195 @@
+"""What a run leaves behind: the figures, the list from which a person re-labels, and the pictures of the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tutelage.metrics import (
+    Interval,
+    auroc,
+    average_precision,
+    bootstrap,
+    lift_at_fpr,
+    normalised_mutual_information,
+    npv_at_fpr,
+    npv_floor,
+    paired_bootstrap,
+    purity,
+    recall_at_fpr,
+    threshold_at_fpr,
+)
+from tutelage.recipes.moderation.pipeline import Found, Taught
+from tutelage.recipes.moderation.task import Task
+from tutelage.subtasks import Selection
+
+RATES = (0.01, 0.05)
+PICTURES = 12  # of each sub-task in the report
+SUSPECTS = 48
+Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
+
+
+def interval(found: Interval) -> dict[str, float]:
+    """Return an interval as plain values."""
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def judged(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], rates: tuple[float, ...], seed: int
+) -> dict[str, Any]:
+    """Return the figures of one model on the test, each with its 95 % bootstrap interval."""
+    figures: dict[str, Any] = {}
+    for name, metric in (("npv_at_fpr", npv_at_fpr), ("lift_at_fpr", lift_at_fpr), ("recall_at_fpr", recall_at_fpr)):
+        figures[name] = {
+            f"{rate:g}": interval(bootstrap(partial(metric, fpr=rate), scores, labels, seed=seed)) for rate in rates
+        }
+    figures["auroc"] = interval(bootstrap(auroc, scores, labels, seed=seed))
+    figures["average_precision"] = interval(
+        bootstrap(partial(average_precision, positive=0), scores, labels, seed=seed)
+    )
+    figures["threshold"] = {f"{rate:g}": threshold_at_fpr(scores, labels, rate) for rate in rates}
+    return figures
+
+
+def evaluate(
+    task: Task,
+    found: Found,
+    selection: Selection,
+    student: Taught,
+    fine_tuned: Taught,
+    *,
+    fpr: float,
+    seed: int,
+    competence: str,
+) -> dict[str, Any]:
+    """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
+    rows = task.images.rows("test")
+    labels = task.judged_by()[rows].numpy()
+    rates = tuple(sorted({*RATES, fpr}))
+    ours, plain = (taught.scores[rows].double().numpy() for taught in (student, fine_tuned))
+    defects, acceptable = int((labels == 0).sum()), int((labels == 1).sum())
+    truth, true_label = task.truth("true_subtask"), task.truth("true_label")
+    inside = found.subtask >= 0
+    known = None if truth is None else inside & (truth >= 0)
+    given = task.labels >= 0
+    counts = {
+        split: {
+            "defective": int(((task.table["split"] == split) & (task.table["label"] == 0)).sum()),
+            "acceptable": int(((task.table["split"] == split) & (task.table["label"] == 1)).sum()),
+            "unlabelled": int(((task.table["split"] == split) & (task.table["label"] == -1)).sum()),
+        }
+        for split in sorted(set(task.table["split"]))
+    }
+    trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy()) & given
+    return {
+        "pipeline": {"title": task.title, "seed": seed, "fpr": fpr},
+        "data": {
+            "counts": counts,
+            "left_out": task.problems.counts(),
+            "duplicates": len(task.duplicates),
+            "label_noise": None
+            if true_label is None
+            else float((true_label[trained_on] != task.labels[trained_on]).float().mean()),
+        },
+        "floor": {f"{rate:g}": npv_floor(defects, acceptable, rate) for rate in rates},
+        "student": judged(ours, labels, rates, seed),
+        "fine_tuned": judged(plain, labels, rates, seed),
+        "difference": {
+            "npv_at_fpr": {
+                f"{rate:g}": interval(paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed))
+                for rate in rates
+            }
+        },
+        "subtasks": {
+            "count": len(selection.kept),
+            "kept": int(selection.kept.sum()),
+            "competence": competence,
+            "threshold": selection.threshold,
+            "nmi": None
+            if truth is None or known is None
+            else normalised_mutual_information(truth[known].numpy(), found.subtask[known].numpy()),
+            "purity": None
+            if truth is None or known is None
+            else purity(truth[known].numpy(), found.subtask[known].numpy()),
+            "discovery": found.facts,
+        },
+        "lesson": student.facts,
+    }
+
+
+def examples_table(task: Task, found: Found, selection: Selection, student: Taught, fine_tuned: Taught) -> pd.DataFrame:
+    """Return one row for each example, with what the run thinks of it; the list from which a person re-labels."""
+    table = task.table
+    subtask = found.subtask.numpy()
+    kept = pd.array([bool(selection.kept[k]) if k >= 0 else pd.NA for k in subtask], dtype="boolean")
+    score = student.scores.numpy()
+    label = task.labels.numpy()
+    listed = pd.DataFrame(
+        {
+            "id": table["id"],
+            "image": table.get("image", ""),
+            "label": label,
+            "split": table["split"],
+            "subtask": subtask,
+            "subtask_confidence": np.where(subtask >= 0, found.confidence.numpy(), np.nan),
+            "subtask_kept": kept,
+            "score_student": score,
+            "score_fine_tuned": fine_tuned.scores.numpy(),
+            "suspicion": np.where(label == 0, score, np.where(label == 1, 1 - score, np.nan)),
+        }
+    )
+    for column in ("headline", "advertiser", "submitted_at", "impressions", "true_label", "true_subtask"):
+        if column in table:
+            listed[column] = table[column]
+    return listed
+
+
+def subtasks_table(found: Found, selection: Selection) -> pd.DataFrame:
+    """Return one row for each sub-task: its size, its specialist's figures, and the verdict."""
+    count = len(selection.kept)
+    return pd.DataFrame(
+        {
+            "subtask": np.arange(count),
+            "size": np.bincount(found.subtask[found.subtask >= 0].numpy(), minlength=count),
+            "confidence": found.mean_confidence.numpy(),
+            "npv": selection.npv,
+            "auroc": selection.auroc,
+            "local_precision": selection.local_precision,
+            "competence": selection.competence,
+            "competence_low": selection.low,
+            "competence_high": selection.high,
+            "kept": selection.kept,
+            "reason": selection.reasons,
+        }
+    )
+
+
+def gallery(task: Task, examples: pd.DataFrame) -> dict[str, Tensor]:
+    """Return the pictures that the report shows: the surest of each sub-task, and the labels in most doubt."""
+    inside = examples[examples["subtask"] >= 0]
+    surest = inside.sort_values("subtask_confidence", ascending=False, kind="stable").groupby("subtask").head(PICTURES)
+    doubted = examples[examples["split"] != "left_out"].nlargest(SUSPECTS, "suspicion")
+    rows = sorted({*surest.index, *doubted.index})
+    return {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
+
+
+def write_results(
+    out: Path, task: Task, metrics: dict[str, Any], examples: pd.DataFrame, subtasks: pd.DataFrame
+) -> None:
+    """Write metrics.json, examples.parquet, subtasks.parquet, gallery.safetensors, problems.csv and duplicates.csv."""
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    examples.to_parquet(out / "examples.parquet", index=False)
+    subtasks.to_parquet(out / "subtasks.parquet", index=False)
+    save_file(gallery(task, examples), out / "gallery.safetensors")
+    task.problems.write(out)
+    task.duplicates.to_csv(out / "duplicates.csv", index=False)

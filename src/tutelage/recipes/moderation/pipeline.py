@@ -1,0 +1,393 @@
+"""The stages from a task to a model: discovery, specialists, selection, student, and the baselines beside them.
+
+Every method returns plain tensors and leaves its work in a stage of its own, so that whatever shares a stage (the rows of
+a table, a run that was killed) finds it done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tutelage.data import TensorData, WithColumns
+from tutelage.data.augment import augmentation
+from tutelage.models import ImageClassifier, build, load_model, save_model
+from tutelage.recipes.moderation.settings import ModelSettings, ModerationSettings
+from tutelage.recipes.moderation.task import Task
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Signal
+from tutelage.subtasks import (
+    Selection,
+    acceptability,
+    discover,
+    prepare,
+    select,
+    selects,
+    teach,
+    train_specialists,
+)
+from tutelage.training import Budget, Log, Optimization, Stages, fit, predict, seeds
+from tutelage.weighting import Equal, Fixed
+
+ENCODER_BUDGET = Budget(steps=600)
+ENCODER_TRAINING = Optimization(
+    lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The sub-tasks of a task; tensors of N have one row for every row of the image table.
+
+    Attributes:
+        subtask: the sub-task of each defective training example, -1 elsewhere, (N,).
+        confidence: the discriminator's probability of it, 0 elsewhere, (N,).
+        mean_confidence: of each sub-task, (K,).
+        unlabelled_probabilities: the discriminator's for the unlabelled rows, (U, K).
+        facts: plain numbers for a report.
+    """
+
+    subtask: Tensor
+    confidence: Tensor
+    mean_confidence: Tensor
+    unlabelled_probabilities: Tensor
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A trained model's judgement.
+
+    Attributes:
+        scores: the probability of acceptable for every row, (N,).
+        folder: the model's.
+        facts: plain numbers for a report.
+    """
+
+    scores: Tensor
+    folder: Path
+    facts: dict[str, Any]
+
+
+def _heads(network: Any) -> tuple[str, ...]:
+    return network.heads
+
+
+class Pipeline:
+    """A task, its settings, and the folder where its stages lie.
+
+    Args:
+        task: what is worked on.
+        settings: how.
+        out: the run's folder.
+        log: where progress is told.
+        encoders: the folder of the encoders that are pre-trained on the task's stand-in; under ``out`` by default.
+    """
+
+    def __init__(
+        self, task: Task, settings: ModerationSettings, out: Path, log: Log, encoders: Path | None = None
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.log = log
+        self.stages = Stages(out, log)
+        self.encoders = Stages(encoders or out, log)
+        self.augment = augmentation(settings.augmentation)
+        self.data_mark = task.fingerprint()
+
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these splits."""
+        return self.task.images.rows(*splits)
+
+    def start(self, model: ModelSettings) -> str | None:
+        """Return the weights from which a model starts: its own setting, or the task's stand-in for ImageNet."""
+        if model.pretrained is not None or self.task.pretraining is None:
+            return model.pretrained
+        settings = self.settings
+
+        def work(folder: Path) -> dict[str, Any]:
+            assert self.task.pretraining is not None
+            images, labels = self.task.pretraining()
+            classes = labels.shape[1] if labels.dim() == 2 else int(labels.max()) + 1
+            kind = BinaryCrossEntropy if labels.dim() == 2 else CrossEntropy
+            with seeds.fixed(0, model.name):
+                network = build(model.spec(classes, settings.image_size))
+            heads = ("cls", "dist") if network.distilled else (None,)
+            fit(
+                network,
+                TensorData(input=images, label=labels),
+                signals=[kind(head=head, name=f"label {head}") for head in heads],
+                budget=ENCODER_BUDGET,
+                optimization=ENCODER_TRAINING,
+                augment=self.augment,
+                hardware=settings.hardware,
+                out=folder,
+                log=self.log,
+                name=f"encoder {model.name}",
+            )
+            save_model(network, folder)
+            return {"model": model.name}
+
+        name = f"encoder-{model.name}"
+        marks = [model, settings.image_size, settings.augmentation, ENCODER_BUDGET, ENCODER_TRAINING, self.task.family]
+        self.encoders.run(name, work, settings=marks)
+        return str(self.encoders.folder / "stages" / name / "model.safetensors")
+
+    def new(self, model: ModelSettings, classes: int) -> ImageClassifier:
+        """Return a fresh model at its starting weights."""
+        weights = self.start(model)
+        with seeds.fixed(self.settings.seed, "init", model.name):
+            return build(model.spec(classes, self.settings.image_size), weights)
+
+    def _common(self, folder: Path) -> dict[str, Any]:
+        return {
+            "augment": self.augment,
+            "seed": self.settings.seed,
+            "hardware": self.settings.hardware,
+            "out": folder,
+            "log": self.log,
+        }
+
+    def discovery(self) -> Found:
+        """Find the sub-tasks of the defective training examples."""
+        settings, images = self.settings, self.task.images
+        train = self.rows("train")
+        defects = train[self.task.labels[train] == 0]
+        unlabelled = self.rows("unlabelled")
+        name = f"discovery-{settings.discovery.subtasks}-{settings.discovery.epochs}"
+
+        def work(folder: Path) -> dict[str, Any]:
+            discriminator = self.new(settings.specialist, settings.discovery.subtasks)
+            found = discover(
+                discriminator,
+                images.subset(defects),
+                settings.discovery,
+                settings.discovery_training,
+                heads=discriminator.heads,
+                **self._common(folder),
+            )
+            probabilities = torch.zeros(0, settings.discovery.subtasks)
+            if len(unlabelled) > 0:
+                outputs, _ = predict(discriminator, images.subset(unlabelled), workers=settings.hardware.workers)
+                assert isinstance(outputs, Tensor)
+                probabilities = outputs.softmax(1)
+            tensors = {
+                "index": found.index,
+                "labels": found.labels,
+                "confidence": found.confidence,
+                "unlabelled_probabilities": probabilities,
+            }
+            save_file(tensors, folder / "found.safetensors")
+            return found.facts()
+
+        facts = self.stages.run(
+            name,
+            work,
+            settings=[
+                self.data_mark,
+                settings.discovery,
+                settings.discovery_training,
+                settings.specialist,
+                self._shared(),
+            ],
+        )
+        saved = load_file(self.stages.folder / "stages" / name / "found.safetensors")
+        subtask = torch.full((len(images),), -1)
+        confidence = torch.zeros(len(images))
+        subtask[saved["index"]], confidence[saved["index"]] = saved["labels"], saved["confidence"]
+        means = [
+            float(saved["confidence"][saved["labels"] == k].mean()) if (saved["labels"] == k).any() else 0.0
+            for k in range(settings.discovery.subtasks)
+        ]
+        return Found(subtask, confidence, torch.tensor(means), saved["unlabelled_probabilities"], facts)
+
+    def _shared(self) -> list[Any]:
+        """Return the settings on which every training depends."""
+        settings = self.settings
+        return [settings.seed, settings.image_size, settings.augmentation, settings.hardware.precision]
+
+    def specialists(self, found: Found) -> tuple[Tensor, dict[int, str]]:
+        """Train the specialists; return each one's log-odds of acceptable for every row, (N, K), and the failures."""
+        settings, images, count = self.settings, self.task.images, self.settings.discovery.subtasks
+        after = f"discovery-{count}-{settings.discovery.epochs}"
+        name = f"specialists-{count}-{settings.discovery.epochs}"
+
+        def work(folder: Path) -> dict[str, Any]:
+            trained = train_specialists(
+                lambda outputs: self.new(settings.specialist, outputs),
+                images.subset,
+                found.subtask,
+                self.task.labels,
+                self.rows("train"),
+                images.subset(self.rows("teacher_val")),
+                settings.specialists,
+                settings.specialist_training,
+                count=count,
+                heads=_heads,
+                **self._common(folder),
+            )
+            everything = images.subset(torch.arange(len(images)))
+            save_file({"log_odds_NK": trained.logits(everything, settings.hardware)}, folder / "log_odds.safetensors")
+            return {"failures": trained.failures}
+
+        facts = self.stages.run(
+            name,
+            work,
+            settings=[settings.specialists, settings.specialist_training, settings.specialist],
+            after=[after],
+        )
+        log_odds_NK = load_file(self.stages.folder / "stages" / name / "log_odds.safetensors")["log_odds_NK"]
+        return log_odds_NK, {int(k): why for k, why in facts["failures"].items()}
+
+    def selection(self, log_odds_NK: Tensor, failures: dict[int, str]) -> Selection:
+        """Judge the specialists on teacher-test."""
+        rows = self.rows("teacher_test")
+        return select(
+            log_odds_NK[rows].double().numpy(),
+            self.task.labels[rows].numpy(),
+            self.settings.selection,
+            failures=failures,
+            seed=self.settings.seed,
+        )
+
+    def student(self, found: Found, log_odds_NK: Tensor, kept_K: Tensor, name: str = "student") -> Taught:
+        """Teach the student what the kept specialists know."""
+        settings, images = self.settings, self.task.images
+        after = f"specialists-{settings.discovery.subtasks}-{settings.discovery.epochs}"
+        lesson = prepare(
+            self.task.labels,
+            found.subtask,
+            kept_K,
+            log_odds_NK,
+            self.rows("train"),
+            settings.lesson,
+            unlabelled=self.rows("unlabelled"),
+            unlabelled_probabilities=found.unlabelled_probabilities,
+        )
+        order = found.mean_confidence
+        if settings.learning.curriculum in ("pc", "apc"):
+            order = self.performance(log_odds_NK)
+
+        def train(network: ImageClassifier, folder: Path) -> None:
+            teach(
+                network,
+                lesson,
+                images.subset(lesson.rows),
+                images.subset(self.rows("student_val")),
+                settings.learning,
+                settings.training,
+                settings.budget,
+                confidence_K=order,
+                log_odds_NK=log_odds_NK if settings.lesson.teacher == "own" else None,
+                fpr=settings.fpr,
+                name=name,
+                **self._common(folder),
+            )
+
+        marks = [settings.lesson, settings.learning, kept_K.tolist(), settings.fpr]
+        return self.trained(name, settings.student, train, marks, after=[after], facts=lesson.left_out)
+
+    def performance(self, log_odds_NK: Tensor) -> Tensor:
+        """Return each specialist's NPV on teacher-val, (K,): what the performance curriculum goes by."""
+        rows = self.rows("teacher_val")
+        on_val = replace(self.settings.selection, rule="npv", threshold=1.0)
+        verdict = select(log_odds_NK[rows].double().numpy(), self.task.labels[rows].numpy(), on_val)
+        return torch.from_numpy(verdict.npv).nan_to_num(0.0)
+
+    def fine_tuned(self, model: ModelSettings, name: str = "fine-tuned", label: Tensor | None = None) -> Taught:
+        """Train a model plainly on the labels: cross-entropy with smoothing at every head.
+
+        Args:
+            model: any model.
+            name: the stage's.
+            label: another target in the place of the moderator's, (N,); examples whose target is -1 take no part.
+        """
+        settings, images = self.settings, self.task.images
+        train_rows = self.rows("train")
+        target = self.task.labels if label is None else label
+        train_rows = train_rows[target[train_rows] >= 0]
+        classes = int(target.max()) + 1
+
+        def train(network: ImageClassifier, folder: Path) -> None:
+            heads = ("cls", "dist") if network.distilled else (None,)
+            signals = [
+                CrossEntropy(smoothing=settings.learning.smoothing, head=head, name=f"label {head or ''}".strip())
+                for head in heads
+            ]
+            self._fit(network, WithColumns(images.subset(train_rows), label=target), signals, Equal(), folder, name)
+
+        marks = [settings.learning.smoothing, settings.fpr, target.tolist() if label is not None else None]
+        return self.trained(name, model, train, marks, classes=classes)
+
+    def single_teacher(self, name: str = "single-teacher") -> Taught:
+        """Train the student with one teacher, a specialist's network that has seen all the data (DeiT's own recipe)."""
+        settings, images = self.settings, self.task.images
+        teacher = self.fine_tuned(replace(settings.specialist), "teacher")
+        log_odds = torch.logit(teacher.scores.double(), eps=1e-9).float()
+        logits = torch.stack([torch.zeros_like(log_odds), log_odds], 1)
+
+        def train(network: ImageClassifier, folder: Path) -> None:
+            signals: list[Signal] = [
+                CrossEntropy(smoothing=settings.learning.smoothing, head="cls"),
+                Distillation("teacher_logits", head="dist"),
+            ]
+            examples = WithColumns(images.subset(self.rows("train")), teacher_logits=logits)
+            self._fit(network, examples, signals, Fixed([1.0, 1.0]), folder, name)
+
+        return self.trained(
+            name, settings.student, train, [settings.learning.smoothing, settings.fpr], after=["teacher"]
+        )
+
+    def _fit(
+        self, network: ImageClassifier, examples: Any, signals: list[Any], weighting: Any, folder: Path, name: str
+    ) -> None:
+        settings = self.settings
+        fit(
+            network,
+            examples,
+            signals=signals,
+            weighting=weighting,
+            optimization=settings.training,
+            budget=settings.budget,
+            heads=network.heads,
+            val=self.task.images.subset(self.rows("student_val")),
+            select_by=selects(settings.fpr),
+            name=name,
+            **self._common(folder),
+        )
+
+    def trained(
+        self,
+        name: str,
+        model: ModelSettings,
+        train: Any,
+        marks: list[Any],
+        *,
+        classes: int = 2,
+        after: list[str] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> Taught:
+        """Run a stage that trains a model, and return its scores for every row."""
+        settings, images = self.settings, self.task.images
+
+        def work(folder: Path) -> dict[str, Any]:
+            network = self.new(model, classes)
+            train(network, folder)
+            save_model(network, folder / "model")
+            everything = images.subset(torch.arange(len(images)))
+            outputs, _ = predict(network, everything, workers=settings.hardware.workers)
+            save_file({"scores": acceptability(outputs)}, folder / "scores.safetensors")
+            return facts or {}
+
+        common = [self.data_mark, model, settings.training, settings.budget, self._shared()]
+        told = self.stages.run(name, work, settings=[common, marks], after=after or [])
+        folder = self.stages.folder / "stages" / name
+        return Taught(load_file(folder / "scores.safetensors")["scores"], folder / "model", told)
+
+    def load(self, taught: Taught) -> ImageClassifier:
+        """Return the trained model."""
+        return load_model(taught.folder)[0]

@@ -1,0 +1,116 @@
+"""Everything that `tutelage moderate` can be told, and the two sizes at which it comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from tutelage.data.augment import AugmentationName
+from tutelage.data.splits import SplitSettings
+from tutelage.models import ModelSpec
+from tutelage.subtasks.discovery import DiscoverySettings
+from tutelage.subtasks.lesson import LessonSettings
+from tutelage.subtasks.selection import SelectionSettings
+from tutelage.subtasks.specialists import SpecialistSettings
+from tutelage.subtasks.student import StudentSettings
+from tutelage.training import Budget, Hardware, Optimization
+
+Scale = Literal["pocket", "paper"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A model and where it starts.
+
+    Args:
+        name: A timm name, or one of the pocket models.
+        pretrained: timm, or the path of a safetensors file; none starts from random weights.
+        dropout: Dropout before the heads.
+        options: Further plain arguments of the model.
+    """
+
+    name: str
+    pretrained: str | None = None
+    dropout: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def spec(self, num_classes: int, image_size: int) -> ModelSpec:
+        """Return the model's spec."""
+        return ModelSpec(self.name, num_classes, image_size, self.dropout, self.options)
+
+
+@dataclass(frozen=True)
+class ModerationSettings:
+    """The main job, from labelled images to a moderation model. The defaults are the paper's.
+
+    Args:
+        seed: Of everything random.
+        fpr: Share of defects that may pass; the rate at which models are selected and decisions are made.
+        image_size: Height and width of the images in pixels.
+        augmentation: randaugment (the paper's), shift (for images of a few pixels), or none.
+        radius: Images whose perceptual hashes differ in at most so many bits are duplicates.
+        splits: How examples without a split are divided.
+        student: The student's model, which has a distillation token.
+        specialist: The specialists' model, and the latent discriminator's.
+        training: The student's optimisation, and the plain fine-tuning's.
+        budget: The student's budget, and the plain fine-tuning's.
+        discovery: How sub-tasks are found.
+        discovery_training: The discriminator's optimisation.
+        specialists: How specialists are trained.
+        specialist_training: The specialists' optimisation.
+        selection: Which specialists are listened to.
+        lesson: What the student is taught.
+        learning: How the student learns it.
+        hardware: Precision, compilation, workers, trackers.
+    """
+
+    seed: int = 0
+    fpr: float = 0.01
+    image_size: int = 224
+    augmentation: AugmentationName = "randaugment"
+    radius: int = 16
+    splits: SplitSettings = SplitSettings()
+    student: ModelSettings = ModelSettings("deit_base_distilled_patch16_224", "timm", 0.1)
+    specialist: ModelSettings = ModelSettings("resnet50", "timm")
+    training: Optimization = Optimization(lr=3e-4, encoder_lr=8e-7, weight_decay=0.01, clip_norm=2.0)
+    budget: Budget = Budget(epochs=20)
+    discovery: DiscoverySettings = DiscoverySettings()
+    discovery_training: Optimization = Optimization(
+        optimizer="sgd", lr=0.03, momentum=0.9, weight_decay=0.1, schedule="quartiles"
+    )
+    specialists: SpecialistSettings = SpecialistSettings()
+    specialist_training: Optimization = Optimization(lr=3e-4, encoder_lr=8e-7, weight_decay=0.01, clip_norm=2.0)
+    selection: SelectionSettings = SelectionSettings()
+    lesson: LessonSettings = LessonSettings()
+    learning: StudentSettings = StudentSettings()
+    hardware: Hardware = Hardware()
+
+
+def pocket() -> ModerationSettings:
+    """Return the settings for images of 24 pixels on a CPU: minutes in all."""
+    training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
+    return ModerationSettings(
+        image_size=24,
+        augmentation="shift",
+        student=ModelSettings("pocket_deit"),
+        specialist=ModelSettings("pocket_resnet"),
+        training=training,
+        budget=Budget(steps=300),
+        discovery=DiscoverySettings(subtasks=20, lam=25.0, epochs=20),
+        discovery_training=Optimization(optimizer="sgd", lr=0.03, weight_decay=1e-4, schedule="quartiles"),
+        specialists=SpecialistSettings(sharing="trunk", epochs=8),
+        specialist_training=training,
+    )
+
+
+def settings_for(scale: Scale | Literal["auto"]) -> tuple[ModerationSettings, str]:
+    """Return the settings of a scale, and a sentence that says what was chosen and why."""
+    if scale == "pocket":
+        return pocket(), "scale pocket: images of 24 pixels and small models"
+    if scale == "paper":
+        return ModerationSettings(), "scale paper: images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"
+    if torch.accelerator.is_available():
+        return ModerationSettings(), "scale auto is paper, since there is an accelerator"
+    return pocket(), "scale auto is pocket (images of 24 pixels, small models), since there is no accelerator"

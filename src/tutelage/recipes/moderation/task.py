@@ -1,0 +1,116 @@
+"""A moderation task: the images, their labels and splits, and where encoders start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tutelage.data.duplicates import drop_duplicates
+from tutelage.data.manifest import LABELS, Columns, read_image_folder, read_manifest
+from tutelage.data.posters import digit_posters, permitted_digits
+from tutelage.data.problems import Problems
+from tutelage.data.products import article_types, product_photographs
+from tutelage.data.splits import split_table
+from tutelage.data.table import ImageTable
+from tutelage.recipes.moderation.settings import ModerationSettings
+from tutelage.training.stages import fingerprint
+
+LEAST = 4  # examples of each class in every split, under which nothing can be said
+
+
+@dataclass
+class Task:
+    """What a run works on.
+
+    Attributes:
+        title: a name for people.
+        family: tasks of one family share their pre-trained encoders.
+        images: the image table, with its splits.
+        problems: what was left out, and why.
+        duplicates: the groups of near-duplicates that were found, one row an example.
+        pretraining: makes images and labels of another task on which encoders start, or None; a stand-in for ImageNet.
+    """
+
+    title: str
+    family: str
+    images: ImageTable
+    problems: Problems = field(default_factory=Problems)
+    duplicates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["group", "id", "reason"]))
+    pretraining: Callable[[], tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The facts of each image."""
+        return self.images.table
+
+    @property
+    def labels(self) -> Tensor:
+        """The moderator's labels, (N,): 0 defective, 1 acceptable, -1 not labelled."""
+        return self.images.labels
+
+    def truth(self, column: str) -> Tensor | None:
+        """Return ``true_label`` or ``true_subtask``, (N,), where the table knows it; for evaluation only."""
+        return torch.from_numpy(self.table[column].to_numpy(np.int64, copy=True)) if column in self.table else None
+
+    def judged_by(self) -> Tensor:
+        """Return the labels that the test is judged by, (N,): the true ones where they are known."""
+        truth = self.truth("true_label")
+        return self.labels if truth is None else truth
+
+    def fingerprint(self) -> str:
+        """Return a hash of what training sees: ids, labels, splits, and the pixels of a sample."""
+        some = range(0, len(self.images), max(1, len(self.images) // 64))
+        pixels = self.images.images.gather(list(some)).sum((1, 2, 3)).tolist()
+        facts = self.table[["id", "label", "split"]]
+        return fingerprint(pd.util.hash_pandas_object(facts, index=False).astype(str).tolist(), pixels)
+
+
+def manifest_task(
+    path: Path, settings: ModerationSettings, columns: Columns | None = None, labels: Mapping[str, int] = LABELS
+) -> Task:
+    """Read a manifest (or a folder with a subfolder for each label), drop duplicates, and split.
+
+    Args:
+        path: a CSV or Parquet file, or a folder.
+        settings: image size, duplicate radius, splits and seed.
+        columns: the manifest's own names.
+        labels: class by label name.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_manifest`; too few examples left.
+    """
+    if path.is_dir():
+        images, problems = read_image_folder(path, labels, size=settings.image_size)
+    else:
+        images, problems = read_manifest(path, columns, labels, size=settings.image_size)
+    images, groups = drop_duplicates(images, problems, settings.radius)
+    problems.require(int((images.labels >= 0).sum()), 5 * 2 * LEAST, "labelled examples")
+    images = split_table(images, problems, settings.splits)
+    return Task(path.stem, str(path), images, problems, groups)
+
+
+def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> Task:
+    """Return digit posters, and the permitted digits for encoders to start on."""
+    images = digit_posters(seed=seed, noise=noise, size=image_size, **options)  # type: ignore[arg-type]
+    title = f"digit posters, {noise} noise"
+    return Task(title, "posters", images, pretraining=lambda: permitted_digits(0, size=image_size, examples=8_000))
+
+
+def products_task(
+    folder: Path, seed: int, noise: str = "uniform", image_size: int = 24, max_rows: int | None = None
+) -> Task:
+    """Return product photographs, and the article types of no split for encoders to start on."""
+    size = (image_size, image_size)
+    images = product_photographs(folder, seed=seed, noise=noise, size=size, max_rows=max_rows)
+    return Task(
+        f"product photographs, {noise} noise",
+        "products",
+        images,
+        pretraining=lambda: article_types(folder, 0, size=size, examples=12_000),
+    )

@@ -1,0 +1,37 @@
+"""Which hidden sub-tasks does a label contain, which are worth learning, and in what order?"""
+
+from tutelage.subtasks.curricula import Curriculum
+from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover
+from tutelage.subtasks.lesson import Lesson, LessonSettings, joint_log_odds, prepare
+from tutelage.subtasks.rounding import round_to_minimum_size
+from tutelage.subtasks.selection import Selection, SelectionSettings, VacuousThreshold, select
+from tutelage.subtasks.sinkhorn import Sinkhorn, SinkhornWarning, sinkhorn
+from tutelage.subtasks.specialists import Specialists, SpecialistSettings, train_specialists
+from tutelage.subtasks.student import StudentSettings, acceptability, selects, teach
+
+__all__ = [
+    "Curriculum",
+    "Discovery",
+    "DiscoverySettings",
+    "Lesson",
+    "LessonSettings",
+    "Selection",
+    "SelectionSettings",
+    "SelfLabels",
+    "Sinkhorn",
+    "SinkhornWarning",
+    "SpecialistSettings",
+    "Specialists",
+    "StudentSettings",
+    "VacuousThreshold",
+    "acceptability",
+    "discover",
+    "joint_log_odds",
+    "prepare",
+    "round_to_minimum_size",
+    "select",
+    "selects",
+    "sinkhorn",
+    "teach",
+    "train_specialists",
+]

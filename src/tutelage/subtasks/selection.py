@@ -1,0 +1,148 @@
+"""Which specialists are competent, and worth listening to?"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.metrics import auroc, bootstrap, local_precision, npv_at_fpr, npv_floor
+
+FloatArray = NDArray[np.float64]
+
+
+class VacuousThreshold(UserWarning):
+    """A threshold that no specialist can fail."""
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """How specialists are selected on teacher-test.
+
+    Args:
+        rule: precision keeps those whose local precision (the share of defects among the examples that a specialist flags
+            first, until it has flagged 2 % of the acceptable ones) exceeds the share of defects by a factor of threshold.
+            npv is the paper's: NPV at 1 % FPR of at least threshold. lift is NPV minus its floor of at least
+            threshold. top keeps the share threshold of the specialists that have the highest local precision.
+        threshold: Of the rule; 0.1 is the paper's for npv, where it lies below the lowest value possible and keeps everybody.
+        flagged: Share of the acceptable examples that local precision lets a specialist flag.
+        fpr: The false-positive rate of NPV.
+    """
+
+    rule: Literal["precision", "npv", "lift", "top"] = "precision"
+    threshold: float = 1.5
+    flagged: float = 0.02
+    fpr: float = 0.01
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The verdict on each specialist, arrays of (K,).
+
+    Attributes:
+        competence: what the rule looks at, with its 95 % bootstrap interval in ``low`` and ``high``; NaN for a failure.
+        npv: NPV at the false-positive rate on the whole task.
+        auroc: on the whole task.
+        local_precision: see `SelectionSettings`.
+        kept: whether the specialist is listened to.
+        reasons: why, in words.
+        threshold: what the competence was compared with.
+    """
+
+    competence: FloatArray
+    low: FloatArray
+    high: FloatArray
+    npv: FloatArray
+    auroc: FloatArray
+    local_precision: FloatArray
+    kept: NDArray[np.bool_]
+    reasons: list[str]
+    threshold: float
+
+
+def select(
+    scores_NK: FloatArray,
+    labels_N: NDArray[np.int64],
+    settings: SelectionSettings,
+    *,
+    failures: dict[int, str] | None = None,
+    seed: int = 0,
+) -> Selection:
+    """Judge the specialists by their scores of acceptability on teacher-test.
+
+    Ties are broken by AUROC, then by the sub-task's number, so that the verdict is a function of its arguments.
+
+    Args:
+        scores_NK: each specialist's score of each example.
+        labels_N: 0 defective, 1 acceptable.
+        settings: the rule.
+        failures: specialists that could not be trained, and why; they are not kept.
+        seed: of the bootstrap.
+
+    Warns:
+        VacuousThreshold: a threshold at or below the floor of NPV, which every specialist passes however bad.
+    """
+    failures = failures or {}
+    count = scores_NK.shape[1]
+    good = [k for k in range(count) if k not in failures and np.isfinite(scores_NK[:, k]).all()]
+    defects, acceptable = int((labels_N == 0).sum()), int((labels_N == 1).sum())
+    floor, share = npv_floor(defects, acceptable, settings.fpr), defects / (defects + acceptable)
+
+    def npv(scores: FloatArray, labels: NDArray[np.int64]) -> float:
+        return npv_at_fpr(scores, labels, settings.fpr)
+
+    def precision(scores: FloatArray, labels: NDArray[np.int64]) -> float:
+        return local_precision(scores, labels, settings.flagged)
+
+    def lift(scores: FloatArray, labels: NDArray[np.int64]) -> float:
+        return npv(scores, labels) - floor
+
+    measure = {"precision": precision, "top": precision, "npv": npv, "lift": lift}[settings.rule]
+    values = {name: np.full(count, np.nan) for name in ("competence", "low", "high", "npv", "auroc", "precision")}
+    for k in good:
+        column = scores_NK[:, k]
+        interval = bootstrap(measure, column, labels_N, seed=seed)
+        values["competence"][k] = interval.value
+        values["low"][k], values["high"][k] = interval.low, interval.high
+        values["npv"][k], values["precision"][k] = npv(column, labels_N), precision(column, labels_N)
+        values["auroc"][k] = auroc(column, labels_N)
+
+    if settings.rule == "npv" and settings.threshold <= floor:
+        warnings.warn(
+            f"threshold={settings.threshold} is not above {floor:.4f}, the lowest NPV at {settings.fpr:.0%} FPR that {defects} "
+            f"defects and {acceptable} acceptable examples allow; it keeps every specialist, however bad",
+            VacuousThreshold,
+            stacklevel=2,
+        )
+    ranked = sorted(good, key=lambda k: (-values["competence"][k], -values["auroc"][k], k))
+    if settings.rule == "top":
+        keep = set(ranked[: math.ceil(settings.threshold * len(good))])
+        bar = min((values["competence"][k] for k in keep), default=math.inf)
+    else:
+        bar = settings.threshold * share if settings.rule == "precision" else settings.threshold
+        keep = {k for k in good if values["competence"][k] >= bar}
+    names = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
+    reasons = []
+    for k in range(count):
+        if k in failures:
+            reasons.append(f"its training failed: {failures[k]}")
+        elif k not in good:
+            reasons.append("its scores are not finite")
+        else:
+            verdict = "reaches" if k in keep else "is below"
+            reasons.append(f"{names[settings.rule]} {values['competence'][k]:.3f} {verdict} {bar:.3f}")
+    return Selection(
+        competence=values["competence"],
+        low=values["low"],
+        high=values["high"],
+        npv=values["npv"],
+        auroc=values["auroc"],
+        local_precision=values["precision"],
+        kept=np.array([k in keep for k in range(count)]),
+        reasons=reasons,
+        threshold=float(bar),
+    )

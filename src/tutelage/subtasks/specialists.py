@@ -1,0 +1,169 @@
+"""One specialist a sub-task: its defects against everything acceptable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data import WithColumns
+from tutelage.metrics import auroc, npv_at_fpr
+from tutelage.signals import BinaryCrossEntropy
+from tutelage.training import Augmentation, Budget, Hardware, Interrupted, Log, Optimization, fit, predict
+from tutelage.training.batches import Examples
+
+FPR = 0.01
+
+
+@dataclass(frozen=True)
+class SpecialistSettings:
+    """How the specialists are trained (sub-task imputation, 4.2 and 5.2).
+
+    Args:
+        sharing: separate trains one network a sub-task, as the paper does. trunk trains one network with one output a
+            sub-task in a single pass, so that the acceptable examples, which are nearly all, are seen once and not K times.
+        epochs: Passes over the data, for each network.
+        balance: How much more a defect counts than in a plain mean; 1 leaves the natural imbalance, which the paper does.
+    """
+
+    sharing: Literal["trunk", "separate"] = "separate"
+    epochs: int = 20
+    balance: float = 1.0
+
+
+@dataclass
+class Specialists:
+    """K judges of acceptability.
+
+    Attributes:
+        networks: the trained networks: K of one output, or one of K outputs; None where the training failed.
+        failures: why the specialist of a sub-task could not be trained.
+    """
+
+    networks: list[nn.Module | None]
+    failures: dict[int, str]
+
+    def logits(self, examples: Examples, hardware: Hardware | None = None) -> Tensor:
+        """Return each specialist's log-odds that an example is acceptable, (N, K); NaN for one that failed."""
+        workers = (hardware or Hardware()).workers
+        columns = []
+        for network in self.networks:
+            if network is None:
+                columns.append(torch.full((len(examples), 1), torch.nan))
+                continue
+            outputs, _ = predict(network, examples, workers=workers)
+            assert isinstance(outputs, Tensor)
+            columns.append(outputs)
+        return torch.cat(columns, dim=1)
+
+
+class Membership(BinaryCrossEntropy):
+    r"""Every specialist's binary cross-entropy on one shared trunk.
+
+    .. math:: \ell_i = \sum_j m_{ij}\,w_{y_i}\,\mathrm{BCE}(\sigma(z_{ij}), y_i)
+
+    with m_ij = 1 for every specialist j of an acceptable example (y = 1) and for the one whose sub-task a defect (y = 0)
+    belongs to. Its gradient for output j is that of the specialist j of its own.
+    """
+
+    def __init__(self, balance: float) -> None:
+        super().__init__("membership", name="membership")
+        self.balance = balance
+
+    def forward(self, outputs: Any, batch: Any) -> Tensor:
+        """Return the losses (B,)."""
+        losses_B = super().forward(outputs, batch)
+        return torch.where(batch["label"] == 0, self.balance * losses_B, losses_B)
+
+
+def memberships(subtask: Tensor, label: Tensor, count: int) -> Tensor:
+    """Return what each specialist is told of each example, (N, K): 1 acceptable, 0 its own defect, -1 nothing."""
+    told = torch.full((len(label), count), -1.0)
+    told[label == 1] = 1.0
+    own = ((label == 0) & (subtask >= 0)).nonzero().squeeze(1)
+    told[own, subtask[own]] = 0.0
+    return told
+
+
+def train_specialists(
+    make: Callable[[int], nn.Module],
+    examples: Callable[[Tensor], Any],
+    subtask: Tensor,
+    label: Tensor,
+    rows: Tensor,
+    val: Any,
+    settings: SpecialistSettings,
+    optimization: Optimization,
+    *,
+    count: int,
+    augment: Augmentation | None = None,
+    heads: Callable[[nn.Module], tuple[str, ...]] = lambda network: (),
+    seed: int = 0,
+    hardware: Hardware | None = None,
+    out: Path | None = None,
+    log: Log | None = None,
+) -> Specialists:
+    """Train the specialists; the failure of one does not lose the rest.
+
+    Args:
+        make: ``make(outputs)`` builds a network of so many outputs.
+        examples: ``examples(rows)`` is the data set of these rows, with ``index`` and ``label``.
+        subtask: the sub-task of every row of the table, -1 for none, (N,).
+        label: 0 defective, 1 acceptable, -1 not labelled, (N,).
+        rows: the training rows.
+        val: teacher-val, which selects each network's checkpoint: by NPV at 1 % FPR, then by AUROC; the mean over the outputs
+            of a trunk.
+        settings, optimization, augment, seed, hardware, out, log: as in `fit`.
+        count: K.
+        heads: the names of a network's heads.
+
+    Raises:
+        Interrupted: training was asked to stop.
+    """
+    told = memberships(subtask, label, count)
+    groups = [list(range(count))] if settings.sharing == "trunk" else [[j] for j in range(count)]
+    networks: list[nn.Module | None] = []
+    failures: dict[int, str] = {}
+    for group in groups:
+        name = "specialists" if settings.sharing == "trunk" else f"specialist-{group[0]}"
+        own = told[:, group]
+        taking_part = rows[(own[rows] >= 0).any(1)]
+        try:
+            network = make(len(group))
+            fit(
+                network,
+                WithColumns(examples(taking_part), membership=own),
+                signals=[Membership(settings.balance)],
+                budget=Budget(epochs=settings.epochs),
+                optimization=optimization,
+                heads=heads(network),
+                augment=augment,
+                val=val,
+                select_by=_mean_performance,
+                seed=seed,
+                hardware=hardware,
+                out=None if out is None else out / name,
+                log=log,
+                name=name,
+            )
+        except Interrupted:
+            raise
+        except (RuntimeError, ValueError, FloatingPointError) as error:
+            failures |= dict.fromkeys(group, f"{type(error).__name__}: {error}")
+            networks += [None] * len(group)
+        else:
+            networks.append(network)
+    return Specialists(networks, failures)
+
+
+def _mean_performance(outputs: Any, batch: Any) -> float:
+    """NPV at 1 % FPR, and a thousandth of AUROC to break its many ties, averaged over the specialists."""
+    labels = batch["label"].numpy()
+    values = []
+    for scores in outputs.T.double().numpy():
+        values.append(npv_at_fpr(scores, labels, FPR) + 1e-3 * auroc(scores, labels))
+    return sum(values) / len(values)

@@ -1,0 +1,156 @@
+"""The generalist: a transformer that hears the label at its class token and the specialists at its distillation token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tutelage.data import WithColumns
+from tutelage.metrics import auroc, npv_at_fpr
+from tutelage.models import ImageClassifier, joint_logits
+from tutelage.signals import Batch, CrossEntropy, Distillation, Signal
+from tutelage.subtasks.curricula import Curriculum, CurriculumName
+from tutelage.subtasks.lesson import Lesson, two_way
+from tutelage.training import Augmentation, Budget, Fitted, Hardware, Log, Optimization, fit
+from tutelage.weighting import Fixed
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """How the student learns (sub-task imputation, eq. 8 and 5).
+
+    Args:
+        distillation: soft hears the teacher's probabilities, hard its verdict.
+        temperature: Of soft distillation.
+        weight: Of the distillation token's loss beside the class token's; the paper's is 1.
+        curriculum: Order of the sub-tasks; cc is the paper's best.
+        smoothing: Label smoothing of the moderator's label; teachers' probabilities are not smoothed.
+    """
+
+    distillation: Literal["soft", "hard"] = "soft"
+    temperature: float = 1.0
+    weight: float = 1.0
+    curriculum: CurriculumName = "cc"
+    smoothing: float = 0.05
+
+
+class OwnSpecialist(Distillation):
+    """Distillation from the specialist of the sub-task with which an example is learned in this epoch.
+
+    Args:
+        log_odds_NK: each specialist's log-odds of acceptable for every row, (N, K).
+        index: the row at each place of the training set, (n,).
+        curriculum: who deals the examples to the sub-tasks.
+        settings: kind and temperature.
+    """
+
+    def __init__(self, log_odds_NK: Tensor, index: Tensor, curriculum: Curriculum, settings: StudentSettings) -> None:
+        super().__init__("own", temperature=settings.temperature, kind=settings.distillation, head="dist")
+        self.index = index
+        self.curriculum = curriculum
+        self.register_buffer("log_odds_NK", log_odds_NK, persistent=False)
+        self.register_buffer("task_N", torch.full((len(log_odds_NK),), -1), persistent=True)
+
+    log_odds_NK: Tensor
+    task_N: Tensor
+
+    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+        """Follow the curriculum's deal of this epoch."""
+        self.task_N[self.index] = self.curriculum.deal(epoch).to(self.task_N.device)
+
+    def teacher_logits(self, batch: Batch) -> Tensor:
+        """Return the own specialist's logits, (B, 2); NaN for an example without one."""
+        task_B = self.task_N[batch["index"]]
+        log_odds_B = self.log_odds_NK[batch["index"], task_B.clamp_min(0)]
+        return two_way(torch.where(task_B >= 0, log_odds_B, torch.nan))
+
+
+def acceptability(outputs: Tensor | dict[str, Tensor]) -> Tensor:
+    """Return the score of acceptable, (N,): the softmax of the two heads' mean logits."""
+    return joint_logits(outputs).double().softmax(1)[:, 1]
+
+
+def selects(fpr: float) -> Any:
+    """Return what selects a student on student-val: NPV at the false-positive rate, its ties broken by AUROC."""
+
+    def npv(outputs: Any, batch: Batch) -> float:
+        scores, labels = acceptability(outputs).numpy(), batch["label"].numpy()
+        return npv_at_fpr(scores, labels, fpr) + 1e-3 * auroc(scores, labels)
+
+    return npv
+
+
+def teach(
+    student: ImageClassifier,
+    lesson: Lesson,
+    examples: Any,
+    val: Any,
+    settings: StudentSettings,
+    optimization: Optimization,
+    budget: Budget,
+    *,
+    confidence_K: Tensor,
+    log_odds_NK: Tensor | None = None,
+    augment: Augmentation | None = None,
+    fpr: float = 0.01,
+    seed: int = 0,
+    hardware: Hardware | None = None,
+    out: Path | None = None,
+    log: Log | None = None,
+    name: str = "student",
+) -> Fitted:
+    r"""Train the student in place on
+
+    .. math:: \mathcal L = \mathrm{CE}_{LS}(z_{cls}, y) + w\,\tau^2\,\mathrm{KL}(\mathrm{softmax}(t/\tau)\,\|\,
+        \mathrm{softmax}(z_{dist}/\tau))
+
+    (eq. 8, whose cross-entropy with soft targets has the same gradient), in the order of the curriculum.
+
+    Args:
+        student: a model with a distillation token, of two classes.
+        lesson: what is taught.
+        examples: the data set of ``lesson.rows``, in that order.
+        val: student-val, which selects the checkpoint.
+        settings, optimization, budget, augment, seed, hardware, out, log, name: as in `fit`.
+        confidence_K: what orders the curriculum, for each sub-task.
+        log_odds_NK: given, each example is taught by its own sub-task's specialist; else by the lesson's joint teacher.
+        fpr: the false-positive rate at which NPV selects.
+
+    Raises:
+        ValueError: the student has no distillation token.
+    """
+    if not student.distilled:
+        raise ValueError(
+            f"student {student.spec.name!r} has no distillation token; take one that has, such as "
+            "deit_base_distilled_patch16_224 or pocket_deit"
+        )
+    curriculum = Curriculum(lesson.subtask[lesson.rows], settings.curriculum, confidence_K, seed)
+    teacher: Signal
+    if log_odds_NK is None:
+        teacher = Distillation(
+            "teacher_logits", temperature=settings.temperature, kind=settings.distillation, head="dist"
+        )
+    else:
+        teacher = OwnSpecialist(log_odds_NK, lesson.rows, curriculum, settings)
+    return fit(
+        student,
+        WithColumns(examples, label=lesson.label, teacher_logits=lesson.teacher_logits),
+        signals=[CrossEntropy(smoothing=settings.smoothing, head="cls"), teacher],
+        weighting=Fixed([1.0, settings.weight]),
+        optimization=optimization,
+        budget=budget,
+        heads=student.heads,
+        order=curriculum,
+        augment=augment,
+        val=val,
+        select_by=selects(fpr),
+        seed=seed,
+        hardware=hardware,
+        out=out,
+        log=log,
+        name=name,
+    )
