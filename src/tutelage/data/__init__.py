@@ -12,9 +12,12 @@ from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_
 from tutelage.data.problems import Problem, Problems
 
 _FILES = {
+    "augment": ("augmentation",),
     "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
     "images": ("Limits", "UnreadableImage", "read_image"),
     "manifest": ("LABELS", "Columns", "read_image_folder", "read_manifest"),
+    "posters": ("digit_posters",),
+    "products": ("article_types", "product_photographs"),
     "splits": ("SplitSettings", "split_table", "stratified_split", "temporal_split"),
     "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Subset"),
 }

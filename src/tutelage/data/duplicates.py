@@ -116,9 +116,10 @@ def connected(count: int, edges: Edges) -> Rows:
     """
     root = np.arange(count)
     while True:
-        roots = root[edges]
+        left, right = root[edges]
         new = root.copy()
-        np.minimum.at(new, roots, roots.min(axis=0))
+        for side in (left, right):  # one at a time: numpy 2.4's `at` reads out of bounds when it has to broadcast
+            np.minimum.at(new, side, np.minimum(left, right))
         while not np.array_equal(shorter := new[new], new):
             new = shorter
         if np.array_equal(new, root):

@@ -130,7 +130,7 @@ def read_image(path: str | os.PathLike[str], size: int, limits: Limits | None = 
         except Image.DecompressionBombError as error:
             raise UnreadableImage("too_many_pixels", str(error)) from error
         except Exception as error:  # a decoder fed by a stranger may raise anything; no file ends a run
-            reason: Reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
+            reason: Reason = "truncated" if "truncated" in str(error).lower() or _cut_webp(data) else "corrupt"
             raise UnreadableImage(reason, f"{type(error).__name__}: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -192,6 +192,10 @@ def _signature(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return "AVIF, HEIC or video"
     return next((name for start, name in _SIGNATURES.items() if data.startswith(start)), "no known image")
+
+
+def _cut_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
 
 
 _quiet_lock = threading.Lock()

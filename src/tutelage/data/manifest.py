@@ -110,15 +110,18 @@ def read_image_folder(
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}.")
-    found = [
-        (Path(folder, name).relative_to(path).as_posix(), Path(folder).relative_to(path).parts)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if not name.startswith(".")
-    ]
-    rows = [{"id": name, "image": name, "label": parts[0]} for name, parts in sorted(found) if parts]
-    facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
     problems = Problems()
+    rows = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(folder).relative_to(path)
+        for image in ((inside / name).as_posix() for name in names if not name.startswith(".")):
+            if inside.parts:
+                rows.append({"image": image, "label": inside.parts[0]})
+            else:
+                problems.add(image, "no_label", "lies in no label's folder")
+    rows.sort(key=lambda row: row["image"])
+    facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
     open_files = partial(ImageFiles, path, size=size, limits=limits)
     return _image_table(_checked(facts, labels, problems), open_files, memory_bytes, problems)
 

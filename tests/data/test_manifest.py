@@ -1,0 +1,261 @@
+import io
+import os
+import warnings
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tutelage.data import Columns, ImageArray, ImageFiles, Limits, perceptual_hash, read_image_folder, read_manifest
+from tutelage.data.duplicates import from_hex
+
+
+def save(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(hostile.encoded(hostile.photograph(seed), "PNG"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(6):
+        save(tmp_path / "images" / f"{i}.png", i)
+    return tmp_path
+
+
+def write(folder: Path, text: str, name: str = "ads.csv") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def reasons(problems) -> dict[str, str]:
+    return {problem.id: problem.reason for problem in problems}
+
+
+def test_the_smallest_manifest(folder):
+    table, problems = read_manifest(
+        write(folder, "image,label\nimages/0.png,acceptable\nimages/1.png,Defective\nimages/2.png,\n")
+    )
+    assert len(problems) == 0
+    assert table.table["id"].tolist() == ["images/0.png", "images/1.png", "images/2.png"]
+    assert table.labels.tolist() == [1, 0, -1]
+    assert table.table["split"].tolist() == ["unassigned", "unassigned", "unlabelled"]
+    assert list(table.table) == ["image", "label", "id", "split", "phash"]
+    assert table.images[0].shape == (3, 224, 224)
+    assert np.array_equal(from_hex(table.table["phash"]), perceptual_hash(table.images.gather([0, 1, 2])))
+
+
+def test_every_column_and_renamed_ones(folder):
+    path = write(
+        folder,
+        "\ufeffAd,pic,verdict,title,when,who,views,part\n"
+        'a1, images/0.png ,bad,"Cheap, ""new"" shoes",2024-05-01,acme,10,train\n'
+        "a2,images/1.png,good,Sofas,2024-05-01 12:30:00+02:00,,2.5e3,teacher_val\n"
+        "a3,images/2.png,good,,,acme,,unlabelled\n",
+    )
+    columns = Columns("pic", "verdict", "Ad", "title", "when", "who", "views", "part")
+    table, problems = read_manifest(path, columns, {"good": 1, "bad": 0}, size=16)
+    facts = table.table
+    assert not problems.counts()
+    assert facts["id"].tolist() == ["a1", "a2", "a3"]
+    assert facts["label"].tolist() == [0, 1, -1]
+    assert facts["split"].tolist() == ["train", "teacher_val", "unlabelled"]
+    assert facts["headline"].tolist() == ['Cheap, "new" shoes', "Sofas", ""]
+    assert facts["advertiser"].tolist() == ["acme", "", "acme"]
+    times = pd.to_datetime(["2024-05-01T00:00Z", "2024-05-01T10:30Z", None], format="ISO8601", utc=True)
+    assert facts["submitted_at"].equals(pd.Series(times))
+    assert facts["impressions"].tolist()[:2] == [10, 2500]
+    assert np.isnan(facts["impressions"][2])
+
+
+def test_parquet_reads_like_csv(folder):
+    facts = pd.DataFrame(
+        {
+            "image": [f"images/{i}.png" for i in range(4)],
+            "label": pd.array([1, 0, None, 1], dtype="Int64"),
+            "id": [7, 8, 9, 10],
+            "submitted_at": pd.date_range("2024-01-01", periods=4),
+            "impressions": [1, 2, 3, 4],
+        }
+    )
+    facts.to_parquet(folder / "ads.parquet")
+    facts.to_csv(folder / "ads.csv", index=False)
+    labels = {"1": 1, "0": 0}
+    one, problems = read_manifest(folder / "ads.parquet", labels=labels, size=16)
+    other, _ = read_manifest(folder / "ads.csv", labels=labels, size=16)
+    assert not problems.counts()
+    assert one.labels.tolist() == [1, 0, -1, 1]
+    assert one.table["id"].tolist() == ["7", "8", "9", "10"]
+    pd.testing.assert_frame_equal(one.table, other.table)
+
+
+def test_bad_rows_are_left_out_and_listed(folder):
+    path = write(
+        folder,
+        "id,image,label,split,submitted_at,impressions\n"
+        "fine,images/0.png,acceptable,train,2024-01-01,1\n"
+        "label,images/1.png,accptable,train,,\n"
+        "split,images/1.png,acceptable,trian,,\n"
+        "none,images/1.png,acceptable,,,\n"
+        "time,images/1.png,acceptable,train,05/06/2024,\n"
+        "views,images/1.png,acceptable,train,,-3\n"
+        "path,,acceptable,train,,\n"
+        "fine,images/2.png,defective,train,,\n"
+        "gone,images/9.png,acceptable,train,,\n"
+        "out,../secret.png,acceptable,train,,\n"
+        "long,images/1.png,acceptable,train,,,,,\n"
+        "short,images/3.png,\n",
+    )
+    table, problems = read_manifest(path, size=16)
+    assert table.table["id"].tolist() == ["fine", "short"]
+    assert table.table["split"].tolist() == ["train", "unlabelled"]
+    assert reasons(problems) == {
+        "label": "unknown_label", "split": "unknown_split", "none": "no_split", "time": "bad_time",
+        "views": "bad_impressions", "path": "no_image", "fine": "duplicate_id", "gone": "missing",
+        "out": "outside_root", "long": "bad_row",
+    }  # fmt: skip
+    details = {problem.id: problem.detail for problem in problems}
+    assert details["label"] == "label is 'accptable'; allowed: acceptable, defective, unlabelled"
+    assert details["split"].startswith("split is 'trian'; allowed: train, val, ")
+
+
+def test_the_first_good_row_of_an_id_is_kept(folder):
+    path = write(folder, "id,image,label\na,images/0.png,what\na,images/1.png,acceptable\na,images/2.png,defective\n")
+    table, problems = read_manifest(path, size=16)
+    assert table.table["image"].tolist() == ["images/1.png"]
+    assert [problem.reason for problem in problems] == ["unknown_label", "duplicate_id"]
+
+
+def test_hostile_images_are_counted_and_end_nothing(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey16 = Image.fromarray(np.full((32, 32), 40_000, np.uint16))
+    jpeg = hostile.encoded(hostile.photograph(), "JPEG")
+    files = {
+        "cmyk.jpg": (hostile.encoded(hostile.photograph().convert("CMYK"), "JPEG"), None),
+        "16bit.png": (hostile.encoded(grey16, "PNG"), None),
+        "palette.png": (hostile.palette_with_transparency(), None),
+        "rotated.jpg": (hostile.encoded(hostile.photograph(), "JPEG", exif=exif), None),
+        "png.jpg": (hostile.encoded(hostile.photograph(), "PNG"), None),
+        "polyglot.jpg": (hostile.polyglot(), None),
+        "empty.jpg": (b"", "empty"),
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "text.jpg": (b"not an image at all", "format"),
+        "animated.png": (hostile.animated("PNG"), "animated"),
+        "animated.gif": (hostile.animated("GIF"), "format"),
+        "many.gif": (hostile.long_gif(), "format"),
+        "pixel.png": (hostile.encoded(Image.new("RGB", (1, 1)), "PNG"), "too_small"),
+        "line.png": (hostile.encoded(Image.new("RGB", (1, 60_000)), "PNG"), "too_small"),
+        "strip.png": (hostile.encoded(Image.new("RGB", (9, 60_000)), "PNG"), "aspect"),
+        "bomb.png": (hostile.bomb(), "too_many_pixels"),
+    }
+    for name, (data, _) in files.items():
+        (folder / "images" / name).write_bytes(data)
+    os.mkfifo(folder / "images" / "pipe.jpg")
+    files["pipe.jpg"] = (b"", "not_a_file")
+    path = write(folder, "image,label\n" + "".join(f"images/{name},acceptable\n" for name in files))
+    filters = list(warnings.filters)
+    table, problems = read_manifest(path, size=16)
+    assert warnings.filters == filters
+    assert table.table["id"].tolist() == [f"images/{name}" for name, (_, why) in files.items() if why is None]
+    assert reasons(problems) == {f"images/{name}": why for name, (_, why) in files.items() if why is not None}
+    assert (folder / "problems.csv") == problems.write(folder)
+    assert len(pd.read_csv(folder / "problems.csv")) == 11
+
+
+def test_all_rows_may_fail(folder):
+    table, problems = read_manifest(write(folder, "image,label\nno.png,acceptable\nimages/0.png,what\n"), size=16)
+    assert len(table) == 0
+    with pytest.raises(
+        ValueError, match="only 0 images are left and 1 are needed; 2 left out: unknown_label 1, missing 1"
+    ):
+        problems.require(len(table), 1, "images")
+    assert len(read_manifest(write(folder, "image,label\n"), size=16)[0]) == 0
+
+
+def test_many_pixels_stay_on_disk(folder):
+    path = write(folder, "image,label\nimages/0.png,acceptable\nno.png,acceptable\nimages/2.png,defective\n")
+    kept, _ = read_manifest(path, size=16, memory_bytes=3 * 3 * 16 * 16)
+    files, _ = read_manifest(path, size=16, memory_bytes=3 * 3 * 16 * 16 - 1)
+    assert isinstance(kept.images, ImageArray)
+    assert isinstance(files.images, ImageFiles)
+    assert kept.images.gather([0, 1]).equal(files.images.gather([0, 1]))
+    assert kept.table.equals(files.table)
+
+
+def test_labels_are_not_read_to_score_new_images(folder):
+    table, problems = read_manifest(write(folder, "image\nimages/0.png\nimages/1.png\n"), labels=None, size=16)
+    assert not problems.counts()
+    assert table.labels.tolist() == [-1, -1]
+    assert table.table["split"].tolist() == ["unlabelled"] * 2
+
+
+def test_root_and_limits(folder):
+    (folder / "lists").mkdir()
+    path = write(folder, "image,label\n0.png,acceptable\n1.png,defective\n", "lists/ads.tsv".replace(".tsv", ".csv"))
+    assert reasons(read_manifest(path, size=16)[1]) == {"0.png": "missing", "1.png": "missing"}
+    assert len(read_manifest(path, root=folder / "images", size=16)[0]) == 2
+    _, problems = read_manifest(path, root=folder / "images", size=16, limits=Limits(min_side=49))
+    assert problems.counts() == {"too_small": 2}
+
+
+def test_folder_of_folders(folder):
+    for name in (
+        "acceptable/b.png",
+        "acceptable/sub/a.png",
+        "Defective/x.png",
+        "unlabelled/u.png",
+        "other/o.png",
+        "top.png",
+    ):
+        save(folder / "train" / name)
+    (folder / "train" / "acceptable" / ".DS_Store").write_bytes(b"x")
+    (folder / "train" / "acceptable" / "notes.txt").write_text("hello")
+    table, problems = read_image_folder(folder / "train", size=16)
+    assert dict(zip(table.table["id"], table.labels.tolist(), strict=True)) == {
+        "Defective/x.png": 0, "acceptable/b.png": 1, "acceptable/sub/a.png": 1, "unlabelled/u.png": -1,
+    }  # fmt: skip
+    assert table.table["id"].tolist() == sorted(table.table["id"])
+    assert reasons(problems) == {
+        "acceptable/notes.txt": "format", "other/o.png": "unknown_label", "top.png": "no_label",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("image,labels\n", Columns(), r"no column 'label' for 'label'; it has: image, labels. Did you mean 'labels'\?"),
+        ("pics,label\n", Columns(), "no column 'image'.*columns.image"),
+        ("image,label\n", Columns(headline="title"), "no column 'title' for 'headline'"),
+        ("", Columns(), "No columns"),
+    ],
+)
+def test_missing_columns(folder, text, columns, message):
+    with pytest.raises(ValueError, match=message):
+        read_manifest(write(folder, text), columns)
+
+
+def test_missing_files(folder):
+    write(folder, "image,label\n")
+    with pytest.raises(FileNotFoundError, match=r"no manifest .*asd.csv. Did you mean 'ads.csv'\?"):
+        read_manifest(folder / "asd.csv")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        read_image_folder(folder / "none")
+    with pytest.raises(ValueError, match=r"'.xlsx': give a .csv"):
+        read_manifest(write(folder, "x", "ads.xlsx"))
+
+
+def test_not_utf8_still_reads(folder):
+    path = folder / "latin.csv"
+    path.write_bytes("image,label,headline\nimages/0.png,acceptable,Café\n".encode("latin-1"))
+    assert len(read_manifest(path, size=16)[0]) == 1
+
+
+def test_the_picture_does_not_depend_on_the_path_taken(folder):
+    table, _ = read_manifest(write(folder, "image,label\nimages/3.png,acceptable\n"), size=64)
+    expected = Image.open(io.BytesIO((folder / "images" / "3.png").read_bytes())).resize(
+        (64, 64), Image.Resampling.BICUBIC
+    )
+    assert np.array_equal(table.images[0].permute(1, 2, 0), np.asarray(expected))

@@ -1,0 +1,36 @@
+import csv
+
+import pytest
+
+from tutelage.data import Problems
+
+
+@pytest.fixture
+def problems() -> Problems:
+    problems = Problems()
+    problems.add("a", "empty", "0 bytes")
+    problems.add('b\ud800, "c"\n', "unknown_label", "label is 'x'; allowed: acceptable, defective")
+    problems.add(3, "empty")
+    return problems
+
+
+def test_counts_most_frequent_first(problems):
+    assert list(problems.counts().items()) == [("empty", 2), ("unknown_label", 1)]
+    assert problems.summary() == "3 left out: empty 2, unknown_label 1"
+    assert Problems().summary() == "nothing left out"
+
+
+def test_the_file_holds_every_problem(problems, tmp_path):
+    with problems.write(tmp_path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "reason", "detail"]
+    assert rows[1] == ["a", "empty", "0 bytes"]
+    assert rows[2] == ['b\\ud800, "c"\n', "unknown_label", "label is 'x'; allowed: acceptable, defective"]
+    assert rows[3] == ["3", "empty", ""]
+    assert Problems().write(tmp_path).read_text() == "id,reason,detail\n"
+
+
+def test_too_few_left(problems):
+    problems.require(10, 10)
+    with pytest.raises(ValueError, match="only 9 defects are left and 10 are needed; 3 left out: empty 2, unknown"):
+        problems.require(9, 10, "defects")
