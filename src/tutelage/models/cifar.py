@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +41,7 @@ class CifarResNet(nn.Module):
         num_classes: outputs; 0 returns the features.
         drop_rate: dropout before the classifier.
         stem_stride: 2 halves the resolution at once.
+        max_pool: append each map's maximum to its mean, so that one small object is not averaged away.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class CifarResNet(nn.Module):
         num_classes: int = 10,
         drop_rate: float = 0.0,
         stem_stride: int = 1,
+        max_pool: bool = False,
     ) -> None:
         super().__init__()
-        self.num_features = widths[-1]
+        self.max_pool = max_pool
+        self.num_features = widths[-1] * (2 if max_pool else 1)
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
@@ -65,7 +69,7 @@ class CifarResNet(nn.Module):
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
         self.drop = nn.Dropout(drop_rate)
-        self.fc: nn.Module = nn.Linear(widths[-1], num_classes) if num_classes else nn.Identity()
+        self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
         """Return the last layer, as timm's models do."""
@@ -76,8 +80,11 @@ class CifarResNet(nn.Module):
         return self.stages(self.stem(input))
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (B, C), or the pooled features (B, D) before them."""
-        pooled = self.drop(features.mean((2, 3)))
+        """Return the logits (B, C), or the pooled features (B, num_features) before them."""
+        pooled = features.mean((2, 3))
+        if self.max_pool:
+            pooled = torch.cat([pooled, features.amax((2, 3))], dim=1)
+        pooled = self.drop(pooled)
         return pooled if pre_logits else self.fc(pooled)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -65,12 +65,12 @@ def _swin(**options: Any) -> nn.Module:
 
 
 def _resnext(**options: Any) -> nn.Module:
-    sizes: dict[str, Any] = {"widths": (24, 48, 96), "groups": 4, "stem_stride": 2}
+    sizes: dict[str, Any] = {"widths": (24, 48, 96), "groups": 4, "stem_stride": 2, "max_pool": True}
     return CifarResNet(**sizes | options)
 
 
 def _resnet(**options: Any) -> nn.Module:
-    sizes: dict[str, Any] = {"widths": (24, 48, 96), "stem_stride": 2}
+    sizes: dict[str, Any] = {"widths": (24, 48, 96), "stem_stride": 2, "max_pool": True}
     return CifarResNet(**sizes | options)
 
 

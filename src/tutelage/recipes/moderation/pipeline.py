@@ -99,6 +99,10 @@ class Pipeline:
         self.augment = augmentation(settings.augmentation)
         self.data_mark = task.fingerprint()
 
+    def with_settings(self, settings: ModerationSettings) -> Pipeline:
+        """Return a pipeline on the same task and folder with other settings; what both share is done once."""
+        return Pipeline(self.task, settings, self.stages.folder, self.log, self.encoders.folder)
+
     def rows(self, *splits: str) -> Tensor:
         """Return the rows of these splits."""
         return self.task.images.rows(*splits)
