@@ -65,12 +65,13 @@ def operating_point(
     elif convention == "swapped":
         tolerated = _tolerated(fpr, acceptables.size)
         bound = np.partition(acceptables, tolerated)[tolerated]
-        threshold = max(s[s < bound].max(initial=-np.inf) for s in (defects, acceptables))
+        below = np.concatenate([defects[defects < bound], acceptables[acceptables < bound]])
+        if not below.size:
+            return OperatingPoint(-np.inf, 0, 0, acceptables.size, defects.size)
+        threshold = below.max()
     else:
         raise ValueError(f"convention: {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}")
     caught, flagged = int((defects <= threshold).sum()), int((acceptables <= threshold).sum())
-    if threshold == -np.inf and convention == "swapped":
-        caught = flagged = 0
     return OperatingPoint(float(threshold), caught, flagged, acceptables.size - flagged, defects.size - caught)
 
 
