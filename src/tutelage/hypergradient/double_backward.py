@@ -17,8 +17,11 @@ def double_backward(probe: Probe, direction: Parameters) -> Tensor:
     the others, it does not see through ``detach()`` and ``no_grad()``. Time: a forward and two backward passes; memory: two
     graphs.
 
+    An operator that can be differentiated only once makes it fail or, where that operator is a custom one with
+    ``once_differentiable``, hides what lies below it; "auto" notices.
+
     Raises:
-        RuntimeError: an operator of the model can not be differentiated twice (the reentrant form of checkpointing).
+        RuntimeError: an operator of the model can not be differentiated twice.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         leaves = {name: probe.parameters[name].detach().clone().requires_grad_() for name in direction}

@@ -14,6 +14,7 @@ from tutelage.hypergradient.probe import Parameters, Probe
 from tutelage.hypergradient.processes import mean_over_processes
 
 Result = TypeVar("Result")
+Products = Literal["double_backward", "finite_difference"]
 Product = Callable[[Parameters], dict[str, Tensor]]
 
 
@@ -77,9 +78,7 @@ class Field:
             _add(total, gradients, self._scales[row])
         return total, count
 
-    def with_products(
-        self, strategy: Literal["double_backward", "finite_difference"], work: Callable[[Product], Result]
-    ) -> Result:
+    def with_products(self, strategy: Products, work: Callable[[Product], Result]) -> Result:
         r"""Return ``work(product)``, where ``product(v)`` is :math:`J^\top v = \sum_k H_k (a_k * v)`, J being G's Jacobian.
 
         The mask comes before the Hessian-vector product. Taking it after gives :math:`Jv`, which is something else.

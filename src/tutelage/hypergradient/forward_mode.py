@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -14,12 +17,13 @@ def forward_mode(probe: Probe, direction: Parameters) -> Tensor:
     r"""Return D (B, K) by forward-mode differentiation.
 
     Every parameter becomes the dual number :math:`\theta + p\,\epsilon`, and the coefficient of :math:`\epsilon` of each loss
-    is :math:`\langle p, \nabla_\theta \ell_k(x_i)\rangle`. Time: two to three forward passes; memory: two, no graph is kept.
+    is :math:`\langle p, \nabla_\theta \ell_k(x_i)\rangle`. Time: about three forward passes; memory: two, no graph is kept.
     Attention runs in its plain kernel, as the fused ones have no forward mode.
 
     Raises:
         NotImplementedError: an operator of the model has no forward mode.
     """
+    _load_rules()
     with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
         duals = {name: forward_ad.make_dual(probe.parameters[name], p) for name, p in direction.items()}
         return probe.run(duals, _tangent)
@@ -28,3 +32,11 @@ def forward_mode(probe: Probe, direction: Parameters) -> Tensor:
 def _tangent(losses_BK: Tensor) -> Tensor:
     value_BK, tangent_BK = forward_ad.unpack_dual(losses_BK)
     return marked(torch.zeros_like(value_BK) if tangent_BK is None else tangent_BK, value_BK)
+
+
+@functools.cache
+def _load_rules() -> None:
+    """Let torch load its forward-mode rules, which its deprecated compiler warns of, once and quietly."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from tutelage.hypergradient.field import Field, ModuleWeights, Product
+from tutelage.hypergradient.derivatives import EXAMPLES_TO_TRY
+from tutelage.hypergradient.field import Field, ModuleWeights, Product, Products
 from tutelage.hypergradient.finite_difference import norm
 from tutelage.hypergradient.probe import Parameters, Probe, primary_only
 from tutelage.signals import Batch, Objective
 
 SHORTEST = 1e-3  # how far, at most, the step size is lowered
+TOLERANCE = 0.1  # how far double backward may be from a difference, in float32, before "auto" distrusts it
 NEGLIGIBLE = 1e-6  # a term this much shorter than the first may grow: it is rounding
 
 
@@ -31,6 +34,7 @@ class NeumannSeries:
         lengths: the length of each term that was summed: M + 1 of them, fewer where the series was stopped.
         strategy: how Hessians were multiplied, "double_backward" or "finite_difference".
         why: why that way.
+        remarks: where it was damped or stopped.
     """
 
     direction: dict[str, Tensor]
@@ -38,6 +42,7 @@ class NeumannSeries:
     lengths: list[float]
     strategy: str
     why: str
+    remarks: list[str]
 
 
 def neumann_direction(
@@ -48,7 +53,7 @@ def neumann_direction(
     loops: int = 3,
     weights_BK: Tensor | None = None,
     module_weights: ModuleWeights | None = None,
-    strategy: Literal["auto", "double_backward", "finite_difference"] = "auto",
+    strategy: Literal["auto"] | Products = "auto",
 ) -> NeumannSeries:
     r"""Return p, of which every weight's derivative through the trained parameters is a directional derivative.
 
@@ -73,7 +78,7 @@ def neumann_direction(
         weights_BK: u, or None for all ones.
         module_weights: a, or None for all ones.
         strategy: Hessian-vector products by "double_backward", by central differences of gradients
-            ("finite_difference": no second derivative of any operator is needed), or "auto": the first that works.
+            ("finite_difference": no operator needs a second derivative), or "auto": the first where they agree.
 
     Raises:
         ValueError: a step size that is not positive, a negative number of loops, or weights of another shape.
@@ -90,26 +95,50 @@ def neumann_direction(
     outer = Field(Probe(primary_only(objective), held_out)).at()
     field = Field(Probe(objective, batch), weights_BK, module_weights)
 
-    def series(product: Product) -> tuple[dict[str, Tensor], float, list[float]]:
+    def series(product: Product) -> tuple[dict[str, Tensor], float, list[float], list[str]]:
         return _series(outer, product, step_size, loops)
 
-    if strategy != "auto":
-        summed, how, why = field.with_products(strategy, series), strategy, "as asked"
-    else:
+    chosen, why = (strategy, "as asked") if strategy != "auto" else _choose(objective, batch, outer)
+    direction, used, lengths, remarks = field.with_products(chosen, series)
+    if remarks:
+        warnings.warn("; ".join(remarks), NeumannWarning, stacklevel=2)
+    return NeumannSeries(direction, used, lengths, chosen, why, remarks)
+
+
+_choices: WeakKeyDictionary[Objective, dict[bool, tuple[Products, str]]] = WeakKeyDictionary()
+
+
+def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products, str]:
+    """Return how to multiply by Hessians, and why; tried once for each objective and mode.
+
+    Double backward is compared with a difference, as it is silently wrong through an operator that can be differentiated
+    only once: autograd then sees no second way to the parameters.
+    """
+    known = _choices.setdefault(objective, {})
+    mode = objective.model.training
+    if mode not in known:
+        field = Field(Probe(objective, {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}))
+        expected = field.with_products("finite_difference", lambda product: product(v))
         try:
-            summed, how, why = field.with_products("double_backward", series), "double_backward", "exact, and it works"
+            found = field.with_products("double_backward", lambda product: product(v))
         except RuntimeError as error:
-            summed, how = field.with_products("finite_difference", series), "finite_difference"
-            why = f"double_backward failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
-    direction, used, lengths = summed
-    return NeumannSeries(direction, used, lengths, how, why)
+            said = f"double_backward failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+            known[mode] = "finite_difference", said
+        else:
+            apart = norm(_sum(found, expected, -1.0))
+            if apart <= TOLERANCE * norm(expected):
+                known[mode] = "double_backward", "double_backward agrees with a difference of gradients"
+            else:
+                known[mode] = "finite_difference", "double_backward disagrees with a difference of gradients"
+    return known[mode]
 
 
 def _series(
     gradient: Parameters, product: Product, step_size: float, loops: int
-) -> tuple[dict[str, Tensor], float, list[float]]:
-    """Return eta * sum_tau ((I - eta J)^T)^tau gradient, the eta used, and the lengths of the terms."""
+) -> tuple[dict[str, Tensor], float, list[float], list[str]]:
+    """Return eta * sum_tau ((I - eta J)^T)^tau gradient, the eta used, the lengths of the terms, and remarks."""
     eta = step_size
+    remarks: list[str] = []
     first = product(gradient) if loops else {}
     while True:
         v, total, lengths = dict(gradient), dict(gradient), [norm(gradient)]
@@ -122,20 +151,20 @@ def _series(
             v, total, lengths = term, _sum(total, term, 1.0), [*lengths, length]
         else:
             break
-        said = f"term {len(lengths)} of a Neumann series is {length / lengths[-1]:.3g} times the one before it, "
+        grew = f"term {len(lengths)} of the Neumann series is {length / lengths[-1]:.4g} times as long as the one before it"
         curvature = sum(float((v[name].double() * w[name].double()).sum()) for name in v.keys() & w.keys())
         longest = 2 * curvature / norm(w) ** 2  # the longest step that does not lengthen v
         shorter = eta / 2
         while shorter > longest and shorter > step_size * SHORTEST:
             shorter /= 2
         if not step_size * SHORTEST < shorter <= longest:
-            said += f"and would be with any step size: the sum ends with {len(lengths)} of {loops + 1} terms"
-            warnings.warn(said, NeumannWarning, stacklevel=4)
+            remarks.append(f"{grew}, as the curvature is not positive there: the series ends before it")
             break
-        said += f"as step_size={eta:.3g} is too long for the curvature: the sum begins again with {shorter:.3g}"
-        warnings.warn(said, NeumannWarning, stacklevel=4)
+        remarks.append(
+            f"{grew}: step_size={eta:.3g} is too long for the curvature, the series begins again with {shorter:.3g}"
+        )
         eta = shorter
-    return {name: eta * value for name, value in total.items()}, eta, [eta * length for length in lengths]
+    return {name: eta * value for name, value in total.items()}, eta, [eta * length for length in lengths], remarks
 
 
 def _sum(left: Parameters, right: Parameters, scale: float) -> dict[str, Tensor]:

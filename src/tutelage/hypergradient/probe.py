@@ -52,6 +52,20 @@ class Probe:
             raise ValueError(f"the model {type(model).__name__} has no parameters, so nothing can be derived by them")
         self.device = next(iter(self.parameters.values())).device
         self._inside = _Inside(objective)
+        names = {id(p): self.prefix + name for name, p in model.named_parameters()}
+        buffers = {id(buffer) for buffer in model.buffers()}
+        # One place for each module and attribute. Of a module that is registered under two names, `functional_call`
+        # replaces the same place twice, and then leaves the replacement in it.
+        owners = list(self._inside.named_modules())
+        self._parameter_at = {
+            f"{path}.{own}": names[id(p)]
+            for path, owner in owners
+            for own, p in owner._parameters.items()
+            if id(p) in names
+        }
+        self._buffer_places = {
+            f"{path}.{own}": b for path, owner in owners for own, b in owner._buffers.items() if id(b) in buffers
+        }
         self._random_state = torch.get_rng_state()
         if self.device.type != "cpu":
             self._device_random_state = torch.get_device_module(self.device).get_rng_state(self.device)
@@ -62,13 +76,14 @@ class Probe:
         The parameters stay changed while ``work`` runs: a checkpointed model computes its activations again, from the
         parameters that it then finds, when ``work`` takes a gradient.
         """
-        replaced = {"objective.model." + name.removeprefix(self.prefix): p for name, p in self.parameters.items()}
-        for name, parameter in changed.items():
-            replaced["objective.model." + name.removeprefix(self.prefix)] = parameter
-        for name, buffer in self.model.named_buffers():
-            replaced["objective.model." + name] = _widened(buffer).clone()
+        values = {**self.parameters, **changed}
+        copies = {id(buffer): _widened(buffer).clone() for buffer in self._buffer_places.values()}
+        replaced = {
+            **{place: values[name] for place, name in self._parameter_at.items()},
+            **{place: copies[id(buffer)] for place, buffer in self._buffer_places.items()},
+        }
         with self._undisturbed():
-            return functional_call(self._inside, replaced, (self.batch, work))
+            return functional_call(self._inside, replaced, (self.batch, work), tie_weights=False)
 
     def leaves(self, at: Parameters | None = None) -> dict[str, Tensor]:
         """Return the trainable parameters, as they are or ``at`` other values, as new leaves of a graph."""
