@@ -24,7 +24,7 @@ def double_backward(probe: Probe, direction: Parameters) -> Tensor:
         RuntimeError: an operator of the model can not be differentiated twice.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        leaves = {name: probe.parameters[name].detach().clone().requires_grad_() for name in direction}
+        leaves = {name: probe.parameters[name].detach().requires_grad_() for name in direction}
 
         def derive(losses_BK: Tensor) -> Tensor:
             D_BK = torch.zeros_like(losses_BK)

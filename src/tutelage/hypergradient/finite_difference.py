@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -31,7 +29,8 @@ def finite_difference(probe: Probe, direction: Parameters) -> Tensor:
 
 def norm(direction: Parameters) -> float:
     """Return the length of a direction in parameter space."""
-    return math.sqrt(sum(float(p.double().square().sum()) for p in direction.values()))
+    lengths = [torch.linalg.vector_norm(p) for p in direction.values()]
+    return float(torch.linalg.vector_norm(torch.stack(lengths))) if lengths else 0.0
 
 
 def moved(parameters: Parameters, direction: Parameters, by: float) -> dict[str, Tensor]:

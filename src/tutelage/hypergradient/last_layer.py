@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.hypergradient.probe import Parameters, Probe
+from tutelage.hypergradient.processes import total_over_processes
 from tutelage.signals import Outputs, Signal
 
 
@@ -121,6 +122,10 @@ class LastLayer:
         D_BK = torch.where(self.coupled_K, D_BK.sum(0), D_BK)
         return D_BK.masked_fill(~self.finite_B[:, None], torch.nan)
 
+    def count_over_processes(self) -> int:
+        """Return the number of finite examples in all processes."""
+        return total_over_processes(int(self.finite_B.sum()), self.finite_B.device)
+
     def primary_pulls(self, logits_BC: Tensor) -> Tensor:
         """Return the gradient (B, C), by other logits than those seen, of the sum of the primary signal's losses there."""
         signal: Signal = self.probe.objective.signals[0]  # type: ignore[assignment]
@@ -166,12 +171,15 @@ def find_last_layer(probe: Probe) -> Found:
     known = _found.setdefault(probe.model, {})
     key = (probe.model.training, probe.objective.signals[0].head)
     if key not in known:
-        known[key] = _find(probe)
+        found = _find(probe)
+        if found is None:
+            return Found(None, "the batch holds no finite example to look for it with")
+        known[key] = found
     return known[key]
 
 
-def _find(probe: Probe) -> Found:
-    """Watch one forward pass."""
+def _find(probe: Probe) -> Found | None:
+    """Watch one forward pass; None where no example was fit for one."""
     calls: dict[str, list[Tensor]] = {}
     returned: list[Outputs] = []
 
@@ -195,7 +203,7 @@ def _find(probe: Probe) -> Found:
         for hook in hooks:
             hook.remove()
     if not returned:
-        return Found(None, "the batch holds no finite example to look for it with")
+        return None
     output = probe.objective.signals[0].own_output(returned[0])  # type: ignore[operator]
     same = [
         name

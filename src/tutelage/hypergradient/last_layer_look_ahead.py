@@ -47,8 +47,8 @@ class LastLayerLookAhead:
         still = self._steps({name: torch.zeros_like(p) for name, p in layer.items()})
         if set(still) != set(layer):
             raise ValueError(f"the optimizer does not hold {sorted(set(layer) - set(still))} of the last linear layer")
-        _, self._examples = mean_over_processes({}, int(self.train.finite_B.sum()), layer)
-        _, self._held_out_examples = mean_over_processes({}, int(self.held_out.finite_B.sum()), layer)
+        self._examples = max(self.train.count_over_processes(), 1)
+        self._held_out_examples = max(self.held_out.count_over_processes(), 1)
         self._kernel_BV = self._kernel(still)
         self._logits_at_rest_VC = self.held_out.logits_BC
         if self._kernel_BV is not None and any(not torch.equal(still[name].landed, layer[name]) for name in layer):
@@ -89,10 +89,9 @@ class LastLayerLookAhead:
 
     def _kernel(self, still: dict[str, Step]) -> Tensor | None:
         """Return S_W h_i . h_v + S_b, (B, V), where that is the cheaper way."""
-        slopes = [step.slope for step in still.values()]
         (batch, width), (held_out, classes) = self.train.features_Bd.shape, self.held_out.logits_BC.shape
         dearer = batch * held_out * (width + 2 * classes) > 2 * (batch + held_out) * classes * width
-        if dearer or several() or any(isinstance(slope, Tensor) for slope in slopes):
+        if dearer or several() or any(isinstance(step.slope, Tensor) for step in still.values()):
             return None
-        kernel_BV = slopes[0] * (self.train.features_Bd @ self.held_out.features_Bd.T)
-        return kernel_BV + slopes[1] if len(slopes) > 1 else kernel_BV
+        kernel_BV = still[self.train.weight].slope * (self.train.features_Bd @ self.held_out.features_Bd.T)
+        return kernel_BV + still[self.train.bias].slope if self.train.bias in still else kernel_BV

@@ -40,7 +40,7 @@ def module_derivatives(
     """
     probe = Probe(objective, batch)
     direction = {name: p for name, p in probe.direction(direction).items() if name in partition}
-    leaves = {name: probe.parameters[name].clone().requires_grad_() for name in direction}
+    leaves = {name: probe.parameters[name].detach().requires_grad_() for name in direction}
     modules = max(partition.values(), default=-1) + 1
 
     def derive(losses_BK: Tensor) -> tuple[Tensor, int]:

@@ -65,8 +65,8 @@ def neumann_direction(
     at a point that they do not leave. For M to infinity p tends to :math:`J^{-\top} \nabla L_V`, whatever the step size.
 
     The series is of use only while its terms do not grow. Where one would because the step size is beyond 2 over the
-    curvature, the step size is halved until it does not, and the series begins again. Where the curvature is negative,
-    which no step size helps, the series ends with the terms so far. Both come with a `NeumannWarning`; in any case
+    curvature, the step size is halved until it does not, and the series begins again. Where no step size helps, as the
+    curvature is negative, the series ends with the terms so far. Both come with a `NeumannWarning`; in any case
     :math:`\|p\| \le \eta (M+1) \|\nabla L_V\|`.
 
     Args:
@@ -152,13 +152,15 @@ def _series(
         else:
             break
         grew = f"term {len(lengths)} of the Neumann series is {length / lengths[-1]:.4g} times as long as the one before it"
-        curvature = sum(float((v[name].double() * w[name].double()).sum()) for name in v.keys() & w.keys())
+        curvature = float(sum((v[name] * w[name]).sum() for name in v if name in w))
         longest = 2 * curvature / norm(w) ** 2  # the longest step that does not lengthen v
         shorter = eta / 2
         while shorter > longest and shorter > step_size * SHORTEST:
             shorter /= 2
         if not step_size * SHORTEST < shorter <= longest:
-            remarks.append(f"{grew}, as the curvature is not positive there: the series ends before it")
+            remarks.append(
+                f"{grew}, and no step size from {step_size * SHORTEST:.3g} on helps: the series ends before it"
+            )
             break
         remarks.append(
             f"{grew}: step_size={eta:.3g} is too long for the curvature, the series begins again with {shorter:.3g}"

@@ -87,8 +87,8 @@ class Probe:
 
     def leaves(self, at: Parameters | None = None) -> dict[str, Tensor]:
         """Return the trainable parameters, as they are or ``at`` other values, as new leaves of a graph."""
-        values = {**self.parameters, **(at or {})}
-        return {name: values[name].detach().clone().requires_grad_() for name in self.trainable}
+        values = self.parameters if at is None else {**self.parameters, **at}
+        return {name: values[name].detach().requires_grad_() for name in self.trainable}
 
     def direction(self, given: Parameters) -> dict[str, Tensor]:
         """Return a direction in the parameters' own types.
@@ -112,9 +112,7 @@ class Probe:
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
         devices = [] if self.device.type == "cpu" else [self.device]
-        kind = (
-            "cuda" if self.device.type == "cpu" else self.device.type
-        )  # with no devices, only the CPU's state is kept
+        kind = self.device.type if devices else "cuda"  # without devices, the state of the CPU alone is kept
         fast_attention = torch.backends.mha.get_fastpath_enabled()
         with (
             torch.random.fork_rng(devices, device_type=kind),

@@ -14,6 +14,15 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def total_over_processes(count: int, device: torch.device) -> int:
+    """Return the sum of the processes' counts."""
+    if several():
+        counts = torch.tensor([count], device=device)
+        dist.all_reduce(counts)
+        count = int(counts)
+    return count
+
+
 def mean_over_processes(
     sums: Mapping[str, Tensor], count: int, parameters: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], int]:
