@@ -47,6 +47,9 @@ class Signal(nn.Module, ABC):
     def own_output(self, outputs: Outputs) -> Tensor:
         """Return the tensor that this signal judges: the whole output, or the head that it names.
 
+        Half precision, which is what automatic mixed precision returns, becomes float32: its 8 to 11 bits are too few for
+        a loss, and for the targets that follow the logits' type.
+
         Raises:
             ValueError: the model returns several heads and the signal names none of them, or the other way round.
         """
@@ -56,12 +59,12 @@ class Signal(nn.Module, ABC):
                     f"signal {self.name!r} reads head {self.head!r}, but the model returns one tensor; "
                     "return a dict by head name, or leave head=None"
                 )
-            return outputs
+            return _at_least_float32(outputs)
         if self.head is None or self.head not in outputs:
             raise ValueError(
                 f"signal {self.name!r} reads head {self.head!r}, but the model returns {sorted(outputs)}; set head= to one"
             )
-        return outputs[self.head]
+        return _at_least_float32(outputs[self.head])
 
 
 def entry(batch: Batch, key: str, signal: str) -> Tensor:
@@ -75,3 +78,7 @@ def entry(batch: Batch, key: str, signal: str) -> Tensor:
 def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
     """Return the losses where supervision is present, and a constant 0 elsewhere."""
     return torch.where(present_B, losses_B, torch.zeros_like(losses_B))
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
