@@ -18,7 +18,8 @@ class Objective(nn.Module):
     mean is always that signal's batch loss.
 
     An example that is not finite (in its input, or in a loss) leaves the graph: its row is a constant NaN, and the others'
-    losses are those of a batch without it. Whoever weighs the losses counts it and gives it no weight.
+    losses, and what the model's buffers remember, are those of a batch without it. Whoever weighs the losses counts it and
+    gives it no weight.
 
     Args:
         model: called as ``model(batch["input"])``; returns a tensor or a dict of tensors by head name.
@@ -65,13 +66,15 @@ class Objective(nn.Module):
         finite_B = torch.ones(len(input), dtype=torch.bool, device=input.device)
         if input.is_floating_point():
             finite_B = torch.isfinite(input.detach()).flatten(1).all(1) if input.dim() > 1 else torch.isfinite(input)
+        # One example whose features overflow would stay in the running statistics for good, so they are kept to go back to.
+        before = [buffer.clone() for buffer in self.model.buffers()] if self.model.training else []
         if finite_B.all():
             losses_BK = self._losses(batch)
             finite_B = torch.isfinite(losses_BK.detach()).all(1)
             if finite_B.all():
                 return losses_BK
         # Rare: the bad rows go, and the rest is evaluated without them, since 0 * NaN in a backward pass is NaN.
-        return self._without(batch, finite_B)
+        return self._without(batch, finite_B, before)
 
     def _losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
         outputs = self.outputs(batch, params)
@@ -85,9 +88,11 @@ class Objective(nn.Module):
                 )
         return torch.stack([column.expand(size) for column in columns], dim=1)
 
-    def _without(self, batch: Batch, finite_B: Tensor) -> Tensor:
+    def _without(self, batch: Batch, finite_B: Tensor, before: list[Tensor]) -> Tensor:
         size = len(finite_B)
         while True:
+            for buffer, value in zip(self.model.buffers(), before, strict=False):
+                buffer.copy_(value)
             rows = finite_B.nonzero().squeeze(1)
             if len(rows) == 0:
                 return torch.full((size, len(self.signals)), torch.nan, device=finite_B.device)
