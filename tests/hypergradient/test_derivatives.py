@@ -98,6 +98,13 @@ def test_last_layer_may_be_returned_as_a_view():
     assert distance(directional_derivatives(objective, batch_of(), direction, "last_layer").values, expected) < 1e-12
 
 
+def test_last_layer_may_be_the_whole_model():
+    objective = Objective(nn.Linear(WIDTH, CLASSES).double(), [CrossEntropy()])
+    direction = direction_of(objective.model)
+    expected = by_example(objective, batch_of(), direction)
+    assert distance(directional_derivatives(objective, batch_of(), direction, "last_layer").values, expected) < 1e-12
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

@@ -69,7 +69,8 @@ class LastLayer:
         if name is None:
             raise ValueError(f"strategy 'last_layer' is not applicable: {reason}; use 'auto'")
         layer: nn.Linear = probe.model.get_submodule(name)  # type: ignore[assignment]
-        weight, bias = (f"{probe.prefix}{name}.{end}".replace("..", ".") for end in ("weight", "bias"))
+        owner = probe.prefix + (f"{name}." if name else "")
+        weight, bias = owner + "weight", owner + "bias"
         parameters = {name: probe.parameters[name] for name in (weight, bias) if name in probe.parameters}
         classes, width = parameters[weight].shape
         features, logits = parameters[weight].new_zeros(0, width), parameters[weight].new_zeros(0, classes)
