@@ -43,6 +43,7 @@ class LastLayer:
         features_Bd: h, what goes into the layer.
         logits_BC: z, what comes out of it.
         pulls_BKC: :math:`\partial \ell_k(x_i) / \partial z_i`; of a loss that couples the examples, its pull on each z.
+            (B, 0, C) where they were not wanted.
         coupled_K: which losses couple the examples.
         finite_B: which examples are finite.
         probe: where it was seen.
@@ -59,8 +60,8 @@ class LastLayer:
     probe: Probe
 
     @classmethod
-    def of(cls, probe: Probe) -> LastLayer:
-        """Evaluate a probe's objective once, without a graph below the last layer.
+    def of(cls, probe: Probe, *, pulled: bool = True) -> LastLayer:
+        """Evaluate a probe's objective once, without a graph below the last layer; the pulls only where they are wanted.
 
         Raises:
             ValueError: the model does not end in one linear layer.
@@ -78,27 +79,25 @@ class LastLayer:
 
         def cut(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             nonlocal features, logits
-            features, logits = inputs[0].detach(), output.detach().requires_grad_()
+            features, logits = inputs[0].detach(), output.detach().requires_grad_(pulled)
             return logits
 
         def pull(losses_BK: Tensor) -> tuple[Tensor, Tensor]:
             finite_B = torch.isfinite(losses_BK.detach()).all(1)
-            losses_RK = losses_BK[finite_B]
+            losses_RK = losses_BK if finite_B.all() else losses_BK[finite_B]
             totals_K = torch.where(coupled_K, losses_RK.nanmean(0), losses_RK.sum(0))
-            pulls = [_gradient(total, logits) for total in totals_K]
-            return torch.stack(pulls, dim=1), finite_B
+            pulls = [_gradient(total, logits) for total in totals_K] if pulled else []
+            return torch.stack(pulls, dim=1) if pulls else logits.new_zeros(len(logits), 0, classes), finite_B
 
         hook = layer.register_forward_hook(cut)
         try:
-            with torch.enable_grad():
+            with torch.set_grad_enabled(pulled):
                 pulls_RKC, finite_B = probe.run({}, pull)
         finally:
             hook.remove()
-        rows = finite_B.nonzero().squeeze(1)
 
         def placed(values_R: Tensor) -> Tensor:
-            values_B = values_R.new_zeros(len(finite_B), *values_R.shape[1:])
-            return values_B.index_copy_(0, rows, values_R.detach()[: len(rows)])
+            return _placed(values_R.detach(), finite_B)
 
         return cls(
             weight=weight,
@@ -119,7 +118,7 @@ class LastLayer:
 
     def along(self, moved_BC: Tensor) -> Tensor:
         """Return how the losses change, (B, K), when the logits move by ``moved_BC``."""
-        D_BK = torch.einsum("bkc,bc->bk", self.pulls_BKC, moved_BC)
+        D_BK = torch.linalg.vecdot(self.pulls_BKC, moved_BC[:, None])
         D_BK = torch.where(self.coupled_K, D_BK.sum(0), D_BK)
         return D_BK.masked_fill(~self.finite_B[:, None], torch.nan)
 
@@ -130,15 +129,25 @@ class LastLayer:
     def primary_pulls(self, logits_BC: Tensor) -> Tensor:
         """Return the gradient (B, C), by other logits than those seen, of the sum of the primary signal's losses there."""
         signal: Signal = self.probe.objective.signals[0]  # type: ignore[assignment]
-        rows = self.finite_B.nonzero().squeeze(1)
-        batch = {key: value[rows] for key, value in self.probe.batch.items()}
+        batch, finite_B = self.probe.batch, self.finite_B
+        if not finite_B.all():
+            batch, logits_BC = {key: value[finite_B] for key, value in batch.items()}, logits_BC[finite_B]
         with torch.enable_grad(), torch.autocast(self.probe.device.type, enabled=False):
-            logits_RC = logits_BC[rows].detach().requires_grad_()
-            output = logits_RC.view(len(rows), *find_last_layer(self.probe).shape)
-            losses_R = signal(output if signal.head is None else {signal.head: output}, batch).expand(len(rows))
-            finite_R = torch.isfinite(losses_R.detach())
-            pulls_RC = torch.where(finite_R[:, None], _gradient(losses_R[finite_R].sum(), logits_RC), 0)
-        return torch.zeros_like(logits_BC).index_copy_(0, rows, pulls_RC)
+            logits_RC = logits_BC.detach().requires_grad_()
+            output = logits_RC.view(len(logits_RC), *find_last_layer(self.probe).shape)
+            losses_R = signal(output if signal.head is None else {signal.head: output}, batch).expand(len(logits_RC))
+            good_R = torch.isfinite(losses_R.detach())
+            pulls_RC = _gradient(losses_R[good_R].sum(), logits_RC)
+        return _placed(pulls_RC if good_R.all() else pulls_RC.masked_fill(~good_R[:, None], 0), finite_B)
+
+
+def _placed(values_R: Tensor, finite_B: Tensor) -> Tensor:
+    """Return the values of the finite examples in their places in the batch, and 0 elsewhere."""
+    if finite_B.all():
+        return values_R
+    rows = finite_B.nonzero().squeeze(1)
+    values_B = values_R.new_zeros(len(finite_B), *values_R.shape[1:])
+    return values_B.index_copy_(0, rows, values_R[: len(rows)])
 
 
 def _gradient(total: Tensor, logits: Tensor) -> Tensor:

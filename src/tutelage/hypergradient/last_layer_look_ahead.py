@@ -40,7 +40,7 @@ class LastLayerLookAhead:
 
     def __init__(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         self.train = LastLayer.of(Probe(objective, batch))
-        self.held_out = LastLayer.of(Probe(primary_only(objective), held_out))
+        self.held_out = LastLayer.of(Probe(primary_only(objective), held_out), pulled=False)
         self._model = objective.model
         self._optimizer = optimizer
         layer = self.train.parameters
@@ -62,7 +62,7 @@ class LastLayerLookAhead:
         if u_BK.shape != pulls_BKC.shape[:2]:
             raise ValueError(f"weights are {tuple(u_BK.shape)}, not (B, K) = {tuple(pulls_BKC.shape[:2])}")
         u_BK = torch.where(self.train.coupled_K, (u_BK * self.train.finite_B[:, None]).sum(0), u_BK)
-        step_BC = torch.einsum("bk,bkc->bc", u_BK, pulls_BKC)
+        step_BC = (u_BK[:, :, None] * pulls_BKC).sum(1)
         if self._kernel_BV is not None:
             logits_VC = self._logits_at_rest_VC - self._kernel_BV.T @ (step_BC / self._examples)
             moved_BC = self._kernel_BV @ (self.held_out.primary_pulls(logits_VC) / self._held_out_examples)
