@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tutelage import _vision
 
-AugmentationName = Literal["randaugment", "shift", "none"]
+AugmentationName = Literal["randaugment", "shift", "light", "none"]
 
 
 class RandAugment:
@@ -52,7 +52,7 @@ class Shift:
 
 
 def augmentation(name: AugmentationName) -> RandAugment | Shift | None:
-    """Return the augmentation of this name; none changes nothing."""
-    if name == "none":
-        return None
-    return RandAugment() if name == "randaugment" else Shift()
+    """Return the augmentation of this name; light is shift without the shift, none changes nothing."""
+    if name == "randaugment":
+        return RandAugment()
+    return None if name == "none" else Shift(pixels=2 if name == "shift" else 0)

@@ -85,6 +85,13 @@ class ImageClassifier(nn.Module):
         drop: nn.Module = self.backbone.head_drop  # type: ignore[assignment]
         return {"cls": self.backbone.head(drop(cls)), "dist": self.backbone.head_dist(drop(dist))}  # type: ignore[operator]
 
+    def features(self, input: Tensor) -> Tensor:
+        """Return what the heads see, (B, D): the pooled features, or the mean of the two tokens."""
+        found = self.backbone.forward_features(self.pixels(input))  # type: ignore[operator]
+        if self.distilled:
+            return found[:, :2].mean(1)
+        return self.backbone.forward_head(found, pre_logits=True)  # type: ignore[operator]
+
 
 def joint_logits(outputs: Tensor | dict[str, Tensor]) -> Tensor:
     """Return the mean of the heads' logits (DeiT's inference, and sub-task imputation's, 4.2), or the one tensor."""

@@ -1,7 +1,8 @@
 """Which hidden sub-tasks does a label contain, which are worth learning, and in what order?"""
 
 from tutelage.subtasks.curricula import Curriculum
-from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover
+from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover, features
+from tutelage.subtasks.kmeans import kmeans
 from tutelage.subtasks.lesson import Lesson, LessonSettings, joint_log_odds, prepare
 from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.selection import Selection, SelectionSettings, VacuousThreshold, select
@@ -26,7 +27,9 @@ __all__ = [
     "VacuousThreshold",
     "acceptability",
     "discover",
+    "features",
     "joint_log_odds",
+    "kmeans",
     "prepare",
     "round_to_minimum_size",
     "select",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutelage.models import ImageClassifier
 from tutelage.signals import Batch, Outputs, Signal
+from tutelage.subtasks.kmeans import kmeans
 from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.sinkhorn import Sinkhorn, sinkhorn
 from tutelage.training import Augmentation, Budget, Hardware, Log, Optimization, fit, predict, seeds
-from tutelage.training.batches import Examples, index_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class DiscoverySettings:
         relabel_every: Epochs between two assignments.
         settled_share: Discovery ends when at most this share of assignments changes, three times in a row; 0 never does.
         minimum_size: Least share of N / K that every sub-task keeps in the final assignment; 0 takes the plain argmax.
+        assignment: sinkhorn, or argmax, which collapses and is here to be compared with.
+        start: First labels: random, as SeLa's, or by k-means on the starting features.
+        acceptable: Whether the discriminator learns acceptable examples too, as one more class, as many in an epoch as
+            defects. The paper's does not; with it, what is wrongly labelled defective gathers in sub-tasks of its own.
     """
 
     subtasks: int = 100
@@ -36,6 +42,14 @@ class DiscoverySettings:
     relabel_every: int = 1
     settled_share: float = 0.0
     minimum_size: float = 0.5
+    assignment: Literal["sinkhorn", "argmax"] = "sinkhorn"
+    start: Literal["random", "kmeans"] = "random"
+    acceptable: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """Classes of the discriminator."""
+        return self.subtasks + int(self.acceptable)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -58,12 +72,15 @@ class SelfLabels(Signal):
     the transposes corrected). The equal sizes keep the labels from collapsing into one sub-task.
 
     Args:
-        index: the rows of the examples that take part, (N,).
+        index: the rows of the examples to label, (N,).
         subtasks: K.
         lam: the sharpness lambda.
+        assignment: sinkhorn, or argmax without any constraint on the sizes.
+        rest: rows that keep the label K, one more class than the sub-tasks: what is acceptable; or None.
+        first: the first labels, (N,); a random partition into equal parts by default.
         relabel_every: epochs between two assignments.
         settled_share: the share of changes under which the labels count as settled.
-        seed: of the first labels, a random partition into equal parts.
+        seed: of the random partition.
     """
 
     def __init__(
@@ -72,22 +89,28 @@ class SelfLabels(Signal):
         subtasks: int,
         lam: float,
         *,
+        assignment: Literal["sinkhorn", "argmax"] = "sinkhorn",
+        rest: Tensor | None = None,
+        first: Tensor | None = None,
         relabel_every: int = 1,
         settled_share: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__("self_labels")
+        self.subtasks = subtasks
+        self.assignment = assignment
         self.lam = lam
         self.relabel_every = relabel_every
         self.settled_share = settled_share
-        shuffled = torch.randperm(len(index), generator=seeds.generator(seed, "self-labels"))
-        labels = torch.full((int(index.max()) + 1,), -1, dtype=torch.int64)
-        labels[index[shuffled]] = torch.arange(len(index)) % subtasks
+        if first is None:
+            first = torch.randperm(len(index), generator=seeds.generator(seed, "self-labels")) % subtasks
+        rest = index[:0] if rest is None else rest
+        labels = torch.full((int(torch.cat([index, rest]).max()) + 1,), -1, dtype=torch.int64)
+        labels[index], labels[rest] = first, subtasks
         self.register_buffer("labels", labels)
         self.register_buffer("log_scale_K", torch.zeros(subtasks, dtype=torch.float64))
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
         self.register_buffer("calm_rounds", torch.zeros((), dtype=torch.int64))
-        self.changed: list[float] = []
 
     labels: Tensor
     log_scale_K: Tensor
@@ -99,23 +122,25 @@ class SelfLabels(Signal):
         return F.cross_entropy(self.own_output(outputs), self.labels[batch["index"]], reduction="none")
 
     def begin_epoch(self, epoch: int, outlook: Any) -> None:
-        """Assign the labels anew; the first epoch learns the random ones, as SeLa's does."""
+        """Assign the labels anew; the first epoch learns those that were given, as SeLa's does."""
         if epoch == 0 or epoch % self.relabel_every:
             return
         index, outputs = outlook(augmented=True)
         index = index.to(self.labels.device)
-        result = self.assign(self.own_output(outputs))
-        labels = result.labels.to(self.labels.device)
+        own = (self.labels[index] < self.subtasks).cpu()
+        index = index[own.to(index.device)]
+        logits_NK = self.own_output(outputs)[own][:, : self.subtasks]
+        found = logits_NK.argmax(1) if self.assignment == "argmax" else self.assign(logits_NK).labels
+        labels = found.to(self.labels.device)
         change = float((labels != self.labels[index]).float().mean())
         self.labels[index] = labels
         self.rounds += 1
         self.calm_rounds = self.calm_rounds + 1 if change <= self.settled_share else torch.zeros_like(self.calm_rounds)
-        self.changed.append(change)
 
     def assign(self, logits_NK: Tensor) -> Sinkhorn:
-        """Return the transport for these logits, warm-started from the round before."""
+        """Return the transport for these logits, (N, K) or more columns, warm-started from the round before."""
         warm = self.log_scale_K.cpu() if self.rounds > 0 else None
-        result = sinkhorn(F.log_softmax(logits_NK.double(), 1), self.lam, warm_start=warm)
+        result = sinkhorn(F.log_softmax(logits_NK[:, : self.subtasks].double(), 1), self.lam, warm_start=warm)
         self.log_scale_K.copy_(result.log_scale_K)
         return result
 
@@ -155,14 +180,37 @@ class Discovery:
         }
 
 
+class Halves:
+    """An order of all defects and, in each epoch, as many fresh draws of the acceptable examples.
+
+    Args:
+        defects: places of the defects, (n,).
+        acceptable: places of the acceptable examples.
+        seed: of the draws.
+    """
+
+    def __init__(self, defects: Tensor, acceptable: Tensor, seed: int) -> None:
+        self.defects = defects
+        self.acceptable = acceptable
+        self.seed = seed
+
+    def __call__(self, epoch: int) -> Tensor:
+        """Return the places of this epoch, (2 n,) or fewer where there are fewer acceptable examples."""
+        generator = seeds.generator(self.seed, "halves", epoch)
+        drawn = self.acceptable[torch.randperm(len(self.acceptable), generator=generator)[: len(self.defects)]]
+        places = torch.cat([self.defects, drawn])
+        return places[torch.randperm(len(places), generator=generator)]
+
+
 def discover(
-    discriminator: nn.Module,
-    defects: Examples,
+    discriminator: ImageClassifier,
+    examples: Callable[[Tensor], Any],
+    defects: Tensor,
+    acceptable: Tensor,
     settings: DiscoverySettings,
     optimization: Optimization,
     *,
     augment: Augmentation | None,
-    heads: tuple[str, ...] = (),
     seed: int = 0,
     hardware: Hardware | None = None,
     out: Path | None = None,
@@ -171,12 +219,14 @@ def discover(
     """Alternate labelling and learning until the labels settle or the budget ends; the discriminator is trained in place.
 
     Args:
-        discriminator: a classifier of K classes, the latent discriminator F_LD.
-        defects: the examples that carry the label to decompose.
+        discriminator: a classifier of ``settings.outputs`` classes, the latent discriminator F_LD.
+        examples: ``examples(rows)`` is the data set of these rows.
+        defects: the rows whose label is to be decomposed, (N,).
+        acceptable: the acceptable rows; they take part where the settings say so.
         settings: K, lambda, epochs, and when to stop.
         optimization: the paper's is SGD at 0.03, times 0.1 after each quartile, weight decay 0.1.
         augment: the augmentation psi under which labels are assigned and learned.
-        heads, seed, hardware, out, log: as in `fit`.
+        seed, hardware, out, log: as in `fit`.
 
     Raises:
         ValueError: fewer examples than sub-tasks.
@@ -184,21 +234,30 @@ def discover(
     count = len(defects)
     if count < settings.subtasks:
         raise ValueError(f"subtasks={settings.subtasks} for {count} defective examples; ask for at most one an example")
+    first = None
+    if settings.start == "kmeans":
+        first = kmeans(features(discriminator, examples(defects)), settings.subtasks, seed=seed)[0]
+    rest = acceptable if settings.acceptable else acceptable[:0]
     labels = SelfLabels(
-        index_of(defects),
+        defects,
         settings.subtasks,
         settings.lam,
+        assignment=settings.assignment,
+        rest=rest,
+        first=first,
         relabel_every=settings.relabel_every,
         settled_share=settings.settled_share,
         seed=seed,
     )
+    places = torch.arange(count + len(rest))
     fit(
         discriminator,
-        defects,
+        examples(torch.cat([defects, rest])),
         signals=[labels],
         budget=Budget(epochs=settings.epochs),
         optimization=optimization,
-        heads=heads,
+        heads=discriminator.heads,
+        order=Halves(places[:count], places[count:], seed) if settings.acceptable else None,
         augment=augment,
         until=labels.settled,
         seed=seed,
@@ -207,12 +266,32 @@ def discover(
         log=log,
         name="discovery",
     )
-    outputs, rest = predict(discriminator, defects)
+    outputs, rest_of_batch = predict(discriminator, examples(defects))
     assert isinstance(outputs, Tensor)
     transport = labels.assign(outputs)
-    final = transport.labels
+    by_argmax = settings.assignment == "argmax"
+    final = outputs[:, : settings.subtasks].argmax(1) if by_argmax else transport.labels
     least = int(settings.minimum_size * count / settings.subtasks)
-    if least > 0:
+    if least > 0 and not by_argmax:
         final = round_to_minimum_size(transport.log_plan(), least)
     confidence = outputs.softmax(1).gather(1, final[:, None]).squeeze(1)
-    return Discovery(rest["index"], final, confidence, transport, int(labels.rounds))
+    return Discovery(rest_of_batch["index"], final, confidence, transport, int(labels.rounds))
+
+
+def features(network: ImageClassifier, examples: Any) -> Tensor:
+    """Return the features before the network's heads, (N, D)."""
+    found, _ = predict(Features(network), examples)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class Features(nn.Module):
+    """A classifier without its heads."""
+
+    def __init__(self, network: ImageClassifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the features (B, D)."""
+        return self.network.features(input)

@@ -93,7 +93,7 @@ def prepare(
         train: the labelled training rows.
         settings: see `LessonSettings`.
         unlabelled: the unlabelled rows.
-        unlabelled_probabilities: the discriminator's probabilities for those, (U, K).
+        unlabelled_probabilities: the discriminator's probabilities for those, (U, K), or one class more.
 
     Raises:
         ValueError: no specialist is kept, so that nobody could teach.
@@ -116,7 +116,7 @@ def prepare(
     subtask[rejected] = ABSENT
     if settings.unlabelled and unlabelled is not None and len(unlabelled) > 0:
         assert unlabelled_probabilities is not None
-        confidence, task = unlabelled_probabilities.max(1)
+        confidence, task = unlabelled_probabilities[:, : len(kept_K)].max(1)
         joins = kept_K[task] & (confidence >= settings.confidence)
         left_out["unlabelled, not assigned to a kept sub-task"] = int((~joins).sum())
         subtask[unlabelled[joins]] = task[joins]

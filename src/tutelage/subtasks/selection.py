@@ -25,16 +25,18 @@ class SelectionSettings:
 
     Args:
         rule: precision keeps those whose local precision (the share of defects among the examples that a specialist flags
-            first, until it has flagged 2 % of the acceptable ones) exceeds the share of defects by a factor of threshold.
-            npv is the paper's: NPV at 1 % FPR of at least threshold. lift is NPV minus its floor of at least
-            threshold. top keeps the share threshold of the specialists that have the highest local precision.
-        threshold: Of the rule; 0.1 is the paper's for npv, where it lies below the lowest value possible and keeps everybody.
+            first, until it has flagged 2 % of the acceptable ones) is at least the threshold; without one, Otsu's, which parts
+            the specialists into two groups as distinct as possible, but never above half way from the share of defects to 1.
+            npv is the paper's: NPV at 1 % FPR of at least threshold. lift is NPV minus its floor of at least threshold. top
+            keeps the share threshold of the specialists that have the highest local precision.
+        threshold: Of the rule; every rule but precision needs one. 0.1 is the paper's for npv, where it lies below the lowest
+            value possible and keeps everybody.
         flagged: Share of the acceptable examples that local precision lets a specialist flag.
         fpr: The false-positive rate of NPV.
     """
 
     rule: Literal["precision", "npv", "lift", "top"] = "precision"
-    threshold: float = 1.5
+    threshold: float | None = None
     flagged: float = 0.02
     fpr: float = 0.01
 
@@ -64,6 +66,23 @@ class Selection:
     threshold: float
 
 
+def otsu(values: FloatArray) -> float:
+    """Return the threshold that maximises the variance between the values below and above it, half way between two.
+
+    Source: Otsu, *A Threshold Selection Method from Gray-Level Histograms*, IEEE Trans. SMC 1979, eq. 13. With fewer than two
+    different values nothing is parted, and the least value is returned.
+    """
+    ordered = np.sort(values)
+    if len(ordered) < 2 or ordered[0] == ordered[-1]:
+        return float(ordered[0]) if len(ordered) else 0.0
+    below = np.arange(1, len(ordered))
+    above = len(ordered) - below
+    low = np.cumsum(ordered)[:-1] / below
+    high = np.cumsum(ordered[::-1])[::-1][1:] / above
+    cut = int(np.argmax(below * above * (high - low) ** 2))
+    return float((ordered[cut] + ordered[cut + 1]) / 2)
+
+
 def select(
     scores_NK: FloatArray,
     labels_N: NDArray[np.int64],
@@ -87,6 +106,8 @@ def select(
         VacuousThreshold: a threshold at or below the floor of NPV, which every specialist passes however bad.
     """
     failures = failures or {}
+    if settings.rule != "precision" and settings.threshold is None:
+        raise ValueError(f"selection.rule={settings.rule!r} needs selection.threshold")
     count = scores_NK.shape[1]
     good = [k for k in range(count) if k not in failures and np.isfinite(scores_NK[:, k]).all()]
     defects, acceptable = int((labels_N == 0).sum()), int((labels_N == 1).sum())
@@ -111,7 +132,7 @@ def select(
         values["npv"][k], values["precision"][k] = npv(column, labels_N), precision(column, labels_N)
         values["auroc"][k] = auroc(column, labels_N)
 
-    if settings.rule == "npv" and settings.threshold <= floor:
+    if settings.rule == "npv" and settings.threshold is not None and settings.threshold <= floor:
         warnings.warn(
             f"threshold={settings.threshold} is not above {floor:.4f}, the lowest NPV at {settings.fpr:.0%} FPR that {defects} "
             f"defects and {acceptable} acceptable examples allow; it keeps every specialist, however bad",
@@ -119,11 +140,13 @@ def select(
             stacklevel=2,
         )
     ranked = sorted(good, key=lambda k: (-values["competence"][k], -values["auroc"][k], k))
+    bar = settings.threshold
     if settings.rule == "top":
-        keep = set(ranked[: math.ceil(settings.threshold * len(good))])
+        keep = set(ranked[: math.ceil(float(bar or 0) * len(good))])
         bar = min((values["competence"][k] for k in keep), default=math.inf)
     else:
-        bar = settings.threshold * share if settings.rule == "precision" else settings.threshold
+        if bar is None:
+            bar = min(otsu(values["competence"][good]), (1 + share) / 2)
         keep = {k for k in good if values["competence"][k] >= bar}
     names = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
     reasons = []

@@ -27,12 +27,13 @@ class SpecialistSettings:
         sharing: separate trains one network a sub-task, as the paper does. trunk trains one network with one output a
             sub-task in a single pass, so that the acceptable examples, which are nearly all, are seen once and not K times.
         epochs: Passes over the data, for each network.
-        balance: How much more a defect counts than in a plain mean; 1 leaves the natural imbalance, which the paper does.
+        balance: 0 leaves the imbalance as it is, as the paper does; 1 gives a specialist's defects as much weight as all that
+            is acceptable; between, that ratio to this power.
     """
 
     sharing: Literal["trunk", "separate"] = "separate"
     epochs: int = 20
-    balance: float = 1.0
+    balance: float = 0.0
 
 
 @dataclass
@@ -66,18 +67,24 @@ class Membership(BinaryCrossEntropy):
 
     .. math:: \ell_i = \sum_j m_{ij}\,w_{y_i}\,\mathrm{BCE}(\sigma(z_{ij}), y_i)
 
-    with m_ij = 1 for every specialist j of an acceptable example (y = 1) and for the one whose sub-task a defect (y = 0)
-    belongs to. Its gradient for output j is that of the specialist j of its own.
+    with w_1 = 1, w_0 the balance, and m_ij = 1 for every specialist j of an acceptable example (y = 1) and for the one
+    whose sub-task a defect (y = 0) belongs to. Its gradient for output j is that of the specialist j of its own.
     """
 
-    def __init__(self, balance: float) -> None:
+    def __init__(self, weight: float) -> None:
         super().__init__("membership", name="membership")
-        self.balance = balance
+        self.weight = weight
 
     def forward(self, outputs: Any, batch: Any) -> Tensor:
         """Return the losses (B,)."""
         losses_B = super().forward(outputs, batch)
-        return torch.where(batch["label"] == 0, self.balance * losses_B, losses_B)
+        return torch.where(batch["label"] == 0, self.weight * losses_B, losses_B)
+
+
+def _weight(told_NK: Tensor, balance: float) -> float:
+    """Return w_0: the ratio of a specialist's acceptable examples to its defects (their mean), to the power of balance."""
+    defects, acceptable = float((told_NK == 0).sum()), float((told_NK == 1).sum())
+    return (acceptable / max(defects, 1.0)) ** balance
 
 
 def memberships(subtask: Tensor, label: Tensor, count: int) -> Tensor:
@@ -137,7 +144,7 @@ def train_specialists(
             fit(
                 network,
                 WithColumns(examples(taking_part), membership=own),
-                signals=[Membership(settings.balance)],
+                signals=[Membership(_weight(own[rows], settings.balance))],
                 budget=Budget(epochs=settings.epochs),
                 optimization=optimization,
                 heads=heads(network),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -70,18 +71,20 @@ class OwnSpecialist(Distillation):
 
 
 def acceptability(outputs: Tensor | dict[str, Tensor]) -> Tensor:
-    """Return the score of acceptable, (N,): the softmax of the two heads' mean logits."""
-    return joint_logits(outputs).double().softmax(1)[:, 1]
+    """Return the score of acceptable, the last class, (N,): from the softmax of the two heads' mean logits."""
+    return joint_logits(outputs).double().softmax(1)[:, -1].contiguous()
 
 
-def selects(fpr: float) -> Any:
-    """Return what selects a student on student-val: NPV at the false-positive rate, its ties broken by AUROC."""
+def selects(by: Literal["npv", "auroc"], fpr: float) -> Any:
+    """Return what selects a student on student-val: NPV at the false-positive rate, its ties broken by AUROC, or AUROC."""
 
-    def npv(outputs: Any, batch: Batch) -> float:
+    def value(outputs: Any, batch: Batch) -> float:
         scores, labels = acceptability(outputs).numpy(), batch["label"].numpy()
-        return npv_at_fpr(scores, labels, fpr) + 1e-3 * auroc(scores, labels)
+        return (
+            auroc(scores, labels) if by == "auroc" else npv_at_fpr(scores, labels, fpr) + 1e-3 * auroc(scores, labels)
+        )
 
-    return npv
+    return value
 
 
 def teach(
@@ -94,9 +97,9 @@ def teach(
     budget: Budget,
     *,
     confidence_K: Tensor,
+    select_by: Callable[[Any, Batch], float],
     log_odds_NK: Tensor | None = None,
     augment: Augmentation | None = None,
-    fpr: float = 0.01,
     seed: int = 0,
     hardware: Hardware | None = None,
     out: Path | None = None,
@@ -118,7 +121,7 @@ def teach(
         settings, optimization, budget, augment, seed, hardware, out, log, name: as in `fit`.
         confidence_K: what orders the curriculum, for each sub-task.
         log_odds_NK: given, each example is taught by its own sub-task's specialist; else by the lesson's joint teacher.
-        fpr: the false-positive rate at which NPV selects.
+        select_by: what selects the checkpoint, see `selects`.
 
     Raises:
         ValueError: the student has no distillation token.
@@ -147,7 +150,7 @@ def teach(
         order=curriculum,
         augment=augment,
         val=val,
-        select_by=selects(fpr),
+        select_by=select_by,
         seed=seed,
         hardware=hardware,
         out=out,

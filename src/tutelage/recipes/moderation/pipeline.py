@@ -6,6 +6,7 @@ a table, a run that was killed) finds it done.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from tutelage.subtasks import (
     Selection,
     acceptability,
     discover,
+    features,
+    kmeans,
     prepare,
     select,
     selects,
@@ -96,12 +99,13 @@ class Pipeline:
         self.log = log
         self.stages = Stages(out, log)
         self.encoders = Stages(encoders or out, log)
-        self.augment = augmentation(settings.augmentation)
         self.data_mark = task.fingerprint()
 
     def with_settings(self, settings: ModerationSettings) -> Pipeline:
         """Return a pipeline on the same task and folder with other settings; what both share is done once."""
-        return Pipeline(self.task, settings, self.stages.folder, self.log, self.encoders.folder)
+        other = copy(self)
+        other.settings = settings
+        return other
 
     def rows(self, *splits: str) -> Tensor:
         """Return the rows of these splits."""
@@ -127,7 +131,7 @@ class Pipeline:
                 signals=[kind(head=head, name=f"label {head}") for head in heads],
                 budget=ENCODER_BUDGET,
                 optimization=ENCODER_TRAINING,
-                augment=self.augment,
+                augment=augmentation(settings.augmentation),
                 hardware=settings.hardware,
                 out=folder,
                 log=self.log,
@@ -149,7 +153,7 @@ class Pipeline:
 
     def _common(self, folder: Path) -> dict[str, Any]:
         return {
-            "augment": self.augment,
+            "augment": augmentation(self.settings.augmentation),
             "seed": self.settings.seed,
             "hardware": self.settings.hardware,
             "out": folder,
@@ -160,21 +164,23 @@ class Pipeline:
         """Find the sub-tasks of the defective training examples."""
         settings, images = self.settings, self.task.images
         train = self.rows("train")
-        defects = train[self.task.labels[train] == 0]
+        defects, acceptable = train[self.task.labels[train] == 0], train[self.task.labels[train] == 1]
         unlabelled = self.rows("unlabelled")
-        name = f"discovery-{settings.discovery.subtasks}-{settings.discovery.epochs}"
+        name = self._discovery_stage()
 
         def work(folder: Path) -> dict[str, Any]:
-            discriminator = self.new(settings.specialist, settings.discovery.subtasks)
+            discriminator = self.new(settings.specialist, settings.discovery.outputs)
             found = discover(
                 discriminator,
-                images.subset(defects),
+                images.subset,
+                defects,
+                acceptable,
                 settings.discovery,
                 settings.discovery_training,
-                heads=discriminator.heads,
                 **self._common(folder),
             )
-            probabilities = torch.zeros(0, settings.discovery.subtasks)
+            save_model(discriminator, folder)
+            probabilities = torch.zeros(0, settings.discovery.outputs)
             if len(unlabelled) > 0:
                 outputs, _ = predict(discriminator, images.subset(unlabelled), workers=settings.hardware.workers)
                 assert isinstance(outputs, Tensor)
@@ -209,6 +215,23 @@ class Pipeline:
         ]
         return Found(subtask, confidence, torch.tensor(means), saved["unlabelled_probabilities"], facts)
 
+    def _discovery_stage(self) -> str:
+        found = self.settings.discovery
+        return f"discovery-{found.subtasks}-{found.epochs}" + (
+            "" if found.assignment == "sinkhorn" else f"-{found.assignment}"
+        )
+
+    def k_means(self) -> Tensor:
+        """Return what k-means finds on the features with which discovery starts, (N,): the plain alternative."""
+        train, subtasks = self.rows("train"), self.settings.discovery.subtasks
+        defects = train[self.task.labels[train] == 0]
+        start = self.new(self.settings.specialist, self.settings.discovery.outputs)
+        subtask = torch.full((len(self.task.images),), -1)
+        subtask[defects] = kmeans(features(start, self.task.images.subset(defects)), subtasks, seed=self.settings.seed)[
+            0
+        ]
+        return subtask
+
     def _shared(self) -> list[Any]:
         """Return the settings on which every training depends."""
         settings = self.settings
@@ -217,7 +240,7 @@ class Pipeline:
     def specialists(self, found: Found) -> tuple[Tensor, dict[int, str]]:
         """Train the specialists; return each one's log-odds of acceptable for every row, (N, K), and the failures."""
         settings, images, count = self.settings, self.task.images, self.settings.discovery.subtasks
-        after = f"discovery-{count}-{settings.discovery.epochs}"
+        after = self._discovery_stage()
         name = f"specialists-{count}-{settings.discovery.epochs}"
 
         def work(folder: Path) -> dict[str, Any]:
@@ -287,12 +310,12 @@ class Pipeline:
                 settings.budget,
                 confidence_K=order,
                 log_odds_NK=log_odds_NK if settings.lesson.teacher == "own" else None,
-                fpr=settings.fpr,
+                select_by=selects(settings.select_by, settings.fpr),
                 name=name,
                 **self._common(folder),
             )
 
-        marks = [settings.lesson, settings.learning, kept_K.tolist(), settings.fpr]
+        marks = [settings.lesson, settings.learning, kept_K.tolist()]
         return self.trained(name, settings.student, train, marks, after=[after], facts=lesson.left_out)
 
     def performance(self, log_odds_NK: Tensor) -> Tensor:
@@ -324,7 +347,7 @@ class Pipeline:
             ]
             self._fit(network, WithColumns(images.subset(train_rows), label=target), signals, Equal(), folder, name)
 
-        marks = [settings.learning.smoothing, settings.fpr, target.tolist() if label is not None else None]
+        marks = [settings.learning.smoothing, target.tolist() if label is not None else None]
         return self.trained(name, model, train, marks, classes=classes)
 
     def single_teacher(self, name: str = "single-teacher") -> Taught:
@@ -342,9 +365,7 @@ class Pipeline:
             examples = WithColumns(images.subset(self.rows("train")), teacher_logits=logits)
             self._fit(network, examples, signals, Fixed([1.0, 1.0]), folder, name)
 
-        return self.trained(
-            name, settings.student, train, [settings.learning.smoothing, settings.fpr], after=["teacher"]
-        )
+        return self.trained(name, settings.student, train, [settings.learning.smoothing], after=["teacher"])
 
     def _fit(
         self, network: ImageClassifier, examples: Any, signals: list[Any], weighting: Any, folder: Path, name: str
@@ -359,7 +380,7 @@ class Pipeline:
             budget=settings.budget,
             heads=network.heads,
             val=self.task.images.subset(self.rows("student_val")),
-            select_by=selects(settings.fpr),
+            select_by=selects(settings.select_by, settings.fpr),
             name=name,
             **self._common(folder),
         )
@@ -387,7 +408,15 @@ class Pipeline:
             save_file({"scores": acceptability(outputs)}, folder / "scores.safetensors")
             return facts or {}
 
-        common = [self.data_mark, model, settings.training, settings.budget, self._shared()]
+        common = [
+            self.data_mark,
+            model,
+            settings.training,
+            settings.budget,
+            settings.select_by,
+            settings.fpr,
+            self._shared(),
+        ]
         told = self.stages.run(name, work, settings=[common, marks], after=after or [])
         folder = self.stages.folder / "stages" / name
         return Taught(load_file(folder / "scores.safetensors")["scores"], folder / "model", told)

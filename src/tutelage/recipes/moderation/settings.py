@@ -56,6 +56,8 @@ class ModerationSettings:
         specialist: The specialists' model, and the latent discriminator's.
         training: The student's optimisation, and the plain fine-tuning's.
         budget: The student's budget, and the plain fine-tuning's.
+        select_by: What selects a checkpoint on student-val: npv at the false-positive rate, as the paper does, or auroc, which
+            wrong labels in the validation part disturb less.
         discovery: How sub-tasks are found.
         discovery_training: The discriminator's optimisation.
         specialists: How specialists are trained.
@@ -76,6 +78,7 @@ class ModerationSettings:
     specialist: ModelSettings = ModelSettings("resnet50", "timm")
     training: Optimization = Optimization(lr=3e-4, encoder_lr=8e-7, weight_decay=0.01, clip_norm=2.0)
     budget: Budget = Budget(epochs=20)
+    select_by: Literal["npv", "auroc"] = "npv"
     discovery: DiscoverySettings = DiscoverySettings()
     discovery_training: Optimization = Optimization(
         optimizer="sgd", lr=0.03, momentum=0.9, weight_decay=0.1, schedule="quartiles"
@@ -98,6 +101,7 @@ def pocket() -> ModerationSettings:
         specialist=ModelSettings("pocket_resnet"),
         training=training,
         budget=Budget(steps=300),
+        select_by="auroc",
         discovery=DiscoverySettings(subtasks=20, lam=25.0, epochs=20),
         discovery_training=Optimization(optimizer="sgd", lr=0.03, weight_decay=1e-4, schedule="quartiles"),
         specialists=SpecialistSettings(sharing="trunk", epochs=8),

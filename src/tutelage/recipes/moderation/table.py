@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tutelage.metrics import auroc, npv_at_fpr, npv_floor
+from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModelSettings, ModerationSettings, Scale, pocket
 from tutelage.recipes.moderation.task import Task, posters_task, products_task
@@ -218,6 +218,34 @@ class Measured:
     auroc: float
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """How well one way of dividing the defects agrees with the true sub-tasks, on one task and seed."""
+
+    way: str
+    task: str
+    seed: int
+    nmi: float
+    in_use: int
+
+
+def recovered(pipeline: Pipeline) -> Iterator[Recovered]:
+    """Compare self-labelling with k-means on the same features, and with self-training by argmax."""
+    task, settings = pipeline.task, pipeline.settings
+    truth = task.truth("true_subtask")
+    assert truth is not None
+    argmax = replace(settings.discovery, assignment="argmax")
+    ways = {
+        "self-labelling with Sinkhorn": pipeline.discovery().subtask,
+        "k-means on the starting features": pipeline.k_means(),
+        "self-training by argmax": pipeline.with_settings(replace(settings, discovery=argmax)).discovery().subtask,
+    }
+    for way, subtask in ways.items():
+        known = (subtask >= 0) & (truth >= 0)
+        nmi = normalised_mutual_information(truth[known].numpy(), subtask[known].numpy())
+        yield Recovered(way, task.title, settings.seed, nmi, len(subtask[subtask >= 0].unique()))
+
+
 def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[Task]:
     """Return the tasks of one seed: posters, and products where their folder is given, each with both kinds of noise."""
     made = [posters_task(seed, noise, size) for noise in ("uniform", "structured")]
@@ -230,7 +258,7 @@ def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[Task]:
 
 def measure(
     scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()
-) -> Iterator[Measured]:
+) -> Iterator[Measured | Recovered]:
     """Train and judge the rows on every task and seed; stages that are done under ``runs`` are kept.
 
     Args:
@@ -256,6 +284,8 @@ def measure(
             pipeline = Pipeline(task, replace(settings, seed=seed), folder, log, encoders)
             test = pipeline.rows("test")
             labels = task.judged_by()[test].numpy()
+            if not only:
+                yield from recovered(pipeline)
             for row in listed:
                 if only and row.name not in only:
                     continue

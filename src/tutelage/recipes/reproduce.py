@@ -1,0 +1,44 @@
+"""The papers' tables, measured: one function a table, Markdown for people and JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tutelage.recipes.moderation.settings import Scale
+from tutelage.recipes.moderation.summary import results as moderation
+from tutelage.reports import ResultRow, write_results
+
+TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {"moderation": moderation}
+
+
+def reproduce(
+    name: str,
+    scale: Scale,
+    *,
+    seeds: int,
+    data: Path | None,
+    out: Path,
+    runs: Path,
+    only: Sequence[str] = (),
+) -> list[Path]:
+    """Measure a table and write ``NAME-SCALE.md`` and ``NAME-SCALE.json``.
+
+    Args:
+        name: the table.
+        scale: pocket or paper.
+        seeds: how many; each figure's spread is over them.
+        data: the folder of the real data sets, or None to do without.
+        out: where the tables go.
+        runs: where the runs behind them lie; what is done there is not done again.
+        only: only these rows.
+
+    Raises:
+        ValueError: an unknown table, too few seeds, or an unknown row.
+    """
+    if name not in TABLES:
+        raise ValueError(f"name={name!r}: the tables are {', '.join(TABLES)}")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds} must be at least 1")
+    rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))
+    return list(write_results(name, scale, rows, notes, out))
