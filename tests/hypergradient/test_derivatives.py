@@ -27,7 +27,7 @@ from torch import nn
 
 from tutelage.hypergradient import directional_derivatives, module_derivatives
 from tutelage.hypergradient.derivatives import _choices
-from tutelage.signals import CrossEntropy, Objective
+from tutelage.signals import CrossEntropy, Distillation, Objective
 
 STRATEGIES = {"forward_mode": 1e-6, "double_backward": 1e-6, "finite_difference": 1e-4, "auto": 1e-6}
 
@@ -250,6 +250,24 @@ def test_half_precision_is_probed_in_float32():
             assert found.values.dtype == torch.float32
             assert distance(found.values.double(), expected) < (1e-2 if strategy == "finite_difference" else 1e-4)
     assert objective.model[1].weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("setting", ["highest", "high", "medium"])
+def test_a_difference_multiplies_in_full_precision_and_gives_the_setting_back(setting):
+    before = torch.get_float32_matmul_precision()
+    objective = Objective(mlp(), [CrossEntropy(), Distillation("teacher")])
+    seen = []
+    objective.model.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.matmul.fp32_precision))
+    batch = {key: value.float() if value.is_floating_point() else value for key, value in batch_of().items()}
+    torch.set_float32_matmul_precision(setting)
+    try:
+        kept = torch.backends.cuda.matmul.fp32_precision
+        directional_derivatives(objective, batch, direction_of(objective.model), "finite_difference")
+        assert seen == ["ieee", "ieee"]
+        assert torch.get_float32_matmul_precision() == setting
+        assert torch.backends.cuda.matmul.fp32_precision == kept
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_what_does_not_fit_is_named():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tutelage.hypergradient.finite_difference import STEP, moved, norm
+from tutelage.hypergradient.finite_difference import STEP, full_precision, moved, norm
 from tutelage.hypergradient.probe import Parameters, Probe
 from tutelage.hypergradient.processes import mean_over_processes
 
@@ -84,7 +84,8 @@ class Field:
         The mask comes before the Hessian-vector product. Taking it after gives :math:`Jv`, which is something else.
         """
         if strategy == "finite_difference":
-            return work(self._difference)
+            with full_precision():
+                return work(self._difference)
         leaves = self.probe.leaves()
 
         def derive(losses_BK: Tensor) -> Result:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,10 +25,31 @@ def finite_difference(probe: Probe, direction: Parameters) -> Tensor:
     """
     length = norm(direction)
     epsilon = STEP / length if length > 0 else 0.0
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():
         ahead_BK = probe.run(moved(probe.parameters, direction, epsilon), torch.clone)
         behind_BK = probe.run(moved(probe.parameters, direction, -epsilon), torch.clone)
     return (ahead_BK - behind_BK) / (2 * epsilon) if epsilon else torch.zeros_like(ahead_BK)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply float32 as float32: the ten bits that TF32 keeps of a number do not hold a small step."""
+    backends: Any = torch.backends  # torch's own annotations do not know these settings
+    kinds = (
+        backends.cuda.matmul,
+        backends.cudnn.conv,
+        backends.cudnn.rnn,
+        backends.mkldnn.matmul,
+        backends.mkldnn.conv,
+    )
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def norm(direction: Parameters) -> float:
