@@ -65,16 +65,21 @@ def test_a_poster_is_its_digits_on_a_ground():
     assert (bright == np.eye(3, dtype=bool)).all()
 
 
-def test_composition_holds_the_forbidden_digit_and_half_of_the_look_alikes():
+def test_half_of_the_acceptable_posters_show_the_look_alike():
     subtask = np.array([7] * 20 + [-1] * 40)
-    digits, holds = posters._compose(subtask, (3, 7), 4, np.random.default_rng(0))
-    forbidden = np.isin(digits, (3, 7)).sum(axis=1)
-    assert ((forbidden >= 1) & (forbidden <= 2))[:20].all()
-    assert not forbidden[20:].any()
-    assert not (digits == 3).any()
-    assert ((digits == 4).any(axis=1) == holds).all()
-    assert holds[:20].sum() == 10
-    assert holds[20:].sum() == 20
+    theme = posters._themes(subtask, (3, 7), 4, np.random.default_rng(0))
+    assert (theme[:20] == 7).all()
+    assert (theme[20:] == 4).sum() == 20
+    assert not np.isin(theme[20:], (3, 7)).any()
+
+
+def test_a_poster_repeats_its_theme_among_strays():
+    theme = np.array([7] * 100 + [4] * 100)
+    digits = posters._compose(theme, np.array([0, 1]), (2, 5), (0, 2), np.random.default_rng(0))
+    repeats, strays = (digits == theme[:, None]).sum(axis=1), np.isin(digits, (0, 1)).sum(axis=1)
+    assert (repeats.min(), repeats.max()) == (2, 5)
+    assert (strays.min(), strays.max()) == (0, 2)
+    assert (repeats + strays + (digits == -1).sum(axis=1) == 9).all()
 
 
 def test_seed_decides_everything(uniform):
@@ -84,13 +89,12 @@ def test_seed_decides_everything(uniform):
     assert not torch.equal(other.images.gather(range(100)), uniform.images.gather(range(100)))
 
 
-def test_pretraining_names_the_permitted_digits():
-    images, labels = permitted_digits(examples=30, size=16)
-    assert images.shape == (30, 3, 16, 16)
+def test_pretraining_names_the_permitted_digit():
+    images, labels = permitted_digits(examples=60, size=16)
+    assert images.shape == (60, 3, 16, 16)
     assert images.dtype == torch.uint8
-    assert labels.shape == (30, 5)
-    assert ((labels == 0) | (labels == 1)).all()
-    assert (labels.sum(1) > 0).all()
+    assert labels.dtype == torch.int64
+    assert labels.unique().tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

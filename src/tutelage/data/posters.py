@@ -30,13 +30,14 @@ def digit_posters(
     test: tuple[int, int] = (800, 4000),
     unlabelled: int = 4000,
 ) -> ImageTable:
-    """Posters of 4 to 7 handwritten digits in a 3 x 3 grid, some of whose digits the policy forbids.
+    """Posters of handwritten digits in a 3 x 3 grid, some of which the policy forbids.
 
-    A defective poster holds one forbidden digit, once or twice: that digit is its hidden sub-task. Half of all posters hold
-    the permitted `look_alike`. The moderator's `label` is wrong for a share of the train and validation parts
+    A poster shows one digit two to four times, each time in another hand, among one to three stray permitted ones.
+    It is defective if that digit is forbidden: the digit is its hidden sub-task. Half of the acceptable posters show the
+    permitted `look_alike`. The moderator's `label` is wrong for a share of the train and validation parts
     (see `annotate`) and right in the test part; `true_label` and `true_subtask` are for evaluation only. The images
     depend on the seed alone, so two kinds of noise differ in nothing but their labels. Unlabelled posters are near
-    the domain: emptier or fuller, in stronger colours, seldom defective and then with one or two forbidden digits.
+    the domain: emptier or fuller, in stronger colours, one in ten defective, the look-alike no more frequent than others.
 
     Args:
         seed: of everything that is drawn.
@@ -52,23 +53,26 @@ def digit_posters(
     """
     _check_digits(forbidden, look_alike)
     rng = np.random.default_rng([seed, 1])
+    others = _others(forbidden, look_alike)
     parts: list[tuple[np.ndarray, pd.DataFrame]] = []
     for block, (defective, acceptable) in {"train": train, "validation": validation, "test": test}.items():
         subtask = np.full(defective + acceptable, -1)
         subtask[:defective] = np.resize(np.asarray(forbidden), defective)
         rng.shuffle(subtask)
-        digits_NG, holds_look_alike = _compose(subtask, forbidden, look_alike, rng)
+        theme = _themes(subtask, forbidden, look_alike, rng)
+        digits_NG = _compose(theme, others, copies=(2, 5), strays=(0, 2), rng=rng)
         images = _draw(digits_NG, _digits(block), rng, tint=0.15)
-        table = pd.DataFrame({"true_subtask": subtask, "kind": np.where(holds_look_alike, look_alike, -1)})
+        table = pd.DataFrame({"true_subtask": subtask, "theme": theme})
         table["split"] = block
         parts.append((images, table))
     subtask = np.where(rng.random(unlabelled) < 0.1, rng.choice(np.asarray(forbidden), unlabelled), -1)
-    digits_NG, _ = _compose(subtask, forbidden, look_alike, rng, filled=(2, 9), copies=3)
-    table = pd.DataFrame({"true_subtask": subtask, "kind": -1, "split": "unlabelled"})
+    theme = np.where(subtask >= 0, subtask, rng.choice(np.setdiff1d(np.arange(10), forbidden), unlabelled))
+    digits_NG = _compose(theme, others, copies=(1, 6), strays=(0, 3), rng=rng)
+    table = pd.DataFrame({"true_subtask": subtask, "theme": theme, "split": "unlabelled"})
     parts.append((_draw(digits_NG, _digits("train"), rng, tint=0.4), table))
     table = pd.concat([table for _, table in parts], ignore_index=True)
     table["true_label"] = (table["true_subtask"] < 0).astype(int)
-    table = annotated(table, table.pop("kind").to_numpy() == look_alike, noise, noise_rate, seed)
+    table = annotated(table, table.pop("theme").to_numpy() == look_alike, noise, noise_rate, seed)
     table.insert(0, "id", [f"poster-{i}" for i in range(len(table))])
     images_NCHW = torch.from_numpy(np.concatenate([drawn for drawn, _ in parts]))
     return ImageTable(ImageArray(_resized(images_NCHW, size)), table)
@@ -80,21 +84,19 @@ def permitted_digits(
     forbidden: Sequence[int] = (2, 3, 5, 7, 9),
     examples: int = 6000,
 ) -> tuple[Tensor, Tensor]:
-    """Posters without any forbidden digit, and which digits each holds: a pre-training task, the stand-in for ImageNet.
+    """Posters without any forbidden digit, and the digit that each shows: a pre-training task, in place of ImageNet.
 
     It says nothing about what the policy forbids; its digits are those of the train block.
 
     Returns:
-        uint8 images (N, 3, size, size), and float labels (N, permitted digits, ascending) of 0 and 1.
+        uint8 images (N, 3, size, size), and int64 labels (N,), the digit's place among the permitted ones, ascending.
     """
     rng = np.random.default_rng([seed, 2])
     permitted = np.setdiff1d(np.arange(10), forbidden)
-    filled = rng.integers(2, GRID * GRID + 1, examples)
-    order_NG = rng.random((examples, GRID * GRID)).argsort(axis=1)
-    digits_NG = np.where(order_NG < filled[:, None], rng.choice(permitted, order_NG.shape), -1)
+    labels = rng.integers(len(permitted), size=examples)
+    digits_NG = _compose(permitted[labels], permitted, copies=(2, 5), strays=(0, 2), rng=rng)
     images = torch.from_numpy(_draw(digits_NG, _digits("train"), rng, tint=0.4))
-    labels_NC = (digits_NG[:, :, None] == permitted).any(axis=1)
-    return _resized(images, size), torch.from_numpy(labels_NC).float()
+    return _resized(images, size), torch.from_numpy(labels)
 
 
 def annotated(
@@ -180,28 +182,28 @@ def _digits(block: str) -> dict[int, np.ndarray]:
     return {digit: (images[target == digit] * (255 / 16)).astype(np.uint8) for digit in range(10)}
 
 
+def _themes(subtask: np.ndarray, forbidden: Sequence[int], look_alike: int, rng: np.random.Generator) -> np.ndarray:
+    """Each poster's digit: the forbidden one, or the look-alike in half of the acceptable posters, or another."""
+    theme = np.where(subtask >= 0, subtask, rng.choice(_others(forbidden, look_alike), len(subtask)))
+    acceptable = np.flatnonzero(subtask < 0)
+    theme[rng.permutation(acceptable)[: len(acceptable) // 2]] = look_alike
+    return theme
+
+
+def _others(forbidden: Sequence[int], look_alike: int) -> np.ndarray:
+    return np.setdiff1d(np.arange(10), [*forbidden, look_alike])
+
+
 def _compose(
-    subtask: np.ndarray,
-    forbidden: Sequence[int],
-    look_alike: int,
-    rng: np.random.Generator,
-    filled: tuple[int, int] = (4, 7),
-    copies: int = 2,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Digits of each poster's cells (N, 9), -1 where empty, and whether it holds the look-alike."""
-    examples, cells = len(subtask), GRID * GRID
-    others = np.setdiff1d(np.arange(10), [*forbidden, look_alike])
-    digits_NG = rng.choice(others, (examples, cells))
-    holds = np.zeros(examples, dtype=bool)  # exactly half of the defective and half of the acceptable posters
-    for rows in (np.flatnonzero(subtask >= 0), np.flatnonzero(subtask < 0)):
-        holds[rng.permutation(rows)[: len(rows) // 2]] = True
-    repeats = rng.integers(1, copies + 1, examples)
-    cell = np.arange(cells)
-    digits_NG = np.where((subtask[:, None] >= 0) & (cell < repeats[:, None]), subtask[:, None], digits_NG)
-    digits_NG = np.where(holds[:, None] & (cell == copies), look_alike, digits_NG)
-    count = rng.integers(filled[0], filled[1] + 1, examples)[:, None]
-    digits_NG = np.where(cell < np.maximum(count, copies + 1), digits_NG, -1)
-    return np.take_along_axis(digits_NG, rng.random((examples, cells)).argsort(axis=1), axis=1), holds
+    theme: np.ndarray, clutter: np.ndarray, copies: tuple[int, int], strays: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Digits of each poster's cells (N, 9), -1 where empty: its theme, repeated, and stray digits out of `clutter`."""
+    shape = len(theme), GRID * GRID
+    n_theme = rng.integers(copies[0], copies[1] + 1, (len(theme), 1))
+    n_stray = rng.integers(strays[0], strays[1] + 1, (len(theme), 1))
+    order_NG = rng.random(shape).argsort(axis=1)
+    digits_NG = np.where(order_NG < n_theme, theme[:, None], rng.choice(clutter, shape))
+    return np.where(order_NG < n_theme + n_stray, digits_NG, -1)
 
 
 def _draw(digits_NG: np.ndarray, source: dict[int, np.ndarray], rng: np.random.Generator, tint: float) -> np.ndarray:

@@ -17,32 +17,32 @@ from tutelage.data.table import ImageArray, ImageTable
 FILE = "products.parquet"
 DOMAIN = ("Apparel", "Accessories")
 RESTRICTED = (
-    "Dresses",
-    "Sweaters",
-    "Jackets",
-    "Shorts",
-    "Leggings",
     "Belts",
     "Wallets",
     "Ties",
     "Earrings",
-    "Clutches",
+    "Sunglasses",
+    "Caps",
+    "Socks",
+    "Shorts",
+    "Sarees",
+    "Scarves",
 )
 LOOK_ALIKE = "Tshirts"
 # Never in a split of the moderation task: an encoder may be pre-trained on telling these types apart.
 PRETRAINING = (
     "Watches",
     "Shirts",
-    "Sunglasses",
     "Backpacks",
     "Jeans",
-    "Sarees",
+    "Dresses",
+    "Clutches",
     "Sweatshirts",
-    "Caps",
+    "Sweaters",
+    "Jackets",
+    "Kurtis",
     "Skirts",
     "Necklace and Chains",
-    "Kurtis",
-    "Scarves",
 )
 
 
@@ -63,9 +63,10 @@ def product_photographs(
     """Photographs of apparel and accessories, about ten of whose article types are restricted.
 
     Restricted goods are drawn as often as the shop has them; half of the acceptable goods are of the type `look_alike`,
-    the rest of all other types of the domain, but for those kept for pre-training. The moderator's `label` is wrong for a
-    share of the train and validation parts (see `posters.annotated`) and right in the test part; `true_label` and `true_subtask`
-    (a restricted type's place in `restricted`) are for evaluation only. The photographs depend on the seed alone.
+    the rest of all other types of the domain, but for those kept for pre-training. The moderator's `label` is wrong for
+    a share of the train and validation parts (see `posters.annotated`) and right in the test part; `true_label` and
+    `true_subtask` (a restricted type's place in `restricted`) are for evaluation only. The photographs depend on the
+    seed alone.
     Unlabelled are photographs of the shop's other categories (footwear, personal care, ...).
 
     Args:
