@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from tqdm import tqdm
 class Log:
     """Appends one JSON object a line to a file; nothing is ever rewritten.
 
-    After an interruption a ``resumed`` line says from which step on the lines repeat.
+    After an interruption a ``resumed`` line says from which step on the lines repeat. A number that is not finite, which
+    JSON has no word for, is null.
 
     Args:
         path: the file, or None for no file.
@@ -38,7 +40,7 @@ class Log:
         if self.path is not None:
             line = {"time": round(time.time(), 3), **self.context, "event": event, **values}
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=True, default=str) + "\n")
+                file.write(json.dumps(_valid(line), allow_nan=False, default=str) + "\n")
 
     def say(self, text: str) -> None:
         """Tell the person who watches."""
@@ -55,3 +57,11 @@ class Log:
             leave=False,
             disable=self.quiet or not sys.stderr.isatty(),
         )
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _valid(item) for key, item in value.items()}
+    return [_valid(item) for item in value] if isinstance(value, list | tuple) else value
