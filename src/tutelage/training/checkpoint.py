@@ -36,6 +36,8 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     current = folder / CURRENT
+    for unfinished in folder.glob(f".{CURRENT}.*"):  # of a process that was killed while it wrote
+        unfinished.unlink()
 
     def write(temporary: Path) -> None:
         torch.save(state, temporary)
