@@ -27,7 +27,7 @@ def predict(
     """Return (outputs, batch) for all examples, in order, on the CPU, in eval mode and without gradient.
 
     Args:
-        model: evaluated where it lies; its mode is restored.
+        model: evaluated where it lies; the mode of each of its modules is restored.
         examples: the data set.
         batch_size: examples in one forward pass.
         augment: a random change of the input, as in training; drawn from ``seed``.
@@ -41,7 +41,7 @@ def predict(
     places = torch.arange(len(examples)) if places is None else places
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.get_default_device()
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     outputs, rest = [], []
     try:
@@ -54,7 +54,8 @@ def predict(
             )
             rest.append({key: value for key, value in batch.items() if key != "input"})
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
     if not outputs:
         raise ValueError("the data set to predict is empty")
     return _joined(outputs), _joined(rest)
