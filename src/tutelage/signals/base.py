@@ -40,8 +40,9 @@ class Signal(nn.Module, ABC):
     def begin_epoch(self, epoch: int, outlook: Any) -> None:
         """Let the targets of a self-labelling signal follow the model, before an epoch of training.
 
-        ``outlook(augmented=...)`` gives the model's outputs for every training example in eval mode, in row order. Most
-        signals have fixed targets and do nothing here.
+        ``outlook(augmented=...)`` gives (index, outputs): the ``index`` of every training example, of those that this
+        process owns where there are several, and the model's outputs for them in eval mode. Most signals have fixed
+        targets and do nothing here.
         """
 
     def own_output(self, outputs: Outputs) -> Tensor:

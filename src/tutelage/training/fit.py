@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +17,12 @@ from tqdm import tqdm
 
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
-from tutelage.training.batches import Augmentation, Batches, Examples, Order, Shuffled, own_places
+from tutelage.training.batches import Augmentation, Batches, Examples, Order, Shuffled, index_of, own_places
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
 from tutelage.training.predict import predict
+from tutelage.training.processes import follow_first, gathered, share_gradients, total
 from tutelage.weighting import Weighting
 
 CHECKPOINT_SECONDS = 30.0
@@ -49,7 +52,8 @@ class Fitted:
     Attributes:
         model: the trained model, on the CPU or where it was trained; with the selected weights where something selects.
         steps: optimiser steps taken.
-        history: one entry for each evaluation: step, epoch, the signals' mean losses, the validation's value.
+        history: one entry for each evaluation: step, epoch, the signals' mean losses since the one before (NaN where no
+            example was finite), the validation's value.
         best: the selected evaluation's entry, or None where nothing selects.
         skipped: examples that had no weight because a loss was not finite.
     """
@@ -101,7 +105,7 @@ def fit(
         order: which places of ``train`` an epoch visits; all, shuffled, by default.
         augment: a random change of each batch's ``input``.
         val: examples that select the weights; evaluated after each epoch and at the end.
-        select_by: a number for the outputs on ``val``, higher is better; ties go to the earlier.
+        select_by: a number for the outputs on ``val``, higher is better; ties go to the earlier, NaN is never selected.
         until: asked after each epoch; training ends when it says True.
         seed: of everything random.
         hardware: precision, compilation, workers, trackers.
@@ -110,8 +114,9 @@ def fit(
         name: what the person who watches reads.
 
     Raises:
-        ValueError: an empty data set, or ``val`` without ``select_by`` or the other way round.
-        Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``out``.
+        ValueError: an empty data set, ``val`` without ``select_by`` or the other way round, or a checkpoint in ``out`` that
+            was made by another call.
+        Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``out``, where that is given.
     """
     if len(train) == 0:
         raise ValueError(f"{name}: the training data set is empty")
@@ -168,6 +173,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # else Accelerate takes torchrun's processes for lone ones there
             log_with=list(self.hardware.trackers) or None,
             project_dir=None if self.out is None else str(self.out),
         )
@@ -176,54 +182,61 @@ class _Run:
         for module in (*self.signals, self.weighting):
             module.to(device)
         trained: nn.Module = torch.compile(self.model) if self.hardware.compile else self.model  # type: ignore[assignment]
-        self.objective = Objective(self.accelerator.prepare_model(trained), self.signals)
+        self.objective = Objective(trained, self.signals)
         self.probe = Objective(self.model, self.signals)
         self.optimizer = self.optimization.build(self.model, self.heads)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
+        if not self.main:
+            self.log = Log(None, quiet=True)
+        for module in (self.model, self.weighting):
+            follow_first([*module.parameters(), *module.buffers()])
+        first_epoch = index_of(self.train)[self.order(0)].contiguous().numpy()
+        self.data = hashlib.sha256(first_epoch.tobytes()).hexdigest()[:16]
         self.step = self.epoch = self.place = 0
         self.best: dict[str, Any] | None = None
         self.best_state: dict[str, Tensor] | None = None
         self.history: list[dict[str, Any]] = []
-        self.sums = torch.zeros(len(self.signals), dtype=torch.float64)
-        self.counted = 0
+        self.sums = torch.zeros(len(self.signals) + 1, dtype=torch.float64)  # of the losses, and of the examples
         self.finished = False
 
     def go(self) -> Fitted:
         self.resume()
         if self.hardware.trackers:
             self.accelerator.init_trackers(self.name)
-        total = self.budget.total(len(self.batches(0)))
+        steps = self.budget.total(len(self.batches(0)))
         saved = time.monotonic()
-        with stoppable() as interrupt, self.log.progress(total, self.step, self.name) as bar:
-            while self.step < total and not self.finished:
+        with stoppable() as interrupt, self.log.progress(steps, self.step, self.name) as bar:
+            while self.step < steps and not self.finished:
                 if self.place == 0:
                     self.begin_epoch()
                 stop = False
                 for batch in self.batches(self.epoch).iterate(self.place, self.hardware.workers):
-                    self.train_step(batch, total)
+                    self.train_step(batch, steps)
                     bar.update()
                     stop = self.agreed(interrupt.requested)
-                    if self.step == total or stop:
+                    if self.step == steps or stop:
                         break
                     if self.out is not None and self.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
                         self.save()
                         saved = time.monotonic()
                 epoch_over = self.place >= len(self.batches(self.epoch))
-                if epoch_over or self.step == total:
+                if epoch_over or self.step == steps:
                     self.evaluate(bar)
                 if epoch_over:
                     self.epoch, self.place = self.epoch + 1, 0
                     self.finished = self.until is not None and self.agreed(self.until())
                 if stop:
                     self.save()
-                    raise Interrupted(f"{self.name} stopped at step {self.step} of {total}; run it again to go on")
+                    kept = "run it again to go on" if self.out is not None else "nothing is kept, since out=None"
+                    raise Interrupted(f"{self.name} stopped at step {self.step} of {steps}; {kept}")
         if self.best_state is not None:
             self.model.load_state_dict(self.best_state)
         self.save()
         if self.hardware.trackers:
             self.accelerator.end_training()
-        return Fitted(self.model, self.step, self.history, self.best, int(self.weighting.skipped))
+        skipped = int(total(self.weighting.skipped, self.accelerator.device))
+        return Fitted(self.model, self.step, self.history, self.best, skipped)
 
     def agreed(self, own: bool) -> bool:
         """Return whether any process says so, so that all of them act together."""
@@ -245,7 +258,7 @@ class _Run:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
 
         def outlook(augmented: bool) -> tuple[Tensor, Outputs]:
-            places = own_places(torch.arange(len(self.train)), self.train, rank, world) if world > 1 else None
+            places = (index_of(self.train) % world == rank).nonzero().squeeze(1)
             outputs, rest = predict(
                 self.model,
                 self.train,
@@ -259,23 +272,25 @@ class _Run:
         for signal in self.signals:
             signal.begin_epoch(self.epoch, outlook)
 
-    def train_step(self, batch: dict[str, Tensor], total: int) -> None:
+    def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
         batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
         torch.manual_seed(seeds.derive(self.seed, "step", self.step, self.accelerator.process_index))
-        factor = self.optimization.factor(self.step, total)
+        factor = self.optimization.factor(self.step, steps)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         self.model.train()
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
+        share_gradients(self.model)
         if self.optimization.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        seen_BK = losses_BK.detach().double().cpu()
-        self.sums += seen_BK.nan_to_num(0).sum(0)
-        self.counted += int(torch.isfinite(seen_BK).all(1).sum())
+        follow_first(self.model.buffers())
+        seen_BK = losses_BK.detach().cpu().double()
+        finite_B = torch.isfinite(seen_BK).all(1)
+        self.sums += torch.cat([seen_BK[finite_B].sum(0), finite_B.sum()[None]])
         self.step += 1
         self.place += 1
         if self.held_out is not None and self.step % self.adapt_every == 0:
@@ -291,20 +306,20 @@ class _Run:
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}
 
     def evaluate(self, bar: tqdm[Any]) -> None:
-        means = (self.sums / max(self.counted, 1)).tolist()
+        sums = total(self.sums, self.accelerator.device)
+        means = (sums[:-1] / sums[-1]).tolist()
         entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
         entry |= dict(zip(self.objective.names, means, strict=True))
-        self.sums.zero_()
-        self.counted = 0
+        self.sums = torch.zeros_like(self.sums)
         if self.val is not None and self.select_by is not None:
             outputs, rest = predict(self.model, self.val, workers=self.hardware.workers)
-            entry["val"] = float(self.select_by(outputs, rest))
-            if self.best is None or entry["val"] > self.best["val"]:
+            value = torch.tensor(float(self.select_by(outputs, rest)), dtype=torch.float64)
+            entry["val"] = float(total(value if self.main else torch.zeros_like(value), self.accelerator.device))
+            if not math.isnan(entry["val"]) and (self.best is None or entry["val"] > self.best["val"]):
                 self.best = entry
                 self.best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
         self.history.append(entry)
-        if self.main:
-            self.log.event("evaluation", name=self.name, **entry)
+        self.log.event("evaluation", name=self.name, **entry)
         if self.hardware.trackers:
             self.accelerator.log(entry, step=self.step)
         bar.set_postfix({key: f"{value:.3g}" for key, value in entry.items() if key not in ("step", "epoch")})
@@ -313,23 +328,30 @@ class _Run:
         """What a checkpoint must agree with to be continued."""
         return {
             "examples": len(self.train),
+            "weighting": type(self.weighting).__name__,
             "signals": self.objective.names,
             "seed": self.seed,
             "budget": repr(self.budget),
             "optimization": repr(self.optimization),
             "processes": self.accelerator.num_processes,
+            "order of the examples": self.data,
         }
 
     def save(self) -> None:
-        if self.out is None or not self.main:
+        if self.out is None:
             return
-        state = {
+        device = self.accelerator.device
+        state: dict[str, Any] = {  # what several processes put together, so that all of them are needed here
+            "weighting": self.weighting.state_dict() | {"skipped": total(self.weighting.skipped, device)},
+            "sums": total(self.sums, device),
+            "signals": gathered(nn.ModuleList(self.signals).state_dict(), device),
+        }
+        if not self.main:
+            return
+        state |= {
             "identity": self.identity(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "weighting": self.weighting.state_dict(),
-            "signals": nn.ModuleList(self.signals).state_dict(),
-            "sums": self.sums,
             **{key: getattr(self, key) for key in _STANDING},
         }
         checkpoint.save(self.out, state)
@@ -339,7 +361,7 @@ class _Run:
         if state is None:
             return
         for key, now in self.identity().items():
-            if (then := state["identity"][key]) != now:
+            if (then := state["identity"].get(key)) != now:
                 raise ValueError(
                     f"{self.name}: the checkpoint in {self.out} was made with {key}={then!r}, this call has {now!r}; "
                     "delete the folder to start anew, or call with what it was made with"
@@ -347,11 +369,14 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
-        nn.ModuleList(self.signals).load_state_dict(state["signals"])
+        nn.ModuleList(self.signals).load_state_dict(state["signals"][self.accelerator.process_index])
         self.sums = state["sums"]
+        if not self.main:  # what all processes have counted together is the first one's
+            self.sums.zero_()
+            self.weighting.skipped.zero_()
         for key in _STANDING:
             setattr(self, key, state[key])
         self.log.event("resumed", name=self.name, step=self.step)
 
 
-_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "counted", "finished")
+_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "finished")

@@ -1,0 +1,188 @@
+"""Two processes against one with the same global batches, over gloo, as torchrun would start them."""
+
+import json
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+import torch
+from torch import Tensor, nn
+
+from tutelage.data import TensorData
+from tutelage.signals import CrossEntropy, Signal
+from tutelage.training import Budget, Fitted, Interrupted, Optimization, Shuffled, fit
+from tutelage.training.batches import own_places
+from tutelage.weighting import Equal, Weighting
+
+N, WORLD, SIZE = 23, 2, 4  # 12 even and 11 odd places: each epoch leaves one out
+STEPLY = {
+    "adamw": Optimization(lr=0.05, batch_size=SIZE),
+    "sgd": Optimization(optimizer="sgd", lr=0.3, batch_size=SIZE),
+}
+
+
+def spoilt(*rows: int, dtype: torch.dtype = torch.float64) -> TensorData:
+    data = runs.points(N)
+    data.tensors["input"] = data.tensors["input"].to(dtype)
+    data.tensors["input"][list(rows)] = torch.nan
+    return data
+
+
+def plain_network(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(2, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, runs.C)).double()
+
+
+class Cursed(CrossEntropy):
+    """Not finite for some labels: the model runs once more in the process that meets one."""
+
+    def forward(self, outputs: Any, batch: Any) -> Tensor:
+        return super().forward(outputs, batch) / (batch["index"] % 6 != 0)
+
+
+class Moody(runs.Moody):
+    def __init__(self) -> None:
+        super().__init__(N)
+
+
+def in_one_order(epoch: int) -> Tensor:
+    """For one process: what the processes' batches hold together, one after another."""
+    places = Shuffled(N, 7)(epoch)
+    shares = [own_places(places, runs.points(N), rank, WORLD).split(SIZE) for rank in range(WORLD)]
+    return torch.cat([torch.cat(together) for together in zip(*shares, strict=True)])
+
+
+ALONE = "no input of one process is finite"
+CASES: dict[str, tuple[TensorData, Callable[[], Signal], Callable[[], Weighting], str]] = {
+    "adamw": (spoilt(), CrossEntropy, Equal, "adamw"),
+    "sgd": (spoilt(), CrossEntropy, Equal, "sgd"),
+    "some inputs are not finite": (spoilt(0, 2, 7, 8, 9), CrossEntropy, Equal, "sgd"),
+    ALONE: (spoilt(*range(0, N, 2)), CrossEntropy, Equal, "sgd"),
+    "no input is finite": (spoilt(*range(N)), CrossEntropy, Equal, "adamw"),
+    "some losses are not finite": (spoilt(), Cursed, Equal, "sgd"),
+    "weights by example": (spoilt(), CrossEntropy, Moody, "sgd"),
+}
+
+
+def train(name: str, seed: int, one: bool) -> tuple[Fitted, Weighting]:
+    data, supervise, weigh, optimizer = CASES[name]
+    weighting = weigh()
+    fitted = fit(
+        plain_network(seed),
+        data,
+        signals=[supervise()],
+        weighting=weighting,
+        budget=Budget(epochs=3),
+        optimization=replace(STEPLY[optimizer], batch_size=WORLD * SIZE) if one else STEPLY[optimizer],
+        order=in_one_order if one else Shuffled(N, 7),
+        seed=7,
+    )
+    return fitted, weighting
+
+
+class Told(CrossEntropy):
+    """Counts how often it was told of each example before an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__(name="told")
+        self.register_buffer("told_N", torch.zeros(N))
+
+    told_N: Tensor
+
+    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+        index, outputs = outlook(augmented=True)
+        assert len(index) == len(outputs)
+        self.told_N[index] += 1
+
+
+def with_statistics(rank: int, out: Path, jitter: runs.Jitter) -> dict[str, Any]:
+    """Batch normalisation, dropout, augmentation and selection, from other weights in each process."""
+    told = Told()
+    fitted = runs.whole_training(
+        out,
+        jitter=jitter,
+        model=runs.network(rank),
+        train=spoilt(3, 4, 5, 6, dtype=torch.float32),
+        weighting=Equal(),
+        signals=[CrossEntropy(), told],
+        optimization=STEPLY["adamw"],
+    )
+    shared = {"state": fitted.model.state_dict(), "history": fitted.history, "best": fitted.best}
+    return {"shared": shared, "skipped": fitted.skipped, "told": told.told_N}
+
+
+def everything(rank: int, out: Path) -> None:
+    for name in CASES:
+        fitted, weighting = train(name, seed=rank, one=False)
+        if isinstance(weighting, Moody):
+            torch.save(weighting.seen_N, out / f"seen-{rank}.pt")
+        torch.save((fitted.model.state_dict(), fitted.steps, fitted.skipped, fitted.history), out / f"{name}-{rank}.pt")
+
+    runs.every_step_is_saved()
+    torch.save(with_statistics(rank, out / "a", runs.Jitter()), out / f"straight-{rank}.pt")
+    for stopped in (1, 0):  # a signal that reaches one process stops both
+        jitter = runs.Jitter(at=2, happens=lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            with_statistics(rank, out / "b", jitter if rank == stopped else runs.Jitter())
+    torch.save(with_statistics(rank, out / "b", runs.Jitter()), out / f"resumed-{rank}.pt")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("processes")
+    runs.as_processes(WORLD, free_port(), everything, out)
+    return out
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_are_one_with_larger_batches(name: str, ends: Path) -> None:
+    (first, *facts), (second, *others) = (torch.load(ends / f"{name}-{rank}.pt") for rank in range(WORLD))
+    runs.same(first, second)
+    runs.same(facts, others)
+    if name == ALONE:  # all leave such a batch out, and go on together
+        return
+    one, _ = train(name, seed=0, one=True)
+    assert facts[:2] == [one.steps, one.skipped]
+    for entry, value in one.model.state_dict().items():
+        torch.testing.assert_close(first[entry], value, rtol=1e-9, atol=1e-11)
+    for ours, theirs in zip(one.history, facts[2], strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-9, nan_ok=True)
+
+
+def test_processes_agree_with_batch_normalisation_and_selection(ends: Path) -> None:
+    first, second = (torch.load(ends / f"straight-{rank}.pt") for rank in range(WORLD))
+    runs.same(first["shared"], second["shared"])
+
+
+def test_an_example_belongs_to_one_process(ends: Path) -> None:
+    for rank in range(WORLD):
+        mine = torch.arange(N) % WORLD == rank
+        seen = torch.load(ends / f"seen-{rank}.pt")
+        assert seen.any()
+        assert not seen[~mine].any()
+        told = torch.load(ends / f"straight-{rank}.pt")["told"]
+        assert torch.equal(told, runs.EPOCHS * mine.float())  # all of its own
+
+
+@pytest.mark.parametrize("rank", range(WORLD))
+def test_resumed_is_straight_through(rank: int, ends: Path) -> None:
+    """What each process remembers of its own examples included."""
+    runs.same(torch.load(ends / f"resumed-{rank}.pt"), torch.load(ends / f"straight-{rank}.pt"))
+
+
+def test_one_process_logs(ends: Path) -> None:
+    events = [json.loads(line)["event"] for line in (ends / "b" / "log.jsonl").read_text().splitlines()]
+    assert events.count("resumed") == 2
+    assert events.count("evaluation") == runs.EPOCHS

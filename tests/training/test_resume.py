@@ -1,0 +1,194 @@
+"""Straight through against interrupted and resumed: the same bits, wherever the interruption falls."""
+
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+from tutelage.signals import CrossEntropy
+from tutelage.training import Budget, Fitted, Hardware, Interrupted, checkpoint
+from tutelage.weighting import Equal
+
+STEPS = runs.EPOCHS * runs.BATCHES
+
+
+@pytest.fixture(autouse=True)
+def _every_step_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Fitted, dict]]:
+    """The training without interruption, by optimiser, with the state that it ends in."""
+    ends = {}
+    for name, optimization in {"adamw": runs.ADAMW, "sgd": runs.SGD}.items():
+        out = tmp_path_factory.mktemp(name)
+        ends[name] = runs.whole_training(out, optimization), checkpoint.load(out)
+    return ends
+
+
+def assert_same_end(found: Fitted, out: Path, straight: tuple[Fitted, dict]) -> None:
+    fitted, state = straight
+    runs.same(checkpoint.load(out), state)  # weights, optimiser, weighting, signals, history, best
+    runs.same(dict(found.model.state_dict()), dict(fitted.model.state_dict()))
+    runs.same(found.history, fitted.history)
+    runs.same(found.best, fitted.best)
+    assert (found.steps, found.skipped) == (fitted.steps, fitted.skipped)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_crash_at_any_step(step: int, name: str, straight, tmp_path: Path) -> None:
+    """The batch after ``step`` steps cannot be made; steps 3 and 6 begin an epoch, 0 is before the first checkpoint."""
+    optimization = {"adamw": runs.ADAMW, "sgd": runs.SGD}[name]
+    with pytest.raises(runs.PowerCut):
+        runs.whole_training(tmp_path, optimization, runs.Jitter(at=step))
+    assert_same_end(runs.whole_training(tmp_path, optimization), tmp_path, straight[name])
+
+
+def test_a_crash_at_every_step(straight, tmp_path: Path) -> None:
+    for _ in range(STEPS - 1):  # each call takes one step
+        with pytest.raises(runs.PowerCut):
+            runs.whole_training(tmp_path, jitter=runs.Jitter(at=1))
+    assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+
+
+def test_without_checkpoints_and_with_few_it_is_the_same_training(straight, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", 1e9)
+    assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+    alone = runs.whole_training(None)
+    runs.same(dict(alone.model.state_dict()), dict(straight["adamw"][0].model.state_dict()))
+
+
+def test_a_training_that_has_ended_is_not_repeated(straight, tmp_path: Path) -> None:
+    runs.whole_training(tmp_path)
+    untouched = runs.Jitter(at=0)  # would fail at the first batch
+    assert_same_end(runs.whole_training(tmp_path, jitter=untouched), tmp_path, straight["adamw"])
+
+
+def test_the_callers_random_numbers_are_not_touched() -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    runs.whole_training(None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_end_is_not_a_matter_of_the_callers_random_numbers(straight) -> None:
+    torch.manual_seed(12)
+    runs.same(runs.whole_training(None).history, straight["adamw"][0].history)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_cleanly(number: signal.Signals, straight, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
+    for step in (0, 1, 0, 2, 1):  # the first step, mid-epoch, an epoch's last step and what follows
+        with pytest.raises(Interrupted, match="run it again to go on"):
+            runs.whole_training(tmp_path, jitter=runs.Jitter(at=step, happens=lambda: signal.raise_signal(number)))
+    assert signal.getsignal(number) is before
+    assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+    assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_a_stop_without_a_folder_says_that_nothing_is_kept() -> None:
+    with pytest.raises(Interrupted, match="nothing is kept"):
+        runs.whole_training(None, jitter=runs.Jitter(at=1, happens=lambda: signal.raise_signal(signal.SIGTERM)))
+
+
+def slow_training(out: Path) -> None:
+    runs.every_step_is_saved()
+    try:
+        runs.whole_training(out, jitter=runs.Jitter(seconds=0.03))
+    except Interrupted:
+        raise SystemExit(75) from None
+
+
+def stamp(out: Path) -> int:
+    path = out / checkpoint.CURRENT
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def wait_for_a_checkpoint(out: Path, after: int) -> None:
+    deadline = time.monotonic() + 60
+    while stamp(out) <= after:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_killed_three_times_at_random_moments(straight, tmp_path: Path) -> None:
+    dice = random.Random(6)
+    for _ in range(3):
+        before = stamp(tmp_path)
+        process = runs.started(slow_training, tmp_path)
+        wait_for_a_checkpoint(tmp_path, before)
+        time.sleep(dice.uniform(0, 0.06))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(line["event"] == "resumed" for line in lines) == 3
+
+
+def test_terminated_from_outside(straight, tmp_path: Path) -> None:
+    process = runs.started(slow_training, tmp_path)
+    wait_for_a_checkpoint(tmp_path, 0)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 75
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert 0 < state["step"] < STEPS
+    assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+
+
+CHANGES = {
+    "seed": {"seed": 6},
+    "examples": {"train": runs.points(23)},
+    "order of the examples": {"order": lambda epoch: torch.arange(runs.N)},
+    "signals": {"signals": [CrossEntropy(), CrossEntropy(name="echo too")]},
+    "weighting": {"weighting": Equal()},
+    "budget": {"budget": Budget(steps=9)},
+    "optimization": {"optimization": runs.SGD},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_call_does_not_take_the_checkpoint(name: str, tmp_path: Path) -> None:
+    with pytest.raises(runs.PowerCut):
+        runs.whole_training(tmp_path, jitter=runs.Jitter(at=2))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=rf"made with {name}=.*, this call has .*delete the folder"):
+        runs.whole_training(tmp_path, **CHANGES[name])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_workers_may_change(straight, tmp_path: Path) -> None:
+    with pytest.raises(runs.PowerCut):
+        runs.whole_training(tmp_path, jitter=runs.Jitter(at=2))
+    found = runs.whole_training(tmp_path, hardware=Hardware(workers=1))
+    assert_same_end(found, tmp_path, straight["adamw"])
+
+
+def test_the_same_training_in_another_folder(straight, tmp_path: Path) -> None:
+    with pytest.raises(runs.PowerCut):
+        runs.whole_training(tmp_path / "here", jitter=runs.Jitter(at=4))
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert_same_end(runs.whole_training(tmp_path / "there"), tmp_path / "there", straight["adamw"])
+
+
+def test_a_budget_of_steps_ends_within_an_epoch(tmp_path: Path) -> None:
+    budget = Budget(steps=7)
+    whole = runs.whole_training(tmp_path / "a", budget=budget)
+    assert (whole.steps, [entry["step"] for entry in whole.history]) == (7, [3, 6, 7])
+    with pytest.raises(runs.PowerCut):
+        runs.whole_training(tmp_path / "b", jitter=runs.Jitter(at=5), budget=budget)
+    runs.whole_training(tmp_path / "b", budget=budget)
+    runs.same(checkpoint.load(tmp_path / "b"), checkpoint.load(tmp_path / "a"))
