@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import jsonargparse
 import torch
+import yaml
 
 from tutelage.data.manifest import LABELS, Columns
 from tutelage.recipes.moderation import (
@@ -46,7 +49,7 @@ class Demo:
         """Do it."""
         rate = 0.0 if self.noise == "none" else self.noise_rate
         task = posters_task(settings.seed, self.noise, settings.image_size, noise_rate=rate)
-        _finish(moderate(task, settings, self.out).report)
+        _finish(moderate(task, settings, self.out, told=_told(self)).report)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ class Moderate:
 
     def run(self, settings: ModerationSettings) -> None:
         """Do it."""
-        task = manifest_task(self.manifest, settings, self.columns, self.labels)
-        _finish(moderate(task, settings, self.out).report)
+        task = manifest_task(self.manifest, settings, self.columns, self.labels, out=self.out)
+        _finish(moderate(task, settings, self.out, told=_told(self)).report)
 
 
 @dataclass(frozen=True)
@@ -167,17 +170,33 @@ def _finish(report: Path) -> None:
     print(f"report: {report}")
 
 
-class _Parser(jsonargparse.ArgumentParser):
-    """Answers an unknown flag or key with the nearest known one."""
+def _told(command: Demo | Moderate) -> dict[str, Any]:
+    """Return the command's own values for config.yaml, all but the folder in which that lies."""
+    return {name: value for name, value in asdict(command).items() if name != "out"}
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        known = [option for action in self._actions for option in action.option_strings]
-        hints = []
-        for word in message.replace("'", " ").replace('"', " ").replace("=", " ").split():
-            bare = word.strip(".,:;()")
-            if bare.startswith("--") and bare not in known and (near := get_close_matches(bare, known, n=1)):
-                hints.append(f"did you mean {near[0]}?")
-        super().error(" ".join([message, *hints]), ex)
+
+class _Parser(jsonargparse.ArgumentParser):
+    """Answers a mistake in one line, and an unknown flag or key with the nearest known one."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        flags = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
+        key = re.search(r"Option '([\w.]+)' is not accepted", message)
+        if group or key:
+            found = ".".join(group.groups()) if group else key[1] if key else ""
+            message = f"unknown key {found!r}{_nearest(found, [flag[2:] for flag in flags])}"
+        elif message.startswith("unrecognized arguments: "):
+            unknown = re.split("[ =]", message.removeprefix("unrecognized arguments: "))[0]
+            message = f"unknown argument {unknown!r}{_nearest(unknown, flags)}"
+        message = re.sub(r"""^Parser key "([^"]*)"|<class '([\w.]+)'>|typing\.""", r"\1\2", message)
+        raise ValueError(message) from ex
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Return the hint at the known name that was probably meant: one that ends in this one, or is written alike."""
+    inside = [other for other in known if other.endswith("." + name.lstrip("-"))]
+    near = inside or get_close_matches(name, known, n=1)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _positional(command: str, arguments: list[str]) -> list[str]:
@@ -230,13 +249,16 @@ def parser_for(command: str, preset: ModerationSettings | None = None) -> jsonar
 
 
 def _scale(arguments: list[str], default: str) -> str:
-    """Return the scale that the flags name, since the other flags' defaults depend on it."""
-    for place, word in enumerate(arguments):
-        if word == "--scale" and place + 1 < len(arguments):
-            return arguments[place + 1]
-        if word.startswith("--scale="):
-            return word.split("=", 1)[1]
-    return default
+    """Return the scale that flags and files name, the last one, since the other flags' defaults depend on it."""
+    scale = default
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for flag, value in pairwise(words):
+        if flag == "--scale":
+            scale = value
+        elif flag == "--config" and Path(value).is_file():
+            told = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            scale = told.get("scale", scale) if isinstance(told, dict) else scale
+    return scale
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -245,23 +267,37 @@ def main(arguments: list[str] | None = None) -> None:
     if not words or words[0] not in COMMANDS:
         _usage(words)
     command, rest = words[0], words[1:]
-    preset = None
-    if command in JOBS and (scale := _scale(rest, JOBS[command])) in (*get_args(Scale), "auto"):
-        preset, why = settings_for(scale)  # type: ignore[arg-type]
-        if not {"-h", "--help", "--print_config"} & set(rest):
-            print(why, file=sys.stderr)
-    parser = parser_for(command, preset)
-    values = parser.instantiate_classes(parser.parse_args(_positional(command, rest)))
-    job = _made(COMMANDS[command], values)
-    torch.set_num_threads(os.cpu_count() or 1)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
     try:
-        job.run(_made(ModerationSettings, values)) if command in JOBS else job.run()
+        _run(command, _positional(command, rest))
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"tutelage {command}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, ImportError, yaml.YAMLError) as error:
+        print(f"tutelage {command}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    preset, why = None, ""
+    if command in JOBS and (scale := _scale(arguments, JOBS[command])) in (*get_args(Scale), "auto"):
+        preset, why = settings_for(scale)  # type: ignore[arg-type]
+    parser = parser_for(command, preset)
+    told = parser.parse_args(arguments)
+    for action in parser._actions:
+        group, _, name = action.dest.partition(".")
+        if name and not isinstance(told[group], jsonargparse.Namespace):
+            raise ValueError(f"{group}={told[group]!r} is no value; set what it consists of, such as {group}.{name}")
+    values = parser.instantiate(told)
+    job = _made(COMMANDS[command], values)
+    if command not in JOBS:
+        job.run()
+        return
+    print(why, file=sys.stderr)
+    job.run(_made(ModerationSettings, values))
 
 
 def _made(kind: Any, values: Any) -> Any:

@@ -68,6 +68,8 @@ class Stages:
             return done["facts"]
         started = _read(folder / STARTED)
         if folder.exists() and (started is None or started["fingerprint"] != mark):
+            for marker in (DONE, STARTED):  # first, so that a kill in the middle leaves nothing that looks whole
+                (folder / marker).unlink(missing_ok=True)
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / STARTED, {"fingerprint": mark})
@@ -80,9 +82,10 @@ class Stages:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # cut short, or zeros where a disk lost power
         return None
+    return found if isinstance(found, dict) and "fingerprint" in found else None
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

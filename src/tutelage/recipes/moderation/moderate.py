@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ class Moderated:
     report: Path
 
 
-def moderate(task: Task, settings: ModerationSettings, out: Path, *, quiet: bool = False) -> Moderated:
+def moderate(
+    task: Task, settings: ModerationSettings, out: Path, *, told: dict[str, Any] | None = None, quiet: bool = False
+) -> Moderated:
     """Run the main job: find the sub-tasks, train and select specialists, teach the student, compare, report.
 
     A run that was killed goes on where it was; finished stages are kept. The figures do not depend on it.
@@ -40,6 +42,7 @@ def moderate(task: Task, settings: ModerationSettings, out: Path, *, quiet: bool
         task: what is worked on.
         settings: how.
         out: the run's folder: config.yaml, log.jsonl, metrics.json, model/, report.html, examples.parquet and more.
+        told: further values for config.yaml, such as the manifest that a command was given.
         quiet: say nothing on the terminal.
 
     Raises:
@@ -47,7 +50,7 @@ def moderate(task: Task, settings: ModerationSettings, out: Path, *, quiet: bool
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump({"task": task.title, **plain(settings)}, sort_keys=False))
+    (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
     log = Log(out / "log.jsonl", quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
@@ -128,6 +131,8 @@ def score(
         raise ValueError(f"fpr={rate} has no threshold in {run}; it has {', '.join(facts['thresholds'])}")
     threshold = facts["thresholds"][rate]
     images, problems = read_manifest(manifest, columns, labels=None, size=model.spec.image_size)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    problems.write(out.parent)
     problems.require(len(images), 1, "images")
     outputs, _ = predict(model, images.subset(torch.arange(len(images))), batch_size=batch_size)
     scores = joint_logits(outputs).double().softmax(1)[:, 1].numpy()
@@ -136,7 +141,5 @@ def score(
         table["image"] = images.table["image"]
     table["score"] = scores
     table["decision"] = ["acceptable" if value > threshold else "defective" for value in scores]
-    out.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(out, index=False) if out.suffix == ".parquet" else table.to_csv(out, index=False)
-    problems.write(out.parent)
     return table, problems

@@ -72,7 +72,12 @@ class Task:
 
 
 def manifest_task(
-    path: Path, settings: ModerationSettings, columns: Columns | None = None, labels: Mapping[str, int] = LABELS
+    path: Path,
+    settings: ModerationSettings,
+    columns: Columns | None = None,
+    labels: Mapping[str, int] = LABELS,
+    *,
+    out: Path | None = None,
 ) -> Task:
     """Read a manifest (or a folder with a subfolder for each label), drop duplicates, and split.
 
@@ -81,6 +86,7 @@ def manifest_task(
         settings: image size, duplicate radius, splits and seed.
         columns: the manifest's own names.
         labels: class by label name.
+        out: where problems.csv is written if the task cannot be worked on.
 
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; too few examples left.
@@ -90,8 +96,14 @@ def manifest_task(
     else:
         images, problems = read_manifest(path, columns, labels, size=settings.image_size)
     images, groups = drop_duplicates(images, problems, settings.radius)
-    problems.require(int((images.labels >= 0).sum()), 5 * 2 * LEAST, "labelled examples")
-    images = split_table(images, problems, settings.splits)
+    try:
+        problems.require(int((images.labels >= 0).sum()), 5 * 2 * LEAST, "labelled examples")
+        images = split_table(images, problems, settings.splits)
+    except ValueError:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            problems.write(out)
+        raise
     return Task(path.stem, str(path), images, problems, groups)
 
 
