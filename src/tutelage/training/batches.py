@@ -86,7 +86,11 @@ class Batches(Dataset[dict[str, Tensor]]):
     def iterate(self, start: int = 0, workers: int = 0) -> Iterator[dict[str, Tensor]]:
         """Yield the batches from number ``start`` on."""
         loader: DataLoader[dict[str, Tensor]] = DataLoader(
-            self, batch_size=None, sampler=range(start, len(self)), num_workers=workers
+            self,
+            batch_size=None,
+            sampler=range(start, len(self)),
+            num_workers=workers,
+            generator=seeds.generator(*self.seed, "loader"),  # else it draws from the caller's
         )
         yield from loader
 
