@@ -32,10 +32,10 @@ def digit_posters(
 ) -> ImageTable:
     """Posters of handwritten digits in a 3 x 3 grid, some of which the policy forbids.
 
-    A poster shows one digit two to four times, each time in another hand, among one to three stray permitted ones.
+    A poster shows one digit two to five times, each drawn anew from the file, among up to two stray permitted ones.
     It is defective if that digit is forbidden: the digit is its hidden sub-task. Half of the acceptable posters show the
     permitted `look_alike`. The moderator's `label` is wrong for a share of the train and validation parts
-    (see `annotate`) and right in the test part; `true_label` and `true_subtask` are for evaluation only. The images
+    (see `annotated`) and right in the test part; `true_label` and `true_subtask` are for evaluation only. The images
     depend on the seed alone, so two kinds of noise differ in nothing but their labels. Unlabelled posters are near
     the domain: emptier or fuller, in stronger colours, one in ten defective, the look-alike no more frequent than others.
 
