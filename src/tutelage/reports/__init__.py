@@ -1,0 +1,28 @@
+"""What people look at: the report of a moderation run, plots, and tables of results.
+
+The report and the plots need the extras `reports` and `tables`, and are imported when first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from tutelage.reports.tables import ResultRow, markdown_table, write_results
+
+_FILES = {
+    "moderation": ("write_report",),
+    "plots": ("Line", "line_plot", "montage", "training_curves"),
+    "run_folder": ("RunFolder", "Training", "read_run"),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+
+__all__ = ["ResultRow", "markdown_table", "write_results", *_FILE_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,223 @@
+"""Tables of results: Markdown for people, JSON for programs, both with how sure we are of each figure."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+
+from tutelage.training.checkpoint import write_atomically
+
+DASH = "–"
+SPREAD = "± is half the width of the 95 % t-interval of the mean over the seeds (none where there is one seed)."
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One measured figure beside the paper's.
+
+    Attributes:
+        row: the table's row: a method or a setting.
+        metric: what is measured. In ``GROUP: NAME`` the group gets a table of its own in the Markdown.
+        ours: the mean over the seeds; None where it could not be measured.
+        spread: half the width of the 95 % t-interval of that mean; None where one seed tells nothing.
+        seeds: how many.
+        paper: the paper's figure; None where it has none.
+    """
+
+    row: str
+    metric: str
+    ours: float | None
+    spread: float | None
+    seeds: int
+    paper: float | None = None
+
+    @classmethod
+    def over_seeds(cls, row: str, metric: str, values: Sequence[float], paper: float | None = None) -> ResultRow:
+        """Return the row of one figure for each seed.
+
+        Raises:
+            ValueError: no value, or one that is not finite.
+        """
+        if not values or not all(math.isfinite(value) for value in values):
+            raise ValueError(f"{row}, {metric}: values={list(values)} must be one finite figure for each seed")
+        spread = None
+        if (count := len(values)) > 1:
+            spread = t_quantile(count - 1) * stdev(values) / math.sqrt(count)
+        return cls(row, metric, fmean(values), spread, count, paper)
+
+
+def t_quantile(freedom: int, level: float = 0.95) -> float:
+    """The t with P(|T| <= t) = level under Student's distribution.
+
+    With cos^2(a) = freedom / (freedom + t^2) the probability is a finite sum (Abramowitz and Stegun, 26.7.3 and 26.7.4),
+    whose root is found by bisection.
+
+    Args:
+        freedom: degrees of freedom, a whole number.
+        level: in (0, 1).
+
+    Raises:
+        ValueError: freedom below 1, or a level outside (0, 1).
+    """
+    if freedom < 1 or not 0 < level < 1:
+        raise ValueError(f"freedom={freedom} must be at least 1, and level={level} between 0 and 1")
+
+    def within(angle: float) -> float:
+        odd = freedom % 2
+        term, total = (math.cos(angle) if odd else 1.0), 0.0
+        for k in range(1 + odd, freedom, 2):
+            total += term
+            term *= math.cos(angle) ** 2 * k / (k + 1)
+        total *= math.sin(angle)
+        return 2 / math.pi * (angle + total) if odd else total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle) < level else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and the others to the right, aligned for reading as plain text.
+
+    Raises:
+        ValueError: a row has another number of cells than the head.
+    """
+    rows = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in (head, *body)]
+    if wrong := [row for row in rows if len(row) != len(head)]:
+        raise ValueError(f"the row {wrong[0]} has {len(wrong[0])} cells, the head has {len(head)}")
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(head))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [
+        [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        for row in (rows[0], rule, *rows[1:])
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def results_markdown(rows: Sequence[ResultRow]) -> str:
+    """The rows as Markdown: a table for each group of metrics, a column for each metric, the paper's figure beside ours."""
+    groups: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        group, _, _ = row.metric.rpartition(": ")
+        groups.setdefault(group, []).append(row)
+    parts = []
+    for group, members in groups.items():
+        parts += [f"## {group}", ""] if group else []
+        parts += [_group_table(members), ""]
+    return "\n".join(parts)
+
+
+def _group_table(rows: Sequence[ResultRow]) -> str:
+    by_place: dict[tuple[str, str], ResultRow] = {}
+    for row in rows:
+        if by_place.setdefault((row.row, row.metric), row) is not row:
+            raise ValueError(f"row {row.row!r} has the metric {row.metric!r} twice")
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    seeds = {row.seeds for row in rows}
+    head = [""]
+    columns: list[list[str]] = [list(dict.fromkeys(row.row for row in rows))]
+    for metric in metrics:
+        cells = [by_place.get((name, metric)) for name in columns[0]]
+        digits = _digits([row.ours for row in rows if row.metric == metric])
+        head.append(metric.rpartition(": ")[2])
+        columns.append([_with_spread(cell, digits) for cell in cells])
+        published = [None if cell is None else cell.paper for cell in cells]
+        if any(value is not None for value in published):
+            head.append("paper")
+            columns.append([_number(value, _digits(published)) for value in published])
+    if len(seeds) > 1:
+        head.append("seeds")
+        columns.append([", ".join(sorted({str(row.seeds) for row in rows if row.row == name})) for name in columns[0]])
+    return markdown_table(head, list(zip(*columns, strict=True)))
+
+
+def _digits(values: Sequence[float | None]) -> int:
+    """Decimals of a column: shares get three, percents and larger figures one."""
+    return 1 if any(value is not None and abs(value) >= 2 for value in values) else 3
+
+
+def _number(value: float | None, digits: int) -> str:
+    return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _with_spread(row: ResultRow | None, digits: int) -> str:
+    if row is None or row.ours is None or not math.isfinite(row.ours):
+        return DASH
+    spread = "" if row.spread is None else f" ± {_number(row.spread, digits)}"
+    return _number(row.ours, digits) + spread
+
+
+def hardware() -> str:
+    """The processor and its usable cores, and the accelerator where torch finds one."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = f"{_processor()}, {usable} cores"
+    if (accelerator := torch.accelerator.current_accelerator(check_available=True)) is not None:
+        module = torch.get_device_module(accelerator)
+        name = module.get_device_name() if hasattr(module, "get_device_name") else accelerator.type
+        found += f"; {torch.accelerator.device_count()} x {name}"
+    return found
+
+
+def _processor() -> str:
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        facts = ""
+    models = [line.partition(":")[2].strip() for line in facts.splitlines() if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def write_results(
+    name: str, scale: str, rows: Sequence[ResultRow], notes: Sequence[str], folder: Path
+) -> tuple[Path, Path]:
+    """Write ``NAME-SCALE.md`` for people and ``NAME-SCALE.json`` for programs.
+
+    Args:
+        name: the table.
+        scale: pocket or paper.
+        rows: the figures, in the order in which they are shown.
+        notes: sentences below the tables: what was done, and what the paper's figures are.
+        folder: made where it does not exist.
+
+    Returns:
+        Both paths.
+
+    Raises:
+        ValueError: no rows, or one row with the same metric twice.
+    """
+    if not rows:
+        raise ValueError(f"{name}-{scale}: there is no figure to write")
+    heading = [
+        f"# {name}, {scale} scale",
+        "",
+        f"- Date: {datetime.now(UTC).date().isoformat()}",
+        f"- Hardware: {hardware()}",
+        f"- Software: torch {torch.__version__}, Python {platform.python_version()}",
+        f"- Seeds: {', '.join(str(count) for count in sorted({row.seeds for row in rows}))}. {SPREAD}",
+        f"- {DASH} stands for a figure that is not there: not measured, or not in the paper.",
+        "",
+    ]
+    text = "\n".join([*heading, results_markdown(rows)])
+    text += "".join(["\n## Notes\n\n", *(f"- {note}\n" for note in notes)]) if notes else ""
+    listed = [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
+    folder.mkdir(parents=True, exist_ok=True)
+    people, programs = folder / f"{name}-{scale}.md", folder / f"{name}-{scale}.json"
+    for path, content in ((people, text), (programs, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")):
+        write_atomically(path, lambda temporary, content=content: temporary.write_text(content, encoding="utf-8"))
+    return people, programs
+
+
+def _finite(value: object) -> object:
+    """JSON knows no NaN: what is not finite is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

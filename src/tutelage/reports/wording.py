@@ -1,0 +1,32 @@
+"""Figures in words: how a number, a share, a rate and a verdict are written in a report."""
+
+from __future__ import annotations
+
+import math
+
+from tutelage.reports.tables import DASH
+
+
+def fixed(value: float | None, digits: int = 3, sign: str = "") -> str:
+    """A number with so many decimals and a true minus, with a plus where ``sign`` is one; a dash for none."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A measured share in percent, rounded."""
+    return f"{fixed(100 * share, digits)}\u00a0%"
+
+
+def rate(share: float | str) -> str:
+    """A share that was asked for, in percent and in full: 0.005 is 0.5 %."""
+    return f"{100 * float(share):g}\u00a0%"
+
+
+def hundred(share: float) -> int:
+    """How many of a hundred."""
+    return round(100 * share)
+
+
+def verdict(difference: dict[str, float]) -> str:
+    """What the interval of the difference to plain fine-tuning allows to say: better, worse or open."""
+    return "better" if difference["low"] > 0 else "worse" if difference["high"] < 0 else "open"
