@@ -42,7 +42,8 @@ def operating_plots(test: pd.DataFrame, metrics: dict[str, Any], rates: list[str
     near, all_rates = [], []
     for model, name in MODELS.items():
         fpr, npv = operating_curve(test[f"score_{model}"].to_numpy(np.float64), labels)
-        points = [(float(at), *metrics[model]["npv_at_fpr"][at].values()) for at in rates]
+        known = metrics[model]["npv_at_fpr"]
+        points = [(float(at), known[at]["value"], known[at]["low"], known[at]["high"]) for at in rates]
         near.append(Line(name, fpr, npv, step=True, points=points))
         all_rates.append(Line(name, 1 - fpr, npv))
     told = " ".join(
