@@ -1,6 +1,42 @@
 """How far each signal counts, for each example and each module: one file a method."""
 
+from tutelage.weighting.amal import AMAL
+from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.cosine import GradientCosine
+from tutelage.weighting.crust import CRUST
+from tutelage.weighting.descent import Descent
 from tutelage.weighting.fixed import Equal, Fixed
+from tutelage.weighting.hpo import Tuned, tune_weights
+from tutelage.weighting.joint import Joint, JointGradient
+from tutelage.weighting.maoal import MAOAL
+from tutelage.weighting.meta_weight_net import MetaWeightNet
+from tutelage.weighting.partition import Partition
+from tutelage.weighting.reweight import LearningToReweight
+from tutelage.weighting.superloss import SuperLoss, super_loss
+from tutelage.weighting.table import ExampleTable
+from tutelage.weighting.uncertainty import Uncertainty
 
-__all__ = ["Equal", "Fixed", "ModuleWeights", "Weighting"]
+__all__ = [
+    "AMAL",
+    "CRUST",
+    "MAOAL",
+    "AuxiLearn",
+    "Descent",
+    "Equal",
+    "ExampleTable",
+    "Fixed",
+    "GradientCosine",
+    "Joint",
+    "JointGradient",
+    "LearningToReweight",
+    "MetaWeightNet",
+    "ModuleWeights",
+    "Partition",
+    "SuperLoss",
+    "Tuned",
+    "Uncertainty",
+    "Weighting",
+    "super_loss",
+    "tune_weights",
+]

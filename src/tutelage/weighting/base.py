@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tutelage.hypergradient.processes import mean_over_processes, several
 from tutelage.signals import Batch
 
 
@@ -37,13 +40,18 @@ class ModuleWeights:
 class Weighting(nn.Module):
     """The base of every weighting; by itself it is the plain sum of all signals.
 
-    Whatever a weighting learns is a parameter or a buffer, so that ``state_dict()`` is all of it.
+    Whatever a weighting learns is a parameter or a buffer, so that ``state_dict()`` is all of it. Its parameters that require
+    a gradient are learned by the model's own optimiser, to which they are given; what `adapt` learns does not require one.
+
+    With several processes, ``backward``, ``adapt`` and ``state_dict`` are calls that all of them make.
 
     Attributes:
         skipped: how many examples have had no weight because a loss of theirs was not finite (a buffer, int64).
+        adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
     """
 
     skipped: Tensor
+    adapts_first: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +70,8 @@ class Weighting(nn.Module):
 
         Args:
             losses: (B, K), as an `Objective` returns them. A row that is not finite is counted in `skipped` and left
-                out; the mean is over the rest.
+                out; the mean is over the rest, in all processes together. A batch of which one process has nothing to
+                train on is left out by all.
             batch: what the losses were computed from.
             model: the model whose parameters are trained.
 
@@ -73,20 +82,26 @@ class Weighting(nn.Module):
             raise ValueError(
                 f"losses has shape {tuple(losses.shape)}; expected (B, K): one row an example, one column a signal"
             )
-        if not losses.requires_grad:  # every row was left out, or nothing is trained
-            self.skipped += (~torch.isfinite(losses).all(1)).sum()
-            return
         finite_B = torch.isfinite(losses.detach()).all(1)
         count = int(finite_B.sum())
+        self.skipped += len(losses) - count
+        share = _share_of_step(count if losses.requires_grad else 0, losses.device)
+        if share == 0:
+            self.skipped += count if losses.requires_grad else 0
+            return
         if count < len(losses):
-            self.skipped += len(losses) - count
             rows = finite_B.nonzero().squeeze(1)
             losses = losses[rows]
             batch = {key: value[rows] for key, value in batch.items()}
-            if count == 0:
-                return
         u_BK = self.example_weights(losses.detach(), batch)
         totals_K = (losses if u_BK is None else u_BK * losses).mean(0)
+        self.descend(totals_K if share == 1 else share * totals_K, model)
+
+    def descend(self, totals_K: Tensor, model: nn.Module) -> None:
+        """Add the gradient of each signal's total, weighed for each module, to ``.grad``.
+
+        With several processes a total counts as many times as there are processes, whose gradients are then averaged.
+        """
         a = self.module_weights(model)
         if a is None:
             totals_K.sum().backward()
@@ -103,35 +118,57 @@ class Weighting(nn.Module):
             optimizer: the model's own, whose step is looked ahead.
         """
 
+    def save(self, path: str | Path) -> None:
+        """Write ``state_dict()`` as safetensors; with several processes all call it and the first one writes."""
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
+        if not several() or torch.distributed.get_rank() == 0:
+            save_file(state, path)
+
+    def load(self, path: str | Path) -> None:
+        """Read what `save` wrote; the number of processes may be another.
+
+        Raises:
+            RuntimeError: it is the state of another weighting.
+        """
+        self.load_state_dict(load_file(path))
+
 
 def accumulate(totals_K: Tensor, a: ModuleWeights, model: nn.Module) -> None:
     """Add sum_k a[k, m] * grad_m totals[k] to ``.grad``, one backward pass for each distinct row of a."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     rows, row_of_K = torch.unique(a.values_KM, dim=0, return_inverse=True)
-    summed = [totals_K[row_of_K == row].sum() for row in range(len(rows))]
-    ones = rows.new_ones(())
     gradients: dict[str, Tensor] = {}
-    for row, total in enumerate(summed):
-        scales = {name: rows[row, a.module_of[name]] if name in a.module_of else ones for name, _ in named}
-        active = [(name, p) for name, p in named if scales[name] != 0]
-        if not active or not total.requires_grad:
-            continue
-        found = torch.autograd.grad(
-            total, [p for _, p in active], retain_graph=row + 1 < len(summed), allow_unused=True
-        )
-        for (name, _), gradient in zip(active, found, strict=True):
-            if gradient is not None:
-                scaled = scales[name].to(gradient.dtype) * gradient
-                gradients[name] = gradients[name] + scaled if name in gradients else scaled
-    for name, parameter in named:
-        if name in gradients:
-            parameter.grad = gradients[name] if parameter.grad is None else parameter.grad + gradients[name]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        _average_over_processes([p.grad for _, p in named if p.grad is not None])
+    for row, weights in enumerate(rows.tolist()):
+        scales = {name: weights[a.module_of[name]] if name in a.module_of else 1.0 for name in trained}
+        active = {name: p for name, p in trained.items() if scales[name] != 0}
+        total = totals_K[row_of_K == row].sum()
+        for name, gradient in gradients_of(total, active, retain_graph=row + 1 < len(rows)).items():
+            scaled = gradient if scales[name] == 1 else scales[name] * gradient
+            gradients[name] = gradients[name] + scaled if name in gradients else scaled
+    add_gradients(mean_over_processes(gradients, 1, trained)[0], trained)
 
 
-def _average_over_processes(gradients: list[Tensor]) -> None:
-    """Do by hand what ``autograd.grad`` keeps DistributedDataParallel's hooks from doing."""
-    for gradient in gradients:
-        torch.distributed.all_reduce(gradient)
-        gradient /= torch.distributed.get_world_size()
+def gradients_of(total: Tensor, parameters: Mapping[str, Tensor], retain_graph: bool) -> dict[str, Tensor]:
+    """Return the gradient of a scalar by each of the parameters that it depends on."""
+    if not parameters or not total.requires_grad:
+        return {}
+    found = torch.autograd.grad(total, list(parameters.values()), retain_graph=retain_graph, allow_unused=True)
+    return {name: gradient for name, gradient in zip(parameters, found, strict=True) if gradient is not None}
+
+
+def add_gradients(gradients: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> None:
+    """Add gradients to ``.grad``; those of all processes, since ``autograd.grad`` passes the wrappers' hooks by."""
+    for name, gradient in gradients.items():
+        parameter = trained[name]
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def _share_of_step(count: int, device: torch.device) -> float:
+    """Return what a mean over this process's examples counts in a mean over the processes; 0 where one of them has none."""
+    if not several():
+        return float(count > 0)
+    counts = torch.zeros(torch.distributed.get_world_size(), dtype=torch.int64, device=device)
+    counts[torch.distributed.get_rank()] = count
+    torch.distributed.all_reduce(counts)
+    each = counts.tolist()
+    return count * len(each) / sum(each) if min(each) > 0 else 0.0

@@ -36,7 +36,7 @@ class Fixed(Weighting):
         """Return the weights, the same for each example."""
         if losses_BK.shape[1] != len(self.weights_K):
             raise ValueError(f"Fixed has {len(self.weights_K)} weights for {losses_BK.shape[1]} signals")
-        return self.weights_K.to(losses_BK.dtype).expand_as(losses_BK)
+        return self.weights_K.to(losses_BK).expand_as(losses_BK)
 
 
 class Equal(Weighting):

@@ -1,0 +1,173 @@
+"""AMAL: how far each signal counts, learned for each example on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tutelage.hypergradient import LastLayerLookAhead, Strategy, look_ahead_gradient
+from tutelage.signals import Batch, Objective
+from tutelage.signals.base import entry
+from tutelage.weighting.base import Weighting
+from tutelage.weighting.exchange import all_rows
+from tutelage.weighting.table import ExampleTable, export
+
+Rule = Literal["sum_of_squares", "difference", "ratio"]
+
+
+class AMAL(Weighting):
+    r"""Adaptive mixing of auxiliary losses: a weight for each signal of each example.
+
+    .. math:: \hat\theta = \mathrm{step}\Big(\theta, \frac1n \sum_{ik} \lambda_{ik} \nabla \ell_k(x_i)\Big), \qquad
+        \lambda_{ik} \leftarrow \mathrm{clip}\Big(\lambda_{ik} - \eta_\lambda
+        \frac{\partial L_V(\hat\theta) / \partial \lambda_{ik}}{\mathrm{rms}}\Big)
+
+    (eq. 4 to 6, of which the step is the actual optimiser's). The division by the root mean square of the batch's derivatives
+    is ours: as printed, they are proportional to the learning rate, and the authors' step of 1500 puts nearly every weight
+    on a bound at once. ``step=1500, normalise=False`` is what they run.
+
+    Args:
+        num_examples: N, the size of the data set that ``batch["index"]`` counts in.
+        num_signals: K, primary and auxiliary.
+        initial: the first weight of every signal, or one for each; the released program begins with (0.1, 0.9).
+        step: :math:`\eta_\lambda`: the root mean square of a step's changes.
+        normalise: whether steps are divided by the root mean square of their derivatives, those that are exactly 0 apart.
+        bounds: the least and the greatest weight.
+        repeats: steps on each call of `adapt`, looking ahead anew each time. The released program makes 5.
+        strategy: how derivatives are taken. "last_layer" looks at the last linear layer alone, as the authors do: cheap, and
+            another estimate. Everything else, see `directional_derivatives`, is of the whole network.
+
+    Raises:
+        ValueError: an argument that makes no sense.
+
+    Source: Sivasubramanian et al., *Adaptive Mixing of Auxiliary Losses in Supervised Learning*, AAAI 2023.
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        num_signals: int,
+        *,
+        initial: float | Sequence[float] = 1.0,
+        step: float = 0.5,
+        normalise: bool = True,
+        bounds: tuple[float, float] = (1e-7, 2 - 1e-7),
+        repeats: int = 1,
+        strategy: Strategy = "auto",
+    ) -> None:
+        super().__init__()
+        initial_K = torch.as_tensor(initial, dtype=torch.float32).expand(num_signals).clone()
+        if not (0 <= bounds[0] < bounds[1]) or not ((bounds[0] <= initial_K) & (initial_K <= bounds[1])).all():
+            raise ValueError(f"initial={initial!r} must lie within bounds={bounds}, which must not be negative")
+        if not step > 0 or repeats < 1:
+            raise ValueError(f"step={step} must be positive, and repeats={repeats} at least 1")
+        self.step = step
+        self.normalise = normalise
+        self.bounds = bounds
+        self.repeats = repeats
+        self.strategy: Strategy = strategy
+        self.table = ExampleTable(num_examples, initial_K)
+        self.visits = ExampleTable(num_examples, torch.zeros(1, dtype=torch.int64))
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights, (N, K); with several processes all of them ask."""
+        return self.table.whole()
+
+    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the weights of the batch's examples."""
+        u_BK = self.table.lookup(entry(batch, "index", "AMAL"))
+        if u_BK.shape != losses_BK.shape:
+            raise ValueError(f"AMAL was made for {u_BK.shape[1]} signals, the objective has {losses_BK.shape[1]}")
+        return u_BK.to(losses_BK.dtype)
+
+    def hypergradient(
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+    ) -> Tensor:
+        """Return the derivative of the held-out loss after one step by each weight of the batch, (B, K).
+
+        An example that occurs twice has its derivative in two parts. Losses that couple examples have none.
+        """
+        u_BK = self.table.lookup(entry(batch, "index", "AMAL"))
+        return self._derivative(objective, batch, held_out, optimizer)(u_BK)
+
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+        """Take ``repeats`` steps on the weights of the batch's examples."""
+        index_B = entry(batch, "index", "AMAL")
+        derivative = self._derivative(objective, batch, held_out, optimizer)
+        for _ in range(self.repeats):
+            self.update(index_B, derivative(self.table.lookup(index_B)))
+
+    def update(self, index_B: Tensor, gradient_BK: Tensor) -> None:
+        """Take one step against a derivative by the weights of some examples, (B, K)."""
+        index_A, gradient_AK = all_rows(index_B, gradient_BK)
+        size = 1.0
+        if self.normalise:
+            squares = gradient_AK.double().square()
+            size = float((squares.sum() / (squares > 0).sum().clamp(min=1)).sqrt())
+        if size > 0:
+            self.table.add(index_A, gradient_AK * (-self.step / size), self.bounds)
+        self.visits.add(index_A, torch.ones_like(index_A)[:, None])
+
+    def coreset_probabilities(self, rule: Rule = "sum_of_squares") -> Tensor:
+        r"""Return the probability of drawing each example into a coreset, (N,), by its weights (section 5.2).
+
+        Args:
+            rule: "sum_of_squares", :math:`\lambda_p^2 + \lambda_a^2`: what counts most. "difference",
+                :math:`|\lambda_p - \lambda_a|`: what is best learned with one of the losses. "ratio",
+                :math:`\lambda_a / \lambda_p`: what is best learned from the auxiliary loss. Of several auxiliary losses all
+                squares are summed, and otherwise :math:`\lambda_a` is their mean.
+
+        Raises:
+            ValueError: an unknown rule, or one that compares where there is no auxiliary loss.
+        """
+        weights_NK = self.weights.double()
+        if rule not in get_args(Rule):
+            raise ValueError(f"rule={rule!r} is not one of {', '.join(get_args(Rule))}")
+        if rule == "sum_of_squares":
+            scores_N = weights_NK.square().sum(1)
+        elif weights_NK.shape[1] < 2:
+            raise ValueError(f"rule={rule!r} compares the primary weight with auxiliary ones, and there are none")
+        else:
+            primary_N, auxiliary_N = weights_NK[:, 0], weights_NK[:, 1:].mean(1)
+            scores_N = (primary_N - auxiliary_N).abs() if rule == "difference" else auxiliary_N / primary_N
+        total = scores_N.sum()
+        return scores_N / total if total > 0 else torch.full_like(scores_N, 1 / len(scores_N))
+
+    def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> None:
+        """Write the weights as parquet, one row for each example: which signals did the model not believe?
+
+        With several processes all call it and the first one writes.
+
+        Args:
+            path: the file.
+            names: the signals' names, as ``objective.names`` has them.
+            ids: an id for each example that outlives the order of the data set.
+
+        Raises:
+            ValueError: another number of names than of signals, or of ids than of examples.
+        """
+        weights_NK = self.weights
+        names = names or [f"signal_{k}" for k in range(weights_NK.shape[1])]
+        if len(names) != weights_NK.shape[1]:
+            raise ValueError(f"names={list(names)} for {weights_NK.shape[1]} signals")
+        columns = dict(zip(names, weights_NK.unbind(1), strict=True))
+        export(path, {**columns, "visits": self.visits.whole()[:, 0]}, ids)
+
+    def _derivative(
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+    ) -> Callable[[Tensor], Tensor]:
+        separable_K = torch.tensor(objective.separable)
+        if self.strategy == "last_layer":
+            ahead = LastLayerLookAhead(objective, batch, held_out, optimizer)
+            return lambda u_BK: separable_K.to(u_BK.device) * ahead.gradient(u_BK).values
+
+        def derivative(u_BK: Tensor) -> Tensor:
+            found = look_ahead_gradient(objective, batch, held_out, optimizer, u_BK, strategy=self.strategy)
+            return separable_K.to(u_BK.device) * found.values
+
+        return derivative

@@ -1,0 +1,130 @@
+"""AuxiLearn: a small monotone network combines the losses, learned by implicit differentiation on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient import directional_derivatives, neumann_direction
+from tutelage.hypergradient.processes import mean_over_processes
+from tutelage.signals import Batch, Objective, Outputs, Signal
+from tutelage.weighting.base import Weighting
+from tutelage.weighting.descent import Descender, Descent, learning_rate
+from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
+
+
+class AuxiLearn(Weighting):
+    r"""Losses are combined by a learned function that rises with each of them.
+
+    .. math:: L = \frac1n \sum_i \ell_{i0} + h(\ell_{i0}, \dots, \ell_{iK-1}; \phi), \qquad
+        u_{ik} = \mathbb 1[k = 0] + \frac{\partial h}{\partial \ell_{ik}}, \qquad
+        \frac{\partial L_V}{\partial \phi} = -\frac1n \sum_{ik} \langle p, \nabla \ell_k(x_i) \rangle
+        \frac{\partial u_{ik}}{\partial \phi}
+
+    with p the Neumann series with the Hessian of L, through h and all. h has softplus layers and no negative weight.
+
+    Args:
+        num_signals: K, the primary one included.
+        hidden: widths of the hidden layers.
+        look_back: Hessian-vector products.
+        neumann_step: the step size of the series; None is the optimiser's learning rate.
+        descent: how :math:`\phi` is moved; by default as MAOAL's authors do.
+
+    Source: Navon et al., *Auxiliary Learning by Implicit Differentiation*, ICLR 2021, eq. 4 and 5, Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        num_signals: int,
+        *,
+        hidden: Sequence[int] = (5, 5),
+        look_back: int = 3,
+        neumann_step: float | None = None,
+        descent: Descent | None = None,
+    ) -> None:
+        super().__init__()
+        if num_signals < 1 or min(hidden, default=1) < 1 or look_back < 0:
+            raise ValueError(f"num_signals={num_signals}, hidden={hidden} or look_back={look_back} is too small")
+        self.look_back = look_back
+        self.neumann_step = neumann_step
+        self.network = monotone([num_signals, *hidden, 1])
+        descent = descent or Descent("sgd", lr=1e-3, momentum=0.9)
+        self.descender = Descender(descent, dict(self.network.named_parameters()))
+
+    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the slopes of the combined loss, (B, K)."""
+        return self._slopes(losses_BK, dict(self.network.named_parameters())).detach()
+
+    def hypergradient(
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        r"""Return the derivative of the held-out loss by :math:`\phi`, by the name of the network's parameter."""
+        eta = learning_rate(optimizer) if self.neumann_step is None else self.neumann_step
+        combined = self._combined(objective)
+        losses_BK, finite_B = current_losses(objective, batch)
+        only_L = torch.tensor([0.0, 1.0], device=losses_BK.device).expand(len(losses_BK), 2)
+        p = neumann_direction(combined, batch, held_out, eta, self.look_back, only_L).direction
+        D_BK = directional_derivatives(objective, batch, p).values
+        phi = leaves(self.network, losses_BK)
+        found = torch.autograd.grad(self._slopes(losses_BK, phi, True), list(phi.values()), -D_BK, allow_unused=True)
+        sums = {name: gradient for name, gradient in zip(phi, found, strict=True) if gradient is not None}
+        mean = mean_over_processes(sums, int(finite_B.sum()), phi)[0]
+        return {name: mean[name] if name in mean else torch.zeros_like(value) for name, value in phi.items()}
+
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+        """Take one step on the network, and cut off what is negative; none while the learning rate is 0."""
+        if self.neumann_step is None and learning_rate(optimizer) == 0:
+            return
+        parameters = dict(self.network.named_parameters())
+        self.descender.step(parameters, self.hypergradient(objective, batch, held_out, optimizer))
+        for name, value in parameters.items():
+            if name.endswith("weight"):
+                value.clamp_(min=0)
+
+    def _slopes(self, losses_BK: Tensor, phi: dict[str, Tensor], create_graph: bool = False) -> Tensor:
+        with torch.enable_grad():
+            losses_BK = losses_BK.detach().requires_grad_()
+            h_B = evaluate(self.network, losses_BK, phi)[:, 0]
+            slopes_BK = torch.autograd.grad(h_B.sum(), losses_BK, create_graph=create_graph)[0]
+        primary_K = torch.zeros_like(losses_BK[0])
+        primary_K[0] = 1
+        return slopes_BK + primary_K
+
+    def _combined(self, objective: Objective) -> Objective:
+        """Return an objective of the primary loss and the combined one, the same for the same objective."""
+        known = _combined.setdefault(self, WeakKeyDictionary())
+        if objective not in known:
+            signals: list[Signal] = list(objective.signals)  # type: ignore[arg-type]
+            known[objective] = Objective(objective.model, [signals[0], Combined(signals, self.network)])
+        return known[objective]
+
+
+_combined: WeakKeyDictionary[AuxiLearn, WeakKeyDictionary[Objective, Objective]] = WeakKeyDictionary()
+
+
+class Combined(Signal):
+    """The primary loss plus a network's word on all losses."""
+
+    def __init__(self, signals: Sequence[Signal], network: nn.Module) -> None:
+        super().__init__("combined losses")
+        self.signals = nn.ModuleList(signals)
+        self.network = network
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the combined losses, (B,)."""
+        losses_BK = torch.stack([signal(outputs, batch).expand(len(batch["input"])) for signal in self.signals], dim=1)
+        return losses_BK[:, 0] + evaluate(self.network, losses_BK)[:, 0]
+
+
+def monotone(widths: Sequence[int]) -> nn.Sequential:
+    """Return linear layers without negative weights, softplus between them: a function that rises with each of its inputs."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.Softplus()]
+        nn.init.uniform_(layers[-2].weight, 0, 2 / before)  # type: ignore[arg-type]
+        nn.init.zeros_(layers[-2].bias)  # type: ignore[arg-type]
+    return nn.Sequential(*layers[:-1]).requires_grad_(False)

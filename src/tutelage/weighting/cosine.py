@@ -1,0 +1,82 @@
+"""Gradient cosine similarity: an auxiliary loss counts while its gradient agrees with the primary one's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient.processes import mean_over_processes
+from tutelage.weighting.base import Weighting, add_gradients, gradients_of
+from tutelage.weighting.partition import Level, Partition
+
+
+class GradientCosine(Weighting):
+    r"""An auxiliary loss's gradient is let through where its cosine with the primary loss's gradient is positive.
+
+    .. math:: a_{km} = \mathbb 1[\cos(\nabla_m L_0, \nabla_m L_k) > 0] \quad\text{or}\quad a_{km} = \max(0, \cos)
+
+    Judged anew for every batch; nothing is learned and no held-out data is needed. One backward pass for each signal.
+
+    Args:
+        model: the model whose modules are told apart.
+        mode: "gate" lets all of the gradient through, as MAOAL's authors compare with; "weighted" its cosine's share.
+        partition: a `Partition`, or a level; "model" judges all parameters outside of the heads at once, as published.
+
+    Raises:
+        ValueError: an unknown mode or level.
+
+    Source: Du et al., *Adapting Auxiliary Losses Using Gradient Similarity*, 2018, section 3.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mode: Literal["gate", "weighted"] = "gate",
+        partition: Level | Partition = "model",
+    ) -> None:
+        super().__init__()
+        if mode not in ("gate", "weighted"):
+            raise ValueError(f"mode={mode!r} is not 'gate' or 'weighted'")
+        self.mode = mode
+        self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
+
+    def weights_of(self, cosines_KM: Tensor) -> Tensor:
+        """Return how far each signal counts in each module, by its cosine with the primary one, (K, M)."""
+        a_KM = cosines_KM.clamp(min=0) if self.mode == "weighted" else (cosines_KM > 0).to(cosines_KM)
+        return torch.cat([torch.ones_like(a_KM[:1]), a_KM[1:]])
+
+    def descend(self, totals_K: Tensor, model: nn.Module) -> None:
+        """Add the gradient of each signal's total to ``.grad``, as far as it agrees with the first one's."""
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        module_of = self.partition.within(model)
+        by_signal = []
+        for k, total in enumerate(totals_K):
+            local = gradients_of(total, trained, retain_graph=k + 1 < len(totals_K))
+            by_signal.append(mean_over_processes(local, 1, trained)[0])
+        a_KM = self.weights_of(cosines(by_signal, module_of, len(self.partition))).tolist()
+        gradients: dict[str, Tensor] = {}
+        for k, own in enumerate(by_signal):
+            for name, gradient in own.items():
+                a = a_KM[k][module_of[name]] if name in module_of else 1.0
+                if a != 0:
+                    scaled = gradient if a == 1 else a * gradient
+                    gradients[name] = gradients[name] + scaled if name in gradients else scaled
+        add_gradients(gradients, trained)
+
+
+def cosines(by_signal: list[dict[str, Tensor]], module_of: dict[str, int], modules: int) -> Tensor:
+    """Return the cosine of each signal's gradient with the first one's, in each module, (K, M); 0 where one of them is 0."""
+    primary = by_signal[0]
+    one = next(iter(primary.values()), torch.zeros(()))
+    products_KM, squares_KM = (one.new_zeros(len(by_signal), modules) for _ in range(2))
+    for k, own in enumerate(by_signal):
+        for name, gradient in own.items():
+            if name in module_of:
+                squares_KM[k, module_of[name]] += gradient.square().sum()
+                if name in primary:
+                    products_KM[k, module_of[name]] += (gradient * primary[name]).sum()
+    lengths_KM = squares_KM.sqrt() * squares_KM[0].sqrt()
+    return torch.where(lengths_KM > 0, products_KM / lengths_KM, 0)

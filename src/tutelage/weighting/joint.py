@@ -1,0 +1,153 @@
+"""Joint: a weight for each example and an importance for each module, learned together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient import (
+    Strategy,
+    directional_derivatives,
+    look_ahead_direction,
+    module_derivatives,
+    neumann_direction,
+)
+from tutelage.hypergradient.processes import total_over_processes
+from tutelage.signals import Batch, Objective
+from tutelage.signals.base import entry
+from tutelage.weighting.amal import AMAL
+from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.descent import Descent
+from tutelage.weighting.maoal import MAOAL, Constraint
+from tutelage.weighting.partition import Level, Partition
+
+
+@dataclass(frozen=True)
+class JointGradient:
+    """What `Joint` descends on.
+
+    Attributes:
+        examples: the derivative of the held-out loss by each weight of the batch's examples, (B, K).
+        modules: that by each importance, (K - 1, M).
+    """
+
+    examples: Tensor
+    modules: Tensor
+
+
+class Joint(Weighting):
+    r"""Which examples of which signal help which module: the weights of AMAL times the importances of MAOAL.
+
+    .. math:: c_{ikm} = \lambda_{ik}\, \alpha_{km}, \qquad \frac{\partial L_V}{\partial \lambda_{ik}} =
+        -\frac1n \sum_m \alpha_{km} \langle p_m, \nabla_m \ell_k(x_i) \rangle, \qquad
+        \frac{\partial L_V}{\partial \alpha_{km}} = -\frac1n \sum_i \lambda_{ik} \langle p_m, \nabla_m \ell_k(x_i) \rangle
+
+    with one direction p for both, so that looking ahead is paid for once. Ours; neither paper has it.
+
+    Args:
+        model: the model whose modules are told apart.
+        num_examples: N, the size of the data set that ``batch["index"]`` counts in.
+        num_signals: K, the primary one included.
+        partition: a `Partition`, or the level at which to divide the model.
+        look_back: Hessian-vector products of the Neumann series behind p, as in MAOAL; 0 takes p from one step of the actual
+            optimiser, as in AMAL.
+        neumann_step: the step size of the series; None is the optimiser's learning rate.
+        initial: the first weight of every signal, or one for each.
+        initial_importance: the first importance of all.
+        step: the root mean square of one step of the weights.
+        bounds: the least and the greatest weight.
+        constraint: on importances, as in MAOAL.
+        descent: how importances are moved.
+        strategy: how the examples' derivatives are taken, see `directional_derivatives`; not "last_layer".
+
+    Raises:
+        ValueError: an argument that makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_examples: int,
+        num_signals: int,
+        *,
+        partition: Level | Partition = "block",
+        look_back: int = 3,
+        neumann_step: float | None = None,
+        initial: float | Sequence[float] = 1.0,
+        initial_importance: float = 1.0,
+        step: float = 0.5,
+        bounds: tuple[float, float] = (1e-7, 2 - 1e-7),
+        constraint: Constraint | None = None,
+        descent: Descent | None = None,
+        strategy: Strategy = "auto",
+    ) -> None:
+        super().__init__()
+        if strategy == "last_layer":
+            raise ValueError("strategy='last_layer' sees one layer and no modules; use 'auto'")
+        self.by_example = AMAL(num_examples, num_signals, initial=initial, step=step, bounds=bounds, strategy=strategy)
+        self.by_module = MAOAL(
+            model,
+            num_signals,
+            partition=partition,
+            look_back=look_back,
+            neumann_step=neumann_step,
+            initial=initial_importance,
+            constraint=constraint,
+            descent=descent,
+        )
+
+    @property
+    def weights(self) -> Tensor:
+        r"""The weights :math:`\lambda`, (N, K); with several processes all of them ask."""
+        return self.by_example.weights
+
+    @property
+    def importance(self) -> Tensor:
+        r"""The importances :math:`\alpha`, (K - 1, M)."""
+        return self.by_module.importance
+
+    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the weights of the batch's examples."""
+        return self.by_example.example_weights(losses_BK, batch)
+
+    def module_weights(self, model: nn.Module) -> ModuleWeights:
+        """Return the importances, under a first row of ones for the primary signal."""
+        return self.by_module.module_weights(model)
+
+    def hypergradient(
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+    ) -> JointGradient:
+        """Return the derivatives of the held-out loss by the weights of the batch's examples and by the importances."""
+        u_BK = self.by_example.table.lookup(entry(batch, "index", "Joint"))
+        a = self.module_weights(objective.model)
+        look_back, eta = self.by_module.look_back, self.by_module.step_size(optimizer)
+        if look_back == 0:
+            p = look_ahead_direction(objective, batch, held_out, optimizer, u_BK, a)
+        else:
+            p = neumann_direction(objective, batch, held_out, eta, look_back, u_BK, a).direction
+        rows, row_of_K = torch.unique(a.values_KM, dim=0, return_inverse=True)
+        gradient_BK, examples = torch.zeros_like(u_BK), 0
+        for row, scales in enumerate(rows.tolist()):
+            masked = {name: scales[a.module_of[name]] * v if name in a.module_of else v for name, v in p.items()}
+            D = directional_derivatives(objective, batch, masked, self.by_example.strategy)
+            gradient_BK = torch.where(row_of_K == row, D.values, gradient_BK)
+            examples = len(u_BK) - D.skipped
+        n = max(total_over_processes(examples, u_BK.device), 1)
+        separable_K = torch.tensor(objective.separable, device=u_BK.device)
+        by_module_KM = module_derivatives(objective, batch, p, a.module_of, u_BK)
+        return JointGradient(separable_K * gradient_BK / -n, -by_module_KM[1:])
+
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+        """Take one step on the weights of the batch's examples and on the importances; none while the learning rate is 0."""
+        if self.by_module.step_size(optimizer) > 0:
+            gradient = self.hypergradient(objective, batch, held_out, optimizer)
+            self.by_example.update(entry(batch, "index", "Joint"), gradient.examples)
+            self.by_module.update(gradient.modules)
+
+    def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> None:
+        """Write the examples' weights as parquet; see `AMAL.export`."""
+        self.by_example.export(path, names, ids)

@@ -1,0 +1,125 @@
+"""MAOAL: how far each auxiliary loss counts in each module, learned on held-out data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tutelage.hypergradient import module_derivatives, neumann_direction
+from tutelage.signals import Batch, Objective
+from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.descent import Descender, Descent, learning_rate
+from tutelage.weighting.partition import Level, Partition
+
+Constraint = Literal["relu", "softplus"]
+
+
+class MAOAL(Weighting):
+    r"""Module-aware optimisation for auxiliary learning: an importance of each auxiliary loss for each module.
+
+    .. math:: G_m = \nabla_{\theta_m} L_0 + \sum_{k \ge 1} \alpha_{km} \nabla_{\theta_m} L_k, \qquad
+        \frac{\partial L_V}{\partial \alpha_{km}} = -\langle p_m, \nabla_{\theta_m} L_k \rangle, \qquad
+        p = \eta \sum_{\tau=0}^{M} \big((I - \eta J)^\top\big)^\tau \nabla L_V
+
+    (eq. 5, 7 and 9, as Algorithm 1 sums it) with J the Jacobian of the field G, which is not symmetric. Parameters in no
+    module of the partition, such as heads, follow every loss with weight 1. A training step is one forward pass and one
+    backward pass for each distinct row of the importances; no graph is kept.
+
+    Args:
+        model: the model whose modules are told apart.
+        num_signals: K, the primary one included.
+        partition: a `Partition`, or the level at which to divide the model: "block", "parameter" or "model".
+        look_back: M, how many Hessian-vector products; 0 is one step of look-ahead.
+        neumann_step: :math:`\eta` of the series; None is the optimiser's learning rate. The released program takes 1.0, with
+            which the series diverges on many networks; it is then damped, with a warning.
+        initial: the first importance of all.
+        constraint: None leaves importances free; "relu" and "softplus" keep them from being negative. The released program
+            has "relu", below 0 of which an importance has no derivative and stays where it is.
+        descent: how importances are moved.
+
+    Raises:
+        ValueError: an argument that makes no sense.
+
+    Source: Chen et al., *Module-Aware Optimization for Auxiliary Learning*, NeurIPS 2022.
+    """
+
+    free: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_signals: int,
+        *,
+        partition: Level | Partition = "block",
+        look_back: int = 3,
+        neumann_step: float | None = None,
+        initial: float = 1.0,
+        constraint: Constraint | None = None,
+        descent: Descent | None = None,
+    ) -> None:
+        super().__init__()
+        if num_signals < 2:
+            raise ValueError(f"num_signals={num_signals}: MAOAL weighs the signals after the first, and there are none")
+        if constraint not in (None, "relu", "softplus"):
+            raise ValueError(f"constraint={constraint!r} is not None, 'relu' or 'softplus'")
+        if constraint is not None and not initial > 0:
+            raise ValueError(f"initial={initial} must be positive with constraint={constraint!r}")
+        if look_back < 0:
+            raise ValueError(f"look_back={look_back} must not be negative")
+        self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
+        self.look_back = look_back
+        self.neumann_step = neumann_step
+        self.constraint = constraint
+        free = torch.full((num_signals - 1, len(self.partition)), float(initial))
+        if constraint == "softplus":
+            free = free.expm1().log()
+        parameter = next(model.parameters())
+        self.register_buffer("free", free.to(parameter.device, torch.promote_types(parameter.dtype, torch.float32)))
+        self.descender = Descender(descent or Descent(), {"free": self.free})
+
+    @property
+    def importance(self) -> Tensor:
+        r"""The importances :math:`\alpha`, (K - 1, M): how far each auxiliary signal counts in each module."""
+        return self._constrained(self.free)
+
+    def module_weights(self, model: nn.Module) -> ModuleWeights:
+        """Return the importances, under a first row of ones for the primary signal."""
+        alpha = self.importance
+        return ModuleWeights(torch.cat([torch.ones_like(alpha[:1]), alpha]), self.partition.within(model))
+
+    def hypergradient(
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+    ) -> Tensor:
+        """Return the derivative of the held-out loss by each importance, (K - 1, M)."""
+        a = self.module_weights(objective.model)
+        if len(a.values_KM) != len(objective.signals):
+            raise ValueError(
+                f"MAOAL was made for {len(a.values_KM)} signals, the objective has {len(objective.signals)}"
+            )
+        eta = self.step_size(optimizer)
+        series = neumann_direction(objective, batch, held_out, eta, self.look_back, module_weights=a)
+        return -module_derivatives(objective, batch, series.direction, a.module_of)[1:]
+
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+        """Take one step on the importances; none while the learning rate is 0."""
+        if self.step_size(optimizer) > 0:
+            self.update(self.hypergradient(objective, batch, held_out, optimizer))
+
+    def update(self, gradient_KM: Tensor) -> None:
+        """Take one step against a derivative by the importances, (K - 1, M)."""
+        with torch.enable_grad():
+            free = self.free.detach().requires_grad_()
+            gradient = torch.autograd.grad(self._constrained(free), free, gradient_KM.to(free))[0]
+        self.descender.step({"free": self.free}, {"free": gradient})
+
+    def step_size(self, optimizer: torch.optim.Optimizer) -> float:
+        r"""Return :math:`\eta` of the series."""
+        return learning_rate(optimizer) if self.neumann_step is None else self.neumann_step
+
+    def _constrained(self, free: Tensor) -> Tensor:
+        if self.constraint == "relu":
+            return free.relu()
+        return F.softplus(free) if self.constraint == "softplus" else free.clone()

@@ -1,0 +1,76 @@
+"""Learning to reweight: the weights of this batch that would have helped the held-out examples most."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tutelage.hypergradient import Strategy, look_ahead_gradient
+from tutelage.signals import Batch, Objective
+from tutelage.signals.base import entry
+from tutelage.weighting.base import Weighting
+from tutelage.weighting.exchange import total
+
+
+class LearningToReweight(Weighting):
+    r"""A weight for each example of the batch, from one step of look-ahead at weights of 0, and forgotten after it.
+
+    .. math:: w_i = \frac{\max(0, -g_i)}{\sum_j \max(0, -g_j)}, \qquad
+        g_i = \frac{\partial L_V(\hat\theta(\epsilon))}{\partial \epsilon_i} \Big|_{\epsilon = 0}
+
+    where :math:`\epsilon_i` weighs all signals of example i. Where no example helps, all weights are 0. In one's own loop
+    ``adapt`` comes first, on the same batch, at every step::
+
+        weighting.adapt(objective, batch, next(held_out), optimizer)
+        weighting.backward(objective(batch), batch, model)
+
+    Args:
+        strategy: how derivatives are taken, see `directional_derivatives`.
+
+    Source: Ren et al., *Learning to Reweight Examples for Robust Deep Learning*, ICML 2018, eq. 5 to 8 and 12.
+    """
+
+    adapts_first: ClassVar[bool] = True
+
+    def __init__(self, strategy: Strategy = "auto") -> None:
+        super().__init__()
+        self.strategy: Strategy = strategy
+        self._judged: tuple[Tensor, Tensor] | None = None  # of one batch: nothing that outlives it
+
+    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the weights of the batch's examples, times their number, as the base divides by it.
+
+        Raises:
+            ValueError: `adapt` has not judged an example of the batch just before.
+        """
+        index_B = entry(batch, "index", "LearningToReweight")
+        index_A, w_A = self._judged or (index_B[:0], losses_BK[:0, 0])
+        same_BA = (index_B[:, None] == index_A).to(losses_BK.dtype)
+        if not same_BA.any(1).all():
+            raise ValueError("LearningToReweight knows no weights of this batch: call adapt on it before backward")
+        w_B = same_BA @ w_A.to(losses_BK.dtype) / same_BA.sum(1)  # the mean, where an example occurs twice
+        examples = total(torch.tensor(len(index_B), device=index_B.device))
+        return (examples * w_B)[:, None].expand_as(losses_BK)
+
+    def hypergradient(
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+    ) -> Tensor:
+        """Return the derivative of the held-out loss by each example's weight at 0, (B,)."""
+        zeros_BK = torch.zeros(len(batch["input"]), len(objective.signals), device=batch["input"].device)
+        return look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy).values.sum(
+            1
+        )
+
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+        """Judge a batch, for the ``backward`` that follows."""
+        gradient_B = self.hypergradient(objective, batch, held_out, optimizer)
+        self._judged = entry(batch, "index", "LearningToReweight"), normalised(gradient_B)
+
+
+def normalised(gradient_B: Tensor) -> Tensor:
+    """Return the weights that follow from derivatives: what helps, to a sum of 1 over all processes' batches, or 0."""
+    w_B = (-gradient_B).clamp(min=0)
+    total_weight = total(w_B.sum())
+    return w_B / total_weight if total_weight > 0 else w_B

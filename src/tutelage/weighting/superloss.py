@@ -1,0 +1,92 @@
+"""SuperLoss: confidence weights in closed form, by how an example's loss compares with the usual one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tutelage.signals import Batch
+from tutelage.weighting.base import Weighting
+from tutelage.weighting.exchange import total
+
+
+class SuperLoss(Weighting):
+    r"""Easy examples count up to e times as much, hard ones less.
+
+    .. math:: L = (\ell - \tau)\, \sigma^* + \lambda (\log \sigma^*)^2, \qquad
+        \sigma^* = \exp\Big(-W\Big(\tfrac12 \max\big(-\tfrac2e, \tfrac{\ell - \tau}{\lambda}\big)\Big)\Big)
+
+    where W is Lambert's function. As :math:`\sigma^*` minimises L, the gradient of L is :math:`\sigma^* \nabla \ell`: a weight.
+
+    Args:
+        threshold: :math:`\tau`, one number or one for each signal: the logarithm of the number of classes, for a
+            cross-entropy. None is a running mean of each signal's loss.
+        num_signals: K; used by the running mean.
+        regularisation: :math:`\lambda > 0`: the smaller, the more the weights differ. 1 for CIFAR-10, 0.25 for CIFAR-100.
+        smoothing: of the running mean, in [0, 1).
+
+    Raises:
+        ValueError: an argument that makes no sense.
+
+    Source: Castells et al., *SuperLoss: A Generic Loss for Robust Curriculum Learning*, NeurIPS 2020, eq. 1 and 5.
+    """
+
+    threshold_K: Tensor
+
+    def __init__(
+        self,
+        threshold: float | Sequence[float] | None = None,
+        *,
+        num_signals: int = 1,
+        regularisation: float = 1.0,
+        smoothing: float = 0.9,
+    ) -> None:
+        super().__init__()
+        if not regularisation > 0 or not 0 <= smoothing < 1:
+            raise ValueError(f"regularisation={regularisation} must be positive, smoothing={smoothing} in [0, 1)")
+        self.running = threshold is None
+        self.regularisation = regularisation
+        self.smoothing = smoothing
+        given = torch.full((num_signals,), torch.nan) if threshold is None else torch.as_tensor(threshold).float()
+        self.register_buffer("threshold_K", given.reshape(-1))
+
+    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the confidences, (B, K), after the running means have followed the batch."""
+        if len(self.threshold_K) not in (1, losses_BK.shape[1]):
+            raise ValueError(f"SuperLoss has {len(self.threshold_K)} thresholds for {losses_BK.shape[1]} signals")
+        if self.running:
+            sums = total(torch.cat([losses_BK.sum(0), losses_BK.new_tensor([len(losses_BK)])]))
+            mean_K = (sums[:-1] / sums[-1]).to(self.threshold_K)
+            new = torch.lerp(mean_K, self.threshold_K, self.smoothing)
+            self.threshold_K.copy_(torch.where(self.threshold_K.isnan(), mean_K, new))
+        return super_loss(losses_BK, self.threshold_K.to(losses_BK), self.regularisation)[0]
+
+
+def super_loss(losses: Tensor, threshold: Tensor | float, regularisation: float) -> tuple[Tensor, Tensor]:
+    r"""Return the confidences :math:`\sigma^*` and the losses that they minimise, both of the losses' shape."""
+    beta = ((losses - threshold) / regularisation).clamp(min=-2 / math.e)
+    log_sigma = -lambert_w(beta / 2)
+    sigma = log_sigma.exp()
+    return sigma, (losses - threshold) * sigma + regularisation * log_sigma.square()
+
+
+def lambert_w(y: Tensor, steps: int = 8) -> Tensor:
+    r"""Return the principal branch of Lambert's function, :math:`W e^W = y`; -1 at and below :math:`-1/e`.
+
+    Halley's iteration from the series at the branch point or the asymptote. Libraries may return NaN for the double that
+    stands for :math:`-1/e`, which every easy example hits.
+    """
+    distance = (math.e * y + 1).clamp(min=0)
+    root = (2 * distance).sqrt()
+    near = -1 + root - root.square() / 3
+    w = torch.where(y < 1, near, torch.log1p(y.clamp(min=0)) * 0.75)
+    for _ in range(steps):
+        exp_w = w.exp()
+        excess = w * exp_w - y
+        slope = exp_w * (w + 1) - (w + 2) * excess / (2 * w + 2)
+        step = excess / slope
+        w = torch.where(torch.isfinite(step), w - step, w)
+    return torch.where(distance > 0, w, -1)

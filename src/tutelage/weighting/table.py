@@ -1,0 +1,143 @@
+"""One row of numbers for each example of the data set, wherever its process may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient.processes import several
+from tutelage.weighting.exchange import all_rows, place, total
+
+
+class ExampleTable(nn.Module):
+    """A table (N, K) by the examples' ``index``, of which each process holds the rows with ``index % processes == rank``.
+
+    Nothing of its size is exchanged but in `whole` and in ``state_dict``, which hold all rows and fit any number of
+    processes. Every method but `add` is a call that all processes make.
+
+    Args:
+        num_examples: N.
+        initial_K: the first value of every row.
+
+    Attributes:
+        rows: this process's rows (a buffer).
+    """
+
+    rows: Tensor
+
+    def __init__(self, num_examples: int, initial_K: Tensor) -> None:
+        super().__init__()
+        if num_examples < 1:
+            raise ValueError(f"num_examples={num_examples} must be positive")
+        self.num_examples = num_examples
+        self._place = (0, 1)
+        self.register_buffer("rows", initial_K.repeat(num_examples, 1))
+
+    def __len__(self) -> int:
+        return self.num_examples
+
+    def lookup(self, index_B: Tensor) -> Tensor:
+        """Return the rows (B, K) of examples, whichever process holds them.
+
+        Raises:
+            ValueError: an index that is not in 0..N-1.
+        """
+        self._settle()
+        self._check(index_B)
+        rank, world = self._place
+        foreign = (index_B % world != rank).any()
+        if world == 1 or total(foreign.to(torch.int64)) == 0:
+            return self._own(index_B)
+        asked_A, sender_A = all_rows(index_B, torch.full_like(index_B, rank))
+        own_A = asked_A % world == rank
+        answer_AK = self.rows.new_zeros(len(asked_A), self.rows.shape[1], device=index_B.device)
+        answer_AK[own_A] = self._own(asked_A[own_A])
+        return total(answer_AK)[sender_A == rank]
+
+    @torch.no_grad()
+    def add(self, index_A: Tensor, change_AK: Tensor, bounds: tuple[float, float] | None = None) -> None:
+        """Add to the rows of examples, and keep those within bounds; an example that occurs twice is added to twice.
+
+        Args:
+            index_A: examples of all processes; each process changes the rows that it holds.
+            change_AK: what is added.
+            bounds: the least and the greatest value.
+        """
+        self._settle()
+        self._check(index_A)
+        rank, world = self._place
+        index_A, change_AK = index_A.to(self.rows.device), change_AK.to(self.rows)
+        own_A = index_A % world == rank
+        touched, where = torch.unique(index_A[own_A] // world, return_inverse=True)
+        change = self.rows.new_zeros(len(touched), self.rows.shape[1])
+        change.index_add_(0, where, change_AK[own_A])
+        new = self.rows[touched] + change
+        self.rows[touched] = new if bounds is None else new.clamp(*bounds)
+
+    def whole(self) -> Tensor:
+        """Return all rows, (N, K), in all processes."""
+        self._settle()
+        rank, world = self._place
+        if world == 1:
+            return self.rows.clone()
+        index = torch.arange(rank, self.num_examples, world, device=self.rows.device)
+        index_N, rows_NK = all_rows(index, self.rows)
+        return torch.empty_like(rows_NK).index_copy_(0, index_N, rows_NK)
+
+    def _own(self, index: Tensor) -> Tensor:
+        """Return rows that this process holds, where the asker has its examples."""
+        return self.rows[index.to(self.rows.device) // self._place[1]].to(index.device)
+
+    def _settle(self) -> None:
+        """Keep this process's rows alone, once there are several: a table may be older than the processes' group."""
+        if self._place == place():
+            return
+        if self._place != (0, 1):
+            raise ValueError(f"the table was made as part {self._place} of the processes, which are now {place()}")
+        self._place = rank, world = place()
+        self.rows = self.rows[rank::world].clone()
+
+    def _check(self, index: Tensor) -> None:
+        if ((index < 0) | (index >= self.num_examples)).any():
+            raise ValueError(
+                f"batch['index'] goes from {int(index.min())} to {int(index.max())}, but the table has rows 0 to "
+                f"{self.num_examples - 1}: index is the example's place in the whole data set, and num_examples its size"
+            )
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        destination[prefix + "rows"] = self.whole()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        self._settle()
+        saved = state_dict.get(prefix + "rows")
+        if saved is not None and len(saved) == self.num_examples:
+            rank, world = self._place
+            state_dict = {**state_dict, prefix + "rows": saved[rank::world]}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def export(path: str | Path, columns: Mapping[str, Tensor], ids: Sequence[str] | None) -> None:
+    """Write one row for each example as parquet: its index, its id where ids are given, and the columns (N).
+
+    With several processes all call it and the first one writes.
+
+    Raises:
+        ValueError: another number of ids than of examples.
+    """
+    import pandas as pd
+
+    count = len(next(iter(columns.values())))
+    if ids is not None and len(ids) != count:
+        raise ValueError(f"ids names {len(ids)} examples of {count}; give one id for each index, in the order of index")
+    if several() and place()[0] != 0:
+        return
+    frame = pd.DataFrame({"index": range(count)})
+    if ids is not None:
+        frame["id"] = list(ids)
+    for name, values in columns.items():
+        frame[name] = values.cpu().numpy()
+    frame.to_parquet(path, index=False)

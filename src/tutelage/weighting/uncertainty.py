@@ -1,0 +1,50 @@
+"""Uncertainty weighting: each signal's noise is learned with the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient.processes import mean_over_processes
+from tutelage.weighting.base import Weighting
+
+
+class Uncertainty(Weighting):
+    r"""Each signal counts by its learned noise.
+
+    .. math:: L = \sum_k \frac{L_k}{2 e^{s_k}} + \frac{s_k}{2}
+
+    with :math:`s_k` the logarithm of the signal's variance. It is a parameter that the model's own optimiser trains, so it
+    must be given to it::
+
+        weighting = Uncertainty(num_signals=2)
+        optimizer = torch.optim.SGD([*model.parameters(), *weighting.parameters()], lr=0.1)
+
+    Args:
+        num_signals: K.
+        initial: the first s; -0.5, as MAOAL's authors and LibMTL have it.
+
+    Source: Kendall et al., *Multi-Task Learning Using Uncertainty to Weigh Losses*, CVPR 2018, eq. 7.
+    """
+
+    def __init__(self, num_signals: int, initial: float = -0.5) -> None:
+        super().__init__()
+        if num_signals < 1:
+            raise ValueError(f"num_signals={num_signals} must be positive")
+        self.log_variance_K = nn.Parameter(torch.full((num_signals,), float(initial)))
+
+    @property
+    def weights(self) -> Tensor:
+        """How far each signal counts, (K,)."""
+        return (-self.log_variance_K.detach()).exp() / 2
+
+    def descend(self, totals_K: Tensor, model: nn.Module) -> None:
+        """Add the gradient of the weighted sum to ``.grad``, of the model's parameters and of s."""
+        if totals_K.shape != self.log_variance_K.shape:
+            raise ValueError(f"Uncertainty was made for {len(self.log_variance_K)} signals, there are {len(totals_K)}")
+        weights_K = self.weights.to(totals_K.dtype)
+        (weights_K * totals_K).sum().backward()
+        s = {"s": self.log_variance_K.detach()}
+        gradient = mean_over_processes({"s": 0.5 - weights_K * totals_K.detach()}, 1, s)[0]["s"].to(s["s"])
+        grad = self.log_variance_K.grad
+        self.log_variance_K.grad = gradient if grad is None else grad + gradient
