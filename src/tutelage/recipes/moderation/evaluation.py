@@ -90,7 +90,7 @@ def evaluate(
         }
         for split in sorted(set(task.table["split"]))
     }
-    trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy()) & given
+    trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy(copy=True)) & given
     return {
         "pipeline": {"title": task.title, "seed": seed, "fpr": fpr},
         "data": {
