@@ -103,7 +103,7 @@ class Budget:
         """Check that exactly one is given."""
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}")
-        if min(self.epochs or 1, self.steps or 1) < 1:
+        if any(given is not None and given < 1 for given in (self.epochs, self.steps)):
             raise ValueError(f"epochs={self.epochs}, steps={self.steps}: the budget must be positive")
 
     def total(self, batches_per_epoch: int) -> int:

@@ -1,0 +1,269 @@
+"""`fit` against a loop written by hand, and everything that can be asked of it."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+import torch
+from accelerate.tracking import GeneralTracker, on_main_process
+from torch import Tensor, nn
+
+from tutelage.data import Indexed, TensorData
+from tutelage.signals import CrossEntropy, Distillation
+from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled, fit
+from tutelage.weighting import Fixed, Weighting
+
+
+def tiny_fit(**changed: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "model": runs.network(),
+        "train": runs.points(),
+        "signals": [CrossEntropy()],
+        "budget": Budget(epochs=2),
+        "optimization": Optimization(lr=0.01, batch_size=8),
+    }
+    return fit(**arguments | changed)
+
+
+def test_it_is_the_loop_that_one_would_write() -> None:
+    """Without dropout, and so without dice, bit for bit."""
+    plain = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, runs.C))
+    ours, data = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, runs.C)), runs.points()
+    ours.load_state_dict(plain.state_dict())
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for epoch in range(3):
+        for places in Shuffled(runs.N, 4)(epoch).split(8):
+            loss = nn.functional.cross_entropy(plain(data.tensors["input"][places]), data.tensors["label"][places])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+            optimizer.step()
+            losses.append((loss.item(), len(places)))
+    optimization = Optimization(optimizer="sgd", lr=0.1, weight_decay=0.0, clip_norm=0.5, batch_size=8)
+    fitted = tiny_fit(model=ours, optimization=optimization, budget=Budget(epochs=3), seed=4)
+    runs.same(dict(ours.state_dict()), dict(plain.state_dict()))
+    assert fitted.model is ours
+    for epoch, entry in enumerate(fitted.history):
+        mean = sum(loss * size for loss, size in losses[3 * epoch : 3 * epoch + 3]) / runs.N
+        assert entry == {"step": 3 * epoch + 3, "epoch": epoch, "cross_entropy": pytest.approx(mean, rel=1e-6)}
+
+
+def test_the_best_weights_are_kept_and_ties_go_to_the_earlier() -> None:
+    values, states = iter([0.1, 0.7, 0.7, float("nan"), 0.2]), []
+    model = runs.network()
+
+    def select_by(outputs: Any, batch: Any) -> float:
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+        return next(values)
+
+    fitted = tiny_fit(model=model, budget=Budget(epochs=5), val=runs.points(5), select_by=select_by)
+    assert fitted.best == fitted.history[1]
+    runs.same(dict(model.state_dict()), states[1])
+
+
+@pytest.mark.parametrize("first", [float("nan"), -float("inf")])
+def test_a_value_that_is_no_number_does_not_stay_the_best(first: float) -> None:
+    values = iter([first, 0.3, 0.2])
+    fitted = tiny_fit(budget=Budget(epochs=3), val=runs.points(5), select_by=lambda *_: next(values))
+    assert fitted.best == fitted.history[1]
+
+
+def test_nothing_is_selected_by_nan_alone() -> None:
+    fitted = tiny_fit(val=runs.points(5), select_by=lambda *_: float("nan"))
+    runs.same(dict(fitted.model.state_dict()), dict(tiny_fit().model.state_dict()))
+    assert fitted.best is None
+
+
+def test_selection_sees_eval_mode_and_changes_nothing() -> None:
+    watched = tiny_fit(val=runs.points(5), select_by=runs.accuracy)
+    assert [entry["cross_entropy"] for entry in watched.history] == [
+        entry["cross_entropy"] for entry in tiny_fit().history
+    ]
+
+
+def test_until_ends_training_after_an_epoch() -> None:
+    answers = iter([False, True])
+    fitted = tiny_fit(budget=Budget(epochs=5), until=lambda: next(answers))
+    assert (fitted.steps, len(fitted.history)) == (6, 2)
+
+
+def test_an_order_may_visit_a_part_and_something_twice() -> None:
+    visited: list[int] = []
+
+    class Watching(CrossEntropy):
+        def forward(self, outputs: Any, batch: Any) -> Tensor:
+            visited.extend(batch["index"].tolist())
+            return super().forward(outputs, batch)
+
+    order = [[1, 2, 3, 1], [7, 8]]
+    tiny_fit(signals=[Watching()], order=lambda epoch: torch.tensor(order[epoch]), budget=Budget(epochs=2))
+    assert visited == [1, 2, 3, 1, 7, 8]
+
+
+def test_held_out_data_is_gone_through_and_shuffled_anew() -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    class Asking(Weighting):
+        steps = 0
+
+        def backward(self, *arguments: Any) -> None:
+            self.steps += 1
+            super().backward(*arguments)
+
+        def adapt(self, objective: Any, batch: Any, held_out: Any, optimizer: Any) -> None:
+            asked.append((self.steps, held_out["index"].tolist()))
+
+    tiny_fit(weighting=Asking(), held_out=runs.points(17), adapt_every=3, budget=Budget(steps=20))
+    assert [step for step, _ in asked] == [3, 6, 9, 12, 15, 18]
+    for one, two in zip(asked[0::2], asked[1::2], strict=True):  # two batches of 8 are a pass over 17
+        assert len(set(one[1]) | set(two[1])) == 16
+    assert asked[0][1] != asked[2][1]
+
+
+def test_examples_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    data = runs.points()
+    data.tensors["input"][[3, 5]] = torch.nan
+    fitted = tiny_fit(train=data, out=tmp_path)
+    assert fitted.skipped == 4
+    assert all(value.isfinite().all() for value in fitted.model.state_dict().values())
+    nothing = TensorData(input=torch.full((9, 2), torch.nan), label=torch.zeros(9, dtype=torch.int64))
+    model = runs.network()
+    fitted = tiny_fit(model=model, train=nothing, out=tmp_path / "nothing")
+    assert fitted.skipped == 18
+    runs.same(dict(model.state_dict()), dict(runs.network().state_dict()))
+    lines = (tmp_path / "nothing" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cross_entropy"] for line in lines] == [None, None]  # of no example there is no mean
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
+    log = Log(tmp_path / "deep" / "log.jsonl", quiet=True, stage="student")
+    values = iter([float("nan"), float("inf")])
+    fitted = tiny_fit(log=log, name="deit", val=runs.points(4), select_by=lambda *_: next(values))
+    log.within(part=1).event("odd", nested={"a": [1.0, float("-inf")]}, path=tmp_path, text="ü\n")
+    lines = [
+        json.loads(line, parse_constant=no_constant)
+        for line in (tmp_path / "deep" / "log.jsonl").read_text().splitlines()
+    ]
+    assert [line["event"] for line in lines] == ["evaluation", "evaluation", "odd"]
+    assert all(line["stage"] == "student" for line in lines)
+    assert all(abs(line["time"] - lines[0]["time"]) < 60 for line in lines)
+    for line, entry in zip(lines, fitted.history, strict=False):
+        assert line["name"] == "deit"
+        assert (line["step"], line["cross_entropy"], line["val"]) == (entry["step"], entry["cross_entropy"], None)
+    assert lines[2]["nested"] == {"a": [1.0, None]}
+    assert (lines[2]["part"], lines[2]["path"], lines[2]["text"]) == (1, str(tmp_path), "ü\n")
+
+
+class Recorder(GeneralTracker):
+    name, requires_logging_directory = "recorder", False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: list[tuple[int, dict[str, Any]]] = []
+
+    @property
+    def tracker(self) -> "Recorder":
+        return self
+
+    @on_main_process
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+    @on_main_process
+    def log(self, values: dict[str, Any], step: int, **_: Any) -> None:
+        self.logged.append((step, dict(values)))
+
+
+def test_trackers_hear_every_evaluation() -> None:
+    recorder = Recorder()
+    fitted = tiny_fit(hardware=Hardware(trackers=(recorder,)))  # type: ignore[arg-type]
+    assert recorder.logged == [(entry["step"], entry) for entry in fitted.history]
+
+
+def test_bfloat16_trains_in_float32_weights_and_close_to_float32() -> None:
+    model = runs.network()
+    half = tiny_fit(model=model, hardware=Hardware(precision="bf16"))
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    for ours, full in zip(half.history, tiny_fit().history, strict=True):
+        assert ours["cross_entropy"] != full["cross_entropy"]  # it was done otherwise
+        assert ours["cross_entropy"] == pytest.approx(full["cross_entropy"], rel=0.02)
+
+
+def test_compilation_changes_how_and_not_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the tracing backend: the code generator's own arithmetic is not ours to test."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    compiled = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, runs.C))
+    eager = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, runs.C))
+    eager.load_state_dict(compiled.state_dict())
+    fitted = tiny_fit(model=compiled, hardware=Hardware(compile=True), out=tmp_path)
+    tiny_fit(model=eager)
+    assert fitted.model is compiled
+    assert compiled.state_dict().keys() == eager.state_dict().keys()  # and no _orig_mod in anything that is saved
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_teacher_and_frozen_layers() -> None:
+    teacher, student = runs.network(7), runs.network()
+    taught = {name: value.clone() for name, value in teacher.state_dict().items()}
+    student[0].requires_grad_(False)
+    frozen = student[0].weight.clone()
+    signals = [CrossEntropy(), Distillation(teacher, temperature=2.0)]
+    fitted = tiny_fit(model=student, signals=signals, weighting=Fixed([0.1, 0.9]))
+    assert torch.equal(student[0].weight, frozen)
+    runs.same(dict(teacher.state_dict()), taught)  # its statistics too
+    assert fitted.history[0].keys() == {"step", "epoch", "cross_entropy", "distillation"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"train": TensorData(input=torch.zeros(0, 2))}, "probe: the training data set is empty"),
+        ({"val": runs.points(3)}, "val and select_by belong together"),
+        ({"select_by": runs.accuracy}, "val and select_by belong together"),
+        ({"val": TensorData(input=torch.zeros(0, 2)), "select_by": runs.accuracy}, "empty"),
+        ({"order": lambda epoch: torch.zeros(0, dtype=torch.int64)}, "probe: epoch 0 of the order visits no example"),
+        ({"order": lambda epoch: torch.arange(1 - epoch)}, "probe: epoch 1 of the order visits no example"),
+        ({"train": torch.utils.data.TensorDataset(torch.zeros(3, 2), torch.zeros(3))}, "Indexed"),
+        ({"train": Indexed(torch.utils.data.TensorDataset(torch.zeros(3, 2)))}, "give \\(input, label\\)"),
+        ({"weighting": Fixed([1.0, 1.0])}, "2 weights for 1 signals"),
+        ({"signals": []}, "signals is empty"),
+    ],
+)
+def test_mistakes_are_named(changed: dict[str, Any], message: str) -> None:
+    model = nn.Linear(2, runs.C)
+    with pytest.raises(ValueError, match=message):
+        tiny_fit(model=model, name="probe", **changed)
+
+
+def test_an_interrupt_is_not_an_error_that_somebody_catches_by_chance() -> None:
+    assert not issubclass(Interrupted, OSError | ValueError | RuntimeError)
+
+
+def test_elsewhere_than_in_the_main_thread_signals_are_left_alone() -> None:
+    import threading
+
+    ends: list[Any] = []
+    thread = threading.Thread(target=lambda: ends.append(tiny_fit()))
+    thread.start()
+    thread.join()
+    assert ends[0].steps == 6
+
+
+def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(None)
+    tiny_fit(log=log)
+    assert capsys.readouterr().err == ""
+    log.say("plain line")
+    assert capsys.readouterr().err == "plain line\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    tiny_fit(log=log, name="deit")
+    assert "deit" in capsys.readouterr().err
