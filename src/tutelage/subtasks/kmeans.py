@@ -32,7 +32,7 @@ def kmeans(
     if count < clusters:
         raise ValueError(f"clusters={clusters} for {count} examples; ask for at most one an example")
     x_ND = features_ND.double()
-    x_ND = (x_ND - x_ND.mean(0)) / (x_ND.std(0) + 1e-3)
+    x_ND = (x_ND - x_ND.mean(0)) / (x_ND.std(0, correction=0) + 1e-3)
     generator = seeds.generator(seed, "k-means")
     best: tuple[float, Tensor] | None = None
     for _ in range(restarts):

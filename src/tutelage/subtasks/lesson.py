@@ -19,15 +19,22 @@ class LessonSettings:
         rejected: What becomes of the examples of a sub-task whose specialist is not kept. unlabelled takes away their
             label and leaves them to the teachers; dropped leaves them out, as the paper does; kept trusts their label.
         teacher: own is the paper's: each example is taught by its sub-task's specialist, an acceptable one by the
-            sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `joint_log_odds`).
-        unlabelled: Whether unlabelled images take part.
-        confidence: An unlabelled image takes part where the discriminator gives a kept sub-task at least this probability.
+            sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `severest`).
+        contradicted: A label that the joint teacher gives less than this probability is taken away; 0 trusts all labels.
+        substitute: Whether the class token hears the joint teacher where an example has no label.
+        unlabelled: Which unlabelled images take part: none, those that the discriminator assigns to a kept sub-task with
+            confidence (the paper's), or all.
+        confidence: The discriminator's least probability of that sub-task.
+        unlabelled_share: At most this share of the student's examples is unlabelled images, the most confident first.
     """
 
     rejected: Literal["unlabelled", "dropped", "kept"] = "unlabelled"
     teacher: Literal["own", "joint"] = "joint"
-    unlabelled: bool = True
+    contradicted: float = 0.2
+    substitute: bool = True
+    unlabelled: Literal["none", "kept", "all"] = "kept"
     confidence: float = 0.5
+    unlabelled_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Lesson:
         label: 0 defective, 1 acceptable, -1 not labelled, (N,): the class token's target.
         subtask: the sub-task that teaches an example, -1 for any, (N,): the curriculum's groups.
         teacher_logits: what the joint teacher says, (N, 2); NaN where nobody teaches.
+        substitute_logits: the same where an example has no label, NaN elsewhere: the class token's second target; or None.
         left_out: how many examples do not take part, by reason.
     """
 
@@ -46,6 +54,7 @@ class Lesson:
     label: Tensor
     subtask: Tensor
     teacher_logits: Tensor
+    substitute_logits: Tensor | None
     left_out: dict[str, int]
 
 
@@ -54,25 +63,25 @@ def two_way(log_odds: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(log_odds), log_odds], dim=-1)
 
 
-def joint_log_odds(log_odds_NK: Tensor, kept_K: Tensor) -> Tensor:
-    r"""Return what the kept specialists say together, the log-odds of acceptable, (N,); NaN where none is kept.
+def severest(log_odds_NK: Tensor, operating_point_K: Tensor, kept_K: Tensor) -> Tensor:
+    r"""Return what the kept specialists say together, log-odds of acceptable, (N,); NaN where nobody is kept.
 
-    .. math:: \frac{P(-\mid x)}{P(+\mid x)} = \sum_{k\in C} \frac{P(k\mid x)}{P(+\mid x)} = \sum_{k\in C} e^{-z_k(x)}
+    .. math:: z(x) = \min_{k \in C}\; z_k(x) - b_k
 
-    Specialist k separates its own defects from everything acceptable, so its odds are those of its share of the defects; the
-    odds of a mixture add up. The sum over all K is the odds of the whole label, the sum over C those of the label without
-    the sub-tasks that were not kept.
+    An image is acceptable where no kept specialist recognises a defect of its kind: each speaks on the scale of its own
+    operating point b_k, and the one that objects most is heard. A kept specialist without an operating point never objects.
     """
-    if not kept_K.any():
+    heard_K = kept_K & torch.isfinite(operating_point_K)
+    if not heard_K.any():
         return torch.full((len(log_odds_NK),), torch.nan)
-    return -torch.logsumexp(-log_odds_NK[:, kept_K], dim=1)
+    return (log_odds_NK[:, heard_K] - operating_point_K[heard_K].to(log_odds_NK.dtype)).min(1).values
 
 
 def prepare(
     label: Tensor,
     subtask: Tensor,
     kept_K: Tensor,
-    log_odds_NK: Tensor,
+    joint: Tensor,
     train: Tensor,
     settings: LessonSettings,
     *,
@@ -81,15 +90,15 @@ def prepare(
 ) -> Lesson:
     """Decide who takes part, with which label, taught by whom.
 
-    Unlabelled images (the paper keeps "the samples classified as c in C by F_LD", and F_LD knows nothing but defects): one
-    takes part where F_LD assigns it to a kept sub-task with confidence. That gives it a teacher and a place in the
-    curriculum, never a label: the class token's loss is masked, since F_LD cannot say that an image is acceptable.
+    Unlabelled images (the paper keeps "the samples classified as c in C by F_LD"): one takes part where F_LD assigns it to a
+    kept sub-task with confidence. That gives it a teacher and a place in the curriculum, never a label, since F_LD judges
+    kinds of defects and cannot say that an image is acceptable.
 
     Args:
         label: the moderator's label of every row, (N,).
         subtask: the sub-task of every defective training row, -1 elsewhere, (N,).
         kept_K: which specialists are kept, (K,) bool.
-        log_odds_NK: each specialist's log-odds of acceptable, (N, K).
+        joint: the joint teacher's log-odds of acceptable for every row, (N,).
         train: the labelled training rows.
         settings: see `LessonSettings`.
         unlabelled: the unlabelled rows.
@@ -113,19 +122,35 @@ def prepare(
         left_out["sub-task not kept"] = len(rejected)
     elif settings.rejected == "unlabelled":
         label[rejected] = ABSENT
+        left_out["label taken away, sub-task not kept"] = len(rejected)
     subtask[rejected] = ABSENT
-    if settings.unlabelled and unlabelled is not None and len(unlabelled) > 0:
+    if settings.contradicted > 0:
+        of_label = torch.where(label == 1, torch.sigmoid(joint), torch.sigmoid(-joint))[rows]
+        doubted = rows[(label[rows] >= 0) & (of_label < settings.contradicted)]
+        label[doubted] = ABSENT
+        left_out["label taken away, contradicted by the kept specialists"] = len(doubted)
+    if settings.unlabelled != "none" and unlabelled is not None and len(unlabelled) > 0:
         assert unlabelled_probabilities is not None
-        confidence, task = unlabelled_probabilities[:, : len(kept_K)].max(1)
-        joins = kept_K[task] & (confidence >= settings.confidence)
-        left_out["unlabelled, not assigned to a kept sub-task"] = int((~joins).sum())
-        subtask[unlabelled[joins]] = task[joins]
-        label[unlabelled[joins]] = ABSENT
-        rows = torch.cat([rows, unlabelled[joins]])
-    return Lesson(
-        rows=rows.sort().values,
-        label=label,
-        subtask=subtask,
-        teacher_logits=two_way(joint_log_odds(log_odds_NK, kept_K)),
-        left_out=left_out,
-    )
+        joining = _unlabelled(unlabelled, unlabelled_probabilities[:, : len(kept_K)], kept_K, len(rows), settings)
+        left_out["unlabelled, not taken"] = len(unlabelled) - len(joining)
+        rows = torch.cat([rows, joining])
+        place = torch.searchsorted(unlabelled, joining)
+        task = unlabelled_probabilities[place, : len(kept_K)].argmax(1)
+        subtask[joining] = torch.where(kept_K[task], task, ABSENT)
+        label[joining] = ABSENT
+    teacher = two_way(joint)
+    substitute = torch.where((label < 0)[:, None], teacher, torch.nan) if settings.substitute else None
+    return Lesson(rows.sort().values, label, subtask, teacher, substitute, left_out)
+
+
+def _unlabelled(
+    unlabelled: Tensor, probabilities_UK: Tensor, kept_K: Tensor, labelled: int, settings: LessonSettings
+) -> Tensor:
+    """Return the unlabelled rows that take part, ascending; the most confident where there are too many."""
+    confidence, task = probabilities_UK.max(1)
+    wanted = torch.ones_like(kept_K[task]) if settings.unlabelled == "all" else kept_K[task]
+    if settings.unlabelled == "kept":
+        wanted = wanted & (confidence >= settings.confidence)
+    most = int(settings.unlabelled_share / (1 - settings.unlabelled_share) * labelled)
+    ranked = torch.where(wanted, confidence, -1.0).argsort(descending=True, stable=True)[: min(most, int(wanted.sum()))]
+    return unlabelled[ranked].sort().values

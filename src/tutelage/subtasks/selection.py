@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.metrics import auroc, bootstrap, local_precision, npv_at_fpr, npv_floor
+from tutelage.subtasks.operating import operating_points
 
 FloatArray = NDArray[np.float64]
 
@@ -33,12 +34,16 @@ class SelectionSettings:
             value possible and keeps everybody.
         flagged: Share of the acceptable examples that local precision lets a specialist flag.
         fpr: The false-positive rate of NPV.
+        judged_on: teacher_test, as in the paper, or both: teacher-val too, where there are few held-out examples.
+        window: Held-out examples over which a specialist's operating point averages (see `operating_points`).
     """
 
     rule: Literal["precision", "npv", "lift", "top"] = "precision"
     threshold: float | None = None
     flagged: float = 0.02
     fpr: float = 0.01
+    judged_on: Literal["teacher_test", "both"] = "teacher_test"
+    window: int = 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Selection:
         auroc: on the whole task.
         local_precision: see `SelectionSettings`.
         kept: whether the specialist is listened to.
+        operating_point: the log-odds of acceptable below which it objects (see `operating_points`); NaN where it never does.
         reasons: why, in words.
         threshold: what the competence was compared with.
     """
@@ -62,6 +68,7 @@ class Selection:
     auroc: FloatArray
     local_precision: FloatArray
     kept: NDArray[np.bool_]
+    operating_point: FloatArray
     reasons: list[str]
     threshold: float
 
@@ -96,7 +103,7 @@ def select(
     Ties are broken by AUROC, then by the sub-task's number, so that the verdict is a function of its arguments.
 
     Args:
-        scores_NK: each specialist's score of each example.
+        scores_NK: each specialist's log-odds of acceptable for each example.
         labels_N: 0 defective, 1 acceptable.
         settings: the rule.
         failures: specialists that could not be trained, and why; they are not kept.
@@ -148,6 +155,8 @@ def select(
         if bar is None:
             bar = min(otsu(values["competence"][good]), (1 + share) / 2)
         keep = {k for k in good if values["competence"][k] >= bar}
+    by_precision = settings.rule in ("precision", "top") and math.isfinite(bar)
+    points = operating_points(scores_NK, labels_N, bar if by_precision else (1 + share) / 2, settings.window)
     names = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
     reasons = []
     for k in range(count):
@@ -166,6 +175,7 @@ def select(
         auroc=values["auroc"],
         local_precision=values["precision"],
         kept=np.array([k in keep for k in range(count)]),
+        operating_point=points,
         reasons=reasons,
         threshold=float(bar),
     )

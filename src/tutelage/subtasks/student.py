@@ -111,7 +111,8 @@ def teach(
     .. math:: \mathcal L = \mathrm{CE}_{LS}(z_{cls}, y) + w\,\tau^2\,\mathrm{KL}(\mathrm{softmax}(t/\tau)\,\|\,
         \mathrm{softmax}(z_{dist}/\tau))
 
-    (eq. 8, whose cross-entropy with soft targets has the same gradient), in the order of the curriculum.
+    (eq. 8, whose cross-entropy with soft targets has the same gradient), in the order of the curriculum. Where the lesson has a
+    substitute for a missing label, the class token follows that.
 
     Args:
         student: a model with a distillation token, of two classes.
@@ -139,11 +140,16 @@ def teach(
         )
     else:
         teacher = OwnSpecialist(log_odds_NK, lesson.rows, curriculum, settings)
+    signals: list[Signal] = [CrossEntropy(smoothing=settings.smoothing, head="cls"), teacher]
+    columns = {"label": lesson.label, "teacher_logits": lesson.teacher_logits}
+    if lesson.substitute_logits is not None:
+        signals.append(Distillation("substitute_logits", head="cls", name="substitute"))
+        columns["substitute_logits"] = lesson.substitute_logits
     return fit(
         student,
-        WithColumns(examples, label=lesson.label, teacher_logits=lesson.teacher_logits),
-        signals=[CrossEntropy(smoothing=settings.smoothing, head="cls"), teacher],
-        weighting=Fixed([1.0, settings.weight]),
+        WithColumns(examples, **columns),
+        signals=signals,
+        weighting=Fixed([1.0, settings.weight, 1.0][: len(signals)]),
         optimization=optimization,
         budget=budget,
         heads=student.heads,

@@ -62,8 +62,7 @@ def moderate(
     log_odds_NK, failures = pipeline.specialists(found)
     selection = pipeline.selection(log_odds_NK, failures)
     log.say(f"kept {int(selection.kept.sum())} of {len(selection.kept)} specialists")
-    kept_K = torch.from_numpy(selection.kept)
-    student = pipeline.student(found, log_odds_NK, kept_K)
+    student = pipeline.student(found, log_odds_NK, selection)
     fine_tuned = pipeline.fine_tuned(settings.student)
 
     metrics = evaluate(

@@ -30,6 +30,7 @@ from tutelage.subtasks import (
     prepare,
     select,
     selects,
+    severest,
     teach,
     train_specialists,
 )
@@ -272,7 +273,8 @@ class Pipeline:
 
     def selection(self, log_odds_NK: Tensor, failures: dict[int, str]) -> Selection:
         """Judge the specialists on teacher-test."""
-        rows = self.rows("teacher_test")
+        both = self.settings.selection.judged_on == "both"
+        rows = self.rows("teacher_val", "teacher_test") if both else self.rows("teacher_test")
         return select(
             log_odds_NK[rows].double().numpy(),
             self.task.labels[rows].numpy(),
@@ -281,15 +283,16 @@ class Pipeline:
             seed=self.settings.seed,
         )
 
-    def student(self, found: Found, log_odds_NK: Tensor, kept_K: Tensor, name: str = "student") -> Taught:
+    def student(self, found: Found, log_odds_NK: Tensor, selection: Selection, name: str = "student") -> Taught:
         """Teach the student what the kept specialists know."""
+        kept_K = torch.from_numpy(selection.kept)
         settings, images = self.settings, self.task.images
         after = f"specialists-{settings.discovery.subtasks}-{settings.discovery.epochs}"
         lesson = prepare(
             self.task.labels,
             found.subtask,
             kept_K,
-            log_odds_NK,
+            severest(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K),
             self.rows("train"),
             settings.lesson,
             unlabelled=self.rows("unlabelled"),
@@ -315,7 +318,7 @@ class Pipeline:
                 **self._common(folder),
             )
 
-        marks = [settings.lesson, settings.learning, kept_K.tolist()]
+        marks = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
         return self.trained(name, settings.student, train, marks, after=[after], facts=lesson.left_out)
 
     def performance(self, log_odds_NK: Tensor) -> Tensor:

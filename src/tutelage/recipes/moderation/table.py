@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
@@ -150,14 +151,21 @@ def _taught(
 
     def scores(pipeline: Pipeline) -> torch.Tensor:
         pipeline = _found(pipeline, subtasks, epochs)
-        lesson = LessonSettings(rejected="dropped", teacher="own", unlabelled=unlabelled)
+        lesson = LessonSettings(
+            rejected="dropped",
+            teacher="own",
+            contradicted=0.0,
+            substitute=False,
+            unlabelled="kept" if unlabelled else "none",
+        )
         learning = replace(pipeline.settings.learning, distillation="hard" if hard else "soft", curriculum=curriculum)
         pipeline = pipeline.with_settings(replace(pipeline.settings, lesson=lesson, learning=learning))
         found = pipeline.discovery()
         log_odds_NK, failures = pipeline.specialists(found)
-        kept = torch.from_numpy(pipeline.selection(log_odds_NK, failures).kept)
-        kept_K = torch.ones_like(kept) if everyone else kept
-        return pipeline.student(found, log_odds_NK, kept_K, name).scores
+        selection = pipeline.selection(log_odds_NK, failures)
+        if everyone:
+            selection = replace(selection, kept=np.isfinite(selection.competence))
+        return pipeline.student(found, log_odds_NK, selection, name).scores
 
     return scores
 
@@ -166,8 +174,7 @@ def _ours(pipeline: Pipeline) -> torch.Tensor:
     """The full method with this library's defaults."""
     found = pipeline.discovery()
     log_odds_NK, failures = pipeline.specialists(found)
-    kept_K = torch.from_numpy(pipeline.selection(log_odds_NK, failures).kept)
-    return pipeline.student(found, log_odds_NK, kept_K).scores
+    return pipeline.student(found, log_odds_NK, pipeline.selection(log_odds_NK, failures)).scores
 
 
 def rows(variants: Variants, student: ModelSettings) -> list[Row]:
