@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,33 +107,36 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     Args:
         spec: what to build.
         weights: "timm" for timm's pre-trained weights, or the path of a safetensors file of such a model; entries whose
-            shape differs (heads of other classes) are left at their random values and named in a warning.
+            name or shape differs are left at their random values and, but for the heads', named in a warning.
 
     Raises:
-        ValueError: an unknown name, with the nearest known one, or options that the model does not take.
+        ValueError: an unknown name, with the nearest known one, options that the model does not take, or timm's weights for
+            a pocket model, which has none.
         FileNotFoundError: no such file of weights.
     """
     timm = _vision.timm()
+    options = {"num_classes": spec.num_classes, "drop_rate": spec.dropout}
     if spec.name in POCKET:
-        backbone = POCKET[spec.name](num_classes=spec.num_classes, drop_rate=spec.dropout, **spec.options)
-        mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        if weights == "timm":
+            raise ValueError(
+                f"pretrained='timm': timm has no weights of {spec.name!r}; give none, or a safetensors file"
+            )
+        make, mean, std = POCKET[spec.name], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        options["img_size"] = spec.image_size
     else:
         if not timm.is_model(spec.name):
             near = get_close_matches(spec.name, [*timm.list_models(), *POCKET], n=1)
             raise ValueError(
                 f"model {spec.name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-        sized = (
-            {"img_size": spec.image_size} if "vit" in spec.name or "deit" in spec.name or "swin" in spec.name else {}
-        )
-        backbone = timm.create_model(
-            spec.name,
-            pretrained=weights == "timm",
-            num_classes=spec.num_classes,
-            drop_rate=spec.dropout,
-            **{**sized, **spec.options},
-        )
-        mean, std = backbone.default_cfg["mean"], backbone.default_cfg["std"]
+        known = timm.get_pretrained_cfg(spec.name)
+        make, mean, std = partial(timm.create_model, spec.name, pretrained=weights == "timm"), known.mean, known.std
+        if known.fixed_input_size:  # such a model must be told, and the others cannot be
+            options["img_size"] = spec.image_size
+    try:
+        backbone = make(**options | spec.options)
+    except TypeError as error:
+        raise ValueError(f"model {spec.name!r} does not take options={spec.options}: {error}") from error
     model = ImageClassifier(backbone, Pixels(tuple(mean), tuple(std)), spec)
     if weights is not None and weights != "timm":
         path = Path(weights)

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class PartialWeights(UserWarning):
-    """Some of a model's entries were not in a file of weights, or had another shape there."""
+    """Some entries of a model, or of a file of weights, have no partner of their name and shape in the other."""
 
 
 def load_matching(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> list[str]:
     """Load the entries whose name and shape agree, and return the names of the model's others.
 
     A file without our ``backbone.`` prefix (timm's own layout) is understood. A distillation token or head that it lacks
-    starts from the class token and head, which fine-tuning a plain model with distillation needs.
+    starts from the class token and head, which fine-tuning a plain model with distillation needs. What stays without a
+    partner is named in a warning, but for the heads, which other classes need anew.
 
     Raises:
         ValueError: nothing agrees.
@@ -43,8 +44,12 @@ def load_matching(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
         raise ValueError(f"{source}: none of its {len(weights)} entries fits the model; is it another architecture?")
     model.load_state_dict(fitting, strict=False)
     left = [name for name in state if name not in fitting]
-    heads = getattr(model, "heads", ())
-    body = [name for name in left if not any(name.startswith(head + ".") for head in heads)]
-    if body:
-        warnings.warn(f"{source}: left at their initial values: {', '.join(body)}", PartialWeights, stacklevel=3)
+    ours = ("pixels.", *(f"{head}." for head in getattr(model, "heads", ())))
+    body = {
+        "left at their initial values": [name for name in left if not name.startswith(ours)],
+        "not used": [name for name in weights if name not in fitting and not name.startswith(ours)],
+    }
+    if any(body.values()):
+        parts = (f"{what}: {', '.join(names)}" for what, names in body.items() if names)
+        warnings.warn(f"{source}: {'; '.join(parts)}", PartialWeights, stacklevel=3)
     return left

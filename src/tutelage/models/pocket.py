@@ -21,7 +21,9 @@ class ConvStem(nn.Module):
     Source: Xiao et al., *Early Convolutions Help Transformers See Better*, NeurIPS 2021.
     """
 
-    def __init__(self, img_size: int = 24, patch_size: int = 8, in_chans: int = 3, embed_dim: int = 64, **_: Any) -> None:
+    def __init__(
+        self, img_size: int = 24, patch_size: int = 8, in_chans: int = 3, embed_dim: int = 64, **_: Any
+    ) -> None:
         super().__init__()
         narrow, wide, last = embed_dim // 4, embed_dim // 2, patch_size // 4
         self.patch_size = (patch_size, patch_size)
@@ -64,22 +66,22 @@ def _swin(**options: Any) -> nn.Module:
     return SwinTransformer(**sizes | options)
 
 
-def _resnext(**options: Any) -> nn.Module:
+def _resnext(img_size: int = 24, **options: Any) -> nn.Module:  # of any size
     sizes: dict[str, Any] = {"widths": (24, 48, 96), "groups": 4, "stem_stride": 2, "max_pool": True}
     return CifarResNet(**sizes | options)
 
 
-def _resnet(**options: Any) -> nn.Module:
+def _resnet(img_size: int = 24, **options: Any) -> nn.Module:  # of any size
     sizes: dict[str, Any] = {"widths": (24, 48, 96), "stem_stride": 2, "max_pool": True}
     return CifarResNet(**sizes | options)
 
 
-def _coatnet(**options: Any) -> nn.Module:
+def _coatnet(img_size: int = 24, **options: Any) -> nn.Module:
     _vision.timm()
     from timm.models.maxxvit import MaxxVit, MaxxVitCfg
 
     config = MaxxVitCfg(embed_dim=(32, 64), depths=(1, 1), block_type=("C", "T"), stem_width=24)
-    return MaxxVit(config, img_size=24, **options)
+    return MaxxVit(config, img_size=img_size, **options)
 
 
 _TRANSFORMER: dict[str, Any] = {
