@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tutelage.data import Indexed, TensorData
 from tutelage.signals import CrossEntropy, Distillation
 from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled, fit
-from tutelage.weighting import Fixed, Weighting
+from tutelage.weighting import Fixed, Uncertainty, Weighting
 
 
 def tiny_fit(**changed: Any) -> Any:
@@ -123,6 +123,47 @@ def test_held_out_data_is_gone_through_and_shuffled_anew() -> None:
     for one, two in zip(asked[0::2], asked[1::2], strict=True):  # two batches of 8 are a pass over 17
         assert len(set(one[1]) | set(two[1])) == 16
     assert asked[0][1] != asked[2][1]
+
+
+def test_a_weighting_that_adapts_first_judges_each_batch_before_it_is_weighed() -> None:
+    heard: list[tuple[str, list[int], int]] = []
+
+    class First(Weighting):
+        adapts_first = True
+
+        def adapt(self, objective: Any, batch: Any, held_out: Any, optimizer: Any) -> None:
+            heard.append(("adapt", batch["index"].tolist(), len(held_out["index"])))
+
+        def backward(self, losses: Any, batch: Any, model: Any) -> None:
+            heard.append(("backward", batch["index"].tolist(), len(losses)))
+            super().backward(losses, batch, model)
+
+    tiny_fit(weighting=First(), held_out=runs.points(4), budget=Budget(steps=3))
+    assert [name for name, *_ in heard] == ["adapt", "backward"] * 3
+    assert all(one[1] == two[1] and one[2] == 4 for one, two in zip(heard[0::2], heard[1::2], strict=True))
+    with pytest.raises(ValueError, match="First judges each batch by held-out examples; give held_out"):
+        tiny_fit(weighting=First())
+
+
+def test_what_a_weighting_learns_with_the_model_is_moved_with_it(tmp_path: Path) -> None:
+    """Uncertainty's s_k, which the weighted loss alone would send to infinity, by the model's optimiser: by hand."""
+    plain, s = nn.Linear(2, runs.C), nn.Parameter(torch.full((1,), -0.5))
+    ours, weighting, data = nn.Linear(2, runs.C), Uncertainty(1), runs.points()
+    ours.load_state_dict(plain.state_dict())
+    optimizer = torch.optim.SGD([*plain.parameters(), s], lr=0.1)
+    for places in Shuffled(runs.N, 0)(0).split(8):
+        loss = nn.functional.cross_entropy(plain(data.tensors["input"][places]), data.tensors["label"][places])
+        optimizer.zero_grad()
+        (loss / (2 * s.exp()) + s / 2).sum().backward()
+        optimizer.step()
+    sgd = Optimization(optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, batch_size=8)
+    tiny_fit(model=ours, weighting=weighting, optimization=sgd, budget=Budget(epochs=1), out=tmp_path)
+    torch.testing.assert_close(weighting.log_variance_K, s)
+    torch.testing.assert_close(ours.weight, plain.weight)
+
+    again = Uncertainty(1)
+    tiny_fit(model=nn.Linear(2, runs.C), weighting=again, optimization=sgd, budget=Budget(epochs=1), out=tmp_path)
+    assert torch.equal(again.log_variance_K, weighting.log_variance_K)
 
 
 def test_examples_that_are_not_finite_are_counted(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def fit(
         heads: names of the modules with the heads' learning rate.
         weighting: how far each signal counts; the plain sum by default.
         held_out: examples on which a learned weighting improves the primary signal, every ``adapt_every`` steps.
-        adapt_every: steps between two calls of ``weighting.adapt``.
+        adapt_every: steps between two calls of ``weighting.adapt``; one that adapts first does so at every step.
         order: which places of ``train`` an epoch visits; all, shuffled, by default.
         augment: a random change of each batch's ``input``.
         val: examples that select the weights; evaluated after each epoch and at the end.
@@ -114,14 +114,17 @@ def fit(
         name: what the person who watches reads.
 
     Raises:
-        ValueError: an empty data set, ``val`` without ``select_by`` or the other way round, or a checkpoint in ``out`` that
-            was made by another call.
+        ValueError: an empty data set, a weighting that adapts first without ``held_out``, ``val`` without ``select_by`` or the
+            other way round, or a checkpoint in ``out`` that was made by another call.
         Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``out``, where that is given.
     """
     if len(train) == 0:
         raise ValueError(f"{name}: the training data set is empty")
     if (val is None) != (select_by is None):
         raise ValueError(f"{name}: val and select_by belong together; give both or neither")
+    weighting = weighting or Weighting()
+    if weighting.adapts_first and held_out is None:
+        raise ValueError(f"{name}: {type(weighting).__name__} judges each batch by held-out examples; give held_out")
     run = _Run(
         model=model,
         train=train,
@@ -129,7 +132,7 @@ def fit(
         budget=budget,
         optimization=optimization or Optimization(),
         heads=heads,
-        weighting=weighting or Weighting(),
+        weighting=weighting,
         held_out=held_out,
         adapt_every=adapt_every,
         order=order or Shuffled(len(train), seed),
@@ -185,12 +188,14 @@ class _Run:
         self.objective = Objective(trained, self.signals)
         self.probe = Objective(self.model, self.signals)
         self.optimizer = self.optimization.build(self.model, self.heads)
+        learned = [p for p in self.weighting.parameters() if p.requires_grad]
+        if learned:
+            self.optimizer.add_param_group({"params": learned, "lr": self.optimization.lr, "weight_decay": 0.0})
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
         if not self.main:
             self.log = Log(None, quiet=True)
-        for module in (self.model, self.weighting):
-            follow_first([*module.parameters(), *module.buffers()])
+        follow_first([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
         first_epoch = index_of(self.train)[self.order(0)].contiguous().numpy()
         self.data = hashlib.sha256(first_epoch.tobytes()).hexdigest()[:16]
         self.step = self.epoch = self.place = 0
@@ -279,6 +284,8 @@ class _Run:
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         self.model.train()
+        if self.weighting.adapts_first:
+            self.weighting.adapt(self.probe, batch, self.held_out_batch(self.step), self.optimizer)
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
@@ -293,14 +300,15 @@ class _Run:
         self.sums += torch.cat([seen_BK[finite_B].sum(0), finite_B.sum()[None]])
         self.step += 1
         self.place += 1
-        if self.held_out is not None and self.step % self.adapt_every == 0:
-            self.weighting.adapt(self.probe, batch, self.held_out_batch(), self.optimizer)
+        if self.held_out is not None and not self.weighting.adapts_first and self.step % self.adapt_every == 0:
+            held_out = self.held_out_batch(self.step // self.adapt_every - 1)
+            self.weighting.adapt(self.probe, batch, held_out, self.optimizer)
 
-    def held_out_batch(self) -> dict[str, Tensor]:
-        """Return the next batch of held-out examples: shuffled anew after each pass over them."""
+    def held_out_batch(self, call: int) -> dict[str, Tensor]:
+        """Return the batch of held-out examples for a call of ``adapt``: shuffled anew after each pass over them."""
         assert self.held_out is not None
         size = min(self.optimization.batch_size, len(self.held_out))
-        passes, number = divmod(self.step // self.adapt_every - 1, len(self.held_out) // size)
+        passes, number = divmod(call, len(self.held_out) // size)
         places = Shuffled(len(self.held_out), seeds.derive(self.seed, "held out"))(passes)
         batch = Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number]
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}
