@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from tutelage.subtasks import Lesson, LessonSettings, prepare, severest
+from tutelage.subtasks import Lesson, LessonSettings, joint_log_odds, prepare
 from tutelage.subtasks.lesson import two_way
 
 LABEL = torch.tensor([0, 0, 0, 1, 1, -1, -1, -1, 0, 1])  # rows 0-4 train, 5-7 unlabelled, 8 and 9 of another split
@@ -32,8 +32,8 @@ def test_two_way_logits_have_these_log_odds():
 
 
 @pytest.mark.parametrize("kept", [[0, 1, 2], [0, 2], [1]])
-def test_the_severest_is_heard_on_one_scale(kept):
-    """Specialists of Gaussian defects with shares and widths of their own: above its point b, each says at least 0."""
+def test_the_odds_of_a_mixture_add_up(kept):
+    """Specialists of Gaussian defects: together they are the odds of the kept defects against the acceptable ones."""
     x = np.linspace(-6, 6, 49)
     acceptable = 0.7 * norm.pdf(x, 0, 1)
     defects = np.stack([p * norm.pdf(x, m, s) for p, m, s in [(0.1, 3, 1), (0.01, -3, 0.5), (0.19, 5, 2)]])
@@ -41,20 +41,20 @@ def test_the_severest_is_heard_on_one_scale(kept):
     points_K = np.array([0.5, -2.0, 1.5])
     kept_K = torch.zeros(3, dtype=torch.bool)
     kept_K[kept] = True
-    joint = severest(torch.from_numpy(log_odds_NK), torch.from_numpy(points_K), kept_K).numpy()
-    objects = (log_odds_NK < points_K)[:, kept].any(1)
-    assert ((joint < 0) == objects).all()
-    assert np.allclose(joint, np.min([log_odds_NK[:, k] - points_K[k] for k in kept], axis=0))
+    plain = joint_log_odds(torch.from_numpy(log_odds_NK), torch.zeros(3), kept_K).numpy()
+    assert np.allclose(plain, np.log(acceptable / defects[kept].sum(0)))
+    moved = joint_log_odds(torch.from_numpy(log_odds_NK), torch.from_numpy(points_K), kept_K).numpy()
+    assert np.allclose(moved, np.log(acceptable / (defects * np.exp(points_K)[:, None])[kept].sum(0)))
 
 
 def test_who_has_no_operating_point_or_no_scores_is_not_heard():
     log_odds_NK = torch.tensor([[1.0, 2.0, torch.nan]])
     all_three = torch.ones(3, dtype=torch.bool)
     points = torch.tensor([torch.nan, 0.5, torch.nan], dtype=torch.float64)
-    assert severest(log_odds_NK, points, all_three).tolist() == [1.5]
-    assert severest(log_odds_NK, points, torch.tensor([True, False, False])).isnan().all()
-    assert severest(log_odds_NK, points, ~all_three).isnan().all()
-    assert severest(torch.tensor([[1e4, -1e4]]), torch.zeros(2), all_three[:2]).tolist() == [-1e4]
+    assert joint_log_odds(log_odds_NK, points, all_three).tolist() == [1.5]
+    assert joint_log_odds(log_odds_NK, points, torch.tensor([True, False, False])).isnan().all()
+    assert joint_log_odds(log_odds_NK, points, ~all_three).isnan().all()
+    assert joint_log_odds(torch.tensor([[1e4, -1e4]]), torch.zeros(2), all_three[:2]).tolist() == [-1e4]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from tutelage.subtasks.curricula import Curriculum
 from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover, features
 from tutelage.subtasks.kmeans import kmeans
-from tutelage.subtasks.lesson import Lesson, LessonSettings, prepare, severest
+from tutelage.subtasks.lesson import Lesson, LessonSettings, joint_log_odds, prepare
 from tutelage.subtasks.operating import operating_points
 from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.selection import Selection, SelectionSettings, VacuousThreshold, select
@@ -29,13 +29,13 @@ __all__ = [
     "acceptability",
     "discover",
     "features",
+    "joint_log_odds",
     "kmeans",
     "operating_points",
     "prepare",
     "round_to_minimum_size",
     "select",
     "selects",
-    "severest",
     "sinkhorn",
     "teach",
     "train_specialists",

@@ -19,7 +19,7 @@ class LessonSettings:
         rejected: What becomes of the examples of a sub-task whose specialist is not kept. unlabelled takes away their
             label and leaves them to the teachers; dropped leaves them out, as the paper does; kept trusts their label.
         teacher: own is the paper's: each example is taught by its sub-task's specialist, an acceptable one by the
-            sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `severest`).
+            sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `joint_log_odds`).
         contradicted: A label that the joint teacher gives less than this probability is taken away; 0 trusts all labels.
         substitute: Whether the class token hears the joint teacher where an example has no label.
         unlabelled: Which unlabelled images take part: none, those that the discriminator assigns to a kept sub-task with
@@ -63,18 +63,21 @@ def two_way(log_odds: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(log_odds), log_odds], dim=-1)
 
 
-def severest(log_odds_NK: Tensor, operating_point_K: Tensor, kept_K: Tensor) -> Tensor:
+def joint_log_odds(log_odds_NK: Tensor, operating_point_K: Tensor, kept_K: Tensor) -> Tensor:
     r"""Return what the kept specialists say together, log-odds of acceptable, (N,); NaN where nobody is kept.
 
-    .. math:: z(x) = \min_{k \in C}\; z_k(x) - b_k
+    .. math:: \frac{P(-\mid x)}{P(+\mid x)} = \sum_{k\in C} e^{-(z_k(x) - b_k)}
 
-    An image is acceptable where no kept specialist recognises a defect of its kind: each speaks on the scale of its own
-    operating point b_k, and the one that objects most is heard. A kept specialist without an operating point never objects.
+    Specialist k separates its own defects from everything acceptable, so its odds are those of its share of the defects, and
+    the odds of a mixture add up. Its operating point b_k (see `operating_points`) puts it on a common scale: at z_k = b_k it is
+    as likely right as wrong, whatever the shares of the data that it was trained on. A kept specialist without an operating
+    point never objects.
     """
     heard_K = kept_K & torch.isfinite(operating_point_K)
     if not heard_K.any():
         return torch.full((len(log_odds_NK),), torch.nan)
-    return (log_odds_NK[:, heard_K] - operating_point_K[heard_K].to(log_odds_NK.dtype)).min(1).values
+    points_K = operating_point_K[heard_K].to(log_odds_NK.dtype)
+    return -torch.logsumexp(points_K - log_odds_NK[:, heard_K], dim=1)
 
 
 def prepare(
