@@ -92,20 +92,27 @@ class ModerationSettings:
 
 
 def pocket() -> ModerationSettings:
-    """Return the settings for images of 24 pixels on a CPU: minutes in all."""
+    """Return the settings for images of 24 pixels on a CPU: minutes in all.
+
+    They were chosen on digit posters and product photographs of seeds below 10, with both kinds of noise; the committed tables
+    are of other seeds.
+    """
     training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
     return ModerationSettings(
         image_size=24,
-        augmentation="shift",
+        augmentation="light",
         student=ModelSettings("pocket_deit"),
         specialist=ModelSettings("pocket_resnet"),
         training=training,
-        budget=Budget(steps=300),
+        budget=Budget(steps=200),
         select_by="auroc",
-        discovery=DiscoverySettings(subtasks=20, lam=25.0, epochs=20),
-        discovery_training=Optimization(optimizer="sgd", lr=0.03, weight_decay=1e-4, schedule="quartiles"),
+        discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=12, start="kmeans", acceptable=True),
+        discovery_training=training,
         specialists=SpecialistSettings(sharing="trunk", epochs=8),
         specialist_training=training,
+        selection=SelectionSettings(judged_on="both"),
+        lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),
+        learning=StudentSettings(curriculum="random"),
     )
 
 

@@ -28,11 +28,13 @@ class Row:
         name: as the paper prints it.
         paper: the paper's absolute gains in percent at 5 % and at 1 % FPR over its first row, or None where it has none.
         scores: trains what the row asks for, and returns the scores of every example.
+        core: measured under both kinds of noise; the other rows under uniform noise only.
     """
 
     name: str
     paper: tuple[float, float] | None
     scores: Scores
+    core: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ POCKET = Variants(
         "Swin-B/P4W7": ModelSettings("pocket_swin"),
     },
     swin=ModelSettings("pocket_swin"),
-    epochs=(5, 15, 45),
-    subtasks=(5, 20, 60),
+    epochs=(4, 12, 24),
+    subtasks=(8, 16, 32),
 )
 # The paper's gains at (5 %, 1 %) FPR, in percent.
 FINE_TUNING = {
@@ -182,16 +184,21 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
     small, middle, large = variants.epochs
     few, some, many = variants.subtasks
     grid = [(k, e) for k in (few, some, many) for e in (small, middle, large)]
-    table = [Row(name, FINE_TUNING[name], _fine_tuned(model)) for name, model in variants.models.items()]
-    table.append(Row("DeiT + single teacher", (8.4, 10.8), lambda pipeline: pipeline.single_teacher().scores))
+    table = [
+        Row(name, FINE_TUNING[name], _fine_tuned(model), core=name == "ViT-Base/16")
+        for name, model in variants.models.items()
+    ]
+    table.append(
+        Row("DeiT + single teacher", (8.4, 10.8), lambda pipeline: pipeline.single_teacher().scores, core=True)
+    )
     for (k, e), paper in zip(grid, MULTI_CLASS, strict=True):
         table.append(Row(f"{e} epochs SL K{k} + Swin", paper, _multi_class(variants.swin, k, e)))
     sl = f"{middle} epochs SL K{some}"
-    table.append(Row(f"{sl} + DeiT + AT", (4.0, 6.7), _taught("all-teachers", some, middle, everyone=True)))
+    table.append(Row(f"{sl} + DeiT + AT", (4.0, 6.7), _taught("all-teachers", some, middle, everyone=True), True))
     table.append(Row(f"{sl} + Swin, filtered data", (4.5, 7.1), _filtered(variants.swin, some, middle)))
     for (k, e), paper in zip(grid, HARD, strict=True):
         table.append(Row(f"{e} epochs SL K{k} + DeiT + FT + HD", paper, _taught(f"hard-{k}-{e}", k, e, hard=True)))
-    table.append(Row(f"{sl} + DeiT + FT + SD", (13.4, 15.6), _taught("soft", some, middle)))
+    table.append(Row(f"{sl} + DeiT + FT + SD", (13.4, 15.6), _taught("soft", some, middle), True))
     curricula: list[tuple[CurriculumName, tuple[float, float]]] = [
         ("apc", (13.8, 14.2)),
         ("pc", (17.7, 20.3)),
@@ -202,12 +209,13 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
         name = f"{sl} + DeiT + FT + SD + {curriculum.upper()}"
         table.append(Row(name, paper, _taught(curriculum, some, middle, curriculum=curriculum)))
     full = _taught("full-as-printed", some, middle, curriculum="cc", unlabelled=True)
-    table.append(Row(f"{sl} + DeiT + FT + SD + CC + UL", (28.8, 30.2), full))
-    table.append(Row(PLAIN, None, lambda pipeline: pipeline.fine_tuned(student).scores))
-    table.append(Row(FULL, None, _ours))
+    table.append(Row(f"{sl} + DeiT + FT + SD + CC + UL", (28.8, 30.2), full, core=True))
+    table.append(Row(PLAIN, None, lambda pipeline: pipeline.fine_tuned(student).scores, core=True))
+    table.append(Row(FULL, None, _ours, core=True))
     return table
 
 
+FIRST_SEED = 100  # settings were chosen on seeds below 10, so that the table is of data that no choice has seen
 PLAIN = "the same DeiT, plainly fine-tuned"
 FULL = "the full method as `tutelage moderate` runs it"
 
@@ -283,7 +291,7 @@ def measure(
     listed = rows(variants, settings.student)
     if unknown := set(only) - {row.name for row in listed}:
         raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {[row.name for row in listed]}")
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for task in tasks(scale, data, seed, settings.image_size):
             folder = runs / scale / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
@@ -294,7 +302,7 @@ def measure(
             if not only:
                 yield from recovered(pipeline)
             for row in listed:
-                if only and row.name not in only:
+                if (only and row.name not in only) or (task.noise == "structured" and not row.core):
                     continue
                 scores = row.scores(pipeline)[test].double().numpy()
                 area = auroc(scores, labels)

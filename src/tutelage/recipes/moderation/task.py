@@ -31,6 +31,7 @@ class Task:
     Attributes:
         title: a name for people.
         family: tasks of one family share their pre-trained encoders.
+        noise: the kind of wrong labels, where it is known.
         images: the image table, with its splits.
         problems: what was left out, and why.
         duplicates: the groups of near-duplicates that were found, one row an example.
@@ -40,6 +41,7 @@ class Task:
     title: str
     family: str
     images: ImageTable
+    noise: str | None = None
     problems: Problems = field(default_factory=Problems)
     duplicates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["group", "id", "reason"]))
     pretraining: Callable[[], tuple[Tensor, Tensor]] | None = None
@@ -104,14 +106,16 @@ def manifest_task(
             out.mkdir(parents=True, exist_ok=True)
             problems.write(out)
         raise
-    return Task(path.stem, str(path), images, problems, groups)
+    return Task(path.stem, str(path), images, problems=problems, duplicates=groups)
 
 
 def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> Task:
     """Return digit posters, and the permitted digits for encoders to start on."""
     images = digit_posters(seed=seed, noise=noise, size=image_size, **options)  # type: ignore[arg-type]
     title = f"digit posters, {noise} noise"
-    return Task(title, "posters", images, pretraining=lambda: permitted_digits(0, size=image_size, examples=8_000))
+    return Task(
+        title, "posters", images, noise, pretraining=lambda: permitted_digits(0, size=image_size, examples=8_000)
+    )
 
 
 def products_task(
@@ -124,5 +128,6 @@ def products_task(
         f"product photographs, {noise} noise",
         "products",
         images,
+        noise,
         pretraining=lambda: article_types(folder, 0, size=size, examples=12_000),
     )
