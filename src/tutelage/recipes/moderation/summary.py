@@ -7,10 +7,8 @@ from pathlib import Path
 from statistics import fmean
 
 from tutelage.recipes.moderation.settings import ModerationSettings, Scale, pocket
-from tutelage.recipes.moderation.table import FULL, PAPER, PLAIN, POCKET, Measured, Recovered, measure, rows
+from tutelage.recipes.moderation.table import FIRST, FULL, PAPER, PLAIN, POCKET, Measured, Recovered, measure, rows
 from tutelage.reports import ResultRow
-
-FIRST = "ViT-Base/16"
 
 
 def results(

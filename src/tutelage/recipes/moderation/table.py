@@ -185,8 +185,7 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
     few, some, many = variants.subtasks
     grid = [(k, e) for k in (few, some, many) for e in (small, middle, large)]
     table = [
-        Row(name, FINE_TUNING[name], _fine_tuned(model), core=name == "ViT-Base/16")
-        for name, model in variants.models.items()
+        Row(name, FINE_TUNING[name], _fine_tuned(model), core=name == FIRST) for name, model in variants.models.items()
     ]
     table.append(
         Row("DeiT + single teacher", (8.4, 10.8), lambda pipeline: pipeline.single_teacher().scores, core=True)
@@ -215,6 +214,7 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
     return table
 
 
+FIRST = "ViT-Base/16"
 FIRST_SEED = 100  # settings were chosen on seeds below 10, so that the table is of data that no choice has seen
 PLAIN = "the same DeiT, plainly fine-tuned"
 FULL = "the full method as `tutelage moderate` runs it"
