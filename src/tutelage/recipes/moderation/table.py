@@ -72,7 +72,7 @@ POCKET = Variants(
         "Swin-B/P4W7": ModelSettings("pocket_swin"),
     },
     swin=ModelSettings("pocket_swin"),
-    epochs=(4, 12, 24),
+    epochs=(3, 12, 18),
     subtasks=(8, 16, 32),
 )
 # The paper's gains at (5 %, 1 %) FPR, in percent.
