@@ -1,0 +1,33 @@
+"""Two finished runs to look at: one from Python on posters, one from the command line on files, some of them hostile."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from tutelage.recipes.moderation import Moderated, Task, moderate
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))  # hostile images
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _in_a_hurry() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # else the command line takes all cores
+        tiny.hurry(patch.setattr)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    return tiny.task()
+
+
+@pytest.fixture(scope="session")
+def moderated(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Moderated:
+    return moderate(task, tiny.settings(), tmp_path_factory.mktemp("posters") / "run", quiet=True)
