@@ -32,19 +32,21 @@ def test_two_way_logits_have_these_log_odds():
 
 
 @pytest.mark.parametrize("kept", [[0, 1, 2], [0, 2], [1]])
-def test_the_odds_of_a_mixture_add_up(kept):
-    """Specialists of Gaussian defects: together they are the odds of the kept defects against the acceptable ones."""
+@pytest.mark.parametrize("points", [[0.0, 0.0, 0.0], [0.5, -2.0, 1.5]])
+def test_the_joint_teacher_is_bayes_rule_for_a_mixture(kept, points):
+    """A specialist that knows p(x | its defects) and p(x | acceptable) gives the log of their ratio.
+
+    Its operating point b is a prior: it multiplies the share of its defects by e^b.
+    """
     x = np.linspace(-6, 6, 49)
     acceptable = 0.7 * norm.pdf(x, 0, 1)
-    defects = np.stack([p * norm.pdf(x, m, s) for p, m, s in [(0.1, 3, 1), (0.01, -3, 0.5), (0.19, 5, 2)]])
-    log_odds_NK = np.log(acceptable / defects).T
-    points_K = np.array([0.5, -2.0, 1.5])
+    defects_KN = np.stack([p * norm.pdf(x, m, s) for p, m, s in [(0.1, 3, 1), (0.01, -3, 0.5), (0.19, 5, 2)]])
+    log_odds_NK = torch.from_numpy(np.log(acceptable / defects_KN)).T
     kept_K = torch.zeros(3, dtype=torch.bool)
     kept_K[kept] = True
-    plain = joint_log_odds(torch.from_numpy(log_odds_NK), torch.zeros(3), kept_K).numpy()
-    assert np.allclose(plain, np.log(acceptable / defects[kept].sum(0)))
-    moved = joint_log_odds(torch.from_numpy(log_odds_NK), torch.from_numpy(points_K), kept_K).numpy()
-    assert np.allclose(moved, np.log(acceptable / (defects * np.exp(points_K)[:, None])[kept].sum(0)))
+    joint = joint_log_odds(log_odds_NK, torch.tensor(points, dtype=torch.float64), kept_K)
+    posterior = acceptable / (acceptable + (np.exp(points)[:, None] * defects_KN)[kept].sum(0))
+    assert torch.allclose(joint.sigmoid(), torch.from_numpy(posterior), rtol=1e-12, atol=1e-15)
 
 
 def test_who_has_no_operating_point_or_no_scores_is_not_heard():
@@ -54,7 +56,8 @@ def test_who_has_no_operating_point_or_no_scores_is_not_heard():
     assert joint_log_odds(log_odds_NK, points, all_three).tolist() == [1.5]
     assert joint_log_odds(log_odds_NK, points, torch.tensor([True, False, False])).isnan().all()
     assert joint_log_odds(log_odds_NK, points, ~all_three).isnan().all()
-    assert joint_log_odds(torch.tensor([[1e4, -1e4]]), torch.zeros(2), all_three[:2]).tolist() == [-1e4]
+    extreme = torch.tensor([[1e4, 1e4], [-1e4, 1e4], [0.0, 1e4]])
+    assert joint_log_odds(extreme, torch.zeros(2), all_three[:2]).tolist() == pytest.approx([1e4, -1e4, 0], abs=1)
 
 
 @pytest.mark.parametrize(
