@@ -91,7 +91,6 @@ def docstrings(tree: ast.Module) -> set[int]:
 
 
 DEVICES = ("cuda", "mps", "xpu", "hpu", "npu")
-HARMLESS = {("hypergradient/probe.py", "cuda")}  # fork_rng's own default, given where there is no device to fork
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
@@ -102,8 +101,7 @@ def test_no_file_names_a_device_or_unpickles(path: Path) -> None:
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts:
             named = node.value.split(":")[0]
-            harmless = (path.relative_to(HOUSE).as_posix(), named) in HARMLESS
-            assert harmless or named not in DEVICES, f"line {line}: {node.value!r}"
+            assert named not in DEVICES, f"line {line}: {node.value!r}"
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("torch.backends", "backends"):
             assert node.attr not in DEVICES, f"line {line}: .{node.attr}"  # a backend's settings choose no device
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":

@@ -183,3 +183,11 @@ def test_predictions_by_head_and_none() -> None:
     assert len(outputs["cls"]) == runs.N
     with pytest.raises(ValueError, match="empty"):
         predict(Two(2, 3), TensorData(input=torch.zeros(0, 2)))
+
+
+def test_a_lone_last_example_joins_the_batch_before_it():
+    examples = TensorData(input=torch.arange(9.0)[:, None])
+    sizes = [len(batch["input"]) for batch in Batches(examples, torch.arange(9), 4, None, (0,)).iterate()]
+    assert sizes == [4, 5]
+    assert [len(b["input"]) for b in Batches(examples, torch.arange(1), 4, None, (0,)).iterate()] == [1]
+    assert [len(b["input"]) for b in Batches(examples, torch.arange(3), 1, None, (0,)).iterate()] == [1, 1, 1]

@@ -141,7 +141,7 @@ def test_a_weighting_that_adapts_first_judges_each_batch_before_it_is_weighed() 
     tiny_fit(weighting=First(), held_out=runs.points(4), budget=Budget(steps=3))
     assert [name for name, *_ in heard] == ["adapt", "backward"] * 3
     assert all(one[1] == two[1] and one[2] == 4 for one, two in zip(heard[0::2], heard[1::2], strict=True))
-    with pytest.raises(ValueError, match="First judges each batch by held-out examples; give held_out"):
+    with pytest.raises(ValueError, match="First learns from held-out examples; give held_out"):
         tiny_fit(weighting=First())
 
 

@@ -78,6 +78,8 @@ def train(name: str, seed: int, one: bool) -> tuple[Fitted, Weighting]:
         data,
         signals=[supervise()],
         weighting=weighting,
+        held_out=data,
+        adapt_every=1_000,  # never within these steps
         budget=Budget(epochs=3),
         optimization=replace(STEPLY[optimizer], batch_size=WORLD * SIZE) if one else STEPLY[optimizer],
         order=in_one_order if one else Shuffled(N, 7),

@@ -112,10 +112,12 @@ class Probe:
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
         devices = [] if self.device.type == "cpu" else [self.device]
-        kind = self.device.type if devices else "cuda"  # without devices, the state of the CPU alone is kept
+        kind = (
+            {"device_type": self.device.type} if devices else {}
+        )  # without devices, the state of the CPU alone is kept
         fast_attention = torch.backends.mha.get_fastpath_enabled()
         with (
-            torch.random.fork_rng(devices, device_type=kind),
+            torch.random.fork_rng(devices, **kind),
             torch.autocast(self.device.type, enabled=False),
             _eagerly(),
         ):

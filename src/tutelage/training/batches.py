@@ -73,10 +73,13 @@ class Batches(Dataset[dict[str, Tensor]]):
         self.seed = seed
 
     def __len__(self) -> int:
-        return -(-len(self.places) // self.batch_size)
+        # A lone last example joins the batch before it: there is no batch normalisation over one.
+        alone = len(self.places) % self.batch_size == 1 and 1 < self.batch_size < len(self.places)
+        return -(-len(self.places) // self.batch_size) - alone
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        places = self.places[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+        end = (number + 1) * self.batch_size if number + 1 < len(self) else len(self.places)
+        places = self.places[number * self.batch_size : end].tolist()
         with seeds.fixed(*self.seed, number):
             batch = fetch(self.examples, places)
             if self.augment is not None:

@@ -114,7 +114,7 @@ def fit(
         name: what the person who watches reads.
 
     Raises:
-        ValueError: an empty data set, a weighting that adapts first without ``held_out``, ``val`` without ``select_by`` or the
+        ValueError: an empty data set, a weighting that learns without ``held_out``, ``val`` without ``select_by`` or the
             other way round, or a checkpoint in ``out`` that was made by another call.
         Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``out``, where that is given.
     """
@@ -123,8 +123,8 @@ def fit(
     if (val is None) != (select_by is None):
         raise ValueError(f"{name}: val and select_by belong together; give both or neither")
     weighting = weighting or Weighting()
-    if weighting.adapts_first and held_out is None:
-        raise ValueError(f"{name}: {type(weighting).__name__} judges each batch by held-out examples; give held_out")
+    if type(weighting).adapt is not Weighting.adapt and held_out is None:
+        raise ValueError(f"{name}: {type(weighting).__name__} learns from held-out examples; give held_out")
     run = _Run(
         model=model,
         train=train,
@@ -310,6 +310,7 @@ class _Run:
         size = min(self.optimization.batch_size, len(self.held_out))
         passes, number = divmod(call, len(self.held_out) // size)
         places = Shuffled(len(self.held_out), seeds.derive(self.seed, "held out"))(passes)
+        places = places[: len(places) // size * size]
         batch = Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number]
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}
 

@@ -20,7 +20,13 @@ class Interrupt:
         self.requested = False
 
     def request(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Ask to stop; a signal handler."""
+        """Ask to stop; a signal handler. Who asks a second time does not want to wait for the step's end.
+
+        Raises:
+            KeyboardInterrupt: the second request.
+        """
+        if self.requested:
+            raise KeyboardInterrupt
         self.requested = True
 
 

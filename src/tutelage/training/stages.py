@@ -10,6 +10,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.training import checkpoint
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.log import Log
 
@@ -37,7 +38,7 @@ class Stages:
 
     Each stage writes into a folder of its own and returns plain facts. Its fingerprint covers its settings and the
     fingerprints of the stages that it names, so that a change runs it and all that follows from it anew. An unfinished
-    stage whose fingerprint is the same finds its own folder again and goes on from its checkpoints.
+    stage whose fingerprint is the same finds its own folder again and goes on from its checkpoints, which go when it is done.
 
     Args:
         folder: the run's folder.
@@ -75,6 +76,8 @@ class Stages:
         _write(folder / STARTED, {"fingerprint": mark})
         self.log.event("stage started", stage=name)
         facts = plain(work(folder))
+        for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            checkpoint.remove(inside)
         _write(folder / DONE, {"fingerprint": mark, "facts": facts})
         self.log.event("stage done", stage=name, **{k: v for k, v in facts.items() if isinstance(v, int | float | str)})
         return facts

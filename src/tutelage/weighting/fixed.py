@@ -23,20 +23,18 @@ class Fixed(Weighting):
         ValueError: no weight, a weight that is not finite, or another number of signals than weights.
     """
 
-    weights_K: Tensor
-
     def __init__(self, weights: Sequence[float]) -> None:
         super().__init__()
         weights_K = torch.as_tensor(weights, dtype=torch.float64)
         if weights_K.dim() != 1 or len(weights_K) == 0 or not torch.isfinite(weights_K).all():
             raise ValueError(f"weights={weights!r} must be one finite number for each signal")
-        self.register_buffer("weights_K", weights_K)
+        self.weights: list[float] = weights_K.tolist()
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the weights, the same for each example."""
-        if losses_BK.shape[1] != len(self.weights_K):
-            raise ValueError(f"Fixed has {len(self.weights_K)} weights for {losses_BK.shape[1]} signals")
-        return self.weights_K.to(losses_BK).expand_as(losses_BK)
+        if losses_BK.shape[1] != len(self.weights):
+            raise ValueError(f"Fixed has {len(self.weights)} weights for {losses_BK.shape[1]} signals")
+        return losses_BK.new_tensor(self.weights).expand_as(losses_BK)
 
 
 class Equal(Weighting):
