@@ -127,7 +127,7 @@ class Reproduce:
         data: Folder of the real data sets; the environment's TUTELAGE_DATA where it is not given.
         out: Folder of the tables.
         runs: Folder of the runs behind them; finished stages are kept there.
-        only: Measure only these rows.
+        only: Measure only these rows, a list such as ["ViT-Base/16"].
     """
 
     name: Literal["moderation"]

@@ -1,0 +1,290 @@
+"""What the command line promises: every flag with its help, and one line for every mistake."""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tutelage import cli
+from tutelage.recipes.moderation import ModerationSettings, settings_for
+from tutelage.training import Interrupted
+from tutelage.training.stages import plain
+
+JOB = [
+    *("scale", "seed", "fpr", "image_size", "augmentation", "radius", "splits", "student", "specialist", "training"),
+    *("budget", "select_by", "discovery", "discovery_training", "specialists", "specialist_training", "selection"),
+    *("lesson", "learning", "hardware"),
+]
+FLAGS = {
+    "demo": ["out", "noise", "noise_rate", *JOB],
+    "moderate": ["manifest", "out", "columns", "labels", *JOB],
+    "predict": ["run_folder", "manifest", "out", "fpr", "columns"],
+    "reproduce": ["name", "scale", "seeds", "data", "out", "runs", "only"],
+    "report": ["run_folder"],
+}
+"""Frozen: a flag that goes or comes is a change of what people rely on."""
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(*words: object) -> tuple[int, str, str]:
+        try:
+            cli.main([str(word) for word in words])
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What a job would have been asked to do."""
+    calls: list[dict[str, Any]] = []
+
+    class Done:
+        report = Path("report.html")
+
+    def moderate(task: Any, settings: ModerationSettings, out: Path, **others: Any) -> Done:
+        calls.append({"task": task, "settings": settings, "out": out, **others})
+        return Done()
+
+    monkeypatch.setattr(cli, "moderate", moderate)
+    monkeypatch.setattr(cli, "posters_task", lambda *told, **others: (*told, others))
+    monkeypatch.setattr(cli, "manifest_task", lambda *told, **others: (*told, others))
+    return calls
+
+
+def actions(command: str) -> list[argparse.Action]:
+    return [action for action in cli.parser_for(command)._actions if action.option_strings]
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_the_flags_of_each_command(name):
+    top = [action.option_strings[-1] for action in actions(name) if "." not in action.dest]
+    assert top == ["--help", "--config", "--print_config", *(f"--{flag}" for flag in FLAGS[name])]
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_flag_has_its_help(name, command):
+    assert [action.dest for action in actions(name) if not (action.help or "").strip("% ()")] == []
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    missing = [action.dest for action in actions(name) if f"--{action.dest}" not in out]
+    assert missing in ([], ["print_config"], ["help"])
+    assert "(required" in out or name in ("demo",)
+
+
+def test_the_list_of_commands(command):
+    code, _, err = command("--help")
+    assert code == 0
+    assert all(f"  {name:<10} " in err for name in FLAGS)
+    assert command()[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("demoo", "unknown command 'demoo'; did you mean 'demo'?"),
+        ("demo --sed 3", "unknown argument '--sed'; did you mean --seed?"),
+        ("demo --image-size=32", "unknown argument '--image-size'; did you mean --image_size?"),
+        ("demo --discovery.subtask 3", "unknown argument '--discovery.subtask'; did you mean --discovery.subtasks?"),
+        ("demo --subtasks 3", "unknown argument '--subtasks'; did you mean --discovery.subtasks?"),
+        ("demo --see 3", "unknown argument '--see'; did you mean --seed?"),  # an abbreviation is refused
+        ("demo --noise struct", "noise: Expected a Literal['uniform', 'structured', 'none']. Got value: struct"),
+        ("demo --seed many", "seed: Expected a int. Got value: many"),
+        ("demo --scale pockt", "scale: Expected a Literal['auto', 'pocket', 'paper']. Got value: pockt"),
+        ("demo extra", "unknown argument 'extra'"),
+        ("demo --fpr", "argument --fpr: expected one argument"),
+        ("demo --discovery.subtasks 0", "subtasks=0 must be at least 1"),
+        ("demo --budget.epochs 3 --budget.steps 4", "give exactly one of epochs=3 and steps=4"),
+        ("demo --config nowhere.yaml", "config: File does not exist: "),
+        ("moderate", "the following arguments are required: manifest, out"),
+        ("moderate ads.csv", "the following arguments are required: out"),
+        ("moderate ads.csv --out runs/ads", "there is no manifest ads.csv."),
+        ("moderate ads.csv --out runs/ads --colums.image x", "did you mean --columns.image?"),
+        ("predict", "the following arguments are required: run_folder, manifest"),
+        ("predict runs/ads new.csv", "runs/ads/model/config.json does not exist"),
+        ("predict runs/ads new.csv --out scores.txt", "out='scores.txt' must end in .parquet or .csv"),
+        ("report runs/ads", "runs/ads holds no metrics.json"),
+        ("reproduce moderatoin", "name: Expected a Literal['moderation']. Got value: moderatoin"),
+        ("reproduce moderation --seeds 0", "seeds=0 must be at least 1"),
+        ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet"),
+        ('reproduce moderation --only ["CatNet"]', "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(words, answer, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*words.split())
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert answer in last
+    rest = [line for line in err.splitlines()[:-1] if not line.startswith("scale ")]
+    assert rest == [] or words == "demoo"  # which lists the commands
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("sed: 3", "unknown key 'sed'; did you mean seed?"),
+        ("discovery:\n  subtask: 3", "unknown key 'discovery.subtask'; did you mean discovery.subtasks?"),
+        ("subtasks: 3", "unknown key 'subtasks'; did you mean discovery.subtasks?"),
+        ("epochs: 3", "unknown key 'epochs'; did you mean budget.epochs or discovery.epochs or specialists.epochs?"),
+        ("zzz: 3", "unknown key 'zzz'"),
+        ("discovery: 3", "discovery=3 is no value; set what it consists of, such as discovery.subtasks"),
+        ("discovery:\n  subtasks: many", "discovery.subtasks: Expected a int. Got value: many"),
+        ("discovery:\n  lam: -1", "lam=-1.0 must be positive; large is sharp"),
+        ("student:\n  class_path: os.system", "is not accepted as class_path"),  # values only
+        ("seed: [1", "while parsing a flow sequence"),
+        ("- 1", "Unexpected config: - 1"),
+    ],
+)
+def test_a_mistake_in_a_file_is_answered_in_one_line(text, answer, command, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    code, _, err = command("demo", "--config", tmp_path / "config.yaml")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("tutelage demo: ")
+    assert answer in err
+
+
+@pytest.mark.parametrize("flag", ["--se=3", "--dem", "--disc.subtasks=3", "--conf=x"])
+def test_abbreviations_are_refused(flag, command):
+    code, _, err = command("demo", flag)
+    assert code == 2
+    assert "unknown argument" in err
+
+
+def test_values_reach_the_job(asked, command):
+    words = "--noise structured --seed 3 --discovery.subtasks 7 --student.options {embed_dim:32} --out runs/x"
+    code, out, _ = command("demo", *words.replace("{embed_dim:32}", '{"embed_dim":32}').split())
+    assert code == 0
+    assert out == "report: report.html\n"
+    (call,) = asked
+    assert call["settings"].seed == 3
+    assert call["settings"].discovery.subtasks == 7
+    assert call["settings"].student.options == {"embed_dim": 32}
+    assert call["out"] == Path("runs/x")
+    assert call["task"] == (3, "structured", 24, {"noise_rate": 0.2})
+    assert call["told"] == {"noise": "structured", "noise_rate": 0.2}
+
+
+def test_without_flags_a_job_has_its_scales_settings(asked, command):
+    for words, scale in (
+        (["demo"], "pocket"),
+        (["demo", "--scale", "paper"], "paper"),
+        (["demo", "--scale=auto"], "auto"),
+    ):
+        code, _, err = command(*words)
+        expected, why = settings_for(scale)
+        assert code == 0
+        assert asked.pop()["settings"] == expected
+        assert err == why + "\n"
+
+
+def test_no_noise_is_no_noise(asked, command):
+    command("demo", "--noise", "none")
+    assert asked[0]["task"][-1] == {"noise_rate": 0.0}
+
+
+def test_a_scale_in_a_file_moves_the_other_defaults(asked, command, tmp_path):
+    (tmp_path / "paper.yaml").write_text("scale: paper\nseed: 4\n")
+    command("demo", "--config", tmp_path / "paper.yaml")
+    command("demo", f"--config={tmp_path / 'paper.yaml'}", "--scale", "pocket")
+    paper, pocket = (call["settings"] for call in asked)
+    assert paper == replace(settings_for("paper")[0], seed=4)
+    assert pocket == replace(settings_for("pocket")[0], seed=4)
+
+
+def test_flags_after_a_file_have_the_last_word(asked, command, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 4\nfpr: 0.05\n")
+    command("demo", "--config", tmp_path / "config.yaml", "--seed", "9")
+    assert (asked[0]["settings"].seed, asked[0]["settings"].fpr) == (9, 0.05)
+
+
+@pytest.mark.parametrize("scale", ["pocket", "paper"])
+def test_settings_written_down_and_given_back_are_the_same(asked, command, tmp_path, scale):
+    """As a run writes its config.yaml, the command's own values and the settings."""
+    words = ["--columns.image", "picture", "--labels", '{"good": 1, "bad": 0}', "--scale", scale]
+    command("moderate", "ads.csv", "--out", "runs/one", *words, "--training.lr", "0.0123")
+    first = asked.pop()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain({**first["told"], **asdict(first["settings"])})))
+    code, _, err = command("moderate", "--config", tmp_path / "config.yaml", "--out", "runs/two")
+    assert code == 0, err
+    second = asked.pop()
+    assert second["settings"] == first["settings"]
+    assert second["told"] == first["told"]
+    assert second["task"][0] == first["task"][0] == Path("ads.csv")
+    assert second["task"][2:4] == first["task"][2:4]
+    assert second["out"] == Path("runs/two")
+
+
+def test_print_config_can_be_given_back(asked, command, tmp_path):
+    code, out, _ = command("demo", "--seed", "3", "--print_config")
+    assert code == 0
+    (tmp_path / "config.yaml").write_text(out)
+    assert command("demo", "--config", tmp_path / "config.yaml")[0] == 0
+    assert asked[0]["settings"] == replace(settings_for("pocket")[0], seed=3)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "said"),
+    [
+        (ValueError("radius=-1 must be\nat least 0"), 2, "tutelage demo: radius=-1 must be at least 0\n"),
+        (OSError(28, "No space left on device"), 2, "tutelage demo: [Errno 28] No space left on device\n"),
+        (ImportError("timm is not installed"), 2, "tutelage demo: timm is not installed\n"),
+        (Interrupted("student stopped at step 3"), 143, "student stopped at step 3\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_a_job_ends(command, monkeypatch, failure, code, said):
+    def fails(*told: Any, **others: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(cli, "posters_task", fails)
+    found, _, err = command("demo")
+    assert found == code
+    assert re.sub(r"^scale .*\n", "", err) == said
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(command, monkeypatch):
+    monkeypatch.setattr(cli, "posters_task", lambda *told, **others: [][0])
+    with pytest.raises(IndexError):
+        command("demo")
+
+
+def test_all_cores_unless_the_environment_says_how_many(asked, monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        cli.main(["demo"])
+        assert torch.get_num_threads() == before
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
+        cli.main(["demo"])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_as_a_program():
+    found = subprocess.run(
+        [sys.executable, "-m", "tutelage.cli", "demo", "--sed", "3"], capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 2
+    assert found.stderr == "tutelage demo: unknown argument '--sed'; did you mean --seed?\n"
