@@ -174,7 +174,7 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(moderated.folder, folder)
     told = len(events(folder))
-    settings = replace(tiny.settings(), learning=replace(tiny.settings().learning, curriculum="acc"))
+    settings = replace(tiny.settings(), learning=replace(tiny.settings().learning, weight=0.3))
     changed = moderate(task, settings, folder, quiet=True)
     assert {e["stage"] for e in events(folder)[told:] if e["event"] == "stage done"} == {"student"}
     before, after = (pd.read_parquet(run / "examples.parquet") for run in (moderated.folder, folder))
@@ -183,7 +183,7 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
         before.drop(columns=["score_student", "suspicion"])
     )
     assert changed.metrics["fine_tuned"] == moderated.metrics["fine_tuned"]
-    assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["curriculum"] == "acc"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["weight"] == 0.3
 
 
 def test_tasks_differ_by_what_training_sees(task):

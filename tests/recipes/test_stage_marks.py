@@ -77,6 +77,18 @@ def test_a_kill_while_an_old_stage_is_cleared_leaves_nothing_that_looks_whole(re
     assert (recipe.stage / "result.txt").exists()
 
 
+def test_checkpoints_go_only_when_the_stage_is_marked_as_done(recipe, monkeypatch):
+    def power_cut(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.checkpoint, "remove", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.run()
+    recipe.run()
+    assert recipe.done == [1]
+
+
 def test_a_stage_after_one_that_was_not_run(recipe):
     with pytest.raises(KeyError):
         Stages(recipe.folder, Log(None, quiet=True)).run("teach", lambda folder: {}, settings=None, after=["find"])

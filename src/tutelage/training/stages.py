@@ -76,9 +76,9 @@ class Stages:
         _write(folder / STARTED, {"fingerprint": mark})
         self.log.event("stage started", stage=name)
         facts = plain(work(folder))
+        _write(folder / DONE, {"fingerprint": mark, "facts": facts})
         for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
             checkpoint.remove(inside)
-        _write(folder / DONE, {"fingerprint": mark, "facts": facts})
         self.log.event("stage done", stage=name, **{k: v for k, v in facts.items() if isinstance(v, int | float | str)})
         return facts
 
