@@ -111,6 +111,16 @@ def test_the_list_of_commands(command):
         ("demo --fpr", "argument --fpr: expected one argument"),
         ("demo --discovery.subtasks 0", "subtasks=0 must be at least 1"),
         ("demo --budget.epochs 3 --budget.steps 4", "give exactly one of epochs=3 and steps=4"),
+        ("demo --selection.rule npv", "selection.rule='npv' needs selection.threshold"),
+        ("demo --selection.window 0", "selection.window=0 must be at least 1"),
+        ("demo --selection.flagged 1", "selection.flagged=1.0 is a share, in [0, 1)"),
+        ("demo --lesson.unlabelled_share 1", "lesson.unlabelled_share=1.0 is a share of the examples, in [0, 1)"),
+        ("demo --lesson.contradicted 1.2", "lesson.contradicted=1.2 is a probability, in [0, 1]"),
+        ("demo --specialists.epochs 0", "specialists.epochs=0 must be at least 1"),
+        ("demo --specialists.balance 2", "specialists.balance=2.0 must lie in [0, 1]"),
+        ("demo --learning.temperature 0", "learning.temperature=0.0 must be positive"),
+        ("demo --learning.weight -1", "learning.weight=-1.0 must not be negative"),
+        ("demo --learning.smoothing 1", "learning.smoothing=1.0 must lie in [0, 1)"),
         ("demo --config nowhere.yaml", "config: File does not exist: "),
         ("moderate", "the following arguments are required: manifest, out"),
         ("moderate ads.csv", "the following arguments are required: out"),
@@ -171,13 +181,14 @@ def test_abbreviations_are_refused(flag, command):
 
 
 def test_values_reach_the_job(asked, command):
-    words = "--noise structured --seed 3 --discovery.subtasks 7 --student.options {embed_dim:32} --out runs/x"
+    words = "--noise structured --seed 3 --selection.rule npv --selection.threshold 0.1 --discovery.subtasks 7 --student.options {embed_dim:32} --out runs/x"
     code, out, _ = command("demo", *words.replace("{embed_dim:32}", '{"embed_dim":32}').split())
     assert code == 0
     assert out == "report: report.html\n"
     (call,) = asked
     assert call["settings"].seed == 3
     assert call["settings"].discovery.subtasks == 7
+    assert (call["settings"].selection.rule, call["settings"].selection.threshold) == ("npv", 0.1)
     assert call["settings"].student.options == {"embed_dim": 32}
     assert call["out"] == Path("runs/x")
     assert call["task"] == (3, "structured", 24, {"noise_rate": 0.2})

@@ -55,6 +55,8 @@ class DiscoverySettings:
         """Check the values."""
         if self.subtasks < 1:
             raise ValueError(f"subtasks={self.subtasks} must be at least 1")
+        if min(self.epochs, self.relabel_every) < 1:
+            raise ValueError(f"epochs={self.epochs} and relabel_every={self.relabel_every} must be at least 1")
         if self.lam <= 0:
             raise ValueError(f"lam={self.lam} must be positive; large is sharp")
         if not 0 <= self.minimum_size <= 1:

@@ -36,6 +36,14 @@ class LessonSettings:
     confidence: float = 0.5
     unlabelled_share: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Check the values before hours of training."""
+        for name in ("contradicted", "confidence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"lesson.{name}={getattr(self, name)} is a probability, in [0, 1]")
+        if not 0 <= self.unlabelled_share < 1:
+            raise ValueError(f"lesson.unlabelled_share={self.unlabelled_share} is a share of the examples, in [0, 1)")
+
 
 @dataclass(frozen=True)
 class Lesson:

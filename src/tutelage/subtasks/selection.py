@@ -45,6 +45,16 @@ class SelectionSettings:
     judged_on: Literal["teacher_test", "both"] = "teacher_test"
     window: int = 20
 
+    def __post_init__(self) -> None:
+        """Check the values before hours of training."""
+        if self.rule != "precision" and self.threshold is None:
+            raise ValueError(f"selection.rule={self.rule!r} needs selection.threshold")
+        for name in ("flagged", "fpr"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"selection.{name}={getattr(self, name)} is a share, in [0, 1)")
+        if self.window < 1:
+            raise ValueError(f"selection.window={self.window} must be at least 1")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -113,8 +123,6 @@ def select(
         VacuousThreshold: a threshold at or below the floor of NPV, which every specialist passes however bad.
     """
     failures = failures or {}
-    if settings.rule != "precision" and settings.threshold is None:
-        raise ValueError(f"selection.rule={settings.rule!r} needs selection.threshold")
     count = scores_NK.shape[1]
     good = [k for k in range(count) if k not in failures and np.isfinite(scores_NK[:, k]).all()]
     defects, acceptable = int((labels_N == 0).sum()), int((labels_N == 1).sum())

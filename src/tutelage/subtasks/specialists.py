@@ -35,6 +35,13 @@ class SpecialistSettings:
     epochs: int = 20
     balance: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check the values, whose mistakes would else be taken for failures of the specialists."""
+        if self.epochs < 1:
+            raise ValueError(f"specialists.epochs={self.epochs} must be at least 1")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"specialists.balance={self.balance} must lie in [0, 1]")
+
 
 @dataclass
 class Specialists:

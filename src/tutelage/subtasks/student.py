@@ -38,6 +38,15 @@ class StudentSettings:
     curriculum: CurriculumName = "cc"
     smoothing: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Check the values before hours of training."""
+        if self.temperature <= 0:
+            raise ValueError(f"learning.temperature={self.temperature} must be positive")
+        if self.weight < 0:
+            raise ValueError(f"learning.weight={self.weight} must not be negative")
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"learning.smoothing={self.smoothing} must lie in [0, 1)")
+
 
 class OwnSpecialist(Distillation):
     """Distillation from the specialist of the sub-task with which an example is learned in this epoch.
