@@ -181,8 +181,8 @@ def test_abbreviations_are_refused(flag, command):
 
 
 def test_values_reach_the_job(asked, command):
-    words = "--noise structured --seed 3 --selection.rule npv --selection.threshold 0.1 --discovery.subtasks 7 --student.options {embed_dim:32} --out runs/x"
-    code, out, _ = command("demo", *words.replace("{embed_dim:32}", '{"embed_dim":32}').split())
+    words = "--noise structured --seed 3 --selection.rule npv --selection.threshold 0.1 --discovery.subtasks 7"
+    code, out, _ = command("demo", *words.split(), "--student.options", '{"embed_dim": 32}', "--out", "runs/x")
     assert code == 0
     assert out == "report: report.html\n"
     (call,) = asked
