@@ -89,6 +89,13 @@ def test_checkpoints_go_only_when_the_stage_is_marked_as_done(recipe, monkeypatc
     assert recipe.done == [1]
 
 
+def test_what_a_killed_process_had_half_written_is_cleared(recipe):
+    recipe.run()
+    (recipe.stage / "done.json").rename(recipe.stage / ".done.json.4711")
+    recipe.run()
+    assert sorted(path.name for path in recipe.stage.iterdir()) == ["done.json", "result.txt", "started.json"]
+
+
 def test_a_stage_after_one_that_was_not_run(recipe):
     with pytest.raises(KeyError):
         Stages(recipe.folder, Log(None, quiet=True)).run("teach", lambda folder: {}, settings=None, after=["find"])

@@ -18,6 +18,8 @@ class DamagedCheckpoint(UserWarning):
 
 def write_atomically(path: Path, write: Any) -> None:
     """Call ``write(temporary_path)``, flush it to the disk, then put it in the place of ``path`` in one step."""
+    for unfinished in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
+        unfinished.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
@@ -36,8 +38,6 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     current = folder / CURRENT
-    for unfinished in folder.glob(f".{CURRENT}.*"):  # of a process that was killed while it wrote
-        unfinished.unlink()
 
     def write(temporary: Path) -> None:
         torch.save(state, temporary)
