@@ -206,7 +206,7 @@ def test_joint():
     assert relative(found.examples, expected[0]) < 1e-6
     assert relative(found.modules, expected[1]) < 1e-6
 
-    weighting.by_module.look_back = 0
+    weighting.by_module.look_back.loops = 0
     after = sgd(reference.theta, field(reference.theta))
     expected = torch.autograd.grad(reference.held_out(after), [u_BK, alpha])
     found = weighting.hypergradient(reference.objective, BATCH, HELD_OUT, optimizer)

@@ -134,6 +134,9 @@ def test_a_step_size_beyond_the_curvature_is_damped_with_a_message():
     with pytest.warns(RuntimeWarning, match="too long for the curvature"):
         found = weighting.hypergradient(task.objective, task.train, task.held_out, task.optimizer)
     assert torch.isfinite(found).all()
-    weighting.neumann_step = 0.05
+    assert int(weighting.look_back.damped) == 1
+    weighting.hypergradient(task.objective, task.train, task.held_out, task.optimizer)  # said once, and counted on
+    assert int(weighting.look_back.damped) == 2
+    weighting.look_back.step_size = 0.05
     small = weighting.hypergradient(task.objective, task.train, task.held_out, task.optimizer)
     assert math.isclose(float(torch.cosine_similarity(found, small).min()), 1, abs_tol=0.1)

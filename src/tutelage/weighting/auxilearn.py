@@ -9,12 +9,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from tutelage.hypergradient import directional_derivatives, neumann_direction
+from tutelage.hypergradient import directional_derivatives
 from tutelage.hypergradient.processes import mean_over_processes
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.descent import Descender, Descent, learning_rate
+from tutelage.weighting.descent import Descender, Descent
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
+from tutelage.weighting.implicit import LookBack
 
 
 class AuxiLearn(Weighting):
@@ -47,10 +48,9 @@ class AuxiLearn(Weighting):
         descent: Descent | None = None,
     ) -> None:
         super().__init__()
-        if num_signals < 1 or min(hidden, default=1) < 1 or look_back < 0:
-            raise ValueError(f"num_signals={num_signals}, hidden={hidden} or look_back={look_back} is too small")
-        self.look_back = look_back
-        self.neumann_step = neumann_step
+        if num_signals < 1 or min(hidden, default=1) < 1:
+            raise ValueError(f"num_signals={num_signals} and hidden={hidden} must be positive")
+        self.look_back = LookBack(look_back, neumann_step)
         self.network = monotone([num_signals, *hidden, 1])
         descent = descent or Descent("sgd", lr=1e-3, momentum=0.9)
         self.descender = Descender(descent, dict(self.network.named_parameters()))
@@ -63,11 +63,10 @@ class AuxiLearn(Weighting):
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
         r"""Return the derivative of the held-out loss by :math:`\phi`, by the name of the network's parameter."""
-        eta = learning_rate(optimizer) if self.neumann_step is None else self.neumann_step
         combined = self._combined(objective)
         losses_BK, finite_B = current_losses(objective, batch)
         only_L = torch.tensor([0.0, 1.0], device=losses_BK.device).expand(len(losses_BK), 2)
-        p = neumann_direction(combined, batch, held_out, eta, self.look_back, only_L).direction
+        p = self.look_back.direction(combined, batch, held_out, optimizer, only_L)
         D_BK = directional_derivatives(objective, batch, p).values
         phi = leaves(self.network, losses_BK)
         found = torch.autograd.grad(self._slopes(losses_BK, phi, True), list(phi.values()), -D_BK, allow_unused=True)
@@ -77,7 +76,7 @@ class AuxiLearn(Weighting):
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the network, and cut off what is negative; none while the learning rate is 0."""
-        if self.neumann_step is None and learning_rate(optimizer) == 0:
+        if self.look_back.eta(optimizer) == 0:
             return
         parameters = dict(self.network.named_parameters())
         self.descender.step(parameters, self.hypergradient(objective, batch, held_out, optimizer))

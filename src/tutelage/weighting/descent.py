@@ -86,9 +86,3 @@ class Descender(nn.Module):
 def _flat(kind: str, name: str) -> str:
     """Return a name that a buffer may have."""
     return f"{kind}_{name.replace('.', '_')}"
-
-
-def learning_rate(optimizer: torch.optim.Optimizer) -> float:
-    """Return the learning rate of most of the parameters that an optimiser holds."""
-    group = max(optimizer.param_groups, key=lambda group: sum(p.numel() for p in group["params"]))
-    return float(group["lr"])

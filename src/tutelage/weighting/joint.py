@@ -14,7 +14,6 @@ from tutelage.hypergradient import (
     directional_derivatives,
     look_ahead_direction,
     module_derivatives,
-    neumann_direction,
 )
 from tutelage.hypergradient.processes import total_over_processes
 from tutelage.signals import Batch, Objective
@@ -124,11 +123,9 @@ class Joint(Weighting):
         """Return the derivatives of the held-out loss by the weights of the batch's examples and by the importances."""
         u_BK = self.by_example.table.lookup(entry(batch, "index", "Joint"))
         a = self.module_weights(objective.model)
-        look_back, eta = self.by_module.look_back, self.by_module.step_size(optimizer)
-        if look_back == 0:
-            p = look_ahead_direction(objective, batch, held_out, optimizer, u_BK, a)
-        else:
-            p = neumann_direction(objective, batch, held_out, eta, look_back, u_BK, a).direction
+        look_back = self.by_module.look_back
+        look = look_back.direction if look_back.loops else look_ahead_direction
+        p = look(objective, batch, held_out, optimizer, u_BK, a)
         rows, row_of_K = torch.unique(a.values_KM, dim=0, return_inverse=True)
         gradient_BK, examples = torch.zeros_like(u_BK), 0
         for row, scales in enumerate(rows.tolist()):
@@ -143,7 +140,7 @@ class Joint(Weighting):
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the weights of the batch's examples and on the importances; none while the learning rate is 0."""
-        if self.by_module.step_size(optimizer) > 0:
+        if self.by_module.look_back.eta(optimizer) > 0:
             gradient = self.hypergradient(objective, batch, held_out, optimizer)
             self.by_example.update(entry(batch, "index", "Joint"), gradient.examples)
             self.by_module.update(gradient.modules)

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.hypergradient import module_derivatives, neumann_direction
+from tutelage.hypergradient import module_derivatives
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights, Weighting
-from tutelage.weighting.descent import Descender, Descent, learning_rate
+from tutelage.weighting.descent import Descender, Descent
+from tutelage.weighting.implicit import LookBack
 from tutelage.weighting.partition import Level, Partition
 
 Constraint = Literal["relu", "softplus"]
@@ -67,11 +68,8 @@ class MAOAL(Weighting):
             raise ValueError(f"constraint={constraint!r} is not None, 'relu' or 'softplus'")
         if constraint is not None and not initial > 0:
             raise ValueError(f"initial={initial} must be positive with constraint={constraint!r}")
-        if look_back < 0:
-            raise ValueError(f"look_back={look_back} must not be negative")
         self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
-        self.look_back = look_back
-        self.neumann_step = neumann_step
+        self.look_back = LookBack(look_back, neumann_step)
         self.constraint = constraint
         free = torch.full((num_signals - 1, len(self.partition)), float(initial))
         if constraint == "softplus":
@@ -99,13 +97,12 @@ class MAOAL(Weighting):
             raise ValueError(
                 f"MAOAL was made for {len(a.values_KM)} signals, the objective has {len(objective.signals)}"
             )
-        eta = self.step_size(optimizer)
-        series = neumann_direction(objective, batch, held_out, eta, self.look_back, module_weights=a)
-        return -module_derivatives(objective, batch, series.direction, a.module_of)[1:]
+        p = self.look_back.direction(objective, batch, held_out, optimizer, module_weights=a)
+        return -module_derivatives(objective, batch, p, a.module_of)[1:]
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the importances; none while the learning rate is 0."""
-        if self.step_size(optimizer) > 0:
+        if self.look_back.eta(optimizer) > 0:
             self.update(self.hypergradient(objective, batch, held_out, optimizer))
 
     def update(self, gradient_KM: Tensor) -> None:
@@ -114,10 +111,6 @@ class MAOAL(Weighting):
             free = self.free.detach().requires_grad_()
             gradient = torch.autograd.grad(self._constrained(free), free, gradient_KM.to(free))[0]
         self.descender.step({"free": self.free}, {"free": gradient})
-
-    def step_size(self, optimizer: torch.optim.Optimizer) -> float:
-        r"""Return :math:`\eta` of the series."""
-        return learning_rate(optimizer) if self.neumann_step is None else self.neumann_step
 
     def _constrained(self, free: Tensor) -> Tensor:
         if self.constraint == "relu":

@@ -1,0 +1,65 @@
+"""The direction of the implicit derivative, as weightings ask for it again and again."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.hypergradient import NeumannWarning, neumann_direction
+from tutelage.signals import Batch, Objective
+from tutelage.weighting.base import ModuleWeights
+
+
+class LookBack(nn.Module):
+    """A Neumann series that says once, and counts, that it had to be damped or stopped.
+
+    Args:
+        loops: M, how many Hessian-vector products; 0 is one step of look-ahead.
+        step_size: of the series; None is the optimiser's learning rate.
+
+    Attributes:
+        damped: how many series were damped or stopped (a buffer, int64).
+    """
+
+    damped: Tensor
+
+    def __init__(self, loops: int, step_size: float | None) -> None:
+        super().__init__()
+        if loops < 0:
+            raise ValueError(f"look_back={loops} must not be negative")
+        if step_size is not None and not step_size > 0:
+            raise ValueError(f"neumann_step={step_size} must be positive, or None for the optimizer's learning rate")
+        self.loops = loops
+        self.step_size = step_size
+        self.register_buffer("damped", torch.zeros((), dtype=torch.int64))
+
+    def eta(self, optimizer: torch.optim.Optimizer) -> float:
+        """Return the step size; of several learning rates, the one of most parameters."""
+        if self.step_size is not None:
+            return self.step_size
+        group = max(optimizer.param_groups, key=lambda group: sum(p.numel() for p in group["params"]))
+        return float(group["lr"])
+
+    def direction(
+        self,
+        objective: Objective,
+        batch: Batch,
+        held_out: Batch,
+        optimizer: torch.optim.Optimizer,
+        weights_BK: Tensor | None = None,
+        module_weights: ModuleWeights | None = None,
+    ) -> dict[str, Tensor]:
+        """Return p of `neumann_direction`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NeumannWarning)
+            series = neumann_direction(
+                objective, batch, held_out, self.eta(optimizer), self.loops, weights_BK, module_weights
+            )
+        if series.remarks:
+            if self.damped == 0:
+                said = "; ".join(series.remarks)
+                warnings.warn(f"{said} (said once: the buffer `damped` counts on)", NeumannWarning, stacklevel=4)
+            self.damped += 1
+        return series.direction
