@@ -42,7 +42,7 @@ class Uncertainty(Weighting):
         """Add the gradient of the weighted sum to ``.grad``, of the model's parameters and of s."""
         if totals_K.shape != self.log_variance_K.shape:
             raise ValueError(f"Uncertainty was made for {len(self.log_variance_K)} signals, there are {len(totals_K)}")
-        weights_K = self.weights.to(totals_K.dtype)
+        weights_K = self.weights.to(totals_K)
         (weights_K * totals_K).sum().backward()
         s = {"s": self.log_variance_K.detach()}
         gradient = mean_over_processes({"s": 0.5 - weights_K * totals_K.detach()}, 1, s)[0]["s"].to(s["s"])
