@@ -355,6 +355,8 @@ def test_mistakes_are_named():
         MAOAL(shallow(), K).backward(objective(BATCH), BATCH, model)
     with pytest.raises(ValueError, match="within bounds"):
         AMAL(N, K, initial=3.0)
+    with pytest.raises(ValueError, match="one for each of num_signals=2"):
+        AMAL(N, K, initial=(0.1, 0.5, 0.9))
     with pytest.raises(ValueError, match="there are none"):
         MAOAL(model, 1)
     with pytest.raises(ValueError, match="sees one layer"):

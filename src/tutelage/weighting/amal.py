@@ -60,7 +60,10 @@ class AMAL(Weighting):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        initial_K = torch.as_tensor(initial, dtype=torch.float32).expand(num_signals).clone()
+        initial_K = torch.as_tensor(initial, dtype=torch.float32).reshape(-1)
+        if num_signals < 1 or len(initial_K) not in (1, num_signals):
+            raise ValueError(f"initial={initial!r} must be one number, or one for each of num_signals={num_signals}")
+        initial_K = initial_K.expand(num_signals).clone()
         if not (0 <= bounds[0] < bounds[1]) or not ((bounds[0] <= initial_K) & (initial_K <= bounds[1])).all():
             raise ValueError(f"initial={initial!r} must lie within bounds={bounds}, which must not be negative")
         if not step > 0 or repeats < 1:
