@@ -11,16 +11,19 @@ Shapes in names: B examples of a batch, N of a data set, C classes, K signals (o
 """
 
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Objective, Signal
-from tutelage.weighting import Equal, Fixed, Weighting
+from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, Weighting
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AMAL",
+    "MAOAL",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Distillation",
     "Equal",
     "Fixed",
+    "Joint",
     "Objective",
     "Signal",
     "Weighting",

@@ -90,9 +90,12 @@ def test_a_label_that_the_joint_teacher_contradicts_is_taken_away(least, taken):
     assert found.rows.tolist() == TRAIN.tolist()
 
 
-def test_where_nobody_speaks_nothing_is_contradicted():
-    silent = prepare(LABEL, SUBTASK, KEPT, torch.full((10,), torch.nan), TRAIN, changed(contradicted=0.9))
+def test_where_nobody_speaks_nothing_is_contradicted_and_a_joint_teacher_is_refused():
+    silence = torch.full((10,), torch.nan)
+    silent = prepare(LABEL, SUBTASK, KEPT, silence, TRAIN, changed(contradicted=0.9, teacher="own"))
     assert torch.equal(silent.label, LABEL)
+    with pytest.raises(ValueError, match="operating point"):
+        prepare(LABEL, SUBTASK, KEPT, silence, TRAIN, changed(teacher="joint"))
 
 
 def test_the_substitute_speaks_where_there_is_no_label_and_only_there():

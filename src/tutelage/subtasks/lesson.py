@@ -116,12 +116,17 @@ def prepare(
         unlabelled_probabilities: the discriminator's probabilities for those, (U, K), or one class more.
 
     Raises:
-        ValueError: no specialist is kept, so that nobody could teach.
+        ValueError: no specialist is kept, or the joint teacher has nothing to say, so that nobody could teach.
     """
     if not kept_K.any():
         raise ValueError(
             f"none of the {len(kept_K)} specialists was kept, so nobody can teach; lower the selection's threshold or ask "
             "for fewer sub-tasks"
+        )
+    if settings.teacher == "joint" and not torch.isfinite(joint[train]).any():
+        raise ValueError(
+            "no kept specialist has an operating point: none finds defects among held-out examples with the precision that the "
+            "selection asks for; lower selection.threshold or selection.window, or take lesson.teacher=own"
         )
     label, subtask = label.clone(), subtask.clone()
     left_out: dict[str, int] = {}

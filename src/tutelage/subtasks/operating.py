@@ -40,5 +40,5 @@ def operating_points(
         wrong = np.flatnonzero(shares < precision)
         first = int(wrong[0]) if len(wrong) else len(shares) - 1
         if first > 0 or not len(wrong):
-            points[k] = scores[order[first + window // 2 - (window == count)]] if count > 1 else scores[0]
+            points[k] = scores[order[min(first + window // 2, count - 1)]]
     return points

@@ -66,7 +66,8 @@ class Selection:
         auroc: on the whole task.
         local_precision: see `SelectionSettings`.
         kept: whether the specialist is listened to.
-        operating_point: the log-odds of acceptable below which it objects (see `operating_points`); NaN where it never does.
+        operating_point: the log-odds of acceptable below which it objects (see `operating_points`), drawn half way to the mean
+            of the kept specialists'; NaN where it never does.
         reasons: why, in words.
         threshold: what the competence was compared with.
     """
@@ -164,7 +165,10 @@ def select(
             bar = min(otsu(values["competence"][good]), (1 + share) / 2)
         keep = {k for k in good if values["competence"][k] >= bar}
     by_precision = settings.rule in ("precision", "top") and math.isfinite(bar)
-    points = operating_points(scores_NK, labels_N, bar if by_precision else (1 + share) / 2, settings.window)
+    found = operating_points(scores_NK, labels_N, bar if by_precision else (1 + share) / 2, settings.window)
+    # A point that a score of examples decides is uncertain: each is drawn half way to the mean of those that are heard.
+    heard = np.array([k in keep for k in range(count)]) & np.isfinite(found)
+    points = (found + found[heard].mean()) / 2 if heard.any() else found
     names = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
     reasons = []
     for k in range(count):

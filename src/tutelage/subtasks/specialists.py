@@ -29,11 +29,14 @@ class SpecialistSettings:
         epochs: Passes over the data, for each network.
         balance: 0 leaves the imbalance as it is, as the paper does; 1 gives a specialist's defects as much weight as all that
             is acceptable; between, that ratio to this power.
+        select: Whether teacher-val selects each network's checkpoint, by NPV on the whole task, as in the paper. On a shared trunk
+            that prefers the early heads, which all know a little of every defect, to those that have learned their own.
     """
 
     sharing: Literal["trunk", "separate"] = "separate"
     epochs: int = 20
     balance: float = 0.0
+    select: bool = True
 
     def __post_init__(self) -> None:
         """Check the values, whose mistakes would else be taken for failures of the specialists."""
@@ -156,8 +159,8 @@ def train_specialists(
                 optimization=optimization,
                 heads=heads(network),
                 augment=augment,
-                val=val,
-                select_by=_mean_performance,
+                val=val if settings.select else None,
+                select_by=_mean_performance if settings.select else None,
                 seed=seed,
                 hardware=hardware,
                 out=None if out is None else out / name,

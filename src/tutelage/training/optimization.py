@@ -102,7 +102,7 @@ class Budget:
     def __post_init__(self) -> None:
         """Check that exactly one is given."""
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}")
+            raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}; set the other to null")
         if any(given is not None and given < 1 for given in (self.epochs, self.steps)):
             raise ValueError(f"epochs={self.epochs}, steps={self.steps}: the budget must be positive")
 

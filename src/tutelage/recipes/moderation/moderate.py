@@ -13,7 +13,7 @@ import yaml
 
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
-from tutelage.models import joint_logits, load_model, save_model
+from tutelage.models import build, joint_logits, load_model, save_model
 from tutelage.recipes.moderation.evaluation import evaluate, examples_table, subtasks_table, write_results
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings
@@ -52,6 +52,14 @@ def moderate(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("this job keeps its stages in one folder and runs in one process; start it without torchrun")
+    with torch.device(
+        "meta"
+    ):  # nothing is computed: a student that cannot be taught is refused before hours of training
+        if not build(settings.student.spec(2, settings.image_size)).distilled:
+            raise ValueError(
+                f"student.name={settings.student.name!r} has no distillation token; take one that has, such as "
+                "deit_base_distilled_patch16_224 or pocket_deit"
+            )
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
     log = Log(out / "log.jsonl", quiet=quiet)

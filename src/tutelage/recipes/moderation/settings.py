@@ -46,10 +46,10 @@ class ModerationSettings:
     """The main job, from labelled images to a moderation model. The defaults are the paper's.
 
     Args:
-        seed: Of everything random.
+        seed: Of everything random but the splits, which have their own.
         fpr: Share of defects that may pass; the rate at which models are selected and decisions are made.
         image_size: Height and width of the images in pixels.
-        augmentation: randaugment (the paper's), shift (for images of a few pixels), or none.
+        augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
         radius: Images whose perceptual hashes differ in at most so many bits are duplicates.
         splits: How examples without a split are divided.
         student: The student's model, which has a distillation token.
@@ -94,7 +94,7 @@ class ModerationSettings:
 def pocket() -> ModerationSettings:
     """Return the settings for images of 24 pixels on a CPU: minutes in all.
 
-    They were chosen on digit posters and product photographs of seeds below 10, with both kinds of noise; the committed tables
+    They were chosen on digit posters and product photographs of seeds below 200, with both kinds of noise; the committed tables
     are of other seeds.
     """
     training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
@@ -108,7 +108,7 @@ def pocket() -> ModerationSettings:
         select_by="auroc",
         discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=12, start="kmeans", acceptable=True),
         discovery_training=training,
-        specialists=SpecialistSettings(sharing="trunk", epochs=8),
+        specialists=SpecialistSettings(sharing="trunk", epochs=8, select=False),
         specialist_training=training,
         selection=SelectionSettings(judged_on="both"),
         lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),

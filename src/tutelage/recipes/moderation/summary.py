@@ -80,7 +80,7 @@ def _reading(
         "(20, 100, 500)."
         if epochs != (100, 300, 1000)
         else "Discovery rows have the paper's epochs and numbers of sub-tasks.",
-        "Settings were chosen on seeds below 10 and both kinds of noise; the seeds here are others. Under structured noise "
+        "Settings were chosen on seeds below 200 and both kinds of noise; the seeds here are others. Under structured noise "
         "only the core rows are measured.",
         "SWSL and Noisy Student are not measured yet.",
     ]

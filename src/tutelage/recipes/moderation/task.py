@@ -69,7 +69,7 @@ class Task:
         """Return a hash of what training sees: ids, labels, splits, and the pixels of a sample."""
         some = range(0, len(self.images), max(1, len(self.images) // 64))
         pixels = self.images.images.gather(list(some)).sum((1, 2, 3)).tolist()
-        facts = self.table[["id", "label", "split"]]
+        facts = self.table[["id", "label", "split", *(["phash"] if "phash" in self.table else [])]]
         return fingerprint(pd.util.hash_pandas_object(facts, index=False).astype(str).tolist(), pixels)
 
 
