@@ -29,8 +29,8 @@ class SpecialistSettings:
         epochs: Passes over the data, for each network.
         balance: 0 leaves the imbalance as it is, as the paper does; 1 gives a specialist's defects as much weight as all that
             is acceptable; between, that ratio to this power.
-        select: Whether teacher-val selects each network's checkpoint, by NPV on the whole task, as in the paper. On a shared trunk
-            that prefers the early heads, which all know a little of every defect, to those that have learned their own.
+        select: Whether teacher-val selects each network's checkpoint, by NPV on the whole task, as in the paper. On a shared
+            trunk that prefers the early heads, which know a little of every defect, to those that have learned their own.
     """
 
     sharing: Literal["trunk", "separate"] = "separate"
