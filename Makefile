@@ -26,7 +26,7 @@ test: lint
 
 lock: install
 	$(BIN)/python -m pip install --quiet --upgrade -e ".[dev]"
-	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed "s/+cpu//" > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed "s/+cpu//; /^#/d" > requirements.lock
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

@@ -1,5 +1,6 @@
 """What the README shows is run as it stands there."""
 
+import importlib.util
 import itertools
 import re
 from pathlib import Path
@@ -54,3 +55,12 @@ def test_links_and_commands_of_the_readme_exist():
     from tutelage.cli import COMMANDS
 
     assert set(commands) <= set(COMMANDS)
+
+
+def test_the_example_of_a_loop_of_ones_own_runs():
+    spec = importlib.util.spec_from_file_location("own_loop", ROOT / "examples" / "own_loop.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert 0 <= module.main(steps=8) <= 1
