@@ -8,7 +8,8 @@ from torch import nn
 from tutelage.data import TensorData
 
 torch.set_num_threads(1)
-settings.register_profile("house", deadline=None)  # a busy machine is no failure
+# A busy machine is no failure, and the same commit gives the same verdict; `--hypothesis-seed N` explores other cases.
+settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
 

@@ -86,7 +86,7 @@ scored = st.lists(
     min_size=2,
     max_size=60,
 ).filter(lambda pairs: len({label for _, label in pairs}) == 2)
-rates = st.floats(0, 0.99)
+rates = st.integers(0, 990).map(lambda per_mille: per_mille / 1000)  # exact, so no tolerance is needed below
 
 
 @settings(max_examples=200, deadline=None)
@@ -97,11 +97,11 @@ def test_the_threshold_is_the_best_observed_one_that_keeps_the_rate(pairs, fpr, 
     defects, acceptables = scores[labels == 0], scores[labels == 1]
     point = operating_point(scores, labels, fpr, convention)
     if convention == "paper":
-        threshold = min(s for s in scores if (defects > s).sum() <= fpr * defects.size + 1e-9)
+        threshold = min(s for s in scores if 1000 * (defects > s).sum() <= round(1000 * fpr) * defects.size)
         assert point.threshold == threshold
         assert point.false_positives == (defects > threshold).sum()
     else:
-        kept = [s for s in scores if (acceptables <= s).sum() <= fpr * acceptables.size + 1e-9]
+        kept = [s for s in scores if 1000 * (acceptables <= s).sum() <= round(1000 * fpr) * acceptables.size]
         assert point.threshold == max(kept, default=-np.inf)
     flagged = scores <= point.threshold
     assert point.npv == pytest.approx(precision_score(labels == 0, flagged, zero_division=0))
