@@ -1,6 +1,7 @@
 """What the command line promises: every flag with its help, and one line for every mistake."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 from tutelage import cli
+from tutelage.cli import moderation as moderation_commands
 from tutelage.recipes.moderation import ModerationSettings, settings_for
 from tutelage.training import Interrupted
 from tutelage.training.stages import plain
@@ -62,9 +64,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"task": task, "settings": settings, "out": out, **others})
         return Done()
 
-    monkeypatch.setattr(cli, "moderate", moderate)
-    monkeypatch.setattr(cli, "posters_task", lambda *told, **others: (*told, others))
-    monkeypatch.setattr(cli, "manifest_task", lambda *told, **others: (*told, others))
+    monkeypatch.setattr(moderation_commands, "moderate", moderate)
+    monkeypatch.setattr(moderation_commands, "posters_task", lambda *told, **others: (*told, others))
+    monkeypatch.setattr(moderation_commands, "manifest_task", lambda *told, **others: (*told, others))
     return calls
 
 
@@ -267,14 +269,14 @@ def test_how_a_job_ends(command, monkeypatch, failure, code, said):
     def fails(*told: Any, **others: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(cli, "posters_task", fails)
+    monkeypatch.setattr(moderation_commands, "posters_task", fails)
     found, _, err = command("demo")
     assert found == code
     assert re.sub(r"^scale .*\n", "", err) == said
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(command, monkeypatch):
-    monkeypatch.setattr(cli, "posters_task", lambda *told, **others: [][0])
+    monkeypatch.setattr(moderation_commands, "posters_task", lambda *told, **others: [][0])
     with pytest.raises(IndexError):
         command("demo")
 
@@ -286,7 +288,7 @@ def test_all_cores_unless_the_environment_says_how_many(asked, monkeypatch):
         cli.main(["demo"])
         assert torch.get_num_threads() == before
         monkeypatch.delenv("OMP_NUM_THREADS")
-        monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
+        monkeypatch.setattr(os, "cpu_count", lambda: 3)
         cli.main(["demo"])
         assert torch.get_num_threads() == 3
     finally:

@@ -1,0 +1,72 @@
+"""From the words of a command line to the job that they ask for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+
+from tutelage.cli.commands import COMMANDS
+from tutelage.cli.parser import parser_for, positional, preset_of
+from tutelage.training import Interrupted
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in COMMANDS:
+        _usage(words)
+    command, rest = words[0], words[1:]
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        _run(command, positional(command, rest))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, ImportError, yaml.YAMLError) as error:
+        print(f"tutelage {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    kind = COMMANDS[command]
+    preset, why = preset_of(command, arguments) if hasattr(kind, "settings") else (None, "")
+    parser = parser_for(command, preset)
+    told = parser.parse_args(arguments)
+    for action in parser._actions:
+        group, _, name = action.dest.partition(".")
+        if name and not isinstance(told[group], jsonargparse.Namespace):
+            raise ValueError(f"{group}={told[group]!r} is no value; set what it consists of, such as {group}.{name}")
+    values = parser.instantiate(told)
+    job = _made(kind, values)
+    if preset is None:
+        job.run()
+        return
+    print(why, file=sys.stderr)
+    job.run(_made(type(preset), values))
+
+
+def _made(kind: Any, values: Any) -> Any:
+    return kind(**{field.name: getattr(values, field.name) for field in fields(kind)})
+
+
+def _usage(words: list[str]) -> None:
+    print("usage: tutelage COMMAND [...]\n", file=sys.stderr)
+    for name, kind in COMMANDS.items():
+        print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}", file=sys.stderr)
+    if words and words[0] not in ("-h", "--help"):
+        near = get_close_matches(words[0], list(COMMANDS), n=1)
+        print(f"\nunknown command {words[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""), file=sys.stderr)
+        sys.exit(2)
+    print("\ntutelage COMMAND --help lists a command's flags.", file=sys.stderr)
+    sys.exit(0 if words else 2)

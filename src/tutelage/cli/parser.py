@@ -1,0 +1,114 @@
+"""Flags from dataclasses, and mistakes answered in one line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args
+
+import jsonargparse
+import yaml
+
+from tutelage.cli.commands import COMMANDS
+
+SCALES = Literal["auto", "pocket", "paper"]
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """Answers a mistake in one line, and an unknown flag or key with the nearest known one."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what a mistake is answered with."""
+        flags = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
+        key = re.search(r"Option '([\w.]+)' is not accepted", message)
+        if group or key:
+            found = ".".join(group.groups()) if group else key[1] if key else ""
+            message = f"unknown key {found!r}{nearest(found, [flag[2:] for flag in flags])}"
+        elif message.startswith("unrecognized arguments: "):
+            unknown = re.split("[ =]", message.removeprefix("unrecognized arguments: "))[0]
+            message = f"unknown argument {unknown!r}{nearest(unknown, flags)}"
+        message = re.sub(r"""^Parser key "([^"]*)"|<class '([\w.]+)'>|typing\.""", r"\1\2", message)
+        raise ValueError(message) from ex
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return the hint at the known name that was probably meant: one that ends in this one, or is written alike."""
+    inside = [other for other in known if other.endswith("." + name.lstrip("-"))]
+    near = inside or get_close_matches(name, known, n=1)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def positional(command: str, arguments: list[str]) -> list[str]:
+    """Turn the leading bare words of a command into its flags."""
+    names = list(_words(COMMANDS[command]))
+    given = []
+    while names and arguments and not arguments[0].startswith("-"):
+        given += [f"--{names.pop(0)}", arguments.pop(0)]
+    return given + arguments
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    return getattr(kind, "positional", ())
+
+
+def _leaves(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of nested dataclasses by dotted name."""
+    found: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        inside = is_dataclass(value)
+        found |= _leaves(value, f"{prefix}{field.name}.") if inside else {prefix + field.name: value}
+    return found
+
+
+def parser_for(command: str, preset: Any = None) -> jsonargparse.ArgumentParser:
+    """Return the parser of one command, with every flag's help from the docstrings.
+
+    Args:
+        command: one of `COMMANDS`.
+        preset: the settings that a command with a job's settings starts from; those of the pocket scale by default.
+    """
+    kind = COMMANDS[command]
+    words = " ".join(name.upper() for name in _words(kind))
+    parser = Parser(
+        prog=f"tutelage {command}",
+        usage=f"tutelage {command} {words}".rstrip() + " [--FLAG VALUE ...]",
+        description=(kind.__doc__ or "").split("\n")[0],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="A YAML file of values, such as a run's config.yaml.")
+    parser.add_class_arguments(kind, as_group=False)
+    if (settings := getattr(kind, "settings", None)) is not None:
+        preset = settings("pocket")[0] if preset is None else preset
+        parser.add_argument(
+            "--scale",
+            type=SCALES,
+            default=kind.scale,
+            help="Where the settings start: paper, pocket (small data and models, for a CPU), or auto.",
+        )
+        parser.add_class_arguments(type(preset), as_group=False)
+        parser.set_defaults(_leaves(preset))
+    return parser
+
+
+def preset_of(command: str, arguments: list[str]) -> tuple[Any, str]:
+    """Return the settings of the scale that flags and files name, on which the other flags' defaults depend."""
+    kind = COMMANDS[command]
+    scale = _scale(arguments, kind.scale)
+    # A scale that does not exist is the parser's to refuse.
+    return kind.settings(scale if scale in get_args(SCALES) else kind.scale)
+
+
+def _scale(arguments: list[str], scale: str) -> str:
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for flag, value in pairwise(words):
+        if flag == "--scale":
+            scale = value
+        elif flag == "--config" and Path(value).is_file():
+            told = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            scale = told.get("scale", scale) if isinstance(told, dict) else scale
+    return scale
