@@ -134,7 +134,7 @@ def test_predict(run, ads, command, tmp_path):
     assert table["decision"].tolist() == expected.tolist()
     examples = pd.read_parquet(run / "examples.parquet").set_index("id")
     assert np.allclose(table["score"], examples.loc[table["id"], "score_student"], atol=1e-6)
-    left_out = pd.read_csv(out.parent / "problems.csv")
+    left_out = pd.read_csv(out.parent / "scores-problems.csv")
     assert dict(zip(left_out["id"], left_out["reason"], strict=True)) == {
         "images/bomb.png": "too_many_pixels",
         "images/empty.png": "empty",
@@ -174,8 +174,8 @@ def test_nothing_to_score_lists_why(run, ads, command, tmp_path):
     (ads / "bad.csv").write_text("image\nimages/empty.png\n")
     code, _, err = command("predict", run, ads / "bad.csv", "--out", tmp_path / "scores.csv")
     assert code == 2
-    assert "only 0 images are left and 1 are needed; 1 left out: empty 1. See problems.csv." in err
-    assert pd.read_csv(tmp_path / "problems.csv")["id"].tolist() == ["images/empty.png"]
+    assert "only 0 images are left and 1 are needed; 1 left out: empty 1. See scores-problems.csv." in err
+    assert pd.read_csv(tmp_path / "scores-problems.csv")["id"].tolist() == ["images/empty.png"]
 
 
 def test_too_little_to_learn_from_lists_why(ads, command, tmp_path):

@@ -42,20 +42,20 @@ class Problems:
             return "nothing left out"
         return f"{len(self)} left out: " + ", ".join(f"{name} {count}" for name, count in self.counts().items())
 
-    def write(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `problems.csv` (id, reason, detail) into a run's folder, also when there is none to report."""
-        path = Path(folder) / "problems.csv"
+    def write(self, folder: str | os.PathLike[str], name: str = "problems.csv") -> Path:
+        """Write the list (id, reason, detail) into a folder, also when there is none to report."""
+        path = Path(folder) / name
         with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(Problem._fields)
             writer.writerows(self)
         return path
 
-    def require(self, left: int, least: int, what: str = "examples") -> None:
-        """Go on only if enough is left.
+    def require(self, left: int, least: int, what: str = "examples", listed: str = "problems.csv") -> None:
+        """Go on only if enough is left; ``listed`` is the file that a person should look at.
 
         Raises:
             ValueError: fewer than `least` are left.
         """
         if left < least:
-            raise ValueError(f"only {left} {what} are left and {least} are needed; {self.summary()}. See problems.csv.")
+            raise ValueError(f"only {left} {what} are left and {least} are needed; {self.summary()}. See {listed}.")

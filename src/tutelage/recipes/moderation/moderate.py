@@ -121,7 +121,7 @@ def score(
         run: a run's folder.
         manifest: a CSV or Parquet file with a column ``image``; labels are not needed and not read.
         out: a .parquet or .csv file: id, image, score (probability of acceptable) and decision. What could not be read is
-            listed beside it, in problems.csv.
+            listed beside it, in a CSV file of the same name and ``-problems``.
         fpr: one of the rates whose thresholds the run has; its own by default.
         columns: the manifest's own names.
         batch_size: images in one forward pass.
@@ -142,8 +142,8 @@ def score(
     threshold = facts["thresholds"][rate]
     images, problems = read_manifest(manifest, columns, labels=None, size=model.spec.image_size)
     out.parent.mkdir(parents=True, exist_ok=True)
-    problems.write(out.parent)
-    problems.require(len(images), 1, "images")
+    listed = problems.write(out.parent, f"{out.stem}-problems.csv")
+    problems.require(len(images), 1, "images", listed.name)
     outputs, _ = predict(model, images.subset(torch.arange(len(images))), batch_size=batch_size)
     scores = joint_logits(outputs).double().softmax(1)[:, 1].numpy()
     table = pd.DataFrame({"id": images.table["id"]})

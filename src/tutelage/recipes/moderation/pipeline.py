@@ -129,7 +129,7 @@ class Pipeline:
             fit(
                 network,
                 TensorData(input=images, label=labels),
-                signals=[kind(head=head, name=f"label {head}") for head in heads],
+                signals=[kind(head=head, name=f"label {head or ''}".strip()) for head in heads],
                 budget=ENCODER_BUDGET,
                 optimization=ENCODER_TRAINING,
                 augment=augmentation(settings.augmentation),
