@@ -72,10 +72,16 @@ def test_local_precision_tells_noise_from_competence():
     assert verdict.reasons[-1] == f"local precision {verdict.competence[-1]:.3f} is below {verdict.threshold:.3f}"
 
 
-def test_otsu_never_asks_for_more_than_half_way_from_the_share_of_defects_to_one():
+def test_the_threshold_is_half_way_between_chance_and_otsus():
+    scores_NK = np.concatenate([experts(), noise(6, seed=2)], axis=1)
+    verdict = select(scores_NK, PAPER, SelectionSettings())
+    assert verdict.threshold == (160 / 1120 + otsu(verdict.competence)) / 2
+
+
+def test_the_threshold_lets_perfect_specialists_pass():
     perfect = (PAPER - 0.5 + 0.1 * noise(1)[:, 0])[:, None].repeat(3, axis=1)
     verdict = select(perfect, PAPER, SelectionSettings())
-    assert verdict.threshold == (1 + 160 / 1120) / 2
+    assert verdict.threshold == pytest.approx((160 / 1120 + verdict.competence[0]) / 2)
     assert verdict.kept.all()
 
 

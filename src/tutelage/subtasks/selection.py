@@ -26,8 +26,9 @@ class SelectionSettings:
 
     Args:
         rule: precision keeps those whose local precision (the share of defects among the examples that a specialist flags
-            first, until it has flagged 2 % of the acceptable ones) is at least the threshold; without one, Otsu's, which parts
-            the specialists into two groups as distinct as possible, but never above half way from the share of defects to 1.
+            first, until it has flagged 2 % of the acceptable ones) is at least the threshold; without one, half way between
+            chance (the share of defects) and Otsu's threshold, which parts the specialists into two groups as distinct as
+            possible: with a sub-task that is wrongly dropped all its defects pass, one that is wrongly kept is only noise.
             npv is the paper's: NPV at 1 % FPR of at least threshold. lift is NPV minus its floor of at least threshold. top
             keeps the share threshold of the specialists that have the highest local precision.
         threshold: Of the rule; every rule but precision needs one. 0.1 is the paper's for npv, where it lies below the lowest
@@ -162,7 +163,7 @@ def select(
         bar = min((values["competence"][k] for k in keep), default=math.inf)
     else:
         if bar is None:
-            bar = min(otsu(values["competence"][good]), (1 + share) / 2)
+            bar = (share + otsu(values["competence"][good])) / 2
         keep = {k for k in good if values["competence"][k] >= bar}
     by_precision = settings.rule in ("precision", "top") and math.isfinite(bar)
     found = operating_points(scores_NK, labels_N, bar if by_precision else (1 + share) / 2, settings.window)

@@ -94,7 +94,7 @@ class ModerationSettings:
 def pocket() -> ModerationSettings:
     """Return the settings for images of 24 pixels on a CPU: minutes in all.
 
-    They were chosen on digit posters and product photographs of seeds below 200, with both kinds of noise; the committed tables
+    They were chosen on digit posters and product photographs of seeds below 300, with both kinds of noise; the committed tables
     are of other seeds.
     """
     training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
@@ -108,7 +108,7 @@ def pocket() -> ModerationSettings:
         select_by="auroc",
         discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=12, start="kmeans", acceptable=True),
         discovery_training=training,
-        specialists=SpecialistSettings(sharing="trunk", epochs=8, select=False),
+        specialists=SpecialistSettings(sharing="trunk", epochs=5, select=False),
         specialist_training=training,
         selection=SelectionSettings(judged_on="both"),
         lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),

@@ -215,7 +215,7 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
 
 
 FIRST = "ViT-Base/16"
-FIRST_SEED = 200  # settings were chosen on seeds below 200, so that the table is of data that no choice has seen
+FIRST_SEED = 300  # settings were chosen on seeds below 300, so that the table is of data that no choice has seen
 PLAIN = "the same DeiT, plainly fine-tuned"
 FULL = "the full method as `tutelage moderate` runs it"
 
