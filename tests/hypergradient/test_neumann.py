@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hostile_models import Checkpointed, batch_of, direction_of, distance, objective_of, weights_of
@@ -154,6 +156,25 @@ def test_a_step_that_is_too_long_is_shortened_with_a_warning():
     theta = parameters_of(objective)
     gradient = torch.autograd.grad(objective(held_out, named(theta, objective))[:, 0].mean(), theta)[0]
     assert distance(flat(found.direction, objective), torch.linalg.solve(J.T, gradient)) < 1e-6
+
+
+@pytest.mark.parametrize("sign", [-2.0, -5.0])
+def test_terms_that_grow_a_little_by_negative_curvature_are_what_unrolling_gives(sign):
+    """As on a minibatch: nothing is wrong with such a series but that it must not be continued for ever."""
+    objective, batch, held_out, u_BK = problem()
+    for signal in objective.signals[1:]:
+        signal.sign = sign
+    move_to_best_response(objective, batch, u_BK)
+    loops, eta = 3, 0.02
+    a_KM, theta = WEIGHTS.values_KM.clone().requires_grad_(), parameters_of(objective)
+    for _ in range(loops + 1):
+        theta = theta - eta * field_of(objective, batch, u_BK, a_KM)(theta)
+    expected = torch.autograd.grad(objective(held_out, named(theta, objective))[:, 0].mean(), a_KM)[0]
+    found = neumann_direction(objective, batch, held_out, eta, loops, u_BK, WEIGHTS)
+    assert (len(found.lengths), found.remarks) == (loops + 1, [])
+    assert any(after > 1.005 * before for before, after in pairwise(found.lengths))
+    D_KM = module_derivatives(objective, batch, found.direction, MODULES, u_BK)
+    assert distance(-D_KM, expected) < 1e-8
 
 
 def test_negative_curvature_ends_the_series_with_a_warning():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tutelage.signals import CrossEntropy, Distillation, Objective
-from tutelage.weighting import Equal, Fixed, ModuleWeights, Weighting
+from tutelage.weighting import Equal, Fixed, ModuleWeights, Weighting, base
 
 B, D, C, K = 6, 3, 4, 3
 SIGNALS = (CrossEntropy(), CrossEntropy(smoothing=0.3, name="smoothed"), Distillation("teacher"))
@@ -133,6 +133,26 @@ def test_any_weights_are_the_sum_that_the_interface_states(u: list[float] | None
                 expected[name] += share * within * gradient / B
     for name, value in expected.items():
         torch.testing.assert_close(found.get(name, torch.zeros_like(value)), value, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_by_rows_and_by_columns_are_two_ways_to_the_same_gradient(seed: int) -> None:
+    model, whole = network(), batch()
+    a_KM = torch.randn(K, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    a_KM[1, 0] = 0.0
+    a = ModuleWeights(a_KM, MODULES)
+    trained = dict(model.named_parameters())
+    found = [way(Objective(model, SIGNALS)(whole).mean(0), a, trained) for way in (base._by_rows, base._by_columns)]
+    assert found[0].keys() == found[1].keys() == trained.keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-12, atol=1e-15)
+
+
+def test_many_losses_over_few_modules_are_taken_by_columns() -> None:
+    assert base.columns_are_cheaper(rows=11, columns=5)
+    assert base.columns_are_cheaper(rows=3, columns=8)
+    assert not base.columns_are_cheaper(rows=2, columns=2)  # the second may be a loss of the parameters alone
+    assert not base.columns_are_cheaper(rows=3, columns=60)
 
 
 MODULEWISE = torch.tensor([[1.0, 1.0], [0.5, 0.0], [0.5, 0.0]], dtype=torch.float64)

@@ -18,6 +18,7 @@ from tutelage.signals import Batch, Objective
 SHORTEST = 1e-3  # how far, at most, the step size is lowered
 TOLERANCE = 0.1  # how far double backward may be from a difference, in float32, before "auto" distrusts it
 NEGLIGIBLE = 1e-6  # a term this much shorter than the first may grow: it is rounding
+GROWTH = 2.0  # how many times as long as the first a term may become by small steps of negative curvature
 
 
 class NeumannWarning(RuntimeWarning):
@@ -64,10 +65,11 @@ def neumann_direction(
     terms, as Algorithm 1 of MAOAL has it (its eq. 9 has M), and equal M + 1 unrolled steps of plain gradient descent
     at a point that they do not leave. For M to infinity p tends to :math:`J^{-\top} \nabla L_V`, whatever the step size.
 
-    The series is of use only while its terms do not grow. Where one would because the step size is beyond 2 over the
-    curvature, the step size is halved until it does not, and the series begins again. Where no step size helps, as the
-    curvature is negative, the series ends with the terms so far. Both come with a `NeumannWarning`; in any case
-    :math:`\|p\| \le \eta (M+1) \|\nabla L_V\|`.
+    The series is of use only while its terms stay bounded. On a minibatch some curvature is negative, and a term then grows a
+    little: that is what the unrolled steps do too, and it is let be while a step changes a term by less than its length and
+    no term is longer than twice the first. Where a term grows because the step size is beyond 2 over the curvature, the
+    step size is halved until it does not, and the series begins again. Where no step size helps, the series ends with the
+    terms so far. Both come with a `NeumannWarning`; in any case :math:`\|p\| \le 2 \eta (M+1) \|\nabla L_V\|`.
 
     Args:
         objective: the model and its signals.
@@ -146,7 +148,8 @@ def _series(
             w = product(v) if loop else first
             term = _sum(v, w, -eta)
             length = norm(term)
-            if not length <= max(lengths[-1], NEGLIGIBLE * lengths[0]):
+            small = eta * norm(w) <= lengths[-1] and length <= GROWTH * lengths[0]
+            if not (small or length <= max(lengths[-1], NEGLIGIBLE * lengths[0])):
                 break
             v, total, lengths = term, _sum(total, term, 1.0), [*lengths, length]
         else:

@@ -5,7 +5,9 @@ them into gradients:
 
 .. math:: g_m = \frac1n \sum_i \sum_k u_{ik}\, a_{km}\, \nabla_{\theta_m} \ell_k(x_i)
 
-with one backward pass when a is all ones, and otherwise one for each distinct row of a, into the modules where it is not 0.
+with one backward pass when a is all ones. Otherwise there are two ways to the same sum, of which the cheaper is taken: one
+pass for each distinct row of a, into the modules where it is not 0; or one for each distinct column, of the losses weighed
+for that column's modules, down to those modules and no further. Many losses over few modules are cheap by columns.
 """
 
 from __future__ import annotations
@@ -134,8 +136,26 @@ class Weighting(nn.Module):
 
 
 def accumulate(totals_K: Tensor, a: ModuleWeights, model: nn.Module) -> None:
-    """Add sum_k a[k, m] * grad_m totals[k] to ``.grad``, one backward pass for each distinct row of a."""
+    """Add sum_k a[k, m] * grad_m totals[k] to ``.grad``."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    rows = torch.unique(a.values_KM, dim=0)
+    columns = torch.unique(a.values_KM, dim=1)
+    way = _by_columns if columns_are_cheaper(len(rows), columns.shape[1]) else _by_rows
+    gradients = way(totals_K, a, trained)
+    add_gradients(mean_over_processes(gradients, 1, trained)[0], trained)
+
+
+def columns_are_cheaper(rows: int, columns: int) -> bool:
+    """Say which way is cheaper, by a count of what is passed through in units of one forward pass.
+
+    A pass for a row costs 2: gradients by the activations of the whole depth, and by all parameters. The passes for the
+    columns go down to depths that are spread evenly: (columns + 1) / 2 by activations, and by each parameter once. With two
+    rows, one of which may be a loss of the parameters alone that costs nothing, rows are taken.
+    """
+    return rows > 2 and (columns + 1) / 2 + 1 < 2 * rows
+
+
+def _by_rows(totals_K: Tensor, a: ModuleWeights, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     rows, row_of_K = torch.unique(a.values_KM, dim=0, return_inverse=True)
     gradients: dict[str, Tensor] = {}
     for row, weights in enumerate(rows.tolist()):
@@ -145,7 +165,21 @@ def accumulate(totals_K: Tensor, a: ModuleWeights, model: nn.Module) -> None:
         for name, gradient in gradients_of(total, active, retain_graph=row + 1 < len(rows)).items():
             scaled = gradient if scales[name] == 1 else scales[name] * gradient
             gradients[name] = gradients[name] + scaled if name in gradients else scaled
-    add_gradients(mean_over_processes(gradients, 1, trained)[0], trained)
+    return gradients
+
+
+def _by_columns(totals_K: Tensor, a: ModuleWeights, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    columns, column_of_M = torch.unique(a.values_KM, dim=1, return_inverse=True)
+    column_of = {name: int(column_of_M[a.module_of[name]]) if name in a.module_of else -1 for name in trained}
+    weights = {-1: torch.ones_like(totals_K), **dict(enumerate(columns.T.to(totals_K)))}
+    wanted = sorted(set(column_of.values()))
+    gradients: dict[str, Tensor] = {}
+    for place, column in enumerate(wanted):
+        active = {name: p for name, p in trained.items() if column_of[name] == column}
+        counts_K = weights[column] != 0  # a loss of weight 0 is not passed through
+        total = (weights[column][counts_K] * totals_K[counts_K]).sum()
+        gradients |= gradients_of(total, active, retain_graph=place + 1 < len(wanted))
+    return gradients
 
 
 def gradients_of(total: Tensor, parameters: Mapping[str, Tensor], retain_graph: bool) -> dict[str, Tensor]:
