@@ -8,18 +8,18 @@ from typing import ClassVar
 
 from tutelage.cli.job import finish
 from tutelage.data.manifest import Columns
-from tutelage.recipes.moderation import score
+from tutelage.recipes.runs import REPORTS, SCORES, recipe_of
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Score new images with a run's model, and decide at its false-positive rate.
+    """Score new data with a run's model: images, or whatever the run learned from.
 
     Args:
         run_folder: The folder of a finished run.
-        manifest: A CSV or Parquet file with a column image.
+        manifest: A CSV or Parquet file of new data; with a column image where the run learned from images.
         out: The table to write, .parquet or .csv.
-        fpr: The false-positive rate to decide at, one that the run has a threshold for; the run's own where it is not given.
+        fpr: Of a moderation run: the false-positive rate to decide at, one that the run has a threshold for, or its own.
         columns: The manifest's own names of its columns.
     """
 
@@ -33,9 +33,8 @@ class Predict:
 
     def run(self) -> None:
         """Do it."""
-        table, problems = score(self.run_folder, self.manifest, self.out, fpr=self.fpr, columns=self.columns)
-        blocked = int((table["decision"] == "defective").sum())
-        print(f"{len(table)} images scored, {blocked} found defective; {problems.summary()}. Written to {self.out}")
+        score = SCORES[recipe_of(self.run_folder)]
+        print(score(self.run_folder, self.manifest, self.out, fpr=self.fpr, columns=self.columns))
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,4 @@ class Report:
 
     def run(self) -> None:
         """Do it."""
-        from tutelage.reports import write_report
-
-        finish(write_report(self.run_folder))
+        finish(REPORTS[recipe_of(self.run_folder)](self.run_folder))

@@ -153,3 +153,10 @@ def score(
     table["decision"] = ["acceptable" if value > threshold else "defective" for value in scores]
     table.to_parquet(out, index=False) if out.suffix == ".parquet" else table.to_csv(out, index=False)
     return table, problems
+
+
+def score_run(run: Path, manifest: Path, out: Path, *, fpr: float | None, columns: Columns) -> str:
+    """Score the images of a manifest as `score` does, and return a sentence about it."""
+    table, problems = score(run, manifest, out, fpr=fpr, columns=columns)
+    blocked = int((table["decision"] == "defective").sum())
+    return f"{len(table)} images scored, {blocked} found defective; {problems.summary()}. Written to {out}"
