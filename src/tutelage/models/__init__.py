@@ -1,19 +1,37 @@
 """Models: any timm name behind its own standardisation, and pocket relatives for images of a few pixels."""
 
+from tutelage.models.autoint import AutoInt
 from tutelage.models.classifier import ImageClassifier, ModelSpec, Pixels, build, joint_logits
 from tutelage.models.matching import PartialWeights, load_matching
+from tutelage.models.multi_head import (
+    AUTOINT,
+    MultiHead,
+    MultiHeadSpec,
+    build_multi_head,
+    load_multi_head,
+    save_multi_head,
+)
 from tutelage.models.pocket import POCKET
+from tutelage.models.squared_norm import WithSquaredNorm
 from tutelage.models.weights import load_model, save_model
 
 __all__ = [
+    "AUTOINT",
     "POCKET",
+    "AutoInt",
     "ImageClassifier",
     "ModelSpec",
+    "MultiHead",
+    "MultiHeadSpec",
     "PartialWeights",
     "Pixels",
+    "WithSquaredNorm",
     "build",
+    "build_multi_head",
     "joint_logits",
     "load_matching",
     "load_model",
+    "load_multi_head",
     "save_model",
+    "save_multi_head",
 ]

@@ -56,6 +56,7 @@ class CifarResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.max_pool = max_pool
+        self.widths = tuple(widths)
         self.num_features = widths[-1] * (2 if max_pool else 1)
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()

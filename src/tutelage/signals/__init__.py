@@ -5,6 +5,10 @@ from tutelage.signals.binary_cross_entropy import BinaryCrossEntropy
 from tutelage.signals.cross_entropy import CrossEntropy
 from tutelage.signals.distillation import Distillation, Frozen
 from tutelage.signals.objective import Objective
+from tutelage.signals.pixels import PixelCrossEntropy, PixelError, SurfaceNormals
+from tutelage.signals.scaled import Scaled
+from tutelage.signals.squared_error import SquaredError
+from tutelage.signals.squared_norm import SquaredNorm
 
 __all__ = [
     "Batch",
@@ -14,5 +18,11 @@ __all__ = [
     "Frozen",
     "Objective",
     "Outputs",
+    "PixelCrossEntropy",
+    "PixelError",
+    "Scaled",
     "Signal",
+    "SquaredError",
+    "SquaredNorm",
+    "SurfaceNormals",
 ]

@@ -1,0 +1,38 @@
+"""A signal in another unit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from tutelage.signals.base import Batch, Outputs, Signal
+
+
+class Scaled(Signal):
+    """A signal times a constant, under its own name.
+
+    It puts losses of different units on one footing before any weighting sees them: 1e-3 for an L2 regulariser, or N / n for
+    a signal that only n of N examples have, whose batch mean then estimates its mean over those.
+
+    Args:
+        signal: what is scaled.
+        factor: a positive number.
+    """
+
+    def __init__(self, signal: Signal, factor: float) -> None:
+        super().__init__(signal.name, signal.head)
+        if not 0 < factor < math.inf:
+            raise ValueError(f"factor={factor} of signal {signal.name!r} must be a positive number")
+        self.separable = signal.separable
+        self.signal = signal
+        self.factor = factor
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the losses (B,), or a scalar where the signal returns one."""
+        return self.factor * self.signal(outputs, batch)
+
+    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+        """Let the signal's targets follow the model."""
+        self.signal.begin_epoch(epoch, outlook)
