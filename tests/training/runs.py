@@ -74,6 +74,9 @@ class Moody(Weighting):
         self.seen_N[batch["index"]] += losses_BK[:, 0]
         return (self.mood.detach() / (1 + self.seen_N[batch["index"]]))[:, None].expand_as(losses_BK)
 
+    def learned(self) -> dict[str, Any]:
+        return {"mood": float(self.mood)}
+
     def adapt(self, objective: Any, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         with torch.no_grad():
             self.mood.mul_(1 + 0.1 * objective(held_out)[:, 0].mean().tanh())

@@ -40,6 +40,8 @@ def assert_same_end(found: Fitted, out: Path, straight: tuple[Fitted, dict]) -> 
     runs.same(dict(found.model.state_dict()), dict(fitted.model.state_dict()))
     runs.same(found.history, fitted.history)
     runs.same(found.best, fitted.best)
+    runs.same(found.course, fitted.course)
+    assert [entry["step"] for entry in found.course] == list(range(0, STEPS + 1, 2))
     assert (found.steps, found.skipped) == (fitted.steps, fitted.skipped)
 
 

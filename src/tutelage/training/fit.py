@@ -56,6 +56,8 @@ class Fitted:
             example was finite), the validation's value.
         best: the selected evaluation's entry, or None where nothing selects.
         skipped: examples that had no weight because a loss was not finite.
+        course: what the weighting had learned (see `Weighting.learned`), with the step: before the first step and after every
+            ``adapt_every`` steps; empty for a weighting that learns nothing.
     """
 
     model: nn.Module
@@ -63,6 +65,7 @@ class Fitted:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     skipped: int = 0
+    course: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit(
@@ -202,6 +205,7 @@ class _Run:
         self.best: dict[str, Any] | None = None
         self.best_state: dict[str, Tensor] | None = None
         self.history: list[dict[str, Any]] = []
+        self.course: list[dict[str, Any]] = []
         self.sums = torch.zeros(len(self.signals) + 1, dtype=torch.float64)  # of the losses, and of the examples
         self.finished = False
 
@@ -209,6 +213,8 @@ class _Run:
         self.resume()
         if self.hardware.trackers:
             self.accelerator.init_trackers(self.name)
+        if self.step == 0:
+            self.note_learned()
         steps = self.budget.total(len(self.batches(0)))
         saved = time.monotonic()
         with stoppable() as interrupt, self.log.progress(steps, self.step, self.name) as bar:
@@ -241,7 +247,7 @@ class _Run:
         if self.hardware.trackers:
             self.accelerator.end_training()
         skipped = int(total(self.weighting.skipped, self.accelerator.device))
-        return Fitted(self.model, self.step, self.history, self.best, skipped)
+        return Fitted(self.model, self.step, self.history, self.best, skipped, self.course)
 
     def agreed(self, own: bool) -> bool:
         """Return whether any process says so, so that all of them act together."""
@@ -283,6 +289,8 @@ class _Run:
         factor = self.optimization.factor(self.step, steps)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
+        for signal in self.signals:
+            signal.begin_step(self.step, self.model, self.optimizer)
         self.model.train()
         if self.weighting.adapts_first:
             self.weighting.adapt(self.probe, batch, self.held_out_batch(self.step), self.optimizer)
@@ -303,6 +311,13 @@ class _Run:
         if self.held_out is not None and not self.weighting.adapts_first and self.step % self.adapt_every == 0:
             held_out = self.held_out_batch(self.step // self.adapt_every - 1)
             self.weighting.adapt(self.probe, batch, held_out, self.optimizer)
+        if self.step % self.adapt_every == 0:
+            self.note_learned()
+
+    def note_learned(self) -> None:
+        """Add what the weighting has learned to its course."""
+        if learned := self.weighting.learned():
+            self.course.append({"step": self.step, **learned})
 
     def held_out_batch(self, call: int) -> dict[str, Tensor]:
         """Return the batch of held-out examples for a call of ``adapt``: shuffled anew after each pass over them."""
@@ -388,4 +403,4 @@ class _Run:
         self.log.event("resumed", name=self.name, step=self.step)
 
 
-_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "finished")
+_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "course", "finished")

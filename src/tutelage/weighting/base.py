@@ -120,6 +120,10 @@ class Weighting(nn.Module):
             optimizer: the model's own, whose step is looked ahead.
         """
 
+    def learned(self) -> dict[str, Any]:
+        """Return what has been learned so far, as few plain numbers by name, to be followed over a training."""
+        return {}
+
     def save(self, path: str | Path) -> None:
         """Write ``state_dict()`` as safetensors; with several processes all call it and the first one writes."""
         state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,10 @@ class Joint(Weighting):
     def importance(self) -> Tensor:
         r"""The importances :math:`\alpha`, (K - 1, M)."""
         return self.by_module.importance
+
+    def learned(self) -> dict[str, Any]:
+        """Return the importances as K - 1 lists of M numbers."""
+        return self.by_module.learned()
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the weights of the batch's examples."""

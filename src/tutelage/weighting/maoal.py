@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +82,10 @@ class MAOAL(Weighting):
     def importance(self) -> Tensor:
         r"""The importances :math:`\alpha`, (K - 1, M): how far each auxiliary signal counts in each module."""
         return self._constrained(self.free)
+
+    def learned(self) -> dict[str, Any]:
+        """Return the importances as K - 1 lists of M numbers."""
+        return {"importance": self.importance.tolist()}
 
     def module_weights(self, model: nn.Module) -> ModuleWeights:
         """Return the importances, under a first row of ones for the primary signal."""

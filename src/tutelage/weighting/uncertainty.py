@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,10 @@ class Uncertainty(Weighting):
     def weights(self) -> Tensor:
         """How far each signal counts, (K,)."""
         return (-self.log_variance_K.detach()).exp() / 2
+
+    def learned(self) -> dict[str, Any]:
+        """Return the weights as a list of K numbers."""
+        return {"weights": self.weights.tolist()}
 
     def descend(self, totals_K: Tensor, model: nn.Module) -> None:
         """Add the gradient of the weighted sum to ``.grad``, of the model's parameters and of s."""
