@@ -1,6 +1,7 @@
-"""How good a moderation model is, and how sure we are of it: numpy only."""
+"""How good a model is, and how sure we are of it: numpy only."""
 
 from tutelage.metrics.clustering import normalised_mutual_information, purity
+from tutelage.metrics.incremental import pw_jaccard
 from tutelage.metrics.intervals import Interval, bootstrap, paired_bootstrap
 from tutelage.metrics.moderation import (
     OperatingPoint,
@@ -12,22 +13,41 @@ from tutelage.metrics.moderation import (
     recall_at_fpr,
     threshold_at_fpr,
 )
+from tutelage.metrics.multilabel import (
+    added_label_score,
+    given_label_recall,
+    label_coverage,
+    label_sets,
+    mean_average_precision,
+    mean_set_size,
+    real_accuracy,
+    real_f1,
+)
 from tutelage.metrics.ranking import auroc, average_precision
 
 __all__ = [
     "Interval",
     "OperatingPoint",
+    "added_label_score",
     "auroc",
     "average_precision",
     "bootstrap",
+    "given_label_recall",
+    "label_coverage",
+    "label_sets",
     "lift_at_fpr",
     "local_precision",
+    "mean_average_precision",
+    "mean_set_size",
     "normalised_mutual_information",
     "npv_at_fpr",
     "npv_floor",
     "operating_point",
     "paired_bootstrap",
     "purity",
+    "pw_jaccard",
+    "real_accuracy",
+    "real_f1",
     "recall_at_fpr",
     "threshold_at_fpr",
 ]

@@ -45,6 +45,13 @@ class Signal(nn.Module, ABC):
         targets and do nothing here.
         """
 
+    def begin_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Let a signal that follows the model from step to step act before a step of training, counted from 0.
+
+        A signal whose teacher is an earlier state of the model takes it here, and may put other weights into the model.
+        Most signals do nothing here.
+        """
+
     def own_output(self, outputs: Outputs) -> Tensor:
         """Return the tensor that this signal judges: the whole output, or the head that it names.
 

@@ -1,0 +1,74 @@
+"""Early-learning regularisation: what the model said early on holds it back from learning wrong labels by heart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tutelage.signals.base import Batch, Outputs, Signal, entry
+
+CLAMP = 1e-4
+
+
+class EarlyLearning(Signal):
+    r"""The regulariser of ELR, for each example; weigh it by lambda beside a cross-entropy.
+
+    .. math:: t_i \leftarrow \beta t_i + (1-\beta)\,\bar p_i,\qquad \ell_i = \log\big(1 - \langle t_i, p_i\rangle\big)
+
+    p is the softmax, clamped to [1e-4, 1 - 1e-4], and :math:`\bar p` the same normalised and without gradient (equation 6,
+    and the released program). The averages t start at 0, so that in the first epoch there is next to no regularisation.
+
+    The averages move once in a training step, however often the loss is evaluated in it: with `fit`, which announces each step,
+    once an announcement; in a loop without announcements, at each evaluation that has a gradient.
+
+    Args:
+        num_examples: N; ``batch["index"]`` is an example's place among them.
+        num_classes: C.
+        beta: how slowly the averages move, in [0, 1); 0.7 for CIFAR-10 and WebVision, 0.9 for CIFAR-100.
+        head: the model's head that is judged, where it has several.
+
+    Attributes:
+        averages_NC: t (a buffer, saved with the checkpoint; the released program loses it).
+
+    Source: Liu et al., *Early-Learning Regularization Prevents Memorization of Noisy Labels*, NeurIPS 2020, equations 6 and 9.
+    """
+
+    averages_NC: Tensor
+
+    def __init__(
+        self,
+        num_examples: int,
+        num_classes: int,
+        *,
+        beta: float = 0.7,
+        head: str | None = None,
+        name: str = "early_learning",
+    ) -> None:
+        super().__init__(name, head)
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta={beta} is not in [0, 1)")
+        self.beta = beta
+        self.register_buffer("averages_NC", torch.zeros(num_examples, num_classes))
+        self._announced = False
+        self._due = True
+
+    def begin_step(self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Let the averages move once."""
+        self._announced = self._due = True
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the losses (B,), none of which is positive."""
+        logits_BC = self.own_output(outputs)
+        probabilities_BC = logits_BC.softmax(1).clamp(CLAMP, 1 - CLAMP)
+        rows = entry(batch, "index", self.name).to(self.averages_NC.device)
+        if self._due and logits_BC.requires_grad:
+            self._move(rows, probabilities_BC.detach().to(self.averages_NC))
+            self._due = not self._announced
+        averages_BC = self.averages_NC[rows].to(probabilities_BC)
+        return torch.log(1 - (averages_BC * probabilities_BC).sum(1))
+
+    def _move(self, rows: Tensor, probabilities_BC: Tensor) -> None:
+        finite_B = torch.isfinite(probabilities_BC).all(1)
+        rows, probabilities_BC = rows[finite_B], probabilities_BC[finite_B]
+        now_BC = probabilities_BC / probabilities_BC.sum(1, keepdim=True)
+        self.averages_NC[rows] = self.beta * self.averages_NC[rows] + (1 - self.beta) * now_BC

@@ -1,0 +1,106 @@
+"""Pseudo-labels: a teacher's answers, class by class, as yes or no."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.signals.binary_cross_entropy import BinaryCrossEntropy
+from tutelage.signals.distillation import Frozen
+
+NEVER = -1
+
+
+class PseudoLabels(Signal):
+    r"""Binary cross-entropy with a teacher's thresholded answers, for each example.
+
+    .. math:: \tilde y_{ic} = [\sigma(t_{ic}) > \rho],\qquad
+        \ell_i = -\sum_c \tilde y_{ic}\log\sigma(z_{ic}) + (1-\tilde y_{ic})\log(1-\sigma(z_{ic}))
+
+    Args:
+        teacher: a model, asked without gradient and in eval mode about ``batch["input"]``, or the batch's key under which its
+            logits (B, C) lie ready. A row that is not finite means "no teacher for this example": loss 0, no gradient.
+        rho: the threshold, in [0, 1).
+        sample: draw each label from Bernoulli(sigma(t / sample)) in the place of the threshold; the released program's
+            ``sample_teacher``. None thresholds.
+        union: whether the given label always belongs to the pseudo-labels (the released program's ``iterative_groundtruth``).
+        target: the batch's key of the given labels, (B,) int64 classes or (B, C) of 0 and 1; read where ``union`` asks for it.
+        reduction: "sum" over the classes, or "mean".
+        remember: (examples, classes) keeps, for each, the first ``generation`` in which a pseudo-label was said.
+        head: the model's head that is judged, where it has several.
+
+    Attributes:
+        generation: what `first_said` counts in; whoever changes the teacher sets it.
+        first_said: (N, C) int16, -1 for never (a buffer); only where ``remember`` is given.
+
+    Source: Rajeswar et al., *Multi-label Iterated Learning for Image Classification*, CVPR 2022, section 3.
+    """
+
+    first_said: Tensor
+
+    def __init__(
+        self,
+        teacher: nn.Module | str,
+        *,
+        rho: float = 0.25,
+        sample: float | None = None,
+        union: bool = False,
+        target: str = "label",
+        reduction: Literal["sum", "mean"] = "sum",
+        remember: tuple[int, int] | None = None,
+        head: str | None = None,
+        name: str = "pseudo_labels",
+    ) -> None:
+        super().__init__(name, head)
+        if not 0 <= rho < 1:
+            raise ValueError(f"rho={rho} is a probability, in [0, 1)")
+        if sample is not None and sample <= 0:
+            raise ValueError(f"sample={sample} is a temperature and must be positive, or null for the threshold")
+        self.teacher: Frozen | str = teacher if isinstance(teacher, str) else Frozen(teacher)
+        self.rho = rho
+        self.sample = sample
+        self.union = union
+        self.target = target
+        self.generation = 1
+        self.judge = BinaryCrossEntropy("pseudo_labels", reduction=reduction, head=head)
+        said = torch.full(remember or (0, 0), NEVER, dtype=torch.int16)
+        self.register_buffer("first_said", said, persistent=remember is not None)
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Return the pseudo-labels (B, C): 0 or 1, and -1 in the rows of which the teacher says nothing."""
+        teacher = self.teacher
+        logits_BC = (
+            entry(batch, teacher, self.name) if isinstance(teacher, str) else teacher(entry(batch, "input", self.name))
+        )
+        if not isinstance(logits_BC, Tensor):
+            logits_BC = self.own_output(logits_BC)
+        logits_BC = logits_BC.detach().float()
+        if self.sample is not None:
+            said_BC = torch.bernoulli((logits_BC / self.sample).sigmoid().nan_to_num(0.0)) > 0
+        else:
+            said_BC = logits_BC.sigmoid() > self.rho
+        if self.union:
+            said_BC = said_BC | given(entry(batch, self.target, self.name), logits_BC.shape[1])
+        present_B = torch.isfinite(logits_BC).all(1)
+        return torch.where(present_B[:, None], said_BC.float(), -1.0)
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the losses (B,)."""
+        labels_BC = self.labels(batch)
+        if self.first_said.numel():
+            rows = batch["index"].to(self.first_said.device)
+            said_BC = self.first_said[rows]
+            new_BC = (labels_BC.to(said_BC.device) > 0) & (said_BC == NEVER)
+            self.first_said[rows] = said_BC.masked_fill(new_BC, self.generation)
+        return self.judge(outputs, {"pseudo_labels": labels_BC})
+
+
+def given(labels: Tensor, classes: int) -> Tensor:
+    """Return given labels, (B,) classes or (B, C) of 0 and 1, as (B, C) bool; a negative entry names no class."""
+    if labels.dim() == 2:
+        return labels > 0
+    return F.one_hot(labels.clamp_min(0).long(), classes).bool() & (labels >= 0)[:, None]
