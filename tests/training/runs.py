@@ -75,7 +75,7 @@ class Moody(Weighting):
         return (self.mood.detach() / (1 + self.seen_N[batch["index"]]))[:, None].expand_as(losses_BK)
 
     def learned(self) -> dict[str, Any]:
-        return {"mood": float(self.mood)}
+        return {"mood": self.mood.item()}
 
     def adapt(self, objective: Any, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         with torch.no_grad():

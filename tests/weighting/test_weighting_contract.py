@@ -1,6 +1,7 @@
 """What every weighting promises."""
 
 import copy
+import json
 from unittest.mock import patch
 
 import pytest
@@ -233,3 +234,12 @@ def test_a_user_s_first_lines():
     assert weighting.weights.shape == (N, K)
     assert (weighting.weights[:16] != 1).any(1).all()
     assert (weighting.weights[16:] == 1).all()
+
+
+@every_method
+def test_what_has_been_learned_is_told_in_plain_numbers(name):
+    loop = Loop(name).run(range(3))
+    told = loop.weighting.learned()
+    assert json.loads(json.dumps(told)) == told
+    if name.startswith(("maoal", "joint")):
+        assert torch.tensor(told["importance"], dtype=torch.float64).shape == loop.weighting.importance.shape
