@@ -87,6 +87,50 @@ def test_given_parameters_are_used_and_nothing_is_touched(training: bool) -> Non
         assert not torch.equal(model.get_buffer("1.running_mean"), before["1.running_mean"])
 
 
+class Twice(nn.Module):
+    """One normalised layer under two names, and a weight that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(D, D), nn.BatchNorm1d(D))
+        self.again = self.first
+        self.head, self.twin = nn.Linear(D, C), nn.Linear(D, C)
+        self.twin.weight = self.head.weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        hidden = self.again(self.first(input).tanh())
+        return self.head(hidden) + self.twin(hidden)
+
+
+def test_a_module_under_two_names_keeps_its_own_parameters_and_buffers() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Twice().double()
+    whole, objective = batch(), Objective(model, SIGNALS)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    held = {name: (id(p), p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False)}
+    params = {name: (p.detach() + 0.1).requires_grad_() for name, p in model.named_parameters()}
+    losses = objective(whole, params)
+    gradients = torch.autograd.grad(losses.sum(), list(params.values()))
+    assert {name: (id(p), p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False)} == held
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(params[name])
+    plain = objective(whole)
+    assert torch.equal(losses, plain)
+    torch.testing.assert_close(gradients, torch.autograd.grad(plain.sum(), list(model.parameters())), rtol=0, atol=0)
+
+
+def test_some_parameters_may_be_given_and_unknown_ones_are_refused() -> None:
+    model, whole = network(), batch()
+    objective = Objective(model, SIGNALS)
+    assert torch.equal(objective(whole, {"2.bias": model.get_parameter("2.bias") * 1}), objective(whole))
+    with pytest.raises(ValueError, match=r"params names '2\.bais', which is no name in model\.named_parameters"):
+        objective(whole, {"2.bais": torch.zeros(C)})
+
+
 @given(order=st.permutations(range(B)))
 def test_permuting_the_batch_permutes_the_rows(order: list[int]) -> None:
     objective, whole = Objective(network(), SIGNALS), batch()

@@ -47,12 +47,15 @@ class Objective(nn.Module):
         return [signal.separable for signal in self.signals]  # type: ignore[misc]
 
     def outputs(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Outputs:
-        """Return the model's outputs; with ``params``, as if those were its parameters, and touching none of its buffers."""
+        """Return the model's outputs; with ``params``, as if those were its parameters, and touching none of its buffers.
+
+        Raises:
+            ValueError: ``params`` names what is no parameter of the model.
+        """
         input = entry(batch, "input", "objective")
         if params is None:
             return self.model(input)
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        return functional_call(self.model, (dict(params), buffers), (input,))
+        return functional_call(self.model, _replaced(self.model, params), (input,), tie_weights=False)
 
     def forward(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the losses (B, K), differentiable by the model's parameters, or by ``params`` where they are given.
@@ -103,3 +106,22 @@ class Objective(nn.Module):
                 return holes_BK.index_copy(0, rows, losses_RK)
             finite_B = finite_B.clone()
             finite_B[rows[~good_R]] = False
+
+
+def _replaced(model: nn.Module, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a call with other parameters and copies of the buffers, each by one place in the model.
+
+    Of a module that is registered under two names, `functional_call` would replace the same place twice, and then leave the
+    replacement in it; so every module is named once, and a tensor that two modules share is given to both.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    if unknown := sorted(set(params) - set(names.values())):
+        raise ValueError(f"params names {unknown[0]!r}, which is no name in model.named_parameters()")
+    values = {own: params[name] for own, name in names.items() if name in params}
+    values |= {id(buffer): buffer.clone() for buffer in model.buffers()}
+    return {
+        f"{path}.{own}".lstrip("."): values[id(held)]
+        for path, owner in model.named_modules()
+        for own, held in (*owner._parameters.items(), *owner._buffers.items())
+        if id(held) in values
+    }
