@@ -10,16 +10,36 @@ from tutelage.data.columns import WithColumns
 from tutelage.data.indexed import Indexed, TensorData
 from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problem, Problems
+from tutelage.data.rotation import Turned
+from tutelage.data.rows import Rows
 
 _FILES = {
     "augment": ("augmentation",),
+    "cub": ("cub_200",),
     "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
     "images": ("Limits", "UnreadableImage", "read_image"),
+    "label_columns": ("LabelColumns", "read_label_columns"),
     "manifest": ("LABELS", "Columns", "read_image_folder", "read_manifest"),
+    "nyuv2": ("Rooms", "nyuv2_rooms"),
+    "pets": ("oxford_pets",),
     "posters": ("digit_posters",),
-    "products": ("article_types", "product_photographs"),
+    "products": ("article_types", "product_attributes", "product_photographs"),
+    "ratings": ("Ratings", "movielens", "ratings_csv"),
+    "rules": ("Rule", "apply_rules", "load_rules", "rule"),
+    "selection": ("facility_location",),
     "splits": ("SplitSettings", "split_table", "stratified_split", "temporal_split"),
+    "text": ("FeatureRows", "FeatureSettings", "Features", "read_features"),
     "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Subset"),
+    "votes": (
+        "ABSTAIN",
+        "Votes",
+        "analyse_rules",
+        "disagreement",
+        "majority_vote",
+        "most_disagreed",
+        "read_votes",
+        "read_wrench",
+    ),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
@@ -28,7 +48,9 @@ __all__ = [
     "NoisyLabels",
     "Problem",
     "Problems",
+    "Rows",
     "TensorData",
+    "Turned",
     "WithColumns",
     "class_conditional_noise",
     "symmetric_noise",

@@ -1,5 +1,6 @@
 """How good a model is, and how sure we are of it: numpy only."""
 
+from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
 from tutelage.metrics.incremental import pw_jaccard
 from tutelage.metrics.intervals import Interval, bootstrap, paired_bootstrap
@@ -28,15 +29,18 @@ from tutelage.metrics.ranking import auroc, average_precision
 __all__ = [
     "Interval",
     "OperatingPoint",
+    "accuracy",
     "added_label_score",
     "auroc",
     "average_precision",
     "bootstrap",
+    "f1",
     "given_label_recall",
     "label_coverage",
     "label_sets",
     "lift_at_fpr",
     "local_precision",
+    "macro_f1",
     "mean_average_precision",
     "mean_set_size",
     "normalised_mutual_information",

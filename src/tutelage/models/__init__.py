@@ -12,6 +12,7 @@ from tutelage.models.multi_head import (
     save_multi_head,
 )
 from tutelage.models.pocket import POCKET
+from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
 from tutelage.models.squared_norm import WithSquaredNorm
 from tutelage.models.weights import load_model, save_model
 
@@ -19,12 +20,16 @@ __all__ = [
     "AUTOINT",
     "POCKET",
     "AutoInt",
+    "Cage",
     "ImageClassifier",
     "ModelSpec",
     "MultiHead",
     "MultiHeadSpec",
     "PartialWeights",
     "Pixels",
+    "Reliability",
+    "RuleModel",
+    "RuleModelSpec",
     "WithSquaredNorm",
     "build",
     "build_multi_head",

@@ -4,6 +4,16 @@ from tutelage.signals.base import Batch, Outputs, Signal
 from tutelage.signals.binary_cross_entropy import BinaryCrossEntropy
 from tutelage.signals.cross_entropy import CrossEntropy
 from tutelage.signals.distillation import Distillation, Frozen
+from tutelage.signals.implication import Implication, RuleReliability
+from tutelage.signals.label_model import (
+    Agreement,
+    Entropy,
+    FollowLabelModel,
+    LabelledByBoth,
+    LabelModelEvidence,
+    LabelModelLabels,
+    QualityGuides,
+)
 from tutelage.signals.objective import Objective
 from tutelage.signals.pixels import PixelCrossEntropy, PixelError, SurfaceNormals
 from tutelage.signals.scaled import Scaled
@@ -11,15 +21,24 @@ from tutelage.signals.squared_error import SquaredError
 from tutelage.signals.squared_norm import SquaredNorm
 
 __all__ = [
+    "Agreement",
     "Batch",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Distillation",
+    "Entropy",
+    "FollowLabelModel",
     "Frozen",
+    "Implication",
+    "LabelModelEvidence",
+    "LabelModelLabels",
+    "LabelledByBoth",
     "Objective",
     "Outputs",
     "PixelCrossEntropy",
     "PixelError",
+    "QualityGuides",
+    "RuleReliability",
     "Scaled",
     "Signal",
     "SquaredError",

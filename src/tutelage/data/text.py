@@ -1,0 +1,191 @@
+"""Features of texts: TF-IDF by default, a sentence encoder where one is asked for, or numbers that are given."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What a text is turned into.
+
+    Args:
+        kind: tfidf, or sentences (a sentence-transformers model, which needs that package).
+        ngrams: The shortest and longest run of words that TF-IDF counts.
+        min_count: A run of words must occur in so many texts.
+        max_features: The most frequent ones are kept, so many.
+        encoder: A sentence-transformers model, by name or folder.
+    """
+
+    kind: Literal["tfidf", "sentences"] = "tfidf"
+    ngrams: tuple[int, int] = (1, 2)
+    min_count: int = 2
+    max_features: int = 5000
+    encoder: str = "all-MiniLM-L6-v2"
+
+    def __post_init__(self) -> None:
+        """Check the values that would otherwise fail late."""
+        if not 1 <= self.ngrams[0] <= self.ngrams[1]:
+            raise ValueError(f"ngrams={self.ngrams} must be (shortest, longest), from 1")
+        for name in ("min_count", "max_features"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+class Features:
+    """A fitted map from texts to vectors, saved as plain JSON and safetensors.
+
+    Args:
+        settings: which.
+        vocabulary: TF-IDF's runs of words, in the order of the columns.
+        idf: their inverse document frequencies.
+    """
+
+    def __init__(self, settings: FeatureSettings, vocabulary: Sequence[str] = (), idf: Any = None) -> None:
+        self.settings = settings
+        self.vocabulary = list(vocabulary)
+        self.idf = idf
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], settings: FeatureSettings) -> Features:
+        """Learn a vocabulary from texts; a sentence encoder learns nothing.
+
+        Raises:
+            ValueError: no run of words occurs often enough.
+        """
+        if settings.kind == "sentences":
+            return cls(settings)
+        counter = _vectorizer(settings, min_df=settings.min_count, max_features=settings.max_features)
+        try:
+            counter.fit(texts)
+        except ValueError as error:  # scikit-learn says: empty vocabulary
+            raise ValueError(f"no word occurs in {settings.min_count} of {len(texts)} texts: {error}") from error
+        return cls(settings, counter.get_feature_names_out().tolist(), counter.idf_)
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """Return the vectors, (N, D) float32: a sparse matrix from TF-IDF, an array from a sentence encoder."""
+        if self.settings.kind == "sentences":
+            return _encoder(self.settings.encoder).encode(list(texts), convert_to_numpy=True).astype(np.float32)
+        counter = _vectorizer(self.settings, vocabulary=self.vocabulary)
+        counter.idf_ = self.idf
+        return counter.transform(texts).astype(np.float32).tocsr()
+
+    def save(self, folder: Path) -> None:
+        """Write ``features.json`` and, for TF-IDF, ``features.safetensors``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {"settings": asdict(self.settings), "vocabulary": self.vocabulary}
+        (folder / "features.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        if self.idf is not None:
+            save_file({"idf": np.asarray(self.idf)}, folder / "features.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Features:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        path = folder / "features.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; is {folder} the model/ folder of a finished run?")
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        settings = FeatureSettings(**{**facts["settings"], "ngrams": tuple(facts["settings"]["ngrams"])})
+        weights = folder / "features.safetensors"
+        return cls(settings, facts["vocabulary"], load_file(weights)["idf"] if weights.is_file() else None)
+
+
+def _vectorizer(settings: FeatureSettings, **options: Any) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=settings.ngrams, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **options)
+
+
+def _encoder(name: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise ImportError(
+            "features.kind='sentences' needs the package sentence-transformers: pip install 'tutelage[sentences]'"
+        ) from None
+    return SentenceTransformer(name)
+
+
+def read_features(path: str | os.PathLike[str], rows: int) -> np.ndarray:
+    """Read given features, one row an example, (N, D) float32.
+
+    Args:
+        path: a .npy file, a .npz file with one array or one named ``features``, or a .parquet table of numbers.
+        rows: N.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no matrix of N rows of finite numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of features {path}")
+    if path.suffix == ".parquet":
+        found = pd.read_parquet(path).select_dtypes("number").to_numpy(np.float32)
+    elif path.suffix in (".npy", ".npz"):
+        stored = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            names = stored.files
+            if "features" not in names and len(names) != 1:
+                raise ValueError(f"{path} holds the arrays {', '.join(names)}; name one of them 'features'")
+            stored = stored["features" if "features" in names else names[0]]
+        found = np.asarray(stored, dtype=np.float32)
+    else:
+        raise ValueError(f"features {path} ends in {path.suffix!r}: give a .npz, .npy or .parquet file")
+    if found.ndim != 2 or len(found) != rows or not np.isfinite(found).all():
+        raise ValueError(f"{path} holds {found.shape}; expected a matrix of {rows} rows of finite numbers")
+    return found
+
+
+class FeatureRows:
+    """Rows of features as a map-style data set, made dense batch by batch.
+
+    Args:
+        features: (N, D), a SciPy sparse matrix or an array.
+        rows: the rows that belong to it, by default all; ``index`` is the row.
+        columns: further tensors with one row for every row of ``features``; those named in ``beside`` stand in ``input``,
+            after the features.
+        beside: names of columns.
+    """
+
+    def __init__(
+        self, features: Any, rows: Tensor | None = None, *, beside: Sequence[str] = (), **columns: Tensor
+    ) -> None:
+        self.features = features
+        self.index = torch.arange(features.shape[0]) if rows is None else rows
+        self.beside = tuple(beside)
+        self.columns = columns
+
+    def subset(self, rows: Tensor, **columns: Tensor) -> FeatureRows:
+        """Return these rows, with columns replaced or added."""
+        return FeatureRows(self.features, rows, beside=self.beside, **{**self.columns, **columns})
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: int) -> dict[str, Tensor]:
+        return {name: value[0] for name, value in self.__getitems__([place]).items()}
+
+    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """Return a whole batch at once."""
+        rows = self.index[torch.as_tensor(places, dtype=torch.int64)]
+        found = self.features[rows.numpy()]
+        dense = torch.from_numpy(np.ascontiguousarray(found.toarray() if hasattr(found, "toarray") else found))
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        beside = [columns[name].to(dense.dtype) for name in self.beside]
+        return {"index": rows, "input": torch.cat([dense, *beside], 1), **columns}

@@ -1,0 +1,136 @@
+"""Rules: what they may return, what they may do wrong, and that processes change nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tutelage.data import ABSTAIN, Rule, apply_rules, load_rules, rule
+from tutelage.data.rules import LISTED
+
+FILE = Path(__file__).parent / "spam_rules.py"
+CLASSES = ("ham", "spam")
+TABLE = pd.DataFrame(
+    {
+        "id": ["a", "b", "c", "d"],
+        "text": ["Please SUBSCRIBE to me", "I love it", "LOVE THIS SONG", "nothing to say of this"],
+        "likes": [1, 5, 0, 2],
+    }
+)
+
+
+def test_a_file_of_rules_applied():
+    rules = load_rules(FILE)
+    assert [found.name for found in rules] == ["subscribe", "short", "loves_the_song", "shouts", "likes"]
+    assert rules[0].__doc__ == "Spam asks to subscribe."
+    found = apply_rules(rules, TABLE, classes=CLASSES, quiet=True)
+    assert found.votes.names == ("subscribe", "short", "loves_the_song", "shouts", "likes")
+    expected = [[1, -1, -1, -1, 1], [-1, 0, 0, -1, -1], [-1, -1, 0, 1, -1], [-1, -1, -1, -1, -1]]
+    assert found.votes.values.tolist() == expected
+    assert found.votes.scores is not None
+    assert np.isnan(found.votes.scores).sum() == 19
+    assert found.votes.scores[2, 3] == pytest.approx(12 / 14)
+    assert found.failures == {"likes": 1}
+    assert [tuple(problem) for problem in found.problems] == [
+        ("c", "rule_failed", "rule likes: ZeroDivisionError: division by zero")
+    ]
+    assert TABLE["text"][2] == "LOVE THIS SONG"  # preprocessors work on copies
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_chunks_do_not_matter(chunk):
+    rules = load_rules(FILE)
+    whole = apply_rules(rules, TABLE, classes=CLASSES, quiet=True, processes=1)
+    parts = apply_rules(rules, TABLE, classes=CLASSES, quiet=True, processes=1, chunk=chunk)
+    assert (whole.votes.values == parts.votes.values).all()
+    assert list(whole.problems) == list(parts.problems)
+
+
+def test_processes_do_not_matter():
+    rules = load_rules(FILE)
+    whole = apply_rules(rules, TABLE, classes=CLASSES, quiet=True, processes=1)
+    parts = apply_rules(rules, TABLE, classes=CLASSES, quiet=True, processes=2, chunk=1)
+    assert (whole.votes.values == parts.votes.values).all()
+    assert np.array_equal(whole.votes.scores, parts.votes.scores, equal_nan=True)
+    assert list(whole.problems) == list(parts.problems)
+
+
+def test_a_rule_is_still_a_function():
+    @rule
+    def even(x):
+        return x % 2
+
+    assert isinstance(even, Rule)
+    assert even(3) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (2, "returned 2, but the classes are ham, spam (0 to 1)"),
+        (-2, "returned -2; expected a class by number, one of 'ham', 'spam', or ABSTAIN (-1)"),
+        ("Spam", "returned 'Spam'; expected a class"),
+        (True, "returned True; expected a class"),  # a comparison that was meant to be a condition
+        (0.5, "returned 0.5; expected a class"),
+    ],
+)
+def test_an_answer_that_is_none_is_a_failure(answer, told):
+    found = apply_rules([Rule(lambda x: answer, name="odd")], TABLE, classes=CLASSES, quiet=True)
+    assert (found.votes.values == ABSTAIN).all()
+    assert found.failures == {"odd": 4}
+    assert told in next(iter(found.problems)).detail
+
+
+def test_numbers_of_numpy_and_none_are_answers():
+    rules = [Rule(lambda x: np.int64(1), name="one"), Rule(lambda x: None, name="none")]
+    found = apply_rules(rules, TABLE, quiet=True)
+    assert found.votes.values.tolist() == [[1, -1]] * 4
+
+
+@pytest.mark.parametrize("score", [1.5, float("nan"), "much"])
+def test_a_score_outside_0_to_1_is_a_failure(score):
+    found = apply_rules([Rule(lambda x: 1, name="odd", score=lambda x: score)], TABLE, quiet=True)
+    assert (found.votes.values == ABSTAIN).all()
+    assert found.failures == {"odd": 4}
+
+
+def test_a_preprocessor_that_fails_names_the_rule_and_the_row():
+    def parse(x):
+        return {"Please SUBSCRIBE to me": x}[x.text]
+
+    found = apply_rules([Rule(lambda x: 1, name="first", pre=[parse])], TABLE, quiet=True)
+    assert found.votes.values[:, 0].tolist() == [1, -1, -1, -1]
+    assert [problem.id for problem in found.problems] == ["b", "c", "d"]
+    assert "rule first: KeyError: 'I love it'" in next(iter(found.problems)).detail
+
+
+def test_many_failures_are_counted_and_the_first_listed():
+    table = pd.DataFrame({"text": ["x"] * 100})
+    found = apply_rules([Rule(lambda x: 1 / 0, name="never")], table, quiet=True, chunk=30)
+    assert found.failures == {"never": 100}
+    assert len(found.problems) == LISTED + 1
+    assert list(found.problems)[-1].detail == f"rule never: {100 - LISTED} further failures"
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file of rules"):
+        load_rules(tmp_path / "rules.py")
+    for text, told in (
+        ("import nowhere_to_be_found", "cannot be imported: ModuleNotFoundError"),
+        ("x = 1", "holds no rule"),
+        (
+            "from tutelage.data import rule\na = rule(name='r')(max)\nb = rule(name='r')(min)",
+            "the name 'r' occurs twice",
+        ),
+    ):
+        path = tmp_path / f"{abs(hash(text))}.py"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=told):
+            load_rules(path)
+    other = tmp_path / "rules.txt"
+    other.write_text("")
+    with pytest.raises(ValueError, match=r"must end in .py"):
+        load_rules(other)
+    with pytest.raises(ValueError, match="rules is empty"):
+        apply_rules([], TABLE)

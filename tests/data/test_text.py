@@ -1,0 +1,77 @@
+"""Features of texts: the same after a trip to the disk, and batches that are rows of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from tutelage.data import FeatureRows, Features, FeatureSettings, read_features
+
+TEXTS = ["Call me now", "call me later", "I love this song", "this song, this song!", "now or never"]
+
+
+def test_tf_idf_by_hand():
+    features = Features.fit(TEXTS, FeatureSettings(ngrams=(1, 1), min_count=2))
+    assert features.vocabulary == ["call", "me", "now", "song", "this"]
+    found = features(["this this song", "unknown"]).toarray()
+    idf = 1 + np.log(6 / 3)  # every kept word stands in two of five texts
+    expected = np.array([0, 0, 0, idf, (1 + np.log(2)) * idf])
+    np.testing.assert_allclose(found[0], expected / np.linalg.norm(expected), rtol=1e-6)
+    assert (found[1] == 0).all()
+
+
+def test_features_come_back_from_disk(tmp_path):
+    features = Features.fit(TEXTS, FeatureSettings(min_count=1, max_features=8))
+    features.save(tmp_path)
+    again = Features.load(tmp_path)
+    assert again.settings == features.settings
+    assert (again(TEXTS) != features(TEXTS)).nnz == 0
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+def test_rows_of_features_are_batches():
+    features = Features.fit(TEXTS, FeatureSettings(min_count=1))(TEXTS)
+    fired = torch.tensor([[0], [1], [0], [1], [1]])
+    data = FeatureRows(features, label=torch.arange(5), fired=fired, beside=["fired"])
+    part = data.subset(torch.tensor([4, 1]), label=torch.zeros(5))
+    assert len(part) == 2
+    batch = part.__getitems__([1, 0])
+    assert batch["index"].tolist() == [1, 4]
+    torch.testing.assert_close(batch["input"][:, :-1], torch.from_numpy(features[[1, 4]].toarray()))
+    assert batch["input"][:, -1].tolist() == [1, 1]
+    assert batch["label"].tolist() == [0, 0]
+    assert part[0]["index"] == 4
+    dense = FeatureRows(features.toarray(), label=torch.arange(5))
+    torch.testing.assert_close(dense.__getitems__([2])["input"], torch.from_numpy(features[[2]].toarray()))
+
+
+def test_given_features(tmp_path):
+    given = np.arange(6, dtype=np.float64).reshape(3, 2)
+    np.savez(tmp_path / "one.npz", given)
+    np.savez(tmp_path / "two.npz", features=given, other=given)
+    np.save(tmp_path / "plain.npy", given)
+    import pandas as pd
+
+    pd.DataFrame({"id": ["a", "b", "c"], "x": given[:, 0], "y": given[:, 1]}).to_parquet(tmp_path / "table.parquet")
+    for name in ("one.npz", "two.npz", "plain.npy", "table.parquet"):
+        found = read_features(tmp_path / name, 3)
+        assert found.dtype == np.float32
+        assert (found == given).all()
+
+
+def test_mistakes(tmp_path):
+    np.savez(tmp_path / "two.npz", a=np.ones(2), b=np.ones(2))
+    np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
+    with pytest.raises(ValueError, match="holds the arrays a, b; name one of them 'features'"):
+        read_features(tmp_path / "two.npz", 2)
+    with pytest.raises(ValueError, match="expected a matrix of 2 rows of finite numbers"):
+        read_features(tmp_path / "nan.npy", 2)
+    with pytest.raises(FileNotFoundError, match="there is no file of features"):
+        read_features(tmp_path / "none.npy", 2)
+    with pytest.raises(ValueError, match="no word occurs in 9 of 5 texts"):
+        Features.fit(TEXTS, FeatureSettings(min_count=9))
+    with pytest.raises(ValueError, match="ngrams=\\(2, 1\\)"):
+        FeatureSettings(ngrams=(2, 1))
+    with pytest.raises(ValueError, match="max_features=0"):
+        FeatureSettings(max_features=0)
+    with pytest.raises(FileNotFoundError, match=r"features.json does not exist"):
+        Features.load(tmp_path)
