@@ -153,7 +153,7 @@ def _judged(found: ArrayLike, truth: ArrayLike) -> tuple[Sets, Sets]:
     truth_NC = np.asarray(truth, dtype=np.bool_)
     if truth_NC.ndim != 2 or np.shape(found) != truth_NC.shape:
         raise ValueError(f"both must be (N, C); they are {np.shape(found)} and truth {truth_NC.shape}")
-    judged_N = truth_NC.any(1)
+    judged_N = np.asarray(truth_NC.any(1))
     if not judged_N.any():
         raise ValueError("truth: no image has a true label, so that there is nothing to judge by")
     return truth_NC, judged_N

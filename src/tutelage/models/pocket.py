@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.models.cifar import CifarResNet
+from tutelage.models.patches import PatchNet
 
 
 class ConvStem(nn.Module):
@@ -100,4 +101,5 @@ POCKET: dict[str, Callable[..., nn.Module]] = {
     "pocket_resnext": _resnext,
     "pocket_resnet": _resnet,
     "pocket_coatnet": _coatnet,
+    "pocket_patches": PatchNet,
 }

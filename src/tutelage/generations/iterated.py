@@ -1,0 +1,347 @@
+"""Iterated learning: a teacher learns from the labels, a student from the teacher, and becomes the next teacher (MILe)."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillation, Outputs, Signal
+from tutelage.signals.pseudo_labels import PseudoLabels
+from tutelage.training import Budget, Fitted, Optimization, fit, seeds
+
+Language = Literal["sets", "hard", "soft"]
+Variant = Literal["printed", "released"]
+
+
+@dataclass(frozen=True)
+class IteratedSettings:
+    """How generations of teachers and students follow one another. The defaults are the paper's.
+
+    Args:
+        interaction: Steps k_t in which a teacher learns from the given labels.
+        imitation: Steps k_s in which a student learns from that teacher.
+        rho: The teacher says yes to a class whose sigmoid is above this.
+        variant: Where a student starts: printed, from the student before it, as the paper's algorithm says; released, from its
+            teacher's weights, as the authors' program does.
+        optimizer_state: Whether the optimiser's moments are kept from phase to phase, as the released program does, or reset.
+        language: What a teacher says: sets (sigmoid, threshold, binary cross-entropy; MILe), hard (argmax, cross-entropy) or
+            soft (softmax, KL divergence).
+        union: Whether the given label always belongs to what the teacher says; of sets.
+        sample: Temperature at which sets are drawn from the sigmoids in the place of the threshold; null thresholds.
+        temperature: Of the soft language.
+        reduction: Sum over the classes, as released, or mean, as printed; of sets.
+        evaluate_every: Generations between two evaluations.
+    """
+
+    interaction: int = 2000
+    imitation: int = 2000
+    rho: float = 0.25
+    variant: Variant = "printed"
+    optimizer_state: Literal["kept", "reset"] = "kept"
+    language: Language = "sets"
+    union: bool = False
+    sample: float | None = None
+    temperature: float = 1.0
+    reduction: Literal["sum", "mean"] = "sum"
+    evaluate_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("interaction", "imitation", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.rho < 1:
+            raise ValueError(f"rho={self.rho} is a probability, in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which step belongs to which generation and phase.
+
+    The steps of a budget that are no whole generation come first, as more interaction, so that each run has exactly its
+    budget and ends with a student.
+
+    Args:
+        steps: of the whole training.
+        interaction, imitation: k_t and k_s.
+    """
+
+    steps: int
+    interaction: int
+    imitation: int
+
+    def __post_init__(self) -> None:
+        """Check that there is a generation."""
+        if self.steps < self.length:
+            raise ValueError(
+                f"interaction={self.interaction} and imitation={self.imitation} make generations of {self.length} steps, and "
+                f"the budget has {self.steps}; shorten the phases or lengthen the budget"
+            )
+
+    @property
+    def length(self) -> int:
+        """Steps of a generation."""
+        return self.interaction + self.imitation
+
+    @property
+    def generations(self) -> int:
+        """How many there are."""
+        return self.steps // self.length
+
+    def start(self, generation: int) -> int:
+        """Return the first step of a generation, counted from 0; of the one after the last, the number of steps."""
+        return 0 if generation == 0 else self.steps - (self.generations - generation) * self.length
+
+    def turn(self, generation: int) -> int:
+        """Return the step with which a generation's imitation begins."""
+        return self.start(generation + 1) - self.imitation
+
+    def generation(self, step: int) -> int:
+        """Return the generation of a step."""
+        return max(0, self.generations - 1 - (self.steps - 1 - step) // self.length)
+
+
+class Iterated(Signal):
+    """The given labels while a teacher learns, and what that teacher says of the images while its student does.
+
+    One model and one copy of it are all there is. In the released variant the copy is the teacher, taken when its
+    interaction ends, and the model goes on as its own student. In the printed one the copy keeps the student while the
+    model becomes its teacher, and then the two change places.
+
+    Args:
+        model: what is trained.
+        given: the signal of the given labels.
+        imitated: the signal of what the teacher says, which reads its logits from ``batch["teacher_logits"]``.
+        schedule: when.
+        variant: as in `IteratedSettings`.
+        optimizer_state: as in `IteratedSettings`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        given: Signal,
+        imitated: Signal,
+        schedule: Schedule,
+        *,
+        variant: Variant = "printed",
+        optimizer_state: Literal["kept", "reset"] = "kept",
+        name: str = "iterated",
+    ) -> None:
+        super().__init__(name)
+        self.given = given
+        self.imitated = imitated
+        self.schedule = schedule
+        self.variant = variant
+        self.optimizer_state = optimizer_state
+        self.copy = deepcopy(model).requires_grad_(False).eval()
+        self.imitating = False
+
+    def begin_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Change the roles where a phase begins."""
+        generation = self.schedule.generation(step)
+        turn = self.schedule.turn(generation)
+        self.imitating = step >= turn
+        if isinstance(self.imitated, PseudoLabels):
+            self.imitated.generation = generation + 1
+        if step == turn:
+            if self.variant == "printed":
+                _exchange(self.copy, model)
+            else:
+                _follow(self.copy, model)
+        elif step == self.schedule.start(generation) and self.variant == "printed":
+            _follow(self.copy, model)
+        if self.optimizer_state == "reset" and step in (turn, self.schedule.start(generation)):
+            optimizer.state.clear()
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the losses (B,)."""
+        if not self.imitating:
+            return self.given(outputs, batch)
+        with torch.no_grad():
+            said_BC = self.imitated.own_output(self.copy(batch["input"]))
+        return self.imitated(outputs, {**batch, "teacher_logits": said_BC})
+
+
+class Generations:
+    """An order whose epochs are whole generations: labelled examples for the interaction, all for the imitation.
+
+    Both phases draw from streams without end, shuffled anew after each pass; where all examples are labelled there is one
+    stream for both, as for a plain training.
+
+    Args:
+        schedule: the generations.
+        labelled: places of the labelled examples.
+        everything: places of all examples.
+        batch_size: examples in a batch.
+        every: generations in an epoch.
+        seed: of the shuffles.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        labelled: Tensor,
+        everything: Tensor,
+        *,
+        batch_size: int,
+        every: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.schedule = schedule
+        self.labelled = labelled
+        self.everything = everything
+        self.batch_size = batch_size
+        self.every = every
+        self.seed = seed
+
+    def __call__(self, epoch: int) -> Tensor:
+        """Return the places of an epoch's generations, (n,)."""
+        last = self.schedule.generations
+        own = range(min(epoch * self.every, last), min((epoch + 1) * self.every, last))
+        return torch.cat([part for generation in own for part in self._phases(generation)] or [self.labelled[:0]])
+
+    def _phases(self, generation: int) -> list[Tensor]:
+        start, turn, end = (
+            self.schedule.start(generation),
+            self.schedule.turn(generation),
+            self.schedule.start(generation + 1),
+        )
+        if len(self.labelled) == len(self.everything):
+            return [self._stream(self.everything, "order", start, end)]
+        imitated = generation * self.schedule.imitation
+        return [
+            self._stream(self.labelled, "interaction", start - imitated, turn - imitated),
+            self._stream(self.everything, "imitation", imitated, imitated + end - turn),
+        ]
+
+    def _stream(self, places: Tensor, name: str, start: int, end: int) -> Tensor:
+        """Return what the steps from start to end draw of an endless stream of shuffled passes."""
+        first, last = start * self.batch_size, end * self.batch_size
+        passes = range(first // len(places), -(-last // len(places)))
+        drawn = torch.cat(
+            [places[torch.randperm(len(places), generator=seeds.generator(self.seed, name, p))] for p in passes]
+        )
+        skipped = passes.start * len(places)
+        return drawn[first - skipped : last - skipped]
+
+
+@dataclass
+class Iteration:
+    """What iterated learning returns.
+
+    Attributes:
+        fitted: the last student, or the selected one.
+        generations: how many there were.
+        first_said: the generation, counted from 1, in which a teacher first said a class of an image, (N, C) int16, -1 for
+            never; None where it was not asked for, or the language is not sets.
+    """
+
+    fitted: Fitted
+    generations: int
+    first_said: Tensor | None
+
+
+def iterate(
+    model: nn.Module,
+    train: Any,
+    settings: IteratedSettings,
+    *,
+    budget: Budget,
+    optimization: Optimization,
+    labelled: Tensor | None = None,
+    target: str = "label",
+    head: str | None = None,
+    remember: tuple[int, int] | None = None,
+    seed: int = 0,
+    **training: Any,
+) -> Iteration:
+    """Train by multi-label iterated learning, with as many backward passes as a plain training of the same budget.
+
+        repeat:   k_t steps   theta_T <- theta_T - a grad BCE(sigmoid(f(x; theta_T)), y)          (interaction)
+                  k_s steps   theta_S <- theta_S - a grad BCE(sigmoid(f(x; theta_S)), [sigmoid(f(x; theta_T)) > rho])
+
+    An evaluation, where there is a ``val``, follows the imitation of every ``evaluate_every`` generations, so that it is always
+    a student that is judged and selected (with several processes it may fall elsewhere).
+
+    Args:
+        model: trained in place; the student in the end.
+        train: the data set; its unlabelled examples take part in the imitation.
+        settings: k_t, k_s, rho, and what the generations speak.
+        budget: of all generations together; an epoch is a pass over the labelled examples.
+        optimization: as in `fit`.
+        labelled: places of the examples that have a label; all by default.
+        target: the batch's key of the labels, (B,) classes or (B, C) of 0 and 1.
+        head: the model's head that is trained, where it has several.
+        remember: (N, C) keeps in which generation a class was first said of an example.
+        seed: of everything random.
+        training: further arguments of `fit`.
+
+    Raises:
+        ValueError: a budget of less than one generation, no labelled example, or what `fit` raises.
+
+    Source: Rajeswar et al., *Multi-label Iterated Learning for Image Classification*, CVPR 2022, algorithm 1, with its signs
+    corrected; the released program for ``variant="released"``.
+    """
+    everything = torch.arange(len(train))
+    labelled = everything if labelled is None else labelled
+    if len(labelled) == 0:
+        raise ValueError("labelled is empty: iterated learning needs examples with a label")
+    steps = budget.total(-(-len(labelled) // optimization.batch_size))
+    schedule = Schedule(steps, settings.interaction, settings.imitation)
+    given: Signal
+    imitated: Signal
+    if settings.language == "sets":
+        given = BinaryCrossEntropy(target, reduction=settings.reduction, head=head)
+        imitated = PseudoLabels(
+            "teacher_logits",
+            rho=settings.rho,
+            sample=settings.sample,
+            union=settings.union,
+            target=target,
+            reduction=settings.reduction,
+            remember=remember,
+            head=head,
+        )
+    else:
+        given = CrossEntropy(target, head=head)
+        imitated = Distillation("teacher_logits", temperature=settings.temperature, kind=settings.language, head=head)
+    signal = Iterated(
+        model, given, imitated, schedule, variant=settings.variant, optimizer_state=settings.optimizer_state
+    )
+    every = settings.evaluate_every
+    order = Generations(schedule, labelled, everything, batch_size=optimization.batch_size, every=every, seed=seed)
+    fitted = fit(
+        model,
+        train,
+        signals=[signal],
+        budget=Budget(steps=steps),
+        optimization=optimization,
+        order=order,
+        seed=seed,
+        **training,
+    )
+    said = imitated.first_said.cpu() if isinstance(imitated, PseudoLabels) and remember else None
+    return Iteration(fitted, schedule.generations, said)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+@torch.no_grad()
+def _follow(copy: nn.Module, model: nn.Module) -> None:
+    for mine, theirs in zip(_tensors(copy), _tensors(model), strict=True):
+        mine.copy_(theirs)
+
+
+@torch.no_grad()
+def _exchange(one: nn.Module, other: nn.Module) -> None:
+    for mine, theirs in zip(_tensors(one), _tensors(other), strict=True):
+        kept = mine.clone()
+        mine.copy_(theirs)
+        theirs.copy_(kept)
