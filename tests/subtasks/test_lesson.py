@@ -19,12 +19,30 @@ def lesson(
     settings: LessonSettings, kept_K: torch.Tensor = KEPT, probabilities: torch.Tensor = PROBABILITIES
 ) -> Lesson:
     return prepare(
-        LABEL, SUBTASK, kept_K, JOINT, TRAIN, settings, unlabelled=UNLABELLED, unlabelled_probabilities=probabilities
+        LABEL,
+        SUBTASK,
+        kept_K,
+        JOINT,
+        TRAIN,
+        settings,
+        precision_K=torch.tensor([0.9, 0.25, 0.8], dtype=torch.float64),
+        unlabelled=UNLABELLED,
+        unlabelled_probabilities=probabilities,
     )
 
 
 def changed(**values: object) -> LessonSettings:
     return LessonSettings(**{**vars(PAPER), "rejected": "kept", **values})  # type: ignore[arg-type]
+
+
+def test_a_rejected_sub_tasks_labels_count_as_much_as_its_precision_and_are_not_doubted_twice():
+    found = lesson(changed(rejected="weighed", substitute=True, contradicted=0.9))
+    assert found.label_weight.tolist() == [1, 0.25, *[1] * 8]
+    assert found.label[:5].tolist() == [0, 0, -1, 1, -1]  # rows 2 and 4 are contradicted; row 1 is weighed
+    assert found.substitute_logits is not None
+    assert found.substitute_logits[:5].isfinite().all(1).tolist() == [False, True, True, False, True]
+    assert found.subtask[1] == -1
+    assert found.left_out["label weighed, sub-task not kept"] == 1
 
 
 def test_two_way_logits_have_these_log_odds():

@@ -38,7 +38,7 @@ def a_lesson(images: ImageTable, substitute: bool = False) -> Lesson:
     teacher = two_way(normal(len(images)))
     teacher[ROWS[::5]] = torch.nan
     absent = torch.where((label < 0)[:, None], two_way(normal(len(images), seed=1)), torch.nan) if substitute else None
-    return Lesson(ROWS, label, subtask, teacher, absent, {})
+    return Lesson(ROWS, label, torch.ones(len(label)), subtask, teacher, absent, {})
 
 
 def taught(

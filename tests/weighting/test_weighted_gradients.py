@@ -222,6 +222,16 @@ def test_fixed_weights_follow_the_losses_dtype() -> None:
         assert torch.equal(u_BK, torch.tensor([[0.1, 0.9]], dtype=dtype).expand(5, 2))
 
 
+def test_weights_from_the_batch() -> None:
+    weighting, trust = Fixed(["trust", 0.5]), torch.tensor([0.0, 0.25, 1.0])
+    u_BK = weighting.example_weights(torch.ones(3, 2, dtype=torch.float64), {"trust": trust})
+    assert u_BK.tolist() == [[0.0, 0.5], [0.25, 0.5], [1.0, 0.5]]
+    with pytest.raises(
+        ValueError, match=r"Fixed needs batch\['trust'\] for its weights, but the batch holds \['label'\]"
+    ):
+        weighting.example_weights(torch.ones(3, 2), {"label": trust})
+
+
 @pytest.mark.parametrize("weights", [[], [1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
 def test_fixed_weights_must_be_numbers(weights) -> None:
     with pytest.raises(ValueError, match="one finite number for each signal"):

@@ -17,10 +17,13 @@ class LessonSettings:
 
     Args:
         rejected: What becomes of the examples of a sub-task whose specialist is not kept. unlabelled takes away their
-            label and leaves them to the teachers; dropped leaves them out, as the paper does; kept trusts their label.
+            label and leaves them to the teachers; weighed lets the label count as much as its sub-task's local precision
+            (an estimate of how often it is right), and the teachers for the rest; dropped leaves them out, as the paper does;
+            kept trusts their label.
         teacher: own is the paper's: each example is taught by its sub-task's specialist, an acceptable one by the
             sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `joint_log_odds`).
-        contradicted: A label that the joint teacher gives less than this probability is taken away; 0 trusts all labels.
+        contradicted: A label that the joint teacher gives less than this probability is taken away, unless it is weighed; 0
+            trusts all labels.
         substitute: Whether the class token hears the joint teacher where an example has no label.
         unlabelled: Which unlabelled images take part: none, those that the discriminator assigns to a kept sub-task with
             confidence (the paper's), or all.
@@ -28,7 +31,7 @@ class LessonSettings:
         unlabelled_share: At most this share of the student's examples is unlabelled images, the most confident first.
     """
 
-    rejected: Literal["unlabelled", "dropped", "kept"] = "unlabelled"
+    rejected: Literal["unlabelled", "weighed", "dropped", "kept"] = "unlabelled"
     teacher: Literal["own", "joint"] = "joint"
     contradicted: float = 0.2
     substitute: bool = True
@@ -52,14 +55,17 @@ class Lesson:
     Attributes:
         rows: the examples that take part, ascending, (n,).
         label: 0 defective, 1 acceptable, -1 not labelled, (N,): the class token's target.
+        label_weight: how far that counts, 0 to 1, (N,).
         subtask: the sub-task that teaches an example, -1 for any, (N,): the curriculum's groups.
         teacher_logits: what the joint teacher says, (N, 2); NaN where nobody teaches.
-        substitute_logits: the same where an example has no label, NaN elsewhere: the class token's second target; or None.
+        substitute_logits: the same where an example has no label or one that does not count fully, NaN elsewhere: the class
+            token's second target; or None.
         left_out: how many examples do not take part, by reason.
     """
 
     rows: Tensor
     label: Tensor
+    label_weight: Tensor
     subtask: Tensor
     teacher_logits: Tensor
     substitute_logits: Tensor | None
@@ -96,6 +102,7 @@ def prepare(
     train: Tensor,
     settings: LessonSettings,
     *,
+    precision_K: Tensor | None = None,
     unlabelled: Tensor | None = None,
     unlabelled_probabilities: Tensor | None = None,
 ) -> Lesson:
@@ -112,6 +119,7 @@ def prepare(
         joint: the joint teacher's log-odds of acceptable for every row, (N,).
         train: the labelled training rows.
         settings: see `LessonSettings`.
+        precision_K: each specialist's local precision, (K,), by which labels are weighed.
         unlabelled: the unlabelled rows.
         unlabelled_probabilities: the discriminator's probabilities for those, (U, K), or one class more.
 
@@ -139,10 +147,15 @@ def prepare(
     elif settings.rejected == "unlabelled":
         label[rejected] = ABSENT
         left_out["label taken away, sub-task not kept"] = len(rejected)
+    label_weight = torch.ones(len(label))
+    if settings.rejected == "weighed":
+        assert precision_K is not None
+        label_weight[rejected] = precision_K[subtask[rejected]].nan_to_num(0.0).to(label_weight)
+        left_out["label weighed, sub-task not kept"] = len(rejected)
     subtask[rejected] = ABSENT
     if settings.contradicted > 0:
         of_label = torch.where(label == 1, torch.sigmoid(joint), torch.sigmoid(-joint))[rows]
-        doubted = rows[(label[rows] >= 0) & (of_label < settings.contradicted)]
+        doubted = rows[(label[rows] >= 0) & (label_weight[rows] == 1) & (of_label < settings.contradicted)]
         label[doubted] = ABSENT
         left_out["label taken away, contradicted by the kept specialists"] = len(doubted)
     if settings.unlabelled != "none" and unlabelled is not None and len(unlabelled) > 0:
@@ -155,8 +168,9 @@ def prepare(
         subtask[joining] = torch.where(kept_K[task], task, ABSENT)
         label[joining] = ABSENT
     teacher = two_way(joint)
-    substitute = torch.where((label < 0)[:, None], teacher, torch.nan) if settings.substitute else None
-    return Lesson(rows.sort().values, label, subtask, teacher, substitute, left_out)
+    in_part = (label < 0) | (label_weight < 1)
+    substitute = torch.where(in_part[:, None], teacher, torch.nan) if settings.substitute else None
+    return Lesson(rows.sort().values, label, label_weight, subtask, teacher, substitute, left_out)
 
 
 def _unlabelled(

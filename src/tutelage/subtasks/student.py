@@ -121,7 +121,7 @@ def teach(
         \mathrm{softmax}(z_{dist}/\tau))
 
     (eq. 8, whose cross-entropy with soft targets has the same gradient), in the order of the curriculum. Where the lesson has a
-    substitute for a missing label, the class token follows that.
+    substitute for a label that is missing or counts in part, the class token follows that for the rest.
 
     Args:
         student: a model with a distillation token, of two classes.
@@ -150,15 +150,17 @@ def teach(
     else:
         teacher = OwnSpecialist(log_odds_NK, lesson.rows, curriculum, settings)
     signals: list[Signal] = [CrossEntropy(smoothing=settings.smoothing, head="cls"), teacher]
-    columns = {"label": lesson.label, "teacher_logits": lesson.teacher_logits}
+    columns = {"label": lesson.label, "label_weight": lesson.label_weight, "teacher_logits": lesson.teacher_logits}
     if lesson.substitute_logits is not None:
         signals.append(Distillation("substitute_logits", head="cls", name="substitute"))
         columns["substitute_logits"] = lesson.substitute_logits
+        columns["substitute_weight"] = torch.where(lesson.label < 0, 1.0, 1 - lesson.label_weight)
+    weights: list[float | str] = ["label_weight", settings.weight, "substitute_weight"]
     return fit(
         student,
         WithColumns(examples, **columns),
         signals=signals,
-        weighting=Fixed([1.0, settings.weight, 1.0][: len(signals)]),
+        weighting=Fixed(weights[: len(signals)]),
         optimization=optimization,
         budget=budget,
         heads=student.heads,

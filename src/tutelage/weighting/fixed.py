@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,29 +13,44 @@ from tutelage.weighting.base import Weighting
 
 
 class Fixed(Weighting):
-    """Constant weights: u[i, k] = weights[k].
+    """Constant weights: u[i, k] = weights[k], a number, or the batch's own where that names one of its keys.
 
-    ``Fixed([1, 0])`` trains on the primary signal alone, ``Fixed([0.1, 0.9])`` is knowledge distillation at lambda = 0.9.
+    ``Fixed([1, 0])`` trains on the primary signal alone, ``Fixed([0.1, 0.9])`` is knowledge distillation at lambda = 0.9,
+    ``Fixed(["confidence", 1])`` weighs each example's first loss by ``batch["confidence"]``, (B,).
 
     Args:
-        weights: one finite number for each signal, in the order of the signals.
+        weights: one finite number or key for each signal, in the order of the signals.
 
     Raises:
-        ValueError: no weight, a weight that is not finite, or another number of signals than weights.
+        ValueError: no weight, a weight that is not finite, another number of signals than weights, or a key that the batch
+            has not.
     """
 
-    def __init__(self, weights: Sequence[float]) -> None:
+    def __init__(self, weights: Sequence[float | str]) -> None:
         super().__init__()
-        weights_K = torch.as_tensor(weights, dtype=torch.float64)
-        if weights_K.dim() != 1 or len(weights_K) == 0 or not torch.isfinite(weights_K).all():
-            raise ValueError(f"weights={weights!r} must be one finite number for each signal")
-        self.weights: list[float] = weights_K.tolist()
+        self.weights = list(weights)
+        if not self.weights or not all(_is_weight(weight) for weight in self.weights):
+            raise ValueError(f"weights={weights!r} must be one finite number, or key of the batch, for each signal")
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
-        """Return the weights, the same for each example."""
+        """Return the weights, (B, K)."""
         if losses_BK.shape[1] != len(self.weights):
             raise ValueError(f"Fixed has {len(self.weights)} weights for {losses_BK.shape[1]} signals")
-        return losses_BK.new_tensor(self.weights).expand_as(losses_BK)
+        columns = [
+            _column(batch, weight).to(losses_BK) if isinstance(weight, str) else losses_BK.new_tensor(weight)
+            for weight in self.weights
+        ]
+        return torch.stack([column.expand(len(losses_BK)) for column in columns], dim=1)
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
+
+
+def _column(batch: Batch, key: str) -> Tensor:
+    if key not in batch:
+        raise ValueError(f"Fixed needs batch[{key!r}] for its weights, but the batch holds {sorted(batch)}")
+    return batch[key]
 
 
 class Equal(Weighting):

@@ -295,6 +295,7 @@ class Pipeline:
             joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K),
             self.rows("train"),
             settings.lesson,
+            precision_K=torch.from_numpy(selection.local_precision),
             unlabelled=self.rows("unlabelled"),
             unlabelled_probabilities=found.unlabelled_probabilities,
         )
