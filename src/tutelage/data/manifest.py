@@ -84,7 +84,7 @@ def read_manifest(
     path = Path(path)
     columns = columns or Columns()
     problems = Problems()
-    cells = _read_cells(path, problems)
+    cells = read_cells(path, problems)
     facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
     if labels is None:
         facts["label"] = ""
@@ -126,7 +126,7 @@ def read_image_folder(
     return _image_table(_checked(facts, labels, problems), open_files, memory_bytes, problems)
 
 
-def _read_cells(path: Path, problems: Problems) -> pd.DataFrame:
+def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
     """All cells as stripped text, the empty text where there is nothing."""
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -218,7 +218,7 @@ def _image_table(
     table: pd.DataFrame, open_files: Callable[[list[str]], ImageFiles], memory_bytes: int, problems: Problems
 ) -> tuple[ImageTable, Problems]:
     files = open_files(table["image"].tolist())
-    pixels, hashes, errors = _decoded_once(files, memory_bytes)
+    pixels, hashes, errors = decoded_once(files, memory_bytes)
     for id, error in zip(table["id"], errors, strict=True):
         if error is not None:
             problems.add(id, error.reason, error.detail)
@@ -230,7 +230,7 @@ def _image_table(
     return ImageTable(images, table), problems
 
 
-def _decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, Hashes, list[UnreadableImage | None]]:
+def decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, Hashes, list[UnreadableImage | None]]:
     """The pixels (None if they are too many), the hash and the error of each image."""
     bytes_needed = len(images) * 3 * images.size**2
     shape = (len(images), 3, images.size, images.size)

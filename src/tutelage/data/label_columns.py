@@ -1,0 +1,135 @@
+"""A table of examples with several columns of labels: images by their paths, or categorical fields."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tutelage.data.images import Limits
+from tutelage.data.manifest import decoded_once, read_cells
+from tutelage.data.problems import Problems
+from tutelage.data.table import ImageArray, ImageFiles, Images
+
+SPLITS = ("train", "developing", "val", "test")
+
+
+@dataclass
+class LabelColumns:
+    """What `read_label_columns` returns.
+
+    Attributes:
+        id: of each example.
+        split: one of `SPLITS` for each, or empty where the table has none.
+        images: the images, or None for a table of fields.
+        fields: (N, F) int64, each field's value from 0, or None for a table of images.
+        labels: for each column of classes (N,) int64, -1 where the cell is empty; of numbers (N,) float32, NaN there.
+        classes: the classes' names, in their order, of each column of classes.
+        values: the values' names, in their order, of each field.
+        problems: what was left out.
+    """
+
+    id: list[str]
+    split: list[str]
+    images: Images | None
+    fields: Tensor | None
+    labels: dict[str, Tensor]
+    classes: dict[str, list[str]]
+    values: dict[str, list[str]] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+def read_label_columns(
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    image: str = "image",
+    id: str = "id",
+    split: str = "split",
+    size: int = 224,
+    limits: Limits | None = None,
+    memory_bytes: int = 2 * 2**30,
+) -> LabelColumns:
+    """Read a .csv, .tsv or .parquet table of examples.
+
+    An example is left out, and listed, for an image that is refused, a number that is none, or an unknown split. An empty cell
+    of a label column is an absent label, an empty field a value of its own.
+
+    Args:
+        path: the table; image paths stand under its folder.
+        classes: columns whose cells are names of classes.
+        numbers: columns whose cells are numbers.
+        fields: columns that are the input; none of them means that the input is the image.
+        image, id, split: the table's own names of these columns; the last two may be missing.
+        size: side of the squares that images are resized to, in pixels.
+        limits: what an image file may be.
+        memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+
+    Raises:
+        FileNotFoundError: no such table.
+        ValueError: a column is missing.
+    """
+    path = Path(path)
+    problems = Problems()
+    cells = read_cells(path, problems)
+    for name in [*classes, *numbers, *fields, *([] if fields else [image])]:
+        if name not in cells:
+            raise ValueError(f"{path} has no column {name!r}; it has: {', '.join(map(str, cells))}")
+    cells["_id"] = cells[id] if id in cells else cells[image] if not fields else cells.index.astype(str)
+    cells["_split"] = cells.get(split, "")
+    kept = np.ones(len(cells), dtype=bool)
+
+    def refuse(bad: np.ndarray, reason: str, detail: str) -> None:
+        for row in np.flatnonzero(bad & kept):
+            problems.add(cells["_id"].iloc[row], reason, detail)
+        kept[bad] = False
+
+    known = (cells["_split"] == "") | cells["_split"].isin(SPLITS)
+    refuse(~known.to_numpy(bool), "unknown_split", f"allowed: {', '.join(SPLITS)}")
+    values = {name: pd.to_numeric(cells[name].replace("", np.nan), errors="coerce") for name in numbers}
+    for name, column in values.items():
+        bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)
+        refuse(bad, "bad_number", f"{name} is no finite number")
+    pixels = None
+    if not fields:
+        files = ImageFiles(path.parent, cells[image].tolist(), size, limits)
+        pixels, _, errors = decoded_once(files, memory_bytes)
+        for row, error in enumerate(errors):
+            if error is not None and kept[row]:
+                problems.add(cells["_id"].iloc[row], error.reason, error.detail)
+                kept[row] = False
+    rows = np.flatnonzero(kept)
+    cells = cells.iloc[rows]
+    labels: dict[str, Tensor] = {}
+    names: dict[str, list[str]] = {}
+    for name in classes:
+        code, found = pd.factorize(cells[name].where(cells[name] != ""), sort=True)
+        labels[name], names[name] = torch.from_numpy(code.astype(np.int64)), [str(each) for each in found]
+    for name, column in values.items():
+        labels[name] = torch.from_numpy(column.to_numpy(np.float32)[rows].copy())
+    coded = [pd.factorize(cells[name], sort=True) for name in fields]
+    images: Images | None = None
+    if not fields:
+        files = ImageFiles(path.parent, cells[image].tolist(), size, limits)
+        images = files if pixels is None else ImageArray(pixels[torch.from_numpy(rows)])
+    return LabelColumns(
+        cells["_id"].tolist(),
+        cells["_split"].tolist(),
+        images,
+        torch.from_numpy(np.stack([code for code, _ in coded], 1).astype(np.int64)) if fields else None,
+        labels,
+        names,
+        {name: [str(each) for each in found] for name, (_, found) in zip(fields, coded, strict=True)},
+        problems,
+    )

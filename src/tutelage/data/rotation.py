@@ -1,0 +1,59 @@
+"""Rotation prediction: how far an image was turned is a label that costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+QUARTERS = 4
+
+
+def turned(images: Tensor, quarters_B: Tensor) -> Tensor:
+    """Return square images (B, C, H, H), each turned counter-clockwise by so many quarters, (B,) in 0 to 3.
+
+    Raises:
+        ValueError: images that are not square.
+    """
+    if images.shape[2] != images.shape[3]:
+        raise ValueError(f"images are {images.shape[2]} x {images.shape[3]}: only square ones can be turned")
+    out = images.clone()
+    for quarters in range(1, QUARTERS):
+        rows = (quarters_B == quarters).nonzero().squeeze(1)
+        out[rows] = torch.rot90(images[rows], quarters, (2, 3))
+    return out
+
+
+class Turned:
+    """A data set whose images are turned by a random multiple of 90 degrees, which the batch holds as ``rotation``.
+
+    All four are equally likely, and every label of an image stays. Draws from torch's global generator, which
+    `tutelage.training` seeds for each batch.
+
+    Args:
+        examples: a map-style data set of dicts with ``index``, ``input`` (uint8 or float images) and ``__getitems__``.
+
+    Source: Zhai et al., *S4L: Self-Supervised Semi-Supervised Learning*, ICCV 2019, section 3.1.
+    """
+
+    def __init__(self, examples: Any) -> None:
+        self.examples = examples
+
+    @property
+    def index(self) -> Tensor | None:
+        """The ``index`` of each place, where the data set underneath knows it."""
+        return getattr(self.examples, "index", None)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, place: int) -> dict[str, Tensor]:
+        return {key: value[0] for key, value in self.__getitems__([place]).items()}
+
+    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """Return a whole batch at once."""
+        batch = self.examples.__getitems__(places)
+        quarters_B = torch.randint(0, QUARTERS, (len(batch["input"]),))
+        return {**batch, "input": turned(batch["input"], quarters_B), "rotation": quarters_B}
