@@ -234,7 +234,7 @@ def test_weights_from_the_batch() -> None:
 
 @pytest.mark.parametrize("weights", [[], [1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
 def test_fixed_weights_must_be_numbers(weights) -> None:
-    with pytest.raises(ValueError, match="one finite number for each signal"):
+    with pytest.raises(ValueError, match="one finite number, or key of the batch, for each signal"):
         Fixed(weights)
 
 
