@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
 from tutelage.data import Indexed, TensorData
-from tutelage.training import Shuffled, predict, seeds
+from tutelage.training import Mixed, Shuffled, predict, seeds
 from tutelage.training.batches import Batches, fetch, index_of, own_places
 
 
@@ -191,3 +191,20 @@ def test_a_lone_last_example_joins_the_batch_before_it():
     assert sizes == [4, 5]
     assert [len(b["input"]) for b in Batches(examples, torch.arange(1), 4, None, (0,)).iterate()] == [1]
     assert [len(b["input"]) for b in Batches(examples, torch.arange(3), 1, None, (0,)).iterate()] == [1, 1, 1]
+
+
+def test_two_groups_are_mixed_in_every_batch():
+    few, many = torch.arange(3), torch.arange(3, 30)
+    order = Mixed(few, many, share=0.5, batch_size=8, seed=0)
+    epoch = order(2)
+    assert torch.equal(epoch, order(2))
+    assert not torch.equal(epoch, order(3))
+    batches = epoch.split(8)
+    assert [int((batch < 3).sum()) for batch in batches] == [4] * 7
+    assert sorted(epoch[epoch >= 3].tolist()) == many.tolist()
+    counts = torch.bincount(epoch[epoch < 3])
+    assert int(counts.max() - counts.min()) <= 1
+    with pytest.raises(ValueError, match="must leave both groups a place"):
+        Mixed(few, many, share=0.01, batch_size=8, seed=0)
+    with pytest.raises(ValueError, match="they are of 0 and 27"):
+        Mixed(few[:0], many, share=0.5, batch_size=8, seed=0)

@@ -37,6 +37,45 @@ class Shuffled:
         return torch.randperm(self.length, generator=seeds.generator(self.seed, "order", epoch))
 
 
+class Mixed:
+    """Two groups, of which every full batch holds the same share; an epoch is one pass over the second.
+
+    The first group, such as few labelled examples beside many that are not, is repeated as often as that needs, in a fresh
+    order each time.
+
+    Args:
+        first, second: places in the data set.
+        share: of the first group in a batch, in (0, 1).
+        batch_size: examples in a batch, as the training has it.
+        seed: of the orders.
+
+    Raises:
+        ValueError: an empty group, or a share that leaves one of them no place in a batch.
+    """
+
+    def __init__(self, first: Tensor, second: Tensor, *, share: float, batch_size: int, seed: int) -> None:
+        self.firsts = round(share * batch_size)
+        self.seconds = batch_size - self.firsts
+        if min(self.firsts, self.seconds) < 1 or min(len(first), len(second)) < 1:
+            raise ValueError(
+                f"share={share} of {batch_size} must leave both groups a place in a batch, and neither may be empty; "
+                f"they are of {len(first)} and {len(second)}"
+            )
+        self.first = first
+        self.second = second
+        self.seed = seed
+
+    def __call__(self, epoch: int) -> Tensor:
+        """Return the places of an epoch, batch after batch."""
+        second = self.second[torch.randperm(len(self.second), generator=seeds.generator(self.seed, "second", epoch))]
+        groups = second.split(self.seconds)
+        passes = -(-len(groups) * self.firsts // len(self.first))
+        draw = seeds.generator(self.seed, "first", epoch)
+        first = torch.cat([self.first[torch.randperm(len(self.first), generator=draw)] for _ in range(passes)])
+        parts = zip(first[: len(groups) * self.firsts].split(self.firsts), groups, strict=True)
+        return torch.cat([torch.cat(pair) for pair in parts])
+
+
 def index_of(examples: Examples) -> Tensor:
     """Return the ``index`` of the example at each place, (len,): the attribute ``index`` of a subset, else the place."""
     index: Tensor | None = getattr(examples, "index", None)
