@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.data.augment import RandAugment, Shift, augmentation
+from tutelage.data.augment import CropFlip, RandAugment, Shift, augmentation
 
 
 def images(count: int = 8, size: int = 12) -> Tensor:
@@ -10,7 +10,7 @@ def images(count: int = 8, size: int = 12) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), generator=draws, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", ["randaugment", "shift", "light"])
+@pytest.mark.parametrize("name", ["randaugment", "crop_flip", "shift", "light"])
 def test_uint8_in_uint8_out_one_draw_for_each_image_from_the_global_generator(name):
     change = augmentation(name)
     assert change is not None
@@ -42,6 +42,20 @@ def test_a_shift_moves_the_image_and_repeats_its_border():
         assert len(places) == 1
         found.update(places)
     assert len(found) > 15  # of 25
+
+
+def test_a_crop_lies_within_a_black_border_and_is_mirrored_or_not():
+    torch.manual_seed(0)
+    before = images(64)
+    padded = torch.nn.functional.pad(before, (4, 4, 4, 4))
+    found = []
+    for image, source in zip(CropFlip()(before), padded, strict=True):
+        windows = {(y, x): source[:, y : y + 12, x : x + 12] for y in range(9) for x in range(9)}
+        found += [(place, False) for place, window in windows.items() if torch.equal(image, window)]
+        found += [(place, True) for place, window in windows.items() if torch.equal(image, window.flip(2))]
+    assert len(found) == 64
+    assert len({place for place, _ in found}) > 30  # of 81
+    assert 20 < sum(mirrored for _, mirrored in found) < 44
 
 
 def test_contrast_and_brightness_are_one_line_for_a_whole_image():

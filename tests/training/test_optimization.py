@@ -84,6 +84,10 @@ def test_schedules() -> None:
     assert factors(4) == [1, 1, 1, 1]
     assert factors(4, schedule="cosine") == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])
     assert factors(8, schedule="quartiles") == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    milestones = factors(240, schedule="milestones")  # AMAL's epochs
+    assert [epoch for epoch in range(1, 240) if milestones[epoch] < milestones[epoch - 1]] == [150, 180, 210]
+    assert milestones[0] == 1
+    assert milestones[-1] == pytest.approx(1e-3)
     assert factors(10, warmup=0.4) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
     half_risen = factors(10, warmup=0.4, schedule="cosine")[1]
     assert half_risen == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.1)) / 2)
@@ -92,7 +96,7 @@ def test_schedules() -> None:
 @given(
     steps=st.integers(1, 500),
     warmup=st.floats(0, 0.99),
-    schedule=st.sampled_from(["constant", "cosine", "quartiles"]),
+    schedule=st.sampled_from(["constant", "cosine", "quartiles", "milestones"]),
 )
 def test_every_step_has_a_positive_rate_that_falls_once_it_has_risen(steps: int, warmup: float, schedule: str) -> None:
     found = factors(steps, warmup=warmup, schedule=schedule)

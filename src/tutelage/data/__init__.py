@@ -15,7 +15,9 @@ from tutelage.data.rows import Rows
 
 _FILES = {
     "augment": ("augmentation",),
+    "cifar": ("read_cifar",),
     "cub": ("cub_200",),
+    "digits": ("handwritten_digits",),
     "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
     "images": ("Limits", "UnreadableImage", "read_image"),
     "label_columns": ("LabelColumns", "read_label_columns"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tutelage import _vision
 
-AugmentationName = Literal["randaugment", "shift", "light", "none"]
+AugmentationName = Literal["randaugment", "crop_flip", "shift", "light", "none"]
 
 
 class RandAugment:
@@ -21,6 +21,23 @@ class RandAugment:
     def __call__(self, images: Tensor) -> Tensor:
         """Return the changed images, (B, 3, H, W) uint8."""
         return torch.stack([self.transform(image) for image in images])
+
+
+class CropFlip:
+    """CIFAR's customary augmentation: a random crop of the image within a black border, mirrored half of the time.
+
+    Source: He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016, section 4.2.
+    """
+
+    def __init__(self, border: int = 4) -> None:
+        self.border = border
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the changed images, (B, 3, H, W) uint8."""
+        padded = torch.nn.functional.pad(images, (self.border,) * 4)
+        cropped = _windows(padded, torch.randint(0, 2 * self.border + 1, (2, len(images))), images.shape[2:])
+        mirrored_B = torch.rand(len(images)) < 0.5
+        return torch.where(mirrored_B[:, None, None, None], cropped.flip(3), cropped)
 
 
 class Shift:
@@ -37,22 +54,26 @@ class Shift:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the changed images, (B, 3, H, W) uint8."""
-        size, _, height, width = images.shape
-        p = self.pixels
+        size, p = len(images), self.pixels
         padded = torch.nn.functional.pad(images.float(), (p, p, p, p), mode="replicate")
-        dy, dx = torch.randint(0, 2 * p + 1, (2, size))
-        rows = dy[:, None] + torch.arange(height)
-        columns = dx[:, None] + torch.arange(width)
-        shifted = padded[torch.arange(size)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
-            0, 3, 1, 2
-        )
+        shifted = _windows(padded, torch.randint(0, 2 * p + 1, (2, size)), images.shape[2:])
         gain = 1 + self.contrast * (2 * torch.rand(size, 1, 1, 1) - 1)
         offset = self.brightness * (2 * torch.rand(size, 1, 1, 1) - 1)
         return (128 + gain * (shifted - 128) + offset).clamp(0, 255).to(torch.uint8)
 
 
-def augmentation(name: AugmentationName) -> RandAugment | Shift | None:
+def _windows(images: Tensor, corners_2B: Tensor, size: torch.Size) -> Tensor:
+    """Return a window of each image, (B, C, h, w), whose upper left corner is at (row, column)."""
+    rows = corners_2B[0][:, None] + torch.arange(size[0])
+    columns = corners_2B[1][:, None] + torch.arange(size[1])
+    each = torch.arange(len(images))[:, None, None]
+    return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def augmentation(name: AugmentationName) -> RandAugment | CropFlip | Shift | None:
     """Return the augmentation of this name; light is shift without the shift, none changes nothing."""
     if name == "randaugment":
         return RandAugment()
+    if name == "crop_flip":
+        return CropFlip()
     return None if name == "none" else Shift(pixels=2 if name == "shift" else 0)

@@ -14,7 +14,8 @@ from tutelage.data.images import Limits, locate, read_image
 
 SPLITS = (
     "train",
-    "val",  # until it is divided into the next three
+    "held_out",  # on which a weighting learns
+    "val",  # which moderation divides into the next three
     "teacher_val",
     "teacher_test",
     "student_val",

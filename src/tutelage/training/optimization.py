@@ -21,7 +21,8 @@ class Optimization:
         weight_decay: Decay of every parameter except biases (and the scales of normalisations, which are one-dimensional).
         momentum: Momentum of sgd.
         nesterov: Nesterov momentum for sgd.
-        schedule: constant, cosine (to zero), or quartiles (times 0.1 after each quarter of training).
+        schedule: constant, cosine (to zero), quartiles (times 0.1 after each quarter of training), or milestones (times 0.1
+            after 5/8, 6/8 and 7/8 of it: AMAL's epochs 150, 180 and 210 of 240).
         warmup: Share of training over which the learning rate rises linearly from zero.
         clip_norm: The gradient's norm is clipped to this; none leaves it as it is.
         batch_size: Examples in a batch, for each process.
@@ -33,7 +34,7 @@ class Optimization:
     weight_decay: float = 0.01
     momentum: float = 0.9
     nesterov: bool = False
-    schedule: Literal["constant", "cosine", "quartiles"] = "constant"
+    schedule: Literal["constant", "cosine", "quartiles", "milestones"] = "constant"
     warmup: float = 0.0
     clip_norm: float | None = None
     batch_size: int = 64
@@ -84,6 +85,8 @@ class Optimization:
             return rise * 0.5 * (1 + math.cos(math.pi * progress))
         if self.schedule == "quartiles":
             return rise * 0.1 ** int(4 * progress)
+        if self.schedule == "milestones":
+            return rise * 0.1 ** max(0, int(8 * progress) - 4)
         return rise
 
 
