@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
 from tutelage.data import Indexed, TensorData
-from tutelage.training import Mixed, Shuffled, predict, seeds
+from tutelage.training import Mixed, Repeated, Shuffled, predict, seeds
 from tutelage.training.batches import Batches, fetch, index_of, own_places
 
 
@@ -208,3 +208,8 @@ def test_two_groups_are_mixed_in_every_batch():
         Mixed(few, many, share=0.01, batch_size=8, seed=0)
     with pytest.raises(ValueError, match="they are of 0 and 27"):
         Mixed(few[:0], many, share=0.5, batch_size=8, seed=0)
+
+
+def test_an_order_repeated_is_its_epochs_one_after_another():
+    order = Shuffled(5, 3)
+    assert torch.equal(Repeated(order, 2)(1), torch.cat([order(2), order(3)]))

@@ -1,6 +1,6 @@
 """How one model is trained: `fit`, the only training loop, and what it stands on."""
 
-from tutelage.training.batches import Augmentation, Mixed, Order, Shuffled
+from tutelage.training.batches import Augmentation, Mixed, Order, Repeated, Shuffled
 from tutelage.training.checkpoint import DamagedCheckpoint
 from tutelage.training.fit import Fitted, Hardware, fit
 from tutelage.training.interrupt import Interrupted
@@ -20,6 +20,7 @@ __all__ = [
     "Mixed",
     "Optimization",
     "Order",
+    "Repeated",
     "Shuffled",
     "Stages",
     "fingerprint",

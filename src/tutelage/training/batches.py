@@ -37,6 +37,18 @@ class Shuffled:
         return torch.randperm(self.length, generator=seeds.generator(self.seed, "order", epoch))
 
 
+class Repeated:
+    """An order several times over in one epoch: for a small data set whose epochs would be too short to evaluate after each."""
+
+    def __init__(self, order: Order, passes: int) -> None:
+        self.order = order
+        self.passes = passes
+
+    def __call__(self, epoch: int) -> Tensor:
+        """Return the places of ``passes`` epochs of the order, one after another."""
+        return torch.cat([self.order(epoch * self.passes + turn) for turn in range(self.passes)])
+
+
 class Mixed:
     """Two groups, of which every full batch holds the same share; an epoch is one pass over the second.
 
