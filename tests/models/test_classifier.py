@@ -174,3 +174,14 @@ def test_residual_networks_pool_and_stop_at_the_features() -> None:
     assert torch.equal(model.forward_head(maps), pooled)
     assert pooled.shape[1] == model.num_features
     assert model.get_classifier() is model.fc
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*given: Any, **options: Any) -> nn.Module:
+        raise OSError("we couldn't connect")
+
+    monkeypatch.setattr(_vision.timm(), "create_model", offline)
+    with pytest.raises(
+        FileNotFoundError, match=r"the weights of 'test_vit' could not be fetched \(OSError\); .* safetensors"
+    ):
+        build(ModelSpec("test_vit", 2, 160), "timm")

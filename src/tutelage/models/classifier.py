@@ -112,7 +112,7 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     Raises:
         ValueError: an unknown name, with the nearest known one, options that the model does not take, or timm's weights for
             a pocket model, which has none.
-        FileNotFoundError: no such file of weights.
+        FileNotFoundError: no such file of weights, or timm's cannot be fetched.
     """
     timm = _vision.timm()
     options = {"num_classes": spec.num_classes, "drop_rate": spec.dropout}
@@ -137,6 +137,11 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
         backbone = make(**options | spec.options)
     except TypeError as error:
         raise ValueError(f"model {spec.name!r} does not take options={spec.options}: {error}") from error
+    except OSError as error:  # the hub's own message does not say whose weights, or what else could be done
+        raise FileNotFoundError(
+            f"pretrained='timm': the weights of {spec.name!r} could not be fetched ({type(error).__name__}); offline, "
+            "give the path of a safetensors file, or none for random weights"
+        ) from error
     model = ImageClassifier(backbone, Pixels(tuple(mean), tuple(std)), spec)
     if weights is not None and weights != "timm":
         path = Path(weights)
