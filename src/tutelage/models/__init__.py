@@ -13,12 +13,14 @@ from tutelage.models.multi_head import (
 )
 from tutelage.models.pocket import POCKET
 from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
+from tutelage.models.small import SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
 from tutelage.models.weights import load_model, save_model
 
 __all__ = [
     "AUTOINT",
     "POCKET",
+    "SMALL",
     "AutoInt",
     "Cage",
     "ImageClassifier",

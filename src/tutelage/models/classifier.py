@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.models.matching import load_matching
-from tutelage.models.pocket import POCKET
+from tutelage.models.small import SMALL
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ModelSpec:
     """What is needed to build a model again.
 
     Args:
-        name: A timm name, or one of the pocket models for images of a few pixels (see tutelage.models.POCKET).
+        name: A timm name, or one of ours for small images (see tutelage.models.SMALL).
         num_classes: Number of outputs of each head.
         image_size: Height and width of the images in pixels.
         dropout: Dropout before the heads.
@@ -111,21 +111,21 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
 
     Raises:
         ValueError: an unknown name, with the nearest known one, options that the model does not take, or timm's weights for
-            a pocket model, which has none.
+            a model of ours, which has none.
         FileNotFoundError: no such file of weights, or timm's cannot be fetched.
     """
     timm = _vision.timm()
     options = {"num_classes": spec.num_classes, "drop_rate": spec.dropout}
-    if spec.name in POCKET:
+    if spec.name in SMALL:
         if weights == "timm":
             raise ValueError(
                 f"pretrained='timm': timm has no weights of {spec.name!r}; give none, or a safetensors file"
             )
-        make, mean, std = POCKET[spec.name], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        make, mean, std = SMALL[spec.name], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
         options["img_size"] = spec.image_size
     else:
         if not timm.is_model(spec.name):
-            near = get_close_matches(spec.name, [*timm.list_models(), *POCKET], n=1)
+            near = get_close_matches(spec.name, [*timm.list_models(), *SMALL], n=1)
             raise ValueError(
                 f"model {spec.name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else "")
             )
