@@ -105,6 +105,34 @@ def test_an_order_may_visit_a_part_and_something_twice() -> None:
     assert visited == [1, 2, 3, 1, 7, 8]
 
 
+def test_a_weighting_looks_at_every_example_before_each_epoch() -> None:
+    seen: list[tuple[int, list[int], bool]] = []
+
+    class Looking(Weighting):
+        def begin_epoch(self, epoch: int, objective: Any, batches: Any) -> None:
+            looked = list(batches)
+            index = torch.cat([batch["index"] for batch in looked])
+            asis = torch.equal(torch.cat([batch["input"] for batch in looked]), runs.points().tensors["input"][index])
+            seen.append((epoch, index.tolist(), asis))
+            assert objective(looked[0]).shape == (runs.ADAMW.batch_size, 1)
+
+    tiny_fit(weighting=Looking(), augment=runs.Jitter(), budget=Budget(epochs=2))
+    assert seen == [(epoch, list(range(runs.N)), True) for epoch in range(2)]
+
+
+def test_a_call_of_adapt_may_see_more_held_out_examples_than_a_batch_has() -> None:
+    asked: list[int] = []
+
+    class Asking(Weighting):
+        def adapt(self, objective: Any, batch: Any, held_out: Any, optimizer: Any) -> None:
+            asked.append(len(held_out["index"]))
+
+    held_out = runs.points(17)
+    for size, found in ((None, 8), (3, 3), (100, 17)):
+        tiny_fit(weighting=Asking(), held_out=held_out, held_out_batch_size=size, adapt_every=1, budget=Budget(steps=1))
+        assert asked.pop() == found
+
+
 def test_held_out_data_is_gone_through_and_shuffled_anew() -> None:
     asked: list[tuple[int, list[int]]] = []
 

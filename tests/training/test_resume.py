@@ -14,7 +14,7 @@ import torch
 
 from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Fitted, Hardware, Interrupted, checkpoint
-from tutelage.weighting import Equal
+from tutelage.weighting import CRUST, Equal
 
 STEPS = runs.EPOCHS * runs.BATCHES
 
@@ -60,6 +60,22 @@ def test_a_crash_at_every_step(straight, tmp_path: Path) -> None:
         with pytest.raises(runs.PowerCut):
             runs.whole_training(tmp_path, jitter=runs.Jitter(at=1))
     assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+
+
+@pytest.mark.parametrize("step", [2, 4, 7])
+def test_a_crash_after_a_coreset_was_chosen(step: int, tmp_path: Path) -> None:
+    """What a weighting has chosen before an epoch holds to its end, also where the model has changed since."""
+
+    def training(out: Path | None, jitter: runs.Jitter | None = None) -> Fitted:
+        weighting = CRUST(runs.N, fraction=0.4, radius=None, start=1)
+        return runs.whole_training(out, jitter=jitter, weighting=weighting, held_out=None)
+
+    straight = training(None)
+    with pytest.raises(runs.PowerCut):
+        training(tmp_path, runs.Jitter(at=step))
+    runs.same(dict(training(tmp_path).model.state_dict()), dict(straight.model.state_dict()))
+    weights = checkpoint.load(tmp_path)["weighting"]["table.rows"]
+    assert 0 < int((weights > 0).sum()) < runs.N
 
 
 def test_without_checkpoints_and_with_few_it_is_the_same_training(straight, tmp_path: Path, monkeypatch) -> None:

@@ -79,6 +79,7 @@ def fit(
     weighting: Weighting | None = None,
     held_out: Examples | None = None,
     adapt_every: int = 100,
+    held_out_batch_size: int | None = None,
     order: Order | None = None,
     augment: Augmentation | None = None,
     val: Examples | None = None,
@@ -105,6 +106,7 @@ def fit(
         weighting: how far each signal counts; the plain sum by default.
         held_out: examples on which a learned weighting improves the primary signal, every ``adapt_every`` steps.
         adapt_every: steps between two calls of ``weighting.adapt``; one that adapts first does so at every step.
+        held_out_batch_size: held-out examples in one call of ``weighting.adapt``; as many as in a training batch by default.
         order: which places of ``train`` an epoch visits; all, shuffled, by default.
         augment: a random change of each batch's ``input``.
         val: examples that select the weights; evaluated after each epoch and at the end.
@@ -138,6 +140,7 @@ def fit(
         weighting=weighting,
         held_out=held_out,
         adapt_every=adapt_every,
+        held_out_batch_size=held_out_batch_size,
         order=order or Shuffled(len(train), seed),
         augment=augment,
         val=val,
@@ -166,6 +169,7 @@ class _Run:
     weighting: Weighting
     held_out: Examples | None
     adapt_every: int
+    held_out_batch_size: int | None
     order: Order
     augment: Augmentation | None
     val: Examples | None
@@ -196,8 +200,6 @@ class _Run:
             self.optimizer.add_param_group({"params": learned, "lr": self.optimization.lr, "weight_decay": 0.0})
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
-        if not self.main:
-            self.log = Log(None, quiet=True)
         follow_first([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
         first_epoch = index_of(self.train)[self.order(0)].contiguous().numpy()
         self.data = hashlib.sha256(first_epoch.tobytes()).hexdigest()[:16]
@@ -265,11 +267,11 @@ class _Run:
         )
 
     def begin_epoch(self) -> None:
-        """Let self-labelling signals follow the model."""
+        """Let self-labelling signals follow the model, and the weighting look at all examples."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        places = (index_of(self.train) % world == rank).nonzero().squeeze(1)
 
         def outlook(augmented: bool) -> tuple[Tensor, Outputs]:
-            places = (index_of(self.train) % world == rank).nonzero().squeeze(1)
             outputs, rest = predict(
                 self.model,
                 self.train,
@@ -282,9 +284,14 @@ class _Run:
 
         for signal in self.signals:
             signal.begin_epoch(self.epoch, outlook)
+        own = Batches(self.train, places, self.optimization.batch_size, None, (self.seed, "outlook", self.epoch, rank))
+        self.weighting.begin_epoch(self.epoch, self.probe, map(self.placed, own.iterate(workers=self.hardware.workers)))
+
+    def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
 
     def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
-        batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
+        batch = self.placed(batch)
         torch.manual_seed(seeds.derive(self.seed, "step", self.step, self.accelerator.process_index))
         factor = self.optimization.factor(self.step, steps)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
@@ -322,12 +329,11 @@ class _Run:
     def held_out_batch(self, call: int) -> dict[str, Tensor]:
         """Return the batch of held-out examples for a call of ``adapt``: shuffled anew after each pass over them."""
         assert self.held_out is not None
-        size = min(self.optimization.batch_size, len(self.held_out))
+        size = min(self.held_out_batch_size or self.optimization.batch_size, len(self.held_out))
         passes, number = divmod(call, len(self.held_out) // size)
         places = Shuffled(len(self.held_out), seeds.derive(self.seed, "held out"))(passes)
         places = places[: len(places) // size * size]
-        batch = Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number]
-        return {key: value.to(self.accelerator.device) for key, value in batch.items()}
+        return self.placed(Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number])
 
     def evaluate(self, bar: tqdm[Any]) -> None:
         sums = total(self.sums, self.accelerator.device)

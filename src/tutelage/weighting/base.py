@@ -12,7 +12,7 @@ for that column's modules, down to those modules and no further. Many losses ove
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,6 +66,16 @@ class Weighting(nn.Module):
     def module_weights(self, model: nn.Module) -> ModuleWeights | None:
         """Return a and the partition that it speaks of, or None for all ones."""
         return None
+
+    def begin_epoch(self, epoch: int, objective: Any, batches: Iterable[Batch]) -> None:
+        """Look at all examples before an epoch of training, counted from 0; most weightings do not.
+
+        Args:
+            epoch: which one begins.
+            objective: the `Objective` whose losses are weighed.
+            batches: every training example once, not augmented, loaded as they are asked for; with several processes each
+                brings its share.
+        """
 
     def backward(self, losses: Tensor, batch: Batch, model: nn.Module) -> None:
         """Add the weighted gradient to ``.grad`` of the model's parameters, in the place of ``loss.backward()``.

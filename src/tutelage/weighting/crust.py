@@ -28,17 +28,17 @@ class CRUST(Weighting):
     with W the last linear layer, whose gradients' distances follow from its inputs and the losses' pulls on its outputs without
     being built. A medoid j weighs as many examples as lie within ``radius`` of it; an example that is not chosen weighs
     nothing. Clean examples' gradients lie close together, those of mislabelled ones do not. All weights are 1 until `select`,
-    which is called now and then (the authors: after every epoch from the sixth on)::
+    which `begin_epoch` calls before every epoch but the first few. In one's own loop::
 
         for epoch in range(epochs):
-            if epoch >= 5:
-                weighting.select(objective, loader_over_all_examples)
+            weighting.begin_epoch(epoch, objective, loader_over_all_examples)
             for batch in loader_over(weighting.selected): ...
 
     Args:
         num_examples: N, the size of the data set that ``batch["index"]`` counts in.
         fraction: f, the share of each class that is kept.
         radius: how near an example is to be counted; None counts those for which the medoid is the nearest.
+        start: the first epoch, counted from 0, before which there is a choice; the authors' is 5.
 
     Raises:
         ValueError: an argument that makes no sense.
@@ -47,7 +47,7 @@ class CRUST(Weighting):
     eq. 7 and 8.
     """
 
-    def __init__(self, num_examples: int, *, fraction: float = 0.5, radius: float | None = 2.0) -> None:
+    def __init__(self, num_examples: int, *, fraction: float = 0.5, radius: float | None = 2.0, start: int = 5) -> None:
         super().__init__()
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction={fraction} must be in (0, 1]")
@@ -55,6 +55,7 @@ class CRUST(Weighting):
             raise ValueError(f"radius={radius} must be positive, or None")
         self.fraction = fraction
         self.radius = radius
+        self.start = start
         self.table = ExampleTable(num_examples, torch.ones(1))
 
     @property
@@ -71,6 +72,11 @@ class CRUST(Weighting):
         """Return the weights of the batch's examples, the same for each signal."""
         u_B1 = self.table.lookup(entry(batch, "index", "CRUST"))
         return u_B1.to(losses_BK.dtype).expand_as(losses_BK)
+
+    def begin_epoch(self, epoch: int, objective: Objective, batches: Iterable[Batch]) -> None:
+        """Choose anew, from the epoch ``start`` on."""
+        if epoch >= self.start:
+            self.select(objective, batches)
 
     def select(self, objective: Objective, batches: Iterable[Batch]) -> None:
         """Choose anew, by the primary signal's gradients in eval mode.
