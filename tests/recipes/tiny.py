@@ -80,4 +80,7 @@ if __name__ == "__main__":  # a process of its own, with a single thread that ca
     torch.set_num_threads(1)
     hurry()
     _vision.timm()
-    print(killed_and_run_again(Path(sys.argv[1]), [float(word) for word in sys.argv[2:]]))
+    if sys.argv[1] == "--once":
+        print(moderate(task(), settings(), Path(sys.argv[2]), quiet=True).folder)
+    else:
+        print(killed_and_run_again(Path(sys.argv[1]), [float(word) for word in sys.argv[2:]]))

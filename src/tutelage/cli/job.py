@@ -12,13 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tutelage.training.processes import is_first
+
 Preset = Callable[[Any], tuple[Any, str]]
 """From the name of a scale (auto, pocket or paper) to a job's settings, and a sentence that says what was chosen and why."""
 
 
 def finish(report: Path) -> None:
-    """Say where the report is."""
-    print(f"report: {report}")
+    """Say where the report is, once for all processes."""
+    if is_first():
+        print(f"report: {report}")
 
 
 def told(command: Any) -> dict[str, Any]:

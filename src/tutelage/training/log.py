@@ -11,12 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tutelage.training.processes import is_first
+
 
 class Log:
     """Appends one JSON object a line to a file; nothing is ever rewritten.
 
     After an interruption a ``resumed`` line says from which step on the lines repeat. A number that is not finite, which
-    JSON has no word for, is null.
+    JSON has no word for, is null. Of several processes only the first one writes and speaks.
 
     Args:
         path: the file, or None for no file.
@@ -37,14 +39,14 @@ class Log:
 
     def event(self, event: str, **values: Any) -> None:
         """Write one line."""
-        if self.path is not None:
+        if self.path is not None and is_first():
             line = {"time": round(time.time(), 3), **self.context, "event": event, **values}
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(_valid(line), allow_nan=False, default=str) + "\n")
 
     def say(self, text: str) -> None:
         """Tell the person who watches."""
-        if not self.quiet:
+        if not self.quiet and is_first():
             tqdm.write(text, file=sys.stderr)
 
     def progress(self, total: int, done: int, name: str) -> tqdm[Any]:
@@ -55,7 +57,7 @@ class Log:
             desc=name,
             unit="step",
             leave=False,
-            disable=self.quiet or not sys.stderr.isatty(),
+            disable=self.quiet or not is_first() or not sys.stderr.isatty(),
         )
 
 

@@ -11,9 +11,31 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from tutelage.hypergradient.processes import mean_over_processes, several
+
+
+def join() -> bool:
+    """Join the processes that torchrun or accelerate started with this one, if they did; return whether this is the first.
+
+    A recipe is the same program in all processes: trainings share their batches, whatever else is computed is computed by
+    each, and the first one writes.
+    """
+    PartialState(cpu=not torch.accelerator.is_available())
+    return is_first()
+
+
+def is_first() -> bool:
+    """Return whether this process is the first, or the only one."""
+    return not several() or dist.get_rank() == 0
+
+
+def meet() -> None:
+    """Wait until all processes are here."""
+    if several():
+        PartialState().wait_for_everyone()
 
 
 def share_gradients(model: nn.Module) -> None:

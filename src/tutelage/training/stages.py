@@ -13,6 +13,7 @@ from typing import Any
 from tutelage.training import checkpoint
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.log import Log
+from tutelage.training.processes import is_first, meet
 
 DONE, STARTED = "done.json", "started.json"
 
@@ -40,6 +41,9 @@ class Stages:
     fingerprints of the stages that it names, so that a change runs it and all that follows from it anew. An unfinished
     stage whose fingerprint is the same finds its own folder again and goes on from its checkpoints, which go when it is done.
 
+    Several processes run a stage together: each calls ``work`` with the same folder, computes the same and writes the same; the
+    first one keeps the marks, and none goes on before all are done.
+
     Args:
         folder: the run's folder.
         log: where starts and ends are told.
@@ -64,23 +68,34 @@ class Stages:
         mark = fingerprint(name, settings, [self.fingerprints[before] for before in after])
         self.fingerprints[name] = mark
         folder = self.folder / "stages" / name
+        meet()  # with the marks as the stages before left them
         if (done := _read(folder / DONE)) is not None and done["fingerprint"] == mark:
             self.log.event("stage kept", stage=name)
             return done["facts"]
-        started = _read(folder / STARTED)
-        if folder.exists() and (started is None or started["fingerprint"] != mark):
-            for marker in (DONE, STARTED):  # first, so that a kill in the middle leaves nothing that looks whole
-                (folder / marker).unlink(missing_ok=True)
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / STARTED, {"fingerprint": mark})
+        meet()
+        if is_first():
+            _begin(folder, mark)
+        meet()
         self.log.event("stage started", stage=name)
         facts = plain(work(folder))
-        _write(folder / DONE, {"fingerprint": mark, "facts": facts})
-        for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
-            checkpoint.remove(inside)
+        meet()
+        if is_first():
+            _write(folder / DONE, {"fingerprint": mark, "facts": facts})
+            for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+                checkpoint.remove(inside)
         self.log.event("stage done", stage=name, **{k: v for k, v in facts.items() if isinstance(v, int | float | str)})
         return facts
+
+
+def _begin(folder: Path, mark: str) -> None:
+    """Clear the folder of other work, and mark it as begun."""
+    started = _read(folder / STARTED)
+    if folder.exists() and (started is None or started["fingerprint"] != mark):
+        for marker in (DONE, STARTED):  # first, so that a kill in the middle leaves nothing that looks whole
+            (folder / marker).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / STARTED, {"fingerprint": mark})
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.models import build, joint_logits, load_model, save_model
 from tutelage.recipes.moderation.evaluation import evaluate, examples_table, subtasks_table, write_results
-from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.pipeline import Found, Pipeline, Taught
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import Task
 from tutelage.reports import write_report
-from tutelage.training import Log, predict
+from tutelage.subtasks import Selection
+from tutelage.training import Log, predict, processes
 from tutelage.training.stages import plain
 
 
@@ -50,8 +51,7 @@ def moderate(
         ValueError: the task cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("this job keeps its stages in one folder and runs in one process; start it without torchrun")
+    first = processes.join()
     with torch.device(
         "meta"
     ):  # nothing is computed: a student that cannot be taught is refused before hours of training
@@ -61,7 +61,8 @@ def moderate(
                 "deit_base_distilled_patch16_224 or pocket_deit"
             )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
+    if first:
+        (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
     log = Log(out / "log.jsonl", quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
@@ -76,6 +77,22 @@ def moderate(
     student = pipeline.student(found, log_odds_NK, selection)
     fine_tuned = pipeline.fine_tuned(settings.student)
 
+    if first:
+        _finish(pipeline, found, selection, student, fine_tuned)
+    processes.meet()
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    rate = f"{settings.fpr:g}"
+    ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("student", "fine_tuned"))
+    log.say(
+        f"NPV at {settings.fpr:.0%} FPR: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
+        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}"
+    )
+    return Moderated(out, metrics, out / "report.html")
+
+
+def _finish(pipeline: Pipeline, found: Found, selection: Selection, student: Taught, fine_tuned: Taught) -> None:
+    """Judge the models, and write what people look at."""
+    task, settings, out = pipeline.task, pipeline.settings, pipeline.stages.folder
     metrics = evaluate(
         task,
         found,
@@ -96,14 +113,7 @@ def moderate(
         thresholds=metrics["student"]["threshold"],
     )
     write_results(out, task, metrics, examples, subtasks_table(found, selection))
-    report = write_report(out)
-    rate = f"{settings.fpr:g}"
-    ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("student", "fine_tuned"))
-    log.say(
-        f"NPV at {settings.fpr:.0%} FPR: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
-        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}"
-    )
-    return Moderated(out, metrics, report)
+    write_report(out)
 
 
 def score(
