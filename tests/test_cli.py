@@ -25,9 +25,14 @@ JOB = [
     *("budget", "select_by", "discovery", "discovery_training", "specialists", "specialist_training", "selection"),
     *("lesson", "learning", "hardware"),
 ]
+MULTILABEL = [
+    *("scale", "method", "seed", "image_size", "augmentation", "radius", "val", "test", "share", "rebalance", "model"),
+    *("self_supervised", "training", "budget", "iterated", "search", "early_learning", "threshold", "hardware"),
+]
 FLAGS = {
     "demo": ["out", "noise", "noise_rate", *JOB],
     "moderate": ["manifest", "out", "columns", "labels", *JOB],
+    "multilabel": ["data", "out", "columns", "truth", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "columns"],
     "reproduce": ["name", "scale", "seeds", "data", "out", "runs", "only"],
     "report": ["run_folder"],

@@ -212,6 +212,15 @@ def test_the_generation_in_which_a_label_was_first_said_is_remembered():
     assert signal.first_said.tolist() == [[-1, -1], [2, 2], [1, 2], [-1, -1]]
 
 
+def test_how_many_labels_each_generation_says_is_counted():
+    signal = PseudoLabels("teacher", generations=2)
+    z, logits = torch.zeros(2, 2), torch.tensor([[9.0, 9.0], [torch.nan, 0.0]])
+    signal(z, {"teacher": logits, "index": torch.arange(2)})
+    signal.generation = 2
+    signal(z, {"teacher": logits.nan_to_num(-9.0), "index": torch.arange(2)})
+    assert signal.tally_G2.tolist() == [[2, 1], [3, 2]]
+
+
 def test_the_loss_is_binary_cross_entropy_with_what_was_said():
     logits, z = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
     signal = PseudoLabels("teacher", rho=0.3)

@@ -239,11 +239,14 @@ class Iteration:
         generations: how many there were.
         first_said: the generation, counted from 1, in which a teacher first said a class of an image, (N, C) int16, -1 for
             never; None where it was not asked for, or the language is not sets.
+        coverage: mean number of classes that the teacher said of an image, in each generation; empty where the language is not
+            sets.
     """
 
     fitted: Fitted
     generations: int
     first_said: Tensor | None
+    coverage: list[float]
 
 
 def iterate(
@@ -305,6 +308,7 @@ def iterate(
             target=target,
             reduction=settings.reduction,
             remember=remember,
+            generations=schedule.generations,
             head=head,
         )
     else:
@@ -325,8 +329,10 @@ def iterate(
         seed=seed,
         **training,
     )
-    said = imitated.first_said.cpu() if isinstance(imitated, PseudoLabels) and remember else None
-    return Iteration(fitted, schedule.generations, said)
+    if not isinstance(imitated, PseudoLabels):
+        return Iteration(fitted, schedule.generations, None, [])
+    coverage = (imitated.tally_G2[:, 0] / imitated.tally_G2[:, 1].clamp_min(1)).tolist()
+    return Iteration(fitted, schedule.generations, imitated.first_said.cpu() if remember else None, coverage)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What people look at: the report of a moderation run, plots, and tables of results.
+"""What people look at: the reports of runs, plots, and tables of results.
 
 The report and the plots need the extras `reports` and `tables`, and are imported when first used.
 """
@@ -9,7 +9,9 @@ from typing import Any
 from tutelage.reports.tables import ResultRow, markdown_table, write_results
 
 _FILES = {
+    "auxiliary": ("write_auxiliary_report",),
     "moderation": ("write_report",),
+    "multilabel": ("write_multilabel_report",),
     "plots": ("Line", "line_plot", "montage", "training_curves"),
     "run_folder": ("RunFolder", "Training", "read_run"),
 }

@@ -31,16 +31,19 @@ class PseudoLabels(Signal):
         target: the batch's key of the given labels, (B,) int64 classes or (B, C) of 0 and 1; read where ``union`` asks for it.
         reduction: "sum" over the classes, or "mean".
         remember: (examples, classes) keeps, for each, the first ``generation`` in which a pseudo-label was said.
+        generations: how many generations `tally` counts.
         head: the model's head that is judged, where it has several.
 
     Attributes:
         generation: what `first_said` counts in; whoever changes the teacher sets it.
         first_said: (N, C) int16, -1 for never (a buffer); only where ``remember`` is given.
+        tally_G2: labels that were said, and examples of which they were, in each generation (a buffer).
 
     Source: Rajeswar et al., *Multi-label Iterated Learning for Image Classification*, CVPR 2022, section 3.
     """
 
     first_said: Tensor
+    tally_G2: Tensor
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class PseudoLabels(Signal):
         target: str = "label",
         reduction: Literal["sum", "mean"] = "sum",
         remember: tuple[int, int] | None = None,
+        generations: int = 1,
         head: str | None = None,
         name: str = "pseudo_labels",
     ) -> None:
@@ -69,6 +73,7 @@ class PseudoLabels(Signal):
         self.judge = BinaryCrossEntropy("pseudo_labels", reduction=reduction, head=head)
         said = torch.full(remember or (0, 0), NEVER, dtype=torch.int16)
         self.register_buffer("first_said", said, persistent=remember is not None)
+        self.register_buffer("tally_G2", torch.zeros(generations, 2, dtype=torch.float64))
 
     def labels(self, batch: Batch) -> Tensor:
         """Return the pseudo-labels (B, C): 0 or 1, and -1 in the rows of which the teacher says nothing."""
@@ -91,6 +96,9 @@ class PseudoLabels(Signal):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
         labels_BC = self.labels(batch)
+        present_BC = labels_BC[(labels_BC >= 0).all(1)]
+        if self.generation <= len(self.tally_G2):
+            self.tally_G2[self.generation - 1] += self.tally_G2.new_tensor([float(present_BC.sum()), len(present_BC)])
         if self.first_said.numel():
             rows = batch["index"].to(self.first_said.device)
             said_BC = self.first_said[rows]

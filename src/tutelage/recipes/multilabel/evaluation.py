@@ -1,0 +1,192 @@
+"""What a run leaves behind: its figures, the new labels, and the pictures of the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from tutelage.metrics import (
+    added_label_score,
+    bootstrap,
+    given_label_recall,
+    label_sets,
+    mean_average_precision,
+    mean_set_size,
+    real_accuracy,
+    real_f1,
+)
+from tutelage.recipes.multilabel.choice import Choice
+from tutelage.recipes.multilabel.settings import MultilabelSettings
+from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
+from tutelage.signals.pseudo_labels import NEVER
+
+PAPER_THRESHOLDS = (0.25, 0.5)
+RESAMPLES = 500
+PICTURES = 48
+
+
+def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice) -> dict[str, Any]:
+    """Return what metrics.json holds; a function of its arguments, without times or paths.
+
+    The test is judged by all labels where they are known, and by the given ones elsewhere. Intervals are 95 % bootstrap over
+    the test's images, figures without one are exact.
+    """
+    rows = task.images.rows("test")
+    judged_NC = task.judged_by()[rows].numpy()
+    judged = np.flatnonzero(judged_NC.any(1))
+    rows, judged_NC = rows[judged], judged_NC[judged]
+    scores_NC = choice.trained.scores_NC[rows].double().numpy()
+    labels_N = task.images.labels[rows].numpy()
+    test: dict[str, Any] = {}
+    for name, threshold in thresholds(choice).items():
+        sets_NC = label_sets(scores_NC, threshold)
+        test[name] = {
+            "threshold": threshold,
+            "f1": _interval(sets_NC, judged_NC, real_f1, settings.seed),
+            "mean_set_size": _interval(sets_NC, judged_NC, lambda sets, _: mean_set_size(sets), settings.seed),
+            "given_label_recall": given_label_recall(sets_NC, labels_N) if (labels_N >= 0).any() else None,
+            "added_label_score": added_label_score(scores_NC, sets_NC, labels_N),
+        }
+    size = judged_NC.sum(1)
+    everything, one = np.ones_like(judged_NC), np.eye(judged_NC.shape[1], dtype=bool)[judged_NC.argmax(1)]
+    table = task.images.table
+    return {
+        "pipeline": {"recipe": "multilabel", "title": task.title, "method": settings.method, "seed": settings.seed},
+        "data": {
+            "counts": {
+                split: {
+                    "labelled": int(((table["split"] == split) & (table["label"] >= 0)).sum()),
+                    "unlabelled": int(((table["split"] == split) & (table["label"] < 0)).sum()),
+                }
+                for split in sorted(set(table["split"]))
+            },
+            "classes": task.classes,
+            "left_out": task.problems.counts(),
+            "duplicates": len(task.duplicates),
+        },
+        "validation": {
+            "criterion": choice.criterion,
+            "value": choice.value,
+            "chosen": choice.trained.name,
+            "threshold": choice.threshold,
+            "tried": choice.tried,
+        },
+        "test": {
+            "judged_by": "all labels" if task.truth_NC is not None else "the given labels",
+            "images": len(rows),
+            "labels_per_image": float(size.mean()),
+            "accuracy": _interval(scores_NC, judged_NC, real_accuracy, settings.seed),
+            "mean_average_precision": mean_average_precision(scores_NC, judged_NC),
+            **test,
+        },
+        "anchors": {
+            "one_right_label": {"f1": real_f1(one, judged_NC), "mean_set_size": 1.0},
+            "every_label": {"f1": real_f1(everything, judged_NC), "mean_set_size": float(judged_NC.shape[1])},
+        },
+        "generations": {"coverage": choice.trained.coverage},
+    }
+
+
+def thresholds(choice: Choice) -> dict[str, float | None]:
+    """Return the thresholds at which the test is judged: the chosen one, and the paper's two."""
+    if choice.threshold is None:
+        return {"chosen": None}
+    return {"chosen": choice.threshold, **{f"at_{threshold:g}": threshold for threshold in PAPER_THRESHOLDS}}
+
+
+def _interval(
+    found: NDArray[Any], truth: NDArray[np.bool_], metric: Callable[[Any, Any], float], seed: int
+) -> dict[str, float]:
+    rows = np.arange(len(truth), dtype=np.float64)
+
+    def on(drawn: NDArray[np.float64], _: NDArray[np.int64]) -> float:
+        at = drawn.astype(np.int64)
+        return metric(found[at], truth[at])
+
+    result = bootstrap(on, rows, np.zeros(len(rows), dtype=np.int64), resamples=RESAMPLES, seed=seed)
+    return {"value": result.value, "low": result.low, "high": result.high}
+
+
+def examples_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
+    """Return one row for each image: what was given, and the predicted set with its scores, the surest first."""
+    table = task.images.table
+    scores_NC = choice.trained.scores_NC.double().numpy()
+    sets_NC = label_sets(scores_NC, choice.threshold)
+    names, values = named(task.classes, scores_NC, sets_NC)
+    listed = pd.DataFrame({"id": table["id"], "image": table.get("image", ""), "split": table["split"]})
+    listed["given"] = joined(task.classes, task.given_NC.numpy())
+    listed["labels"], listed["scores"] = names, values
+    listed["grown_by"] = (sets_NC & ~task.given_NC.numpy()).sum(1)
+    if task.truth_NC is not None:
+        listed["truth"] = joined(task.classes, task.truth_NC.numpy())
+    return listed
+
+
+def named(
+    classes: list[str], scores_NC: NDArray[np.float64], sets_NC: NDArray[np.bool_]
+) -> tuple[list[list[str]], list[list[float]]]:
+    """Return each set as names and as scores, the surest first."""
+    order_NC = np.argsort(-scores_NC, axis=1, kind="stable")
+    names, values = [], []
+    for row, order in enumerate(order_NC):
+        inside = order[sets_NC[row][order]]
+        names.append([classes[c] for c in inside])
+        values.append([float(scores_NC[row, c]) for c in inside])
+    return names, values
+
+
+def joined(classes: list[str], sets_NC: NDArray[np.bool_]) -> list[str]:
+    """Return each set as one text, its names divided by ``|``."""
+    return [SEPARATOR.join(classes[c] for c in np.flatnonzero(members)) for members in sets_NC]
+
+
+def labels_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
+    """Return the new labels of the training images and of the unlabelled ones: one row for each that was not given.
+
+    ``generation`` counts from 1 and says which teacher first named it; none is a label that only the last model names.
+    ``right`` says whether it is true, where that is known.
+    """
+    rows = task.images.rows("train", "unlabelled").numpy()
+    scores_NC = choice.trained.scores_NC.double().numpy()
+    sets_NC = label_sets(scores_NC, choice.threshold) & ~task.given_NC.numpy()
+    place, label = np.nonzero(sets_NC[rows])
+    row = rows[place]
+    said = choice.trained.first_said
+    first = np.full(len(row), NEVER) if said is None else said.numpy()[row, label].astype(np.int64)
+    table = pd.DataFrame(
+        {
+            "id": task.images.table["id"].to_numpy()[row],
+            "given": np.array(joined(task.classes, task.given_NC.numpy()), dtype=object)[row],
+            "label": np.array(task.classes, dtype=object)[label],
+            "score": scores_NC[row, label],
+            "generation": pd.array(np.where(first == NEVER, 0, first), dtype="Int64"),
+        }
+    )
+    table["generation"] = table["generation"].mask(first == NEVER)
+    if task.truth_NC is not None:
+        table["right"] = task.truth_NC.numpy()[row, label]
+    return table
+
+
+def write_results(
+    out: Path, task: MultilabelTask, metrics: dict[str, Any], examples: pd.DataFrame, labels: pd.DataFrame
+) -> None:
+    """Write metrics.json, examples.parquet, labels.parquet, gallery.safetensors, problems.csv and duplicates.csv."""
+    sure = labels.groupby("id")["score"].max().sort_values(ascending=False, kind="stable")
+    row_of = {id: row for row, id in enumerate(task.images.table["id"])}
+    rows = [row_of[id] for id in sure.index[:PICTURES]]
+    grown = {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
+    save_file(grown, out / "gallery.safetensors")
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    examples.to_parquet(out / "examples.parquet", index=False)
+    labels.to_parquet(out / "labels.parquet", index=False)
+    task.problems.write(out)
+    task.duplicates.to_csv(out / "duplicates.csv", index=False)

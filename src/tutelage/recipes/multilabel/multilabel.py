@@ -1,0 +1,141 @@
+"""From one label an image to a multi-label model, the labels that were missing, and a report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from tutelage.data.manifest import Columns, read_manifest
+from tutelage.data.problems import Problems
+from tutelage.metrics import label_sets
+from tutelage.models import joint_logits, load_model, save_model
+from tutelage.recipes.multilabel.choice import choose
+from tutelage.recipes.multilabel.evaluation import (
+    evaluate,
+    examples_table,
+    labels_table,
+    named,
+    write_results,
+)
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
+from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
+from tutelage.recipes.multilabel.training import candidates, train
+from tutelage.reports import write_multilabel_report
+from tutelage.training import Log, Stages, predict
+from tutelage.training.stages import plain
+
+
+@dataclass(frozen=True)
+class Multilabelled:
+    """Where a run's results lie, and its figures."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    report: Path
+
+
+def multilabel(
+    task: MultilabelTask,
+    settings: MultilabelSettings,
+    out: Path,
+    *,
+    told: dict[str, Any] | None = None,
+    quiet: bool = False,
+) -> Multilabelled:
+    """Train, choose on validation, judge on the test, and say which labels are new.
+
+    A run that was killed goes on where it was. The figures do not depend on it.
+
+    Args:
+        task: what is worked on.
+        settings: how.
+        out: the run's folder: config.yaml, log.jsonl, metrics.json, model/, report.html, labels.parquet and more.
+        told: further values for config.yaml, such as the manifest that a command was given.
+        quiet: say nothing on the terminal.
+
+    Raises:
+        ValueError: the task cannot be worked on, with what to do.
+        Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("this job keeps its stages in one folder and runs in one process; start it without torchrun")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
+    log = Log(out / "log.jsonl", quiet=quiet)
+    log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
+    stages = Stages(out, log)
+    choice = choose(task, [train(task, tried, stages, log) for tried in candidates(settings)])
+    metrics = evaluate(task, settings, choice)
+    examples, labels = examples_table(task, choice), labels_table(task, choice)
+    metrics["labels"] = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
+    model, _ = load_model(choice.trained.folder)
+    one = settings.method in ONE_LABEL
+    save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
+    write_results(out, task, metrics, examples, labels)
+    report = write_multilabel_report(out)
+    figures = metrics["test"]["chosen"]
+    f1, size = figures["f1"], figures["mean_set_size"]
+    log.say(
+        f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
+        f"{metrics['test']['judged_by']} ({metrics['test']['labels_per_image']:.2f} an image); {len(labels)} new labels"
+    )
+    return Multilabelled(out, metrics, report)
+
+
+def score(
+    run: Path, manifest: Path, out: Path, *, columns: Columns | None = None, batch_size: int = 256
+) -> tuple[pd.DataFrame, Problems]:
+    """Name the labels of new images.
+
+    Args:
+        run: a run's folder.
+        manifest: a CSV or Parquet file with a column ``image``; labels are not read.
+        out: a .parquet or .csv file: id, image, the predicted labels and their scores, the surest first (lists in parquet,
+            divided by ``|`` in CSV). What could not be read is listed beside it.
+        columns: the manifest's own names.
+        batch_size: images in one forward pass.
+
+    Returns:
+        The table that was written, and what was left out.
+
+    Raises:
+        FileNotFoundError: no such run or manifest.
+        ValueError: another ending than .parquet or .csv.
+    """
+    if out.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"out={str(out)!r} must end in .parquet or .csv")
+    model, facts = load_model(run / "model")
+    images, problems = read_manifest(manifest, columns, labels=None, size=model.spec.image_size)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    listed = problems.write(out.parent, f"{out.stem}-problems.csv")
+    problems.require(len(images), 1, "images", listed.name)
+    outputs, _ = predict(model, images.subset(torch.arange(len(images))), batch_size=batch_size)
+    logits_NC = joint_logits(outputs).double()
+    scores_NC = (logits_NC.softmax(1) if facts["softmax"] else logits_NC.sigmoid()).numpy()
+    names, values = named(facts["classes"], scores_NC, label_sets(scores_NC, facts["threshold"]))
+    table = pd.DataFrame({"id": images.table["id"], "image": images.table["image"], "labels": names, "scores": values})
+    if out.suffix == ".parquet":
+        table.to_parquet(out, index=False)
+    else:
+        scores = [SEPARATOR.join(f"{value:.6g}" for value in row) for row in values]
+        table.assign(labels=[SEPARATOR.join(row) for row in names], scores=scores).to_csv(out, index=False)
+    return table, problems
+
+
+def score_run(run: Path, manifest: Path, out: Path, *, fpr: float | None, columns: Columns) -> str:
+    """Name the labels of a manifest's images as `score` does, and return a sentence about it.
+
+    Raises:
+        ValueError: a false-positive rate, which such a run does not decide by.
+    """
+    if fpr is not None:
+        raise ValueError(f"fpr={fpr}: {run} is a multi-label run, which decides by its threshold; leave fpr out")
+    table, problems = score(run, manifest, out, columns=columns)
+    size = table["labels"].map(len).mean()
+    return f"{len(table)} images scored, {size:.2f} labels each; {problems.summary()}. Written to {out}"

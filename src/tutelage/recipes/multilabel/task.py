@@ -1,0 +1,188 @@
+"""A task of label ambiguity: images with the labels that were given, and for some of them all that are true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tutelage.data.duplicates import drop_duplicates
+from tutelage.data.grids import digit_grids
+from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
+from tutelage.data.problems import Problems
+from tutelage.data.splits import stratified_split
+from tutelage.data.table import UNLABELLED, ImageTable
+from tutelage.recipes.multilabel.settings import MultilabelSettings
+from tutelage.training.stages import fingerprint
+
+SEPARATOR = "|"
+LEAST = 2  # examples of a class
+
+
+@dataclass
+class MultilabelTask:
+    """What a run works on.
+
+    Attributes:
+        title: a name for people.
+        images: the image table; ``label`` is the given label, or the first of several.
+        classes: the classes' names.
+        given_NC: which labels were given, bool; no row of an unlabelled image has one.
+        truth_NC: all labels of the test's images, bool, where they are known; for evaluation only.
+        problems: what was left out, and why.
+        duplicates: the groups of near-duplicates that were found.
+    """
+
+    title: str
+    images: ImageTable
+    classes: list[str]
+    given_NC: Tensor
+    truth_NC: Tensor | None = None
+    problems: Problems = field(default_factory=Problems)
+    duplicates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["group", "id", "reason"]))
+
+    @property
+    def several(self) -> bool:
+        """Whether some image was given more than one label."""
+        return bool((self.given_NC.sum(1) > 1).any())
+
+    def judged_by(self) -> Tensor:
+        """Return the sets that the test is judged by, (N, C): all labels where they are known, the given ones elsewhere."""
+        return self.given_NC if self.truth_NC is None else self.truth_NC
+
+    def fingerprint(self) -> str:
+        """Return a hash of what training sees: ids, labels, splits, and the pixels of a sample."""
+        some = range(0, len(self.images), max(1, len(self.images) // 64))
+        pixels = self.images.images.gather(list(some)).sum((1, 2, 3)).tolist()
+        facts = pd.util.hash_pandas_object(self.images.table[["id", "label", "split"]], index=False)
+        return fingerprint(facts.astype(str).tolist(), pixels, self.given_NC.sum(0).tolist(), self.classes)
+
+
+def grids_task(seed: int, mnist: Path | None = None, cell: int = 8, **sizes: int) -> MultilabelTask:
+    """Return grids of digits: scikit-learn's, or MNIST's where its file is given. Sizes as in `digit_grids`."""
+    images, truth_NC = digit_grids(seed, mnist=mnist, cell=cell, **sizes)
+    classes = [str(digit) for digit in range(10)]
+    title = "grids of digits" if mnist is None else "grids of MNIST digits"
+    return MultilabelTask(title, images, classes, one_hot(images.labels, 10), truth_NC)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Return labels (N,) as bool (N, C); -1 has none."""
+    return torch.nn.functional.one_hot(labels.clamp_min(0), classes).bool() & (labels >= 0)[:, None]
+
+
+def manifest_task(
+    path: Path,
+    settings: MultilabelSettings,
+    columns: Columns | None = None,
+    truth: str | None = None,
+    *,
+    out: Path | None = None,
+) -> MultilabelTask:
+    """Read a manifest, or a folder with a subfolder for each class; drop duplicates, and split.
+
+    A cell may name several labels, divided by ``|``. An empty one is an unlabelled image.
+
+    Args:
+        path: a CSV or Parquet file, or a folder.
+        settings: image size, duplicate radius, shares and seed.
+        columns: the manifest's own names.
+        truth: the column of all labels of an image, divided by ``|``; for evaluation only.
+        out: where problems.csv is written if the task cannot be worked on.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_manifest`; fewer than two classes, too few examples, or no such column.
+    """
+    columns = columns or Columns()
+    if path.is_dir():
+        if truth is not None:
+            raise ValueError(f"truth={truth!r}: a folder has no columns; give a manifest")
+        names = {entry.name: entry.name for entry in sorted(path.iterdir()) if entry.is_dir()}
+        codes = {name: code for code, name in enumerate(names)}
+        images, problems = read_image_folder(path, codes, size=settings.image_size)
+        cells = None
+    else:
+        cells = read_cells(path, Problems())
+        for column in (columns.label, *([truth] if truth is not None else [])):
+            if column not in cells:
+                raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(map(str, cells))}")
+        codes = {}
+        for text in cells[columns.label]:
+            if text and text.casefold() not in codes:
+                codes[text.casefold()] = len(codes)
+        images, problems = read_manifest(path, columns, codes, size=settings.image_size)
+    try:
+        problems.require(int((images.labels >= 0).sum()), 3 * LEAST, "labelled examples")
+        return _made(path, images, problems, list(codes), cells, columns, truth, settings)
+    except ValueError:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            problems.write(out)
+        raise
+
+
+def _made(
+    path: Path,
+    images: ImageTable,
+    problems: Problems,
+    texts: list[str],
+    cells: pd.DataFrame | None,
+    columns: Columns,
+    truth: str | None,
+    settings: MultilabelSettings,
+) -> MultilabelTask:
+    sets = [parts(text) for text in texts]
+    classes = sorted({name for members in sets for name in members})
+    true_NC = None
+    if truth is not None and cells is not None:
+        named = cells[columns.id] if columns.id in cells else cells[columns.image]
+        by_id = dict(zip(named.where(named != "", cells[columns.image]), cells[truth], strict=True))
+        truths = [parts(by_id[id]) for id in images.table["id"]]
+        classes = sorted({*classes, *(name for members in truths for name in members)})
+        true_NC = _matrix(truths, classes)
+    if len(classes) < 2:
+        raise ValueError(f"{path}: the labels are {classes}; give at least two classes")
+    of_code = _matrix(sets, classes)
+    codes = images.labels
+    given_NC = of_code[codes.clamp_min(0)] & (codes >= 0)[:, None]
+    first = torch.where(codes >= 0, given_NC.long().argmax(1), UNLABELLED)
+    images = ImageTable(images.images, images.table.assign(label=first.numpy()))
+    duplicates = None
+    if settings.radius >= 0:
+        images, duplicates = drop_duplicates(images, problems, settings.radius)
+    images = _split(images, settings, path)
+    task = MultilabelTask(path.stem, images, classes, given_NC, true_NC, problems)
+    if duplicates is not None:
+        task.duplicates = duplicates
+    return task
+
+
+def parts(text: str) -> list[str]:
+    """Return the labels that a cell names, in small letters."""
+    return [name.strip().casefold() for name in text.split(SEPARATOR) if name.strip()]
+
+
+def _matrix(sets: list[list[str]], classes: list[str]) -> Tensor:
+    place = {name: number for number, name in enumerate(classes)}
+    found = torch.zeros(len(sets), len(classes), dtype=torch.bool)
+    for row, members in enumerate(sets):
+        found[row, [place[name] for name in members]] = True
+    return found
+
+
+def _split(images: ImageTable, settings: MultilabelSettings, path: Path) -> ImageTable:
+    """Give every row without a split its own, class by class."""
+    split = images.table["split"].to_numpy(object, copy=True)
+    fresh = np.flatnonzero(split == "unassigned")
+    if len(fresh):
+        shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}
+        labels = images.table["label"].to_numpy(np.int64)[fresh]
+        split[fresh] = stratified_split(labels, np.arange(len(fresh)), shares, settings.seed)
+    for name in ("train", "val", "test"):
+        if not (split == name).any():
+            raise ValueError(f"{path}: split {name!r} has no example; give more data, or a larger share for it")
+    return images.with_split(split)

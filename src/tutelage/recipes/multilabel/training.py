@@ -1,0 +1,178 @@
+"""One model by one method: what is trained in a stage, and what the stage leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tutelage.data import WithColumns
+from tutelage.data.augment import augmentation
+from tutelage.data.sampling import Rebalanced, fraction
+from tutelage.generations import IteratedSettings, iterate
+from tutelage.models import ImageClassifier, build, joint_logits, save_model
+from tutelage.models.heads import expect_one_label
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
+from tutelage.recipes.multilabel.task import MultilabelTask
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Signal
+from tutelage.signals.early_learning import EarlyLearning
+from tutelage.training import Log, Stages, fit, predict, seeds
+from tutelage.weighting import Fixed
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a stage leaves behind.
+
+    Attributes:
+        name: the stage's.
+        settings: what it was trained with.
+        scores_NC: each image's probability of each class.
+        folder: of the model.
+        first_said: the generation in which a teacher first said a class of an image, (N, C) int16, -1 for never, or None.
+        coverage: mean number of classes that the teacher of each generation said of an image.
+    """
+
+    name: str
+    settings: MultilabelSettings
+    scores_NC: Tensor
+    folder: Path
+    first_said: Tensor | None
+    coverage: list[float]
+
+
+def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, log: Log) -> Trained:
+    """Train a model by ``settings.method`` in a stage of its own, and return what it says of every image.
+
+    Raises:
+        ValueError: a method of a softmax for images with several given labels.
+    """
+    if settings.method in ONE_LABEL and task.several:
+        raise ValueError(
+            f"method={settings.method!r} learns one label an image, and some have several; take mile or sigmoid"
+        )
+    name = stage_name(settings)
+    rows = training_rows(task, settings)
+    everything = task.images.subset(torch.arange(len(task.images)))
+
+    def work(folder: Path) -> dict[str, Any]:
+        model = new_model(task, settings)
+        coverage, said = _train(model, task, settings, rows, folder, log, name)
+        save_model(model, folder / "model")
+        outputs, _ = predict(model, everything, workers=settings.hardware.workers)
+        logits_NC = joint_logits(outputs)
+        scores_NC = logits_NC.softmax(1) if settings.method in ONE_LABEL else logits_NC.sigmoid()
+        tensors = {"scores": scores_NC.contiguous()} | ({} if said is None else {"first_said": said})
+        save_file(tensors, folder / "scores.safetensors")
+        return {"coverage": coverage}
+
+    marks = replace(settings, threshold=None, val=0.1, test=0.2, search=type(settings.search)())  # of no matter here
+    facts = stages.run(name, work, settings=[task.fingerprint(), marks])
+    folder = stages.folder / "stages" / name
+    saved = load_file(folder / "scores.safetensors")
+    return Trained(name, settings, saved["scores"], folder / "model", saved.get("first_said"), facts["coverage"])
+
+
+def stage_name(settings: MultilabelSettings) -> str:
+    """Return a stage's name: the method, and what the generations are made of."""
+    if settings.method in ("sigmoid", "softmax", "elr"):
+        return settings.method
+    it = settings.iterated
+    threshold = f"-rho{it.rho:g}" if settings.method == "mile" else ""
+    return f"{settings.method}-{it.variant}{threshold}-kt{it.interaction}-ks{it.imitation}"
+
+
+def candidates(settings: MultilabelSettings) -> list[MultilabelSettings]:
+    """Return the settings that a search tries; these alone where it tries none."""
+    search, it = settings.search, settings.iterated
+    if settings.method != "mile":
+        return [settings]
+    tried = product(
+        search.rhos or (it.rho,), search.interactions or (it.interaction,), search.imitations or (it.imitation,)
+    )
+    return [
+        replace(settings, iterated=replace(it, rho=rho, interaction=interaction, imitation=imitation))
+        for rho, interaction, imitation in tried
+    ]
+
+
+def training_rows(task: MultilabelTask, settings: MultilabelSettings) -> Tensor:
+    """Return the rows that are trained on, labelled ones first; a rare class's come repeatedly where classes are balanced."""
+    rows = task.images.rows("train")
+    rows = rows[task.given_NC[rows].any(1)]
+    if settings.share < 1:
+        rows = rows[fraction(task.images.labels[rows], settings.share, settings.seed)]
+    if settings.rebalance > 0:
+        rows = rows[Rebalanced(task.images.labels[rows], settings.seed, settings.rebalance)(0)]
+    return rows
+
+
+def new_model(task: MultilabelTask, settings: MultilabelSettings) -> ImageClassifier:
+    """Return a fresh model; its sigmoids start at one label an image."""
+    with seeds.fixed(settings.seed, "init", settings.model.name):
+        model = build(settings.model.spec(len(task.classes), settings.image_size), settings.model.pretrained)
+    if settings.self_supervised is not None:
+        from tutelage.models.self_supervised import load_self_supervised
+
+        load_self_supervised(model.backbone, Path(settings.self_supervised))
+    if settings.method not in ONE_LABEL:
+        expect_one_label(model, model.heads)
+    return model
+
+
+def _train(
+    model: ImageClassifier,
+    task: MultilabelTask,
+    settings: MultilabelSettings,
+    rows: Tensor,
+    folder: Path,
+    log: Log,
+    name: str,
+) -> tuple[list[float], Tensor | None]:
+    common: dict[str, Any] = {
+        "budget": settings.budget,
+        "optimization": settings.training,
+        "heads": model.heads,
+        "augment": augmentation(settings.augmentation),
+        "seed": settings.seed,
+        "hardware": settings.hardware,
+        "out": folder,
+        "log": log,
+        "name": name,
+    }
+    count, classes = task.given_NC.shape
+    target = "label"
+    examples: Any = task.images.subset
+    if task.several:
+        target, given_NC = "given", task.given_NC.float()
+        given_NC[~task.given_NC.any(1)] = -1.0
+
+        def examples(rows: Tensor) -> WithColumns:
+            return WithColumns(task.images.subset(rows), given=given_NC)
+
+    if settings.method in ("mile", "hard", "soft"):
+        unlabelled = task.images.rows("unlabelled")
+        language = {"mile": "sets", "hard": "hard", "soft": "soft"}[settings.method]
+        iterated: IteratedSettings = replace(settings.iterated, language=language)  # type: ignore[arg-type]
+        found = iterate(
+            model,
+            examples(torch.cat([rows, unlabelled])),
+            iterated,
+            labelled=torch.arange(len(rows)),
+            target=target,
+            remember=(count, classes),
+            **common,
+        )
+        return found.coverage, found.first_said
+    signals: list[Signal] = [BinaryCrossEntropy(target)] if settings.method == "sigmoid" else [CrossEntropy(target)]
+    weighting = None
+    if settings.method == "elr":
+        signals.append(EarlyLearning(count, classes, beta=settings.early_learning.beta))
+        weighting = Fixed([1.0, settings.early_learning.weight])
+    fit(model, examples(rows), signals=signals, weighting=weighting, **common)
+    return [], None

@@ -1,0 +1,358 @@
+"""From files on disk to label sets, through the command line; kills, methods, and the choice on validation."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from tutelage import cli
+from tutelage.generations import IteratedSettings
+from tutelage.metrics import label_sets
+from tutelage.models import load_model
+from tutelage.recipes import multilabel as recipe
+from tutelage.recipes.multilabel import (
+    MultilabelSettings,
+    SearchSettings,
+    evaluation,
+    grids_task,
+    manifest_task,
+    multilabel,
+    training,
+)
+from tutelage.recipes.multilabel.choice import choose
+from tutelage.recipes.multilabel.training import Trained, candidates, new_model, training_rows
+from tutelage.training import Budget, Log, Stages
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quickly():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "RESAMPLES", 10)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+def settings(**changed: Any) -> MultilabelSettings:
+    small = replace(
+        recipe.pocket(),
+        budget=Budget(steps=14),
+        iterated=IteratedSettings(3, 2, rho=0.1),
+        model=replace(recipe.pocket().model, options={"width": 8, "depth": 1}),
+    )
+    return replace(small, **changed)
+
+
+def grids(seed: int = 0) -> recipe.MultilabelTask:
+    return grids_task(seed, train=160, val=60, test=60)
+
+
+# --- a run's folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> recipe.Multilabelled:
+    return multilabel(grids(), settings(), tmp_path_factory.mktemp("grids") / "run", quiet=True)
+
+
+def test_the_folder_says_the_same_everywhere(run):
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics == run.metrics
+    assert metrics["pipeline"] == {"recipe": "multilabel", "title": "grids of digits", "method": "mile", "seed": 0}
+    examples, labels = (pd.read_parquet(run.folder / f"{name}.parquet") for name in ("examples", "labels"))
+    task = grids()
+    model, facts = load_model(run.folder / "model")
+    with torch.no_grad():
+        scores = model(task.images.images.gather(range(280))).double().sigmoid().numpy()
+    sets = label_sets(scores, facts["threshold"])
+    assert [sorted(names) for names in examples["labels"]] == [[str(c) for c in np.flatnonzero(row)] for row in sets]
+    assert all(np.diff(row).max(initial=0) <= 0 for row in examples["scores"])  # the surest first
+    new = sets & ~task.given_NC.numpy()
+    assert (examples["grown_by"] == new.sum(1)).all()
+    assert len(labels) == new[task.images.rows("train")].sum() == metrics["labels"]["new"]
+    truth = dict(zip(examples["id"], examples["truth"].str.split("|"), strict=True))
+    assert (
+        labels["right"] == [label in truth[id] for id, label in zip(labels["id"], labels["label"], strict=True)]
+    ).all()
+    assert metrics["test"]["chosen"]["mean_set_size"]["value"] == pytest.approx(
+        sets[task.images.rows("test")].sum(1).mean()
+    )
+
+
+def test_generations_of_labels(run):
+    labels = pd.read_parquet(run.folder / "labels.parquet")
+    known = labels["generation"].dropna()
+    assert known.between(1, 2).all()  # two generations of five steps after four more
+    assert len(run.metrics["generations"]["coverage"]) == 2
+    assert "generation" not in labels["label"].tolist()
+
+
+def test_the_report_stands_alone_and_is_the_same_again(run):
+    html = (run.folder / "report.html").read_text()
+    assert html.count("<h2") == 4
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert f"{run.metrics['test']['chosen']['f1']['value']:.3f}" in html
+    from tutelage.recipes.runs import REPORTS
+
+    before = html
+    assert REPORTS["multilabel"](run.folder).read_text() == before
+
+
+@pytest.mark.parametrize("step", [2, 4, 9, 10, 13])
+def test_a_run_that_is_cut_and_run_again_ends_in_the_same_figures(run, step, tmp_path, monkeypatch):
+    """Two generations after two more steps: 4 begins an imitation, 9 a generation; the others lie within a phase."""
+    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+    calls = 0
+
+    class Cut(Exception):
+        pass
+
+    def nothing(images: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise Cut
+        return images
+
+    monkeypatch.setattr(training, "augmentation", lambda name: nothing)
+    with pytest.raises(Cut):
+        multilabel(grids(), settings(), tmp_path, quiet=True)
+    assert multilabel(grids(), settings(), tmp_path, quiet=True).metrics == run.metrics
+    kept = calls
+    multilabel(grids(), settings(), tmp_path, quiet=True)  # nothing is trained again
+    assert calls == kept
+
+
+# --- methods
+
+
+@pytest.mark.parametrize("method", ["softmax", "sigmoid", "elr", "hard", "soft"])
+def test_every_method_fills_the_folder(method, tmp_path):
+    found = multilabel(grids(), settings(method=method), tmp_path, quiet=True)
+    assert found.report.is_file()
+    one = method not in ("sigmoid",)
+    assert (found.metrics["validation"]["threshold"] is None) == one
+    assert set(found.metrics["test"]["chosen"]) >= {"f1", "mean_set_size"}
+    if one:
+        assert found.metrics["test"]["chosen"]["mean_set_size"]["value"] == 1
+
+
+def test_mile_takes_as_many_backward_passes_as_sigmoid(monkeypatch, tmp_path):
+    from tutelage.weighting import Weighting
+
+    passes: list[int] = []
+    real = Weighting.backward
+    monkeypatch.setattr(Weighting, "backward", lambda *told: (passes.append(1), real(*told))[1])
+    multilabel(grids(), settings(), tmp_path / "mile", quiet=True)
+    mile = len(passes)
+    multilabel(grids(), settings(method="sigmoid"), tmp_path / "sigmoid", quiet=True)
+    assert mile == len(passes) - mile == 14
+
+
+def test_sigmoids_start_at_one_label_and_softmaxes_do_not():
+    task = grids()
+    assert (new_model(task, settings()).backbone.fc.bias == -torch.log(torch.tensor(10.0))).all()
+    assert (new_model(task, settings(method="softmax")).backbone.fc.bias != -torch.log(torch.tensor(10.0))).all()
+
+
+def test_a_share_of_the_training_examples_and_balanced_classes():
+    task = grids()
+    few = training_rows(task, settings(share=0.1))
+    assert len(few) == sum(-(-n // 10) for n in torch.bincount(task.images.labels[task.images.rows("train")]).tolist())
+    skewed = grids()
+    train = skewed.images.rows("train")
+    skewed.images.labels[train[:120]] = 0
+    counts = torch.bincount(skewed.images.labels[training_rows(skewed, settings(rebalance=1.0))], minlength=10)
+    present = counts[counts > 0]
+    assert present.max() - present.min() <= present.max() / 2
+
+
+def test_a_search_tries_every_combination():
+    tried = candidates(settings(search=SearchSettings(rhos=(0.1, 0.2), imitations=(1, 2, 3))))
+    assert [(s.iterated.rho, s.iterated.interaction, s.iterated.imitation) for s in tried] == [
+        (rho, 3, k) for rho in (0.1, 0.2) for k in (1, 2, 3)
+    ]
+    assert candidates(settings(method="sigmoid", search=SearchSettings(rhos=(0.1, 0.2)))) == [
+        settings(method="sigmoid", search=SearchSettings(rhos=(0.1, 0.2)))
+    ]
+
+
+# --- the choice
+
+
+def trained(name: str, scores_NC: torch.Tensor) -> Trained:
+    return Trained(name, settings(), scores_NC, Path(), None, [])
+
+
+def test_the_choice_does_not_fall_for_naming_everything():
+    """Four models: one knows the truth, one a part of it, one names everything, one the best class alone."""
+    task = grids_task(3, train=10, val=3000, test=10)
+    truth_NC, best = task.truth_NC.float(), task.images.labels
+    rng = torch.Generator().manual_seed(0)
+    noise = 0.02 * torch.rand(truth_NC.shape, generator=rng)
+    # The best class is the grid's centre where it can be known; here, a digit of the truth at random.
+    lead = torch.nn.functional.one_hot((truth_NC + torch.rand(truth_NC.shape, generator=rng)).argmax(1), 10) * 0.1
+    part = truth_NC * (torch.rand(truth_NC.shape, generator=rng) < 0.4)
+    found = [
+        trained("everything", 0.8 + lead + noise),
+        trained("one", 0.1 * lead + 0.9 * (lead > 0) * 0.5 + 0 * noise),
+        trained("part", 0.02 + 0.8 * part + lead + noise / 10),
+        trained("truth", 0.02 + 0.8 * truth_NC + lead + noise / 10),
+    ]
+    choice = choose(task, [replace(each, settings=settings(threshold=0.5)) for each in found])
+    assert choice.trained.name == "truth"
+    by_name = {entry["name"]: entry["added_label_score"] for entry in choice.tried}
+    assert by_name["everything"] == 1.0
+    assert by_name["one"] == 0.0
+    assert by_name["truth"] > by_name["part"]
+    assert len(best) == 3020
+
+
+def test_several_given_labels_are_judged_by_f1():
+    task = grids()
+    task.given_NC = task.truth_NC
+    good, bad = task.truth_NC.float() * 0.6, 1 - task.truth_NC.float()
+    choice = choose(task, [trained("bad", bad), trained("good", good)])
+    assert (choice.trained.name, choice.criterion, choice.value) == ("good", "f1", 1.0)
+
+
+def test_several_given_labels_train_sigmoids_alone(tmp_path):
+    task = grids()
+    task.given_NC = task.truth_NC
+    assert multilabel(task, settings(), tmp_path / "mile", quiet=True).metrics["validation"]["criterion"] == "f1"
+    with pytest.raises(ValueError, match="method='softmax' learns one label an image"):
+        training.train(task, settings(method="softmax"), Stages(tmp_path, Log(None)), Log(None, quiet=True))
+
+
+# --- from files, through the command line
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 90 grids with a manifest: names for digits, one of two labels a cell, all of them in another column."""
+    folder = tmp_path_factory.mktemp("shop")
+    task = grids_task(1, train=84, val=3, test=3)
+    rows = []
+    for row in range(90):
+        name = f"{row}.png"
+        Image.fromarray(task.images.images[row].permute(1, 2, 0).numpy()).save(folder / name)
+        label = f"Digit {int(task.images.labels[row])}" if row % 15 else ""
+        rows.append(
+            {"picture": name, "verdict": label, "all": "|".join(f"digit {c}" for c in task.truth_NC[row].nonzero())}
+        )
+    rows[3]["verdict"] = "Digit 4 | digit 7"
+    frame = pd.DataFrame(rows)
+    frame["all"] = frame["all"].str.replace(r"tensor\(\[(\d)\]\)", r"\1", regex=True)
+    frame.to_csv(folder / "shop.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    def call(*words: object) -> tuple[int, str, str]:
+        try:
+            cli.main([str(word) for word in words])
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return call
+
+
+COLUMNS = ("--columns.image", "picture", "--columns.label", "verdict")
+SMALL = (
+    *("--scale", "pocket", "--budget.steps", "8", "--iterated.interaction", "2", "--iterated.imitation", "2"),
+    *("--model.options", '{"width": 8, "depth": 1}', "--radius", "-1"),
+)
+
+
+def test_train_and_predict_on_files(shop, tmp_path, command):
+    out = tmp_path / "run"
+    code, told, err = command("multilabel", shop / "shop.csv", "--out", out, "--truth", "all", *COLUMNS, *SMALL)
+    assert code == 0, err
+    assert told.strip() == f"report: {out / 'report.html'}"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["data"]["classes"] == [f"digit {c}" for c in range(10)]
+    assert metrics["test"]["judged_by"] == "all labels"
+    assert metrics["data"]["counts"]["unlabelled"] == {"labelled": 0, "unlabelled": 6}
+    assert metrics["validation"]["criterion"] == "f1"  # one image has two labels
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["truth"] == "all"
+    again = tmp_path / "again"
+    assert command("multilabel", "--config", out / "config.yaml", "--out", again)[0] == 0
+    assert json.loads((again / "metrics.json").read_text()) == metrics
+
+    for name in ("new.parquet", "new.csv"):
+        code, told, err = command(
+            "predict", out, shop / "shop.csv", "--out", tmp_path / name, "--columns.image", "picture"
+        )
+        assert code == 0, err
+        assert told.startswith("90 images scored, ")
+    table, text = pd.read_parquet(tmp_path / "new.parquet"), pd.read_csv(tmp_path / "new.csv")
+    examples = pd.read_parquet(out / "examples.parquet")
+    assert (
+        ["|".join(row) for row in table["labels"]]
+        == text["labels"].tolist()
+        == ["|".join(r) for r in examples["labels"]]
+    )
+    assert command("predict", out, shop / "shop.csv", "--fpr", "0.01", *COLUMNS[:2])[2].count("leave fpr out") == 1
+    assert command("report", out)[0] == 0
+
+
+def test_a_folder_with_a_subfolder_for_each_class(shop, tmp_path):
+    for row in range(30):
+        target = tmp_path / "data" / ["cat", "dog"][row % 2]
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{row}.png").write_bytes((shop / f"{row}.png").read_bytes())
+    task = manifest_task(tmp_path / "data", settings(radius=-1))
+    assert task.classes == ["cat", "dog"]
+    assert task.given_NC.sum(0).tolist() == [15, 15]
+    assert set(task.images.table["split"]) == {"train", "val", "test"}
+
+
+def test_unlabelled_images_get_labels_too(shop, tmp_path):
+    task = manifest_task(shop / "shop.csv", settings(radius=-1), recipe_columns())
+    found = multilabel(task, settings(iterated=IteratedSettings(3, 3, rho=0.05)), tmp_path, quiet=True)
+    labels = pd.read_parquet(tmp_path / "labels.parquet")
+    assert (labels["given"] == "").any()
+    assert found.metrics["test"]["judged_by"] == "the given labels"
+
+
+def recipe_columns():
+    from tutelage.data import Columns
+
+    return Columns(image="picture", label="verdict")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nowhere.csv",), "there is no manifest"),
+        (("shop.csv", "--truth", "everything"), "has no column 'everything'"),
+        (("shop.csv", "--val", "0"), "val=0.0 and test=0.2 are shares above 0"),
+        (("digits", "--image_size", "25"), "needs a multiple of 3"),
+        (("digits", "--iterated.rho", "1"), "rho=1.0 is a probability"),
+        (("digits", "--budget.steps", "3", "--iterated.interaction", "9"), "and the budget has 3"),
+        (("digits", "--method", "best"), "method: Expected a Literal"),
+        (("digits", "--share", "2"), "share=2.0 must be in (0, 1]"),
+        (("digits", "--model.name", "pocket_patches", "--image_size", "27"), "no multiple of patch_size=8"),
+        (("digits", "--self_supervised", "moco.pth"), "self_supervised='moco.pth': there is no such file"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(words, says, shop, tmp_path, command):
+    words = (shop / words[0] if words[0].endswith(".csv") else words[0], *words[1:])
+    manifest = COLUMNS if str(words[0]).endswith("shop.csv") else ()
+    code, _, err = command("multilabel", *words, "--out", tmp_path / "run", "--scale", "pocket", *manifest)
+    assert (code, says in err) == (2, True), err
