@@ -13,8 +13,6 @@ from torch import Tensor
 from tutelage.data.sampling import fraction
 from tutelage.data.table import ImageArray, ImageTable
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 
 def cifar10_raters(
     folder: str | Path,
@@ -69,7 +67,8 @@ def cifar10_raters(
     truth_NC[(chosen["split"] == "test").to_numpy()] = counts >= votes
     table = pd.DataFrame({"split": chosen["split"], "true_label": true})
     table["label"] = chosen[rater].fillna(chosen["label"]).astype(np.int64)
-    table.insert(0, "id", [f"{split}-{i}" for split, i in zip(chosen["split"], chosen["index"], strict=True)])
+    part = np.where(chosen["split"] == "test", "test", "train")
+    table.insert(0, "id", [f"cifar10-{name}-{i:05d}" for name, i in zip(part, chosen["index"], strict=True)])
     return ImageTable(ImageArray(_decoded(chosen["image"], size)), table), torch.from_numpy(truth_NC)
 
 
