@@ -7,7 +7,18 @@ from pathlib import Path
 from statistics import fmean
 
 from tutelage.recipes.moderation.settings import ModerationSettings, Scale, pocket
-from tutelage.recipes.moderation.table import FIRST, FULL, PAPER, PLAIN, POCKET, Measured, Recovered, measure, rows
+from tutelage.recipes.moderation.table import (
+    FIRST,
+    FIRST_SEED,
+    FULL,
+    PAPER,
+    PLAIN,
+    POCKET,
+    Measured,
+    Recovered,
+    measure,
+    rows,
+)
 from tutelage.reports import ResultRow
 
 
@@ -80,7 +91,7 @@ def _reading(
         "(20, 100, 500)."
         if epochs != (100, 300, 1000)
         else "Discovery rows have the paper's epochs and numbers of sub-tasks.",
-        "Settings were chosen on seeds below 200 and both kinds of noise; the seeds here are others. Under structured noise "
+        f"Settings were chosen on seeds below {FIRST_SEED} and both kinds of noise; the seeds here are others. Under structured noise "
         "only the core rows are measured.",
         "SWSL and Noisy Student are not measured yet.",
     ]
