@@ -91,7 +91,7 @@ def _reading(
         "(20, 100, 500)."
         if epochs != (100, 300, 1000)
         else "Discovery rows have the paper's epochs and numbers of sub-tasks.",
-        f"Settings were chosen on seeds below {FIRST_SEED} and both kinds of noise; the seeds here are others. Under structured noise "
-        "only the core rows are measured.",
+        f"Settings were chosen on seeds below {FIRST_SEED} and both kinds of noise; the seeds here are others.",
+        "Under structured noise only the core rows are measured.",
         "SWSL and Noisy Student are not measured yet.",
     ]
