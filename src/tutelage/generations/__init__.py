@@ -1,12 +1,48 @@
 """Which earlier model teaches the next one: every chain of teachers and students, each made of calls of `fit`."""
 
+from tutelage.generations.assistants import AssistantSettings, DroppedTeachers, assist
+from tutelage.generations.born_again import BornAgainSettings, born_again
+from tutelage.generations.course import Course, Relabelled
+from tutelage.generations.elr import early_learning
+from tutelage.generations.incremental import (
+    Incremental,
+    IncrementalSettings,
+    Task,
+    learn_incrementally,
+    refining_tasks,
+)
 from tutelage.generations.iterated import Generations, Iterated, IteratedSettings, Iteration, Schedule, iterate
+from tutelage.generations.noisy_student import NoisyStudentSettings, confident, noisy_student
+from tutelage.generations.self_training import SelfTrainingSettings, self_training, surest_of_each_class
+from tutelage.generations.sskd import FourViews, SSKDSettings, sskd
 
 __all__ = [
+    "AssistantSettings",
+    "BornAgainSettings",
+    "Course",
+    "DroppedTeachers",
+    "FourViews",
     "Generations",
+    "Incremental",
+    "IncrementalSettings",
     "Iterated",
     "IteratedSettings",
     "Iteration",
+    "NoisyStudentSettings",
+    "Relabelled",
+    "SSKDSettings",
     "Schedule",
+    "SelfTrainingSettings",
+    "Task",
+    "assist",
+    "born_again",
+    "confident",
+    "early_learning",
     "iterate",
+    "learn_incrementally",
+    "noisy_student",
+    "refining_tasks",
+    "self_training",
+    "sskd",
+    "surest_of_each_class",
 ]

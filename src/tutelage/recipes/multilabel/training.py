@@ -14,15 +14,13 @@ from torch import Tensor
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.data.sampling import Rebalanced, fraction
-from tutelage.generations import IteratedSettings, iterate
+from tutelage.generations import IteratedSettings, early_learning, iterate
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Signal
-from tutelage.signals.early_learning import EarlyLearning
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 from tutelage.training import Log, Stages, fit, predict, seeds
-from tutelage.weighting import Fixed
 
 
 @dataclass(frozen=True)
@@ -169,10 +167,19 @@ def _train(
             **common,
         )
         return found.coverage, found.first_said
-    signals: list[Signal] = [BinaryCrossEntropy(target)] if settings.method == "sigmoid" else [CrossEntropy(target)]
-    weighting = None
     if settings.method == "elr":
-        signals.append(EarlyLearning(count, classes, beta=settings.early_learning.beta))
-        weighting = Fixed([1.0, settings.early_learning.weight])
-    fit(model, examples(rows), signals=signals, weighting=weighting, **common)
+        regularised = settings.early_learning
+        early_learning(
+            model,
+            examples(rows),
+            num_examples=count,
+            num_classes=classes,
+            beta=regularised.beta,
+            weight=regularised.weight,
+            target=target,
+            **common,
+        )
+    else:
+        signal = BinaryCrossEntropy(target) if settings.method == "sigmoid" else CrossEntropy(target)
+        fit(model, examples(rows), signals=[signal], **common)
     return [], None

@@ -1,0 +1,100 @@
+"""From a large teacher to a small student over assistants of sizes between (TAKD), or taught by all of them (DGKD)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.generations.course import Course
+from tutelage.signals import Batch, CrossEntropy, Distillation, Signal
+from tutelage.training import Fitted
+from tutelage.weighting import Weighting
+
+
+@dataclass(frozen=True)
+class AssistantSettings:
+    """How a chain of models is taught.
+
+    Args:
+        teachers: Who teaches a model: last, the one before it (TAKD), or all, every one before it (DGKD).
+        weight: lambda, what the teachers count together where there is one, and each where there are several; the labels
+            count 1 - lambda.
+        temperature: Of the distillation.
+        keep: Probability with which a teacher is listened to in a step; the others are dropped. With 1 all are.
+    """
+
+    teachers: Literal["last", "all"] = "last"
+    weight: float = 0.9
+    temperature: float = 4.0
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight={self.weight} must be in [0, 1]")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep={self.keep} is a probability, in (0, 1]")
+
+
+class DroppedTeachers(Weighting):
+    """Constant weights of which those of the teachers are 0 in some steps, drawn anew, each on its own, in every step.
+
+    Args:
+        weights: one for each signal, the labels' first, which is never dropped.
+        keep: probability with which a teacher counts in a step.
+
+    Source: Son et al., *Densely Guided Knowledge Distillation Using Multiple Teacher Assistants*, ICCV 2021, section 3.3 (which
+    drops one teacher a step; independent draws at 0.75 are those of AMAL's comparison).
+    """
+
+    def __init__(self, weights: Sequence[float], keep: float) -> None:
+        super().__init__()
+        self.weights = list(weights)
+        self.keep = keep
+
+    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the weights of this step, the same for each example; drawn from torch's global generator."""
+        weights_K = losses_BK.new_tensor(self.weights)
+        kept_K = torch.rand(len(self.weights)) < self.keep
+        kept_K[0] = True
+        return (weights_K * kept_K.to(weights_K)).expand_as(losses_BK)
+
+
+def assist(
+    models: Sequence[nn.Module], train: Any, settings: AssistantSettings, course: Course, *, target: str = "label"
+) -> list[Fitted]:
+    """Train models one after another, the largest first, each taught by the one before it or by all before it.
+
+        L = (1 - lambda) CE + lambda tau^2 sum over its teachers j of KL(t_j || s)
+
+    Args:
+        models: the teacher, the assistants, the student; trained in place.
+        train: the data set.
+        settings: who teaches, and how much.
+        course: what the trainings share.
+        target: the batch's key of the labels.
+
+    Returns:
+        The trained models, in the same order; the last one is the student.
+
+    Source: Mirzadeh et al., *Improved Knowledge Distillation via Teacher Assistant*, AAAI 2020; Son et al., ICCV 2021, eq. 5.
+    """
+    if not models:
+        raise ValueError("models is empty; give the teacher, the assistants and the student")
+    chain: list[Fitted] = []
+    for place, model in enumerate(models):
+        teachers = [fitted.model for fitted in (chain if settings.teachers == "all" else chain[-1:])]
+        signals: list[Signal] = [CrossEntropy(target)]
+        signals += [
+            Distillation(teacher, temperature=settings.temperature, name=f"teacher {number}")
+            for number, teacher in enumerate(teachers)
+        ]
+        weights = [1 - settings.weight if teachers else 1.0, *[settings.weight] * len(teachers)]
+        chain.append(
+            course.fit(model, train, signals, f"model-{place}", weighting=DroppedTeachers(weights, settings.keep))
+        )
+    return chain
