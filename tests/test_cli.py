@@ -29,7 +29,12 @@ MULTILABEL = [
     *("scale", "method", "seed", "image_size", "augmentation", "radius", "val", "test", "share", "rebalance", "model"),
     *("self_supervised", "training", "budget", "iterated", "search", "early_learning", "threshold", "hardware"),
 ]
+AUXILIARY = [
+    *("scale", "seed", "method", "baselines", "image_size", "augmentation", "turned", "shares", "body", "training"),
+    *("budget", "weights", "hardware"),
+]
 FLAGS = {
+    "auxiliary": ["data", "out", "folder", "primary", "sides", "fields", *AUXILIARY],
     "demo": ["out", "noise", "noise_rate", *JOB],
     "moderate": ["manifest", "out", "columns", "labels", *JOB],
     "multilabel": ["data", "out", "columns", "truth", *MULTILABEL],

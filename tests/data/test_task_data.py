@@ -54,6 +54,9 @@ def test_a_turned_data_set_tells_how_far_and_keeps_labels():
     torch.manual_seed(0)
     batch = examples.__getitems__(list(range(64)))
     assert sorted(batch["rotation"].unique().tolist()) == [0, 1, 2, 3]
+    few = Turned(TensorData(input=images[:1].expand(4000, -1, -1, -1)), 0.3).__getitems__(list(range(4000)))["rotation"]
+    shares = torch.bincount(few, minlength=4) / 4000
+    torch.testing.assert_close(shares, torch.tensor([0.7, 0.1, 0.1, 0.1]), atol=0.03, rtol=0)
     assert batch["label"].tolist() == list(range(63, -1, -1))
     assert torch.equal(turned(batch["input"], -batch["rotation"] % 4), images.flip(0))
     torch.manual_seed(0)

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from tutelage.cli.auxiliary import Auxiliary
 from tutelage.cli.moderation import Demo, Moderate
 from tutelage.cli.multilabel import Multilabel
 from tutelage.cli.runs import Predict, Report
 from tutelage.cli.tables import Reproduce
 
 COMMANDS: dict[str, Any] = {
+    "auxiliary": Auxiliary,
     "demo": Demo,
     "moderate": Moderate,
     "multilabel": Multilabel,

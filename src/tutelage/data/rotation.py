@@ -29,17 +29,21 @@ def turned(images: Tensor, quarters_B: Tensor) -> Tensor:
 class Turned:
     """A data set whose images are turned by a random multiple of 90 degrees, which the batch holds as ``rotation``.
 
-    All four are equally likely, and every label of an image stays. Draws from torch's global generator, which
-    `tutelage.training` seeds for each batch.
+    Every label of an image stays. Draws from torch's global generator, which `tutelage.training` seeds for each batch.
 
     Args:
         examples: a map-style data set of dicts with ``index``, ``input`` (uint8 or float images) and ``__getitems__``.
+        share: of the images that are turned, each by 90, 180 or 270 degrees with equal probability; 3/4 makes upright as
+            likely as each of these, as in the paper. Less is for things that are not themselves upside down.
 
     Source: Zhai et al., *S4L: Self-Supervised Semi-Supervised Learning*, ICCV 2019, section 3.1.
     """
 
-    def __init__(self, examples: Any) -> None:
+    def __init__(self, examples: Any, share: float = 0.75) -> None:
+        if not 0 < share < 1:
+            raise ValueError(f"share={share} of the images to turn must lie between 0 and 1")
         self.examples = examples
+        self.share = share
 
     @property
     def index(self) -> Tensor | None:
@@ -55,5 +59,6 @@ class Turned:
     def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
         """Return a whole batch at once."""
         batch = self.examples.__getitems__(places)
-        quarters_B = torch.randint(0, QUARTERS, (len(batch["input"]),))
+        size = len(batch["input"])
+        quarters_B = (torch.rand(size) < self.share) * torch.randint(1, QUARTERS, (size,))
         return {**batch, "input": turned(batch["input"], quarters_B), "rotation": quarters_B}

@@ -134,7 +134,10 @@ def _body(spec: MultiHeadSpec, weights: str | None) -> tuple[nn.Module, str]:
     if spec.fields:
         if weights is not None or spec.maps:
             raise ValueError(f"pretrained={weights!r}, maps={spec.maps}: {AUTOINT} has neither")
-        return AutoInt(spec.fields, **spec.options), "body"
+        try:
+            return AutoInt(spec.fields, **spec.options), "body"
+        except TypeError as error:
+            raise ValueError(f"model {AUTOINT!r} does not take options={spec.options}: {error}") from error
     if spec.maps:
         if weights not in (None, "timm"):
             raise ValueError(

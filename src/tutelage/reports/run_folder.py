@@ -95,6 +95,11 @@ def read_run(folder: Path) -> RunFolder:
     )
 
 
+def read_trainings(log: Path) -> list[Training]:
+    """Return the trainings that a run's log.jsonl tells of, in the order in which they were first evaluated."""
+    return _trainings(_events(log)[0])
+
+
 def _csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 

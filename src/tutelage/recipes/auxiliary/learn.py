@@ -1,0 +1,138 @@
+"""The job: train by a method and its baselines, judge them on the test part, report."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from tutelage.models import load_multi_head, save_multi_head
+from tutelage.recipes.auxiliary.judgement import difference, interval
+from tutelage.recipes.auxiliary.network import spec_of
+from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
+from tutelage.recipes.auxiliary.problem import SPLITS, Problem
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings
+from tutelage.recipes.moderation.evaluation import interval as plain_interval
+from tutelage.reports.auxiliary import NAMES, write_auxiliary_report
+from tutelage.training import Log
+from tutelage.training.stages import plain
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Where a run's results lie, and its figures."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    report: Path
+
+
+def learn(
+    problem: Problem, settings: AuxiliarySettings, out: Path, *, told: dict[str, Any] | None = None, quiet: bool = False
+) -> Finished:
+    """Learn a primary task with auxiliary losses by a method and by its baselines, and compare them.
+
+    A run that was killed goes on where it was; finished stages are kept. The figures do not depend on it.
+
+    Args:
+        problem: what is worked on.
+        settings: how.
+        out: the run's folder: config.yaml, log.jsonl, metrics.json, importance.parquet, model/, report.html, problems.csv.
+        told: further values for config.yaml.
+        quiet: say nothing on the terminal.
+
+    Raises:
+        ValueError: the problem cannot be worked on, with what to do.
+        Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("this job keeps its stages in one folder and runs in one process; start it without torchrun")
+    if not problem.sides:
+        raise ValueError("sides is empty: declare at least one auxiliary task")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
+    problem.problems.write(out)
+    log = Log(out / "log.jsonl", quiet=quiet)
+    sides = ", ".join(task.name for task in problem.sides)
+    log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
+    pipeline = Pipeline(problem, settings, out, log)
+    found = {}
+    for method in dict.fromkeys((settings.method, *settings.baselines)):
+        found[method] = pipeline.learned(method)
+        log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
+    metrics = evaluate(pipeline, found)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    importance_table(found[settings.method], [task.name for task in problem.sides]).to_parquet(
+        out / "importance.parquet", index=False
+    )
+    best = found[settings.method]
+    model, _ = load_multi_head(best.folder)
+    tasks = (problem.primary,) if settings.method == "single" else problem.tasks
+    classes = problem.classes.get(problem.primary.target or "")
+    facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
+    save_multi_head(model, spec_of(problem, tasks, settings), out / "model", **facts)
+    report = write_auxiliary_report(out)
+    name = pipeline.measures[0].name
+    figure = metrics["methods"][settings.method][name]
+    log.say(f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[settings.method]}")
+    for method, gain in metrics["difference"].items():
+        log.say(f"  better than {NAMES[method]} by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
+    return Finished(out, metrics, report)
+
+
+def evaluate(pipeline: Pipeline, found: dict[Any, Learned]) -> dict[str, Any]:
+    """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
+    problem, settings, measures = pipeline.problem, pipeline.settings, pipeline.measures
+    ours = found[settings.method]
+    return {
+        "pipeline": {"recipe": "auxiliary", "title": problem.title, "seed": settings.seed, "method": settings.method},
+        "task": {
+            "primary": asdict(problem.primary),
+            "sides": [asdict(task) for task in problem.sides],
+            "figures": [{"name": measure.name, "higher": measure.higher} for measure in measures],
+        },
+        "data": {
+            "counts": {part: len(problem.rows(part)) for part in SPLITS},
+            "labelled": {task.name: problem.present(task, problem.rows("train")) for task in problem.tasks},
+            "left_out": problem.problems.counts(),
+        },
+        "methods": {
+            method: {
+                measure.name: plain_interval(interval(measure, each.outcomes, settings.seed)) for measure in measures
+            }
+            | {"val": each.val, **each.facts}
+            for method, each in found.items()
+        },
+        "difference": {
+            method: plain_interval(difference(measures[0], ours.outcomes, each.outcomes, settings.seed))
+            for method, each in found.items()
+            if method != settings.method
+        },
+        "importance": {
+            "modules": ours.modules,
+            "tasks": [task.name for task in problem.sides],
+            "last": ours.course[-1].get("importance") if ours.course else None,
+        },
+    }
+
+
+def importance_table(learned: Learned, tasks: list[str]) -> pd.DataFrame:
+    """Return what a method learned of how far each auxiliary task counts in each module, a row for each number and step."""
+    rows = [
+        (entry["step"], task, module, value)
+        for entry in learned.course
+        for task, values in zip(tasks, entry.get("importance", []), strict=False)
+        for module, value in zip(learned.modules, values, strict=True)
+    ]
+    rows += [
+        (entry["step"], task, "model", value)
+        for entry in learned.course
+        for task, value in zip(tasks, entry.get("weights", [None])[1:], strict=False)
+    ]
+    table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
+    return table.astype({"step": "int64", "value": "float64"})

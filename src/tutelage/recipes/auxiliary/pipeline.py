@@ -1,0 +1,150 @@
+"""The trainings of a run, a stage each, so that whatever shares one finds it done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from tutelage.data.augment import augmentation
+from tutelage.models import build_multi_head, save_multi_head
+from tutelage.recipes.auxiliary.judgement import MEASURES, Answer, Outcomes, outcomes, selects
+from tutelage.recipes.auxiliary.methods import DEVELOPING, WEIGHTINGS, trained_on
+from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
+from tutelage.recipes.auxiliary.problem import Problem
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method
+from tutelage.training import Log, Stages, fit, predict, seeds
+from tutelage.weighting import tune_weights
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A training.
+
+    Attributes:
+        method: how the losses were weighed.
+        outcomes: of the test examples, (n, d).
+        val: the best value on the validation part, higher is better.
+        course: what the weighting had learned at steps; see `tutelage.training.Fitted`.
+        modules: the names of the modules.
+        folder: holds the network.
+        facts: further plain values.
+    """
+
+    method: Method
+    outcomes: Outcomes
+    val: float
+    course: list[dict[str, Any]]
+    modules: list[str]
+    folder: Path
+    facts: dict[str, Any]
+
+
+class Pipeline:
+    """A problem, its settings, and the folder where its stages lie.
+
+    Args:
+        problem: what is worked on.
+        settings: how.
+        out: the run's folder.
+        log: where progress is told.
+    """
+
+    def __init__(self, problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) -> None:
+        self.problem = problem.with_share_of_labels(settings.shares.labels, settings.seed)
+        self.settings = settings
+        self.log = log
+        self.stages = Stages(out, log)
+        self.data_mark = self.problem.fingerprint()
+        self.classes = self.problem.outputs(problem.primary) or 1
+
+    def learned(self, method: Method) -> Learned:
+        """Train by a method, and judge on the test part."""
+        if method == "hpo":
+            return self._tuned()
+        return self._trained(method, method, self.settings)
+
+    def _tuned(self) -> Learned:
+        """Search constant weights on the validation part; each trial is a training of the same budget."""
+        settings = self.settings
+        tried: dict[tuple[float, ...], Learned] = {}
+
+        def evaluate(weighting: Any) -> float:
+            constant = tuple(weighting.weights[1:])
+            weights = replace(settings.weights, constant=constant)
+            name = f"hpo-{len(tried)}"
+            found = self._trained("fixed", name, replace(settings, weights=weights))
+            tried[constant] = found
+            return found.val
+
+        losses = len(self.problem.tasks)
+        tuned = tune_weights(
+            evaluate, losses, trials=settings.weights.trials, bounds=settings.weights.bounds, seed=settings.seed
+        )
+        best = tried[tuple(tuned.weights[1:])]
+        return replace(best, method="hpo", facts={**best.facts, "weights": list(tuned.weights)})
+
+    def _trained(self, method: Method, name: str, settings: AuxiliarySettings) -> Learned:
+        problem = self.problem
+        tasks = (problem.primary,) if method == "single" else problem.tasks
+        looked = trained_on(method)
+        rows = problem.rows(*looked.parts)
+        turned = settings.turned if any(task.kind == "rotation" for task in tasks) else 0.0
+        spec = spec_of(problem, tasks, settings)
+
+        def work(folder: Path) -> dict[str, Any]:
+            with seeds.fixed(settings.seed, "init", settings.body.name):
+                model = build_multi_head(spec, settings.body.pretrained)
+            weighting = WEIGHTINGS[method](model, len(problem.split), tasks, settings.weights)
+            fitted = fit(
+                model,
+                problem.part(rows, tasks, turned),
+                signals=signals_of(problem, tasks, rows),
+                budget=settings.budget,
+                optimization=settings.training,
+                weighting=weighting,
+                held_out=problem.part(problem.rows(looked.held_out), tasks) if looked.held_out else None,
+                adapt_every=settings.weights.every,
+                augment=augmentation(settings.augmentation) if not problem.fields else None,
+                val=problem.part(problem.rows("val"), (problem.primary,)),
+                select_by=selects(problem.primary, self.classes),
+                seed=settings.seed,
+                hardware=settings.hardware,
+                out=folder,
+                log=self.log,
+                name=name,
+            )
+            assert fitted.best is not None
+            test = problem.part(problem.rows("test"), (problem.primary,))
+            answers, rest = predict(Answer(model, problem.primary), test, workers=settings.hardware.workers)
+            assert isinstance(answers, torch.Tensor)
+            assert problem.primary.target is not None
+            found = outcomes(answers, rest[problem.primary.target], problem.primary.kind, self.classes)
+            save_file({"outcomes": torch.from_numpy(found), "answers": answers}, folder / "test.safetensors")
+            save_multi_head(model, spec, folder)
+            return {
+                "val": fitted.best["val"],
+                "step": fitted.best["step"],
+                "skipped": fitted.skipped,
+                "course": fitted.course,
+                "modules": list(partition_of(model, settings.weights.level, tasks).names),
+            }
+
+        marks = [self.data_mark, method, [asdict(task) for task in tasks], asdict(spec), settings.seed, settings.body]
+        marks += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
+        marks += [
+            settings.weights if method in DEVELOPING else settings.weights.constant if method == "fixed" else None
+        ]
+        facts = self.stages.run(name, work, settings=marks)
+        folder = self.stages.folder / "stages" / name
+        found = load_file(folder / "test.safetensors")["outcomes"].numpy().astype(np.float64)
+        return Learned(method, found, facts["val"], facts["course"], facts["modules"], folder, {"step": facts["step"]})
+
+    @property
+    def measures(self) -> Any:
+        """The figures of the primary task."""
+        return MEASURES[self.problem.primary.kind]

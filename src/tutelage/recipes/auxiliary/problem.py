@@ -1,0 +1,186 @@
+"""What a run works on: examples with several labels, which of them is the primary one, and what may be looked at for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.data import Rows, Turned, WithColumns
+from tutelage.data.problems import Problems
+from tutelage.data.rotation import QUARTERS
+from tutelage.recipes.auxiliary.settings import Shares, TaskSpec
+from tutelage.training.stages import fingerprint
+
+SPLITS = ("train", "developing", "val", "test")
+PRIMARY_KINDS = ("classification", "regression", "segmentation")
+LEAST = 8  # examples in every part, under which nothing can be said
+
+
+@dataclass
+class Problem:
+    """Examples, tasks and parts.
+
+    Attributes:
+        title: a name for people.
+        primary: the task that counts.
+        sides: the auxiliary tasks.
+        examples: a map-style data set of dicts with ``index`` (the row) and ``input``.
+        labels: for each column its labels, N rows: classes (negative: absent), numbers or maps (NaN: absent), directions (zero:
+            absent).
+        split: one of `SPLITS` for each row.
+        fields: the number of values of each field, where the input is categorical fields.
+        classes: the names of the classes of a column, where they are known.
+        values: the names of each field's values, where they are known.
+        problems: what was left out.
+    """
+
+    title: str
+    primary: TaskSpec
+    sides: tuple[TaskSpec, ...]
+    examples: Any
+    labels: dict[str, Tensor]
+    split: np.ndarray
+    fields: tuple[int, ...] = ()
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+
+    def __post_init__(self) -> None:
+        """Check that the tasks can be worked on."""
+        if self.primary.kind not in PRIMARY_KINDS:
+            raise ValueError(
+                f"primary task {self.primary.name!r} is of kind {self.primary.kind!r}; give one of {', '.join(PRIMARY_KINDS)}"
+            )
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tasks have equal names {names}")
+        if [task.kind for task in self.sides].count("rotation") > 1 or "rotation" in self.labels:
+            raise ValueError("there is one rotation to predict: declare it once, and name no column 'rotation'")
+        for task in self.tasks:
+            if task.kind not in ("rotation", "l2") and task.target not in self.labels:
+                raise ValueError(
+                    f"task {task.name!r} reads the column {task.target!r}; the data have: {', '.join(self.labels)}"
+                )
+        by_name = {task.name: task for task in self.tasks}
+        for task in self.sides:
+            if task.head is not None and (task.head not in by_name or by_name[task.head].kind != task.kind):
+                raise ValueError(
+                    f"task {task.name!r} shares head={task.head!r}, which is no task of kind {task.kind!r}"
+                )
+            if task.head is not None and by_name[task.head].head is not None:
+                raise ValueError(f"task {task.name!r} shares head={task.head!r}, which has no head of its own")
+        if self.primary.head is not None:
+            raise ValueError(
+                f"primary task {self.primary.name!r} has head={self.primary.head!r}; it has a head of its own"
+            )
+        if taken := {"index", "input"} & set(self.labels):
+            raise ValueError(f"columns {sorted(taken)} have the names of what every batch holds; name them otherwise")
+        for task in self.tasks:
+            if task.kind == "rotation" and self.fields:
+                raise ValueError(f"task {task.name!r} turns images, and the input is categorical fields")
+        for part in SPLITS:
+            rows = self.rows(part)
+            known = int(present(self.primary, self.labels[self.primary.target or ""])[rows].sum())
+            if known < LEAST:
+                raise ValueError(
+                    f"{part} has {known} examples with the label {self.primary.name!r}; {LEAST} are needed"
+                )
+
+    @property
+    def tasks(self) -> tuple[TaskSpec, ...]:
+        """All tasks, the primary one first."""
+        return (self.primary, *self.sides)
+
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these parts, ascending."""
+        return torch.from_numpy(np.flatnonzero(np.isin(self.split, splits)))
+
+    def part(self, rows: Tensor, tasks: Sequence[TaskSpec], turned: float = 0.0) -> Any:
+        """Return rows as a data set with the labels that tasks read, and this share of its images turned."""
+        columns = {
+            task.target: self.labels[task.target]
+            for task in tasks
+            if task.target and task.kind not in ("rotation", "l2")
+        }
+        found = WithColumns(Rows(self.examples, rows), **columns)
+        return Turned(found, turned) if turned else found
+
+    def outputs(self, task: TaskSpec) -> int | None:
+        """Return how many outputs the head of a task has; None for a task without a head of its own."""
+        if task.kind == "l2" or task.head is not None:
+            return None
+        fixed = {"regression": 1, "map": 1, "normals": 3, "rotation": QUARTERS}
+        if task.kind in fixed:
+            return fixed[task.kind]
+        columns = [each.target for each in self.tasks if each.target and task.name in (each.name, each.head)]
+        return max(2, *(max(int(self.labels[name].max()) + 1, len(self.classes.get(name, ()))) for name in columns))
+
+    def present(self, task: TaskSpec, rows: Tensor) -> int:
+        """Return how many of these rows have a label of a task."""
+        if task.target is None or task.kind == "rotation":
+            return len(rows)
+        return int(present(task, self.labels[task.target][rows]).sum())
+
+    def with_share_of_labels(self, share: float, seed: int) -> Problem:
+        """Return the same with the primary label of all but a random share of the training part hidden."""
+        if share == 1:
+            return self
+        rows = self.rows("train")
+        count = max(LEAST, round(share * len(rows)))
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        assert self.primary.target is not None
+        labels = self.labels[self.primary.target].clone()
+        labels[rows[order[count:]]] = torch.nan if labels.is_floating_point() else -1
+        return replace(self, labels={**self.labels, self.primary.target: labels})
+
+    def fingerprint(self) -> str:
+        """Return a hash of what training sees: labels, parts, and a sample of the inputs."""
+        some = list(range(0, len(self.split), max(1, len(self.split) // 64)))
+        inputs = self.examples.__getitems__(some)["input"].double().flatten(1).sum(1).tolist()
+        sums = {
+            name: [
+                float(torch.nan_to_num(label.double()).sum()),
+                torch.nan_to_num(label[some].double()).flatten().sum().item(),
+            ]
+            for name, label in self.labels.items()
+        }
+        weighed = torch.arange(len(self.split), dtype=torch.float64)
+        order = {
+            name: float((weighed * torch.nan_to_num(label.double()).flatten(1).sum(1)).sum())
+            for name, label in ((name, label.reshape(len(label), -1)) for name, label in self.labels.items())
+        }
+        return fingerprint(inputs, sums, order, self.split.tolist(), list(self.fields))
+
+
+def present(task: TaskSpec, labels: Tensor) -> Tensor:
+    """Return which examples have a label of a task, (N,) bool."""
+    flat = labels.reshape(len(labels), -1)
+    if task.kind == "normals":
+        return (flat != 0).any(1)
+    return (~torch.isnan(flat)).any(1) if labels.is_floating_point() else (flat >= 0).any(1)
+
+
+def divided(split: Sequence[str] | np.ndarray, shares: Shares, seed: int, known: Tensor | None = None) -> np.ndarray:
+    """Return a part for each row: those that are given stay, and what is missing is drawn from the rest.
+
+    Args:
+        split: one of `SPLITS`, or "" (or "unassigned"), for each row. Where no row is a test row, or a validation row, or a
+            developing row, a share of the training and unassigned rows becomes one, in this order.
+        shares: of the rows that are left.
+        seed: of the draws.
+        known: (N,) bool, which rows have a primary label; only they are drawn, since the others could judge nothing.
+    """
+    out = np.array([part if part in SPLITS else "train" for part in split], dtype=object)
+    rng = np.random.default_rng([seed, 11])
+    for part in ("test", "val", "developing"):
+        if (out == part).any():
+            continue
+        free = out == "train"
+        rest = rng.permutation(np.flatnonzero(free if known is None else free & known.numpy()))
+        out[rest[: round(getattr(shares, part) * len(rest))]] = part
+    return out

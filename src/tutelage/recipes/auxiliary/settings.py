@@ -1,0 +1,201 @@
+"""Everything that `tutelage auxiliary` can be told: the tasks, which are declared, and how they are learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import torch
+
+from tutelage.data.augment import AugmentationName
+from tutelage.recipes.moderation.settings import Scale
+from tutelage.training import Budget, Hardware, Optimization
+from tutelage.weighting import Descent
+
+Kind = Literal["classification", "regression", "segmentation", "map", "normals", "rotation", "l2"]
+Method = Literal["single", "equal", "fixed", "hpo", "gcs", "uncertainty", "auxilearn", "maoal", "amal", "joint"]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task, from which its head and its loss are made.
+
+    Args:
+        name: Of the task, its head and its loss.
+        kind: classification (cross-entropy), regression (squared error), segmentation (a class for each pixel), map (a number
+            for each pixel, absolute error), normals (a direction for each pixel, cosine), rotation (by how many quarters an
+            image was turned, which costs no label), or l2 (the squared length of the parameters).
+        column: The data's column of labels; the task's name where it is not given. An empty cell is an absent label.
+        weight: What the loss is multiplied by before any method sees it.
+        head: The task whose head it judges, such as a second annotator's labels of the same question; its own where not given.
+    """
+
+    name: str
+    kind: Kind = "classification"
+    column: str | None = None
+    weight: float = 1.0
+    head: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.weight > 0:
+            raise ValueError(f"weight={self.weight} of task {self.name!r} must be positive; leave a task out instead")
+
+    @property
+    def target(self) -> str | None:
+        """The batch's key of its labels; None for a task without any."""
+        return None if self.kind == "l2" else "rotation" if self.kind == "rotation" else self.column or self.name
+
+
+def declared(task: dict[str, Any]) -> TaskSpec:
+    """Return the task that plain values declare.
+
+    Raises:
+        ValueError: no name, an unknown key or kind, or a weight that is no number.
+    """
+    known = [field.name for field in fields(TaskSpec)]
+    if strange := sorted(set(task) - set(known)):
+        raise ValueError(f"task {task} has the unknown key {strange[0]!r}; known: {', '.join(known)}")
+    if not isinstance(task.get("name"), str):
+        raise ValueError(f"task {task} has no name")
+    if task.get("kind", "classification") not in get_args(Kind):
+        raise ValueError(f"task {task['name']!r}: kind={task['kind']!r} is not one of {', '.join(get_args(Kind))}")
+    if isinstance(task.get("weight", 1.0), bool) or not isinstance(task.get("weight", 1.0), int | float):
+        raise ValueError(f"task {task['name']!r}: weight={task['weight']!r} is no number")
+    return TaskSpec(**task)
+
+
+@dataclass(frozen=True)
+class BodySettings:
+    """The network under the heads.
+
+    Args:
+        name: A timm name or a pocket model; where the input is categorical fields, it is always autoint.
+        pretrained: timm, or the path of a safetensors file; none starts from random weights.
+        hidden: Units of a hidden layer in each head; none for linear heads.
+        dropout: Dropout before the heads.
+        options: Further plain arguments of the network.
+    """
+
+    name: str = "pocket_resnet"
+    pretrained: str | None = None
+    hidden: int | None = None
+    dropout: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How examples without a split are divided, and how many primary labels are used.
+
+    Args:
+        test: Share of the examples, where the data have no test part.
+        val: Share of the rest, where the data have no validation part; it selects a checkpoint and tunes constant weights.
+        developing: Share of the rest on which weights are learned; methods that learn none train on it.
+        labels: Share of the training part whose primary label is used.
+    """
+
+    test: float = 0.2
+    val: float = 0.1
+    developing: float = 0.1
+    labels: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("test", "val", "developing"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"shares.{name}={getattr(self, name)} must lie between 0 and 1")
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"shares.labels={self.labels} must lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """How weights are learned, by the methods that learn some.
+
+    Args:
+        level: The modules that maoal and joint tell apart: block, parameter or model.
+        look_back: Hessian-vector products of the implicit derivative.
+        neumann_step: Step size of its series; the learning rate of training where it is not given.
+        initial: The first importance of every auxiliary loss.
+        constraint: relu or softplus keep importances from being negative.
+        descent: How importances move.
+        every: Training steps between two steps of the weights.
+        constant: The auxiliary losses' weights for the method fixed.
+        trials: Trainings of hpo.
+        bounds: The least and the greatest weight that hpo tries.
+    """
+
+    level: Literal["block", "parameter", "model"] = "block"
+    look_back: int = 3
+    neumann_step: float | None = None
+    initial: float = 1.0
+    constraint: Literal["relu", "softplus"] | None = None
+    descent: Descent = Descent()
+    every: int = 10
+    constant: tuple[float, ...] = ()
+    trials: int = 10
+    bounds: tuple[float, float] = (1e-3, 1.0)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.every < 1 or self.trials < 1:
+            raise ValueError(f"weights.every={self.every} and weights.trials={self.trials} must be at least 1")
+
+
+@dataclass(frozen=True)
+class AuxiliarySettings:
+    """A primary task with auxiliary losses. The defaults are those of the paper's experiments on images.
+
+    Args:
+        seed: Of everything random.
+        method: How far each auxiliary loss counts.
+        baselines: Methods that it is compared with.
+        image_size: Height and width of the images in pixels.
+        augmentation: randaugment, shift or light (for images of a few pixels), or none.
+        turned: Share of the training images that are turned where a rotation is predicted; 0.75 makes all four equally likely.
+        shares: How the examples are divided.
+        body: The network under the heads.
+        training: Its optimisation.
+        budget: How long.
+        weights: How weights are learned.
+        hardware: Precision, compilation, workers, trackers.
+    """
+
+    seed: int = 0
+    method: Method = "maoal"
+    baselines: tuple[Method, ...] = ("single", "equal")
+    image_size: int = 224
+    augmentation: AugmentationName = "none"
+    turned: float = 0.75
+    shares: Shares = Shares()
+    body: BodySettings = BodySettings("resnet18")
+    training: Optimization = Optimization(
+        optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", batch_size=32
+    )
+    budget: Budget = Budget(epochs=200)
+    weights: WeightSettings = WeightSettings(descent=Descent(lr=1e-2, weight_decay=5e-4))
+    hardware: Hardware = Hardware()
+
+
+def pocket() -> AuxiliarySettings:
+    """Return the settings for small images on a CPU: minutes in all."""
+    return AuxiliarySettings(
+        image_size=24,
+        augmentation="light",
+        body=BodySettings("pocket_resnet"),
+        training=Optimization(lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=64),
+        budget=Budget(epochs=15),
+        weights=WeightSettings(constraint="relu", descent=Descent(lr=0.05), every=5, trials=4),
+    )
+
+
+def settings_for(scale: Scale | Literal["auto"]) -> tuple[AuxiliarySettings, str]:
+    """Return the settings of a scale, and a sentence that says what was chosen and why."""
+    if scale == "pocket":
+        return pocket(), "scale pocket: images of 24 pixels and a small network"
+    if scale == "paper":
+        return AuxiliarySettings(), "scale paper: images of 224 pixels, a ResNet-18"
+    if torch.accelerator.is_available():
+        return AuxiliarySettings(), "scale auto is paper, since there is an accelerator"
+    return pocket(), "scale auto is pocket (images of 24 pixels, a small network), since there is no accelerator"

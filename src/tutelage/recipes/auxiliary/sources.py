@@ -1,0 +1,214 @@
+"""Where problems come from: built-in digits, sets in their own layouts, and any table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from tutelage.data import TensorData
+from tutelage.data.cub import cub_200
+from tutelage.data.label_columns import read_label_columns
+from tutelage.data.nyuv2 import nyuv2_rooms
+from tutelage.data.pets import oxford_pets
+from tutelage.data.products import product_attributes
+from tutelage.data.ratings import Ratings, movielens, ratings_csv
+from tutelage.data.table import ImageTable
+from tutelage.recipes.auxiliary.problem import Problem, divided, present
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec
+
+L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
+Source = Callable[[Path, AuxiliarySettings], Problem]
+
+
+def digits_problem(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = None) -> Problem:
+    """Return scikit-learn's handwritten digits: which digit, beside it its parity, whether it is 5 or more, and two more.
+
+    The further side tasks are the rotation, and ``arbitrary``: ten classes drawn at random, from which nothing can be learned
+    but by heart. The file lists one writer after another, so that its last quarter, the test part, has other hands.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    gray = torch.from_numpy(found.images).float()[:, None] * (255 / 16)
+    size = (settings.image_size, settings.image_size)
+    images = (
+        F.interpolate(gray, size=size, mode="bilinear", align_corners=False)
+        .round()
+        .to(torch.uint8)
+        .expand(-1, 3, -1, -1)
+    )
+    digit = torch.from_numpy(found.target.astype(np.int64))
+    arbitrary = torch.randint(0, 10, (len(digit),), generator=torch.Generator().manual_seed(settings.seed))
+    labels = {"digit": digit, "parity": digit % 2, "high": (digit >= 5).long(), "arbitrary": arbitrary}
+    labels["mistaken"] = (digit + 1) % 10
+    split = np.where(np.arange(len(digit)) < 3 * len(digit) // 4, "train", "test")
+    declared = (TaskSpec("parity"), TaskSpec("high"), TaskSpec("rotation", "rotation"), TaskSpec("arbitrary"))
+    return Problem(
+        "handwritten digits",
+        TaskSpec("digit"),
+        declared if sides is None else tuple(sides),
+        TensorData(input=images.contiguous()),
+        labels,
+        divided(split, settings.shares, settings.seed),
+    )
+
+
+def ratings_problem(ratings: Ratings, settings: AuxiliarySettings, title: str = "ratings") -> Problem:
+    """Return the prediction of ratings, with L2 regularisation as the auxiliary loss."""
+    return Problem(
+        title,
+        TaskSpec("rating", "regression"),
+        (L2,),
+        TensorData(input=ratings.fields),
+        {"rating": ratings.rating},
+        divided([""] * len(ratings), settings.shares, settings.seed),
+        fields=ratings.sizes,
+    )
+
+
+def movielens_problem(folder: Path, settings: AuxiliarySettings, users: int | None = None) -> Problem:
+    """Return MovieLens-1M without the threes, as MAOAL's authors run it, or the ratings of some of its users."""
+    title = "MovieLens-1M" if users is None else f"MovieLens-1M, {users} users"
+    return ratings_problem(movielens(folder, users=users, seed=settings.seed), settings, title)
+
+
+def images_problem(
+    title: str, table: ImageTable, primary: TaskSpec, sides: Sequence[TaskSpec], settings: AuxiliarySettings
+) -> Problem:
+    """Return a problem of an image table whose columns are classes, -1 where absent."""
+    columns = [task.target for task in (primary, *sides) if task.kind == "classification" and task.target]
+    labels = {name: torch.from_numpy(table.table[name].to_numpy(np.int64, copy=True)) for name in columns}
+    split = divided(table.table["split"].to_numpy(), settings.shares, settings.seed, labels[primary.target or ""] >= 0)
+    return Problem(title, primary, tuple(sides), table.subset(torch.arange(len(table))), labels, split)
+
+
+def products_problem(folder: Path, settings: AuxiliarySettings, max_rows: int | None = None) -> Problem:
+    """Return product photographs: the article type, beside it colour, season and gender."""
+    size = (settings.image_size, settings.image_size)
+    table = product_attributes(folder, settings.seed, size, max_rows=max_rows)
+    sides = (TaskSpec("colour"), TaskSpec("season"), TaskSpec("gender"))
+    return images_problem("product photographs", table, TaskSpec("type", column="label"), sides, settings)
+
+
+def pets_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
+    """Return breeds of pets, with rotation prediction."""
+    table = oxford_pets(folder, settings.image_size)
+    return images_problem(
+        "pets", table, TaskSpec("breed", column="label"), (TaskSpec("rotation", "rotation"),), settings
+    )
+
+
+def birds_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
+    """Return species of birds, with the colour of the wing and the shape of the bill."""
+    sides = (TaskSpec("wing", column="has_wing_color"), TaskSpec("bill", column="has_bill_shape"))
+    table = cub_200(folder, settings.image_size)
+    return images_problem("CUB-200-2011", table, TaskSpec("species", column="label"), sides, settings)
+
+
+def rooms_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
+    """Return rooms: the class of each pixel, beside it depth and normals; 72 x 96 pixels whatever ``image_size`` says."""
+    rooms = nyuv2_rooms(folder)
+    return Problem(
+        "NYUv2",
+        TaskSpec("segmentation", "segmentation"),
+        (TaskSpec("depth", "map"), TaskSpec("normals", "normals")),
+        TensorData(input=rooms.images),
+        {"segmentation": rooms.segmentation, "depth": rooms.depth, "normals": rooms.normals},
+        divided(rooms.split, settings.shares, settings.seed),
+    )
+
+
+def table_problem(
+    path: Path,
+    primary: TaskSpec,
+    sides: Sequence[TaskSpec],
+    settings: AuxiliarySettings,
+    fields: Sequence[str] = (),
+) -> Problem:
+    """Return a problem of one's own table: images by their paths, or categorical fields.
+
+    Raises:
+        ValueError: a task whose labels a table cannot hold, or a column that is missing.
+    """
+    tasks = (primary, *sides)
+    for task in tasks:
+        if task.kind in ("segmentation", "map", "normals"):
+            raise ValueError(
+                f"task {task.name!r} of kind {task.kind!r} needs a map for each example, which no table holds"
+            )
+
+    def columns(kind: str) -> list[str]:
+        return sorted({task.target for task in tasks if task.kind == kind and task.target})
+
+    found = read_label_columns(
+        path,
+        classes=columns("classification"),
+        numbers=columns("regression"),
+        fields=fields,
+        size=settings.image_size,
+    )
+    known = present(primary, found.labels[primary.target or ""])
+    split = divided(found.split, settings.shares, settings.seed, known)
+    common = (found.classes, found.values, found.problems)
+    if found.fields is not None:
+        sizes = tuple(len(values) for values in found.values.values())
+        examples = TensorData(input=found.fields)
+        return Problem(path.stem, primary, tuple(sides), examples, found.labels, split, sizes, *common)
+    assert found.images is not None
+    table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unassigned"}))
+    whole = table.subset(torch.arange(len(table)))
+    return Problem(path.stem, primary, tuple(sides), whole, found.labels, split, (), *common)
+
+
+SOURCES: dict[str, Source] = {
+    "movielens": movielens_problem,
+    "products": products_problem,
+    "pets": pets_problem,
+    "birds": birds_problem,
+    "rooms": rooms_problem,
+    "ratings": lambda path, settings: ratings_problem(ratings_csv(path), settings, path.stem),
+}
+"""Problems in a layout of their own, by name."""
+
+
+def problem_of(
+    data: str,
+    settings: AuxiliarySettings,
+    *,
+    folder: Path | None = None,
+    primary: TaskSpec | None = None,
+    sides: Sequence[TaskSpec] | None = None,
+    fields: Sequence[str] = (),
+) -> Problem:
+    """Return the problem that a name or a path means.
+
+    Args:
+        data: "digits", a name of `SOURCES`, or the path of a table.
+        settings: image size, parts and seed.
+        folder: where a named set lies.
+        primary: the primary task; a table has none of its own.
+        sides: the side tasks; a named set has some of its own.
+        fields: of a table, the columns that are the input; none means its images.
+
+    Raises:
+        ValueError: what is missing or too much.
+    """
+    if data == "digits":
+        problem = digits_problem(settings)
+    elif data in SOURCES:
+        if folder is None:
+            raise ValueError(f"data={data!r} is read from files; give folder, where they lie")
+        problem = SOURCES[data](folder, settings)
+    elif Path(data).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        if primary is None or sides is None:
+            raise ValueError(f"data={data!r} is a table of your own; declare its primary task and its sides")
+        return table_problem(Path(data), primary, sides, settings, fields)
+    else:
+        raise ValueError(f"data={data!r} is no table and no known set; known: digits, {', '.join(SOURCES)}")
+    return replace(problem, primary=primary or problem.primary, sides=problem.sides if sides is None else tuple(sides))

@@ -1,0 +1,142 @@
+"""The report of a run with auxiliary losses: one HTML file that needs nothing else, from what lies in the run's folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from tutelage.reports.curves import training_plots
+from tutelage.reports.plots import DASHES, SIZE, STYLE, svg
+from tutelage.reports.run_folder import read_trainings
+from tutelage.reports.sections import settings
+from tutelage.reports.wording import fixed
+from tutelage.training.checkpoint import write_atomically
+
+NAMES = {
+    "single": "the primary loss alone",
+    "equal": "all losses equally",
+    "fixed": "given constant weights",
+    "hpo": "tuned constant weights",
+    "gcs": "gradient cosine",
+    "uncertainty": "uncertainty",
+    "auxilearn": "AuxiLearn",
+    "maoal": "MAOAL",
+    "amal": "AMAL",
+    "joint": "Joint",
+}
+LABELS = {"accuracy": "accuracy", "rmse": "RMSE", "mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
+
+
+def write_auxiliary_report(run: Path) -> Path:
+    """Write ``report.html`` from what lies in a run's folder, and return its path. The same folder gives the same file.
+
+    Raises:
+        FileNotFoundError: the folder holds no metrics.json.
+    """
+    if not (run / "metrics.json").is_file():
+        raise FileNotFoundError(f"{run} holds no metrics.json: give the folder of a run that has finished")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["fixed"] = fixed
+    path = run / "report.html"
+    html = environment.from_string(_text("auxiliary.html")).render(view(run))
+    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    return path
+
+
+def view(run: Path) -> dict[str, Any]:
+    """Everything that the template shows, as plain values."""
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    method = metrics["pipeline"]["method"]
+    figures = [{**figure, "label": LABELS[figure["name"]]} for figure in metrics["task"]["figures"]]
+    log, config, course = run / "log.jsonl", run / "config.yaml", run / "importance.parquet"
+    importance = (
+        pd.read_parquet(course) if course.is_file() else pd.DataFrame(columns=["step", "task", "module", "value"])
+    )
+    return {
+        "style": Markup(re.search(r"<style>.*?</style>", _text("moderation.html"), re.DOTALL)[0]),  # type: ignore[index]
+        "metrics": metrics,
+        "names": NAMES,
+        "method": method,
+        "figures": figures,
+        "first": figures[0],
+        "verdicts": [
+            (other, verdict(NAMES[method], NAMES[other], gain)) for other, gain in metrics["difference"].items()
+        ],
+        "curves": list(curves(importance)),
+        "last": last(importance),
+        "trainings": list(training_plots(read_trainings(log))) if log.is_file() else [],
+        "settings": settings(yaml.safe_load(config.read_text(encoding="utf-8"))) if config.is_file() else None,
+    }
+
+
+def verdict(ours: str, theirs: str, gain: dict[str, float]) -> str:
+    """Say what the interval of a difference allows to say; a positive difference is better."""
+    if gain["low"] > 0:
+        return f"Better than {theirs}: by {fixed(gain['value'], 4)}, and at least {fixed(gain['low'], 4)} at 95 %."
+    if gain["high"] < 0:
+        return f"Worse than {theirs}: by {fixed(-gain['value'], 4)}, and at least {fixed(-gain['high'], 4)} at 95 %."
+    return f"Whether {ours} is better than {theirs} is open: the interval of the difference contains 0."
+
+
+def curves(importance: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """For each task a plot of its importance in every module over the steps of training (MAOAL's Figure 4)."""
+    for place, task in enumerate(dict.fromkeys(importance["task"])):
+        own = importance[importance["task"] == task]
+        modules = list(dict.fromkeys(own["module"]))
+        ends = {module: own[own["module"] == module]["value"].iloc[-1] for module in modules}
+        told = ", ".join(f"{module} {fixed(value, 2)}" for module, value in ends.items())
+        yield {
+            "title": task,
+            "caption": f"In the end: {told}.",
+            "svg": Markup(
+                _plot(
+                    own,
+                    modules,
+                    f"importance-{place}",
+                    f"Importance of {task} by module over steps. In the end: {told}.",
+                )
+            ),
+        }
+
+
+def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> str:
+    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(modules)))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.4), layout="constrained")
+        axes = figure.add_subplot()
+        for place, (module, shade) in enumerate(zip(modules, shades, strict=True)):
+            line = own[own["module"] == module]
+            dashes = DASHES[place % len(DASHES)]
+            axes.plot(line["step"], line["value"], color=shade, linestyle=dashes, linewidth=1.6, label=module)
+        axes.set_xlabel("step")
+        axes.set_title("importance", loc="left", fontsize=9.5)
+        axes.set_ylim(bottom=min(0.0, float(own["value"].min())))
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        return svg(figure, name, alt)
+
+
+def last(importance: pd.DataFrame) -> dict[str, Any] | None:
+    """The importances at the end of training, a row for each task."""
+    if importance.empty:
+        return None
+    end = importance[importance["step"] == importance["step"].max()]
+    modules = list(dict.fromkeys(end["module"]))
+    rows = [(task, end[end["task"] == task]["value"].tolist()) for task in dict.fromkeys(end["task"])]
+    return {"modules": modules, "rows": rows}
+
+
+def _text(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

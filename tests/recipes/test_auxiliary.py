@@ -1,0 +1,413 @@
+"""A primary task with auxiliary losses: declarations, parts, modules, and a run from end to end."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tutelage import cli
+from tutelage.data import TensorData
+from tutelage.metrics import bootstrap
+from tutelage.models import build_multi_head
+from tutelage.recipes.auxiliary import (
+    AuxiliarySettings,
+    BodySettings,
+    Problem,
+    Shares,
+    TaskSpec,
+    WeightSettings,
+    declared,
+    judgement,
+    learn,
+    pocket,
+    problem_of,
+)
+from tutelage.recipes.auxiliary.judgement import MEASURES, difference, mean_iou, outcomes, pixel_accuracy
+from tutelage.recipes.auxiliary.methods import DEVELOPING, WEIGHTINGS, trained_on
+from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
+from tutelage.recipes.auxiliary.problem import divided
+from tutelage.recipes.auxiliary.sources import table_problem
+from tutelage.signals import Objective
+from tutelage.training import Budget, Log, Optimization
+
+pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
+N = 120
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgement, "bootstrap", partial(bootstrap, resamples=20))
+    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+
+
+def settings(**changed: Any) -> AuxiliarySettings:
+    given = {
+        "image_size": 8,
+        "augmentation": "none",
+        "body": BodySettings(options={"widths": [4, 8], "stem_stride": 1}),
+        "training": Optimization(lr=1e-2, batch_size=16),
+        "budget": Budget(epochs=2),
+        "weights": WeightSettings(every=2, trials=2, look_back=1, constraint="relu"),
+        "baselines": (),
+    }
+    return replace(pocket(), **{**given, **changed})
+
+
+FIELDS = settings(body=BodySettings(options={"width": 4, "attention_heads": 2}))
+
+
+def squares(sides: tuple[TaskSpec, ...], primary: TaskSpec | None = None) -> Problem:
+    """Small images in four shades, and every kind of label of them."""
+    draws = torch.Generator().manual_seed(0)
+    kind = torch.randint(0, 4, (N,), generator=draws)
+    images = (40 * kind[:, None, None, None] + torch.randint(0, 40, (N, 3, 8, 8), generator=draws)).to(torch.uint8)
+    images[:, :, :3, :3] = 255
+    map = kind[:, None, None].expand(-1, 8, 8).clone()
+    normals = torch.nn.functional.normalize(torch.randn(N, 3, 8, 8, generator=draws), dim=1)
+    labels = {
+        "kind": kind,
+        "even": torch.where(torch.arange(N) % 3 == 0, -1, kind % 2),
+        "size": kind.float(),
+        "map": map.to(torch.int8),
+        "depth": map.float(),
+        "normals": normals,
+        "wrong": (kind + 1) % 4,
+    }
+    labels["size"][::5] = torch.nan
+    split = divided([""] * N, Shares(), 0)
+    return Problem("squares", primary or TaskSpec("kind"), sides, TensorData(input=images), labels, split)
+
+
+SIDES = (
+    TaskSpec("even"),
+    TaskSpec("size", "regression", weight=0.5),
+    TaskSpec("turn", "rotation"),
+    TaskSpec("l2", "l2", weight=1e-3),
+    TaskSpec("other", column="wrong", head="kind"),
+)
+DENSE = (TaskSpec("depth", "map"), TaskSpec("normals", "normals"), TaskSpec("even"))
+
+
+def network(problem: Problem, of: AuxiliarySettings | None = None) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_multi_head(spec_of(problem, problem.tasks, of or settings()))
+
+
+@pytest.mark.parametrize(
+    "problem", [squares(SIDES), squares(DENSE, TaskSpec("map", "segmentation"))], ids=["sides", "dense"]
+)
+def test_declared_tasks_become_heads_and_losses_whose_batch_mean_is_that_over_the_labelled(problem: Problem) -> None:
+    rows = problem.rows("train")
+    turned = 0.75 if any(task.kind == "rotation" for task in problem.sides) else 0.0
+    model = network(problem).eval()
+    signals = signals_of(problem, problem.tasks, rows)
+    objective = Objective(model, signals)
+    assert objective.names == [task.name for task in problem.tasks]
+    torch.manual_seed(0)
+    batch = problem.part(rows, problem.tasks, turned).__getitems__(list(range(len(rows))))
+    losses_BK = objective(batch).detach()
+    for k, task in enumerate(problem.tasks):
+        if task.name in ("even", "size"):
+            labels = batch[task.target]
+            has = labels >= 0 if task.name == "even" else ~torch.isnan(labels)
+            assert has.sum() < len(rows)
+            unscaled = getattr(signals[k], "signal", signals[k])
+            alone = unscaled(model(batch["input"]), batch).detach()[has].mean()
+            torch.testing.assert_close(losses_BK[:, k].mean(), task.weight * alone)
+
+
+def test_a_head_that_several_losses_reach_is_a_module() -> None:
+    def names(*sides: TaskSpec, level: Any = "block") -> list[str]:
+        problem = squares(sides)
+        return list(partition_of(network(problem), level, problem.tasks).names)
+
+    body = ["stem", "stages.0", "stages.1"]
+    assert names(TaskSpec("even")) == body
+    assert names(TaskSpec("other", column="wrong", head="kind"), TaskSpec("even")) == [*body, "head of kind"]
+    assert names(TaskSpec("even"), TaskSpec("l2", "l2")) == [*body, "head of kind", "head of even"]
+    assert names(TaskSpec("even"), level="model") == ["model"]
+    dense = squares(DENSE, TaskSpec("map", "segmentation"))
+    assert list(partition_of(network(dense), "block", dense.tasks).names) == [*body, "decoder"]
+
+
+def test_modules_of_autoint_are_the_paper_s_six() -> None:
+    problem = fields_problem()
+    model = network(problem, FIELDS)
+    found = partition_of(model, "block", problem.tasks)
+    assert list(found.names) == ["embedding", *(f"layers.{i}" for i in range(4)), "head of stars"]
+    assert set(found.module_of) == {name for name, _ in model.named_parameters()}
+
+
+def fields_problem() -> Problem:
+    draws = torch.Generator().manual_seed(0)
+    fields = torch.stack([torch.randint(0, 6, (N,), generator=draws), torch.randint(0, 3, (N,), generator=draws)], 1)
+    stars = fields.sum(1).float()
+    return Problem(
+        "stars",
+        TaskSpec("stars", "regression"),
+        (TaskSpec("l2", "l2", weight=1e-3),),
+        TensorData(input=fields),
+        {"stars": stars},
+        divided([""] * N, Shares(), 0),
+        fields=(6, 3),
+    )
+
+
+@pytest.mark.parametrize("method", [*WEIGHTINGS, "hpo"])
+def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_path: Path) -> None:
+    of = settings(
+        method=method, budget=Budget(epochs=1), weights=WeightSettings(every=3, trials=2, constant=(0.5, 0.5))
+    )
+    problem = squares((TaskSpec("even"), TaskSpec("turn", "rotation")))
+    found = learn(problem, of, tmp_path, quiet=True)
+    figures = found.metrics["methods"][method]
+    assert 0 <= figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"] <= 1
+    again = replace(problem, labels={**problem.labels, "kind": problem.labels["kind"].clone()})
+    test = problem.rows("test")
+    again.labels["kind"][test] = (again.labels["kind"][test] + 1) % 4
+    from tutelage.recipes.auxiliary.pipeline import Pipeline
+
+    one, other = (
+        Pipeline(p, of, tmp_path / name, Log(None, quiet=True)).learned(method)
+        for p, name in ((problem, "one"), (again, "other"))
+    )
+    assert one.val == other.val  # the test part teaches and selects nothing
+    assert one.course == other.course
+
+
+def test_methods_without_learned_weights_train_on_the_developing_part() -> None:
+    assert {m for m in WEIGHTINGS if trained_on(m).held_out} == DEVELOPING
+    assert trained_on("equal").parts == ("train", "developing")
+    assert trained_on("maoal").parts == ("train",)
+
+
+KINDS = {
+    "dense": (lambda: squares(DENSE[:2], TaskSpec("map", "segmentation")), settings(), "mean_iou"),
+    "fields": (fields_problem, FIELDS, "rmse"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
+    make, of, figure = KINDS[kind]
+    found = learn(make(), replace(of, baselines=("single",)), tmp_path, quiet=True)
+    assert set(found.metrics["methods"]) == {"maoal", "single"}
+    assert figure in found.metrics["methods"]["maoal"]
+    assert found.metrics["difference"]["single"]["low"] <= found.metrics["difference"]["single"]["high"]
+    html = found.report.read_text()
+    assert "Importance of" in html
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path: Path, monkeypatch: Any) -> None:
+    problem, of = squares(SIDES[2:]), settings(baselines=("equal",))
+    straight = learn(problem, of, tmp_path / "straight", quiet=True)
+
+    class Power(Exception):
+        pass
+
+    examples = type(problem.examples)
+    whole, calls = examples.__getitems__, 0
+    patience = 3
+
+    def cut(self: Any, rows: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > patience:
+            raise Power
+        return whole(self, rows)
+
+    ends = 0
+    monkeypatch.setattr(examples, "__getitems__", cut)
+    while True:
+        calls, patience = 0, patience + 4
+        try:
+            found = learn(problem, of, tmp_path / "killed", quiet=True)
+            break
+        except Power:
+            ends += 1
+    assert ends > 1
+    assert (tmp_path / "killed" / "metrics.json").read_bytes() == (tmp_path / "straight" / "metrics.json").read_bytes()
+    for out in (straight.folder, found.folder):
+        assert (out / "config.yaml").is_file()
+    course = [pd.read_parquet(tmp_path / name / "importance.parquet") for name in ("straight", "killed")]
+    pd.testing.assert_frame_equal(*course)
+    assert set(course[0]["task"]) == {task.name for task in problem.sides}
+    assert course[0]["step"].min() == 0
+    assert (course[0].loc[course[0]["step"] == 0, "value"] == 1).all()
+
+
+def test_a_share_of_the_labels_is_hidden_in_the_training_part_alone() -> None:
+    problem = squares(SIDES)
+    few = problem.with_share_of_labels(0.25, seed=1)
+    train, rest = problem.rows("train"), problem.rows("developing", "val", "test")
+    assert few.present(few.primary, train) == round(0.25 * len(train))
+    assert few.present(few.primary, rest) == len(rest)
+    assert torch.equal(few.labels["even"], problem.labels["even"])
+    stars = fields_problem()
+    assert stars.with_share_of_labels(0.25, 1).present(stars.primary, stars.rows("train")) == round(
+        0.25 * len(stars.rows("train"))
+    )
+
+
+def test_parts_are_drawn_once_from_what_has_none() -> None:
+    given = ["train"] * 50 + ["test"] * 20 + [""] * 30
+    known = torch.arange(100) % 2 == 0
+    found = divided(given, Shares(val=0.2, developing=0.1), 3, known)
+    assert (found[50:70] == "test").all()
+    assert (found == "test").sum() == 20
+    assert (found == "val").sum() == round(0.2 * 40)
+    assert (found == "developing").sum() == round(0.1 * 32)
+    assert known[torch.from_numpy(np.isin(found, ("val", "developing")))].all()
+    assert (found == divided(given, Shares(val=0.2, developing=0.1), 3, known)).all()
+
+
+def test_figures_by_hand() -> None:
+    answers, labels = (
+        torch.tensor([[[0, 1], [1, 1]], [[0, 0], [0, 0]]]),
+        torch.tensor([[[0, 1], [0, -1]], [[-1] * 2] * 2]),
+    )
+    counts = outcomes(answers, labels, "segmentation", 3)
+    assert counts.shape == (1, 9)  # the second image has no known pixel
+    assert mean_iou(counts) == pytest.approx((1 / 2 + 1 / 2) / 2)  # the third class does not occur
+    assert pixel_accuracy(counts) == pytest.approx(2 / 3)
+    squared = outcomes(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([1.0, 4.0, torch.nan]), "regression", 1)
+    measure = MEASURES["regression"][0]
+    assert measure.figure(squared) == pytest.approx(2**0.5)
+    gain = difference(measure, squared, squared + 1, seed=0)
+    assert gain.value == pytest.approx(3**0.5 - 2**0.5)  # a smaller error is better: positive
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"primary": TaskSpec("turn", "rotation")}, "primary task 'turn' is of kind 'rotation'; give one of"),
+        ({"sides": (TaskSpec("kind"),)}, r"tasks have equal names \['kind', 'kind'\]"),
+        ({"sides": (TaskSpec("colour"),)}, "task 'colour' reads the column 'colour'; the data have: kind, even"),
+        ({"sides": (TaskSpec("a", "rotation"), TaskSpec("b", "rotation"))}, "one rotation to predict"),
+        ({"sides": (TaskSpec("even", head="size"),)}, "shares head='size', which is no task of kind 'classification'"),
+        ({"sides": (TaskSpec("turn", "rotation"),), "fields": (3,)}, "turns images, and the input is categorical"),
+        (
+            {"labels": {"kind": torch.full((N,), -1)}, "sides": ()},
+            "train has 0 examples with the label 'kind'; 8 are needed",
+        ),
+    ],
+)
+def test_what_cannot_be_worked_on_is_refused(change: dict[str, Any], answer: str) -> None:
+    with pytest.raises(ValueError, match=answer):
+        replace(squares((TaskSpec("even"),)), **change)
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        ({"name": "a", "colum": "b"}, "unknown key 'colum'; known: name, kind, column, weight, head"),
+        ({"kind": "l2"}, "has no name"),
+        ({"name": "a", "kind": "regresion"}, "kind='regresion' is not one of"),
+        ({"name": "a", "weight": "1"}, "weight='1' is no number"),
+        ({"name": "a", "weight": 0}, "weight=0 of task 'a' must be positive"),
+    ],
+)
+def test_mistakes_in_declarations_are_named(task: dict[str, Any], answer: str) -> None:
+    with pytest.raises(ValueError, match=answer):
+        declared(task)
+
+
+def test_further_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sides is empty"):
+        learn(squares(()), settings(), tmp_path)
+    with pytest.raises(ValueError, match="data='moveilens' is no table and no known set; known: digits, movielens"):
+        problem_of("moveilens", settings())
+    with pytest.raises(ValueError, match="give folder, where they lie"):
+        problem_of("movielens", settings())
+    with pytest.raises(ValueError, match="declare its primary task and its sides"):
+        problem_of("mine.csv", settings())
+    with pytest.raises(ValueError, match="needs a map for each example, which no table holds"):
+        table_problem(tmp_path / "mine.csv", TaskSpec("a"), [TaskSpec("b", "map")], settings())
+    of = settings(method="fixed")
+    with pytest.raises(ValueError, match="one weight for each of 1 auxiliary tasks"):
+        learn(squares((TaskSpec("even"),)), of, tmp_path, quiet=True)
+    with pytest.raises(ValueError, match=r"shares\.labels=0 must lie in"):
+        Shares(labels=0)
+
+
+def test_the_built_in_digits() -> None:
+    problem = problem_of(
+        "digits", settings(), sides=[TaskSpec("parity"), TaskSpec("other", column="mistaken", head="digit")]
+    )
+    assert {part: len(problem.rows(part)) for part in ("train", "test")}["test"] == 450
+    assert problem.outputs(problem.primary) == 10
+    assert problem.examples[0]["input"].shape == (3, 8, 8)
+    assert [task.name for task in problem_of("digits", settings()).sides] == ["parity", "high", "rotation", "arbitrary"]
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_a_table_of_ones_own_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(80):
+        kind, colour = rng.integers(0, 2, 2)
+        pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+        pixels[: 4 + 4 * kind, :, colour] = 200
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append((f"{i}.png", ["short", "long"][kind], ["red", "green"][colour] if i % 4 else "", 1.0 + kind))
+    table = pd.DataFrame(rows, columns=["image", "shape", "colour", "length"])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    words = ["auxiliary", tmp_path / "table.csv", "--out", tmp_path / "run", "--scale", "pocket", "--image_size", "8"]
+    words += ["--primary", "{name: shape}", "--sides", "[{name: colour}, {name: length, kind: regression}]"]
+    words += ["--body.options", "{widths: [4, 8], stem_stride: 1}", "--budget.epochs", "1", "--method", "equal"]
+    words += ["--baselines", "[single]", "--training.batch_size", "16"]
+    words += ["--shares.developing", "0.2"]
+    cli.main([str(word) for word in words])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["pipeline"]["recipe"] == "auxiliary"
+    assert metrics["data"]["labelled"]["colour"] < metrics["data"]["labelled"]["shape"]
+    table[["image"]].assign(image=["9.png" if i == 9 else f"{i}.png" for i in range(80)]).to_csv(
+        tmp_path / "new.csv", index=False
+    )
+    (tmp_path / "9.png").write_bytes(b"broken")
+    cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "answers.csv")])
+    answers = pd.read_csv(tmp_path / "answers.csv")
+    assert len(answers) == 79
+    assert set(answers["answer"]) <= {"short", "long"}
+    assert "79 examples answered (shape); 1 left out: format 1" in capsys.readouterr().out
+    (tmp_path / "run" / "report.html").unlink()
+    cli.main(["report", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_fields_of_ones_own_and_values_that_a_run_has_not_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"who": rng.choice(list("abc"), 120), "what": rng.choice(list("xy"), 120)})
+    table["stars"] = (table["who"] == "a") + 2.0 * (table["what"] == "x")
+    table.to_csv(tmp_path / "table.csv", index=False)
+    words = [
+        "auxiliary",
+        tmp_path / "table.csv",
+        "--out",
+        tmp_path / "run",
+        "--scale",
+        "pocket",
+        "--budget.epochs",
+        "1",
+    ]
+    words += ["--primary", "{name: stars, kind: regression}", "--sides", "[{name: l2, kind: l2, weight: 0.001}]"]
+    words += ["--fields", "[who, what]", "--baselines", "[]", "--training.batch_size", "32", "--method", "equal"]
+    cli.main([str(word) for word in words])
+    pd.DataFrame({"who": ["a", "z"], "what": ["y", "x"]}).to_csv(tmp_path / "new.csv", index=False)
+    cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "answers.parquet")])
+    assert len(pd.read_parquet(tmp_path / "answers.parquet")) == 1
+    assert "1 left out: unknown_value 1" in capsys.readouterr().out
