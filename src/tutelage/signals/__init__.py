@@ -4,6 +4,7 @@ from tutelage.signals.base import Batch, Outputs, Signal
 from tutelage.signals.binary_cross_entropy import BinaryCrossEntropy
 from tutelage.signals.cross_entropy import CrossEntropy
 from tutelage.signals.distillation import Distillation, Frozen
+from tutelage.signals.early_learning import EarlyLearning
 from tutelage.signals.implication import Implication, RuleReliability
 from tutelage.signals.label_model import (
     Agreement,
@@ -16,6 +17,7 @@ from tutelage.signals.label_model import (
 )
 from tutelage.signals.objective import Objective
 from tutelage.signals.pixels import PixelCrossEntropy, PixelError, SurfaceNormals
+from tutelage.signals.pseudo_labels import PseudoLabels
 from tutelage.signals.scaled import Scaled
 from tutelage.signals.squared_error import SquaredError
 from tutelage.signals.squared_norm import SquaredNorm
@@ -26,6 +28,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Distillation",
+    "EarlyLearning",
     "Entropy",
     "FollowLabelModel",
     "Frozen",
@@ -37,6 +40,7 @@ __all__ = [
     "Outputs",
     "PixelCrossEntropy",
     "PixelError",
+    "PseudoLabels",
     "QualityGuides",
     "RuleReliability",
     "Scaled",

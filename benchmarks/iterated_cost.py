@@ -1,0 +1,70 @@
+"""What iterated learning costs beside the sigmoid baseline: wall time of a run of as many steps, and its backward passes.
+
+Interleaved repetitions of both on the same model, data and budget; the medians are compared.
+
+    OMP_NUM_THREADS=1 python benchmarks/iterated_cost.py [--model pocket_resnet] [--steps 200] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import median
+
+import torch
+
+from tutelage.data.grids import digit_grids
+from tutelage.generations import IteratedSettings, iterate
+from tutelage.models import ModelSpec, build
+from tutelage.models.heads import expect_one_label
+from tutelage.signals import BinaryCrossEntropy
+from tutelage.training import Budget, Optimization, fit
+from tutelage.weighting import Weighting
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="pocket_patches")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--interaction", type=int, default=20)
+    parser.add_argument("--imitation", type=int, default=10)
+    told = parser.parse_args()
+    images, _ = digit_grids(0, train=5000, val=10, test=10)
+    train = images.subset(images.rows("train"))
+    passes = 0
+    real = Weighting.backward
+
+    def counted(*arguments: object) -> None:
+        nonlocal passes
+        passes += 1
+        real(*arguments)  # type: ignore[arg-type]
+
+    Weighting.backward = counted  # type: ignore[method-assign, assignment]
+    training = {"budget": Budget(steps=told.steps), "optimization": Optimization(lr=2e-3, batch_size=64)}
+    settings = IteratedSettings(told.interaction, told.imitation, rho=0.1)
+    seconds: dict[str, list[float]] = {"sigmoid": [], "mile": []}
+    backward: dict[str, int] = {}
+    for repeat in range(told.repeats + 1):  # the first one warms up
+        for method in seconds:
+            model = build(ModelSpec(told.model, 10, 24))
+            expect_one_label(model, model.heads)
+            passes, start = 0, time.perf_counter()
+            if method == "mile":
+                iterate(model, train, settings, **training)
+            else:
+                fit(model, train, signals=[BinaryCrossEntropy()], **training)
+            if repeat:
+                seconds[method].append(time.perf_counter() - start)
+            backward[method] = passes
+    once = {method: median(values) for method, values in seconds.items()}
+    print(
+        f"{told.model}, {told.steps} steps, k_t = {told.interaction}, k_s = {told.imitation}, {torch.get_num_threads()} threads"
+    )
+    for method, value in once.items():
+        print(f"{method:8} {backward[method]} backward passes, {1000 * value / told.steps:.2f} ms a step")
+    print(f"ratio {once['mile'] / once['sigmoid']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
