@@ -3,6 +3,8 @@
 from typing import Any
 
 from tutelage.cli.auxiliary import Auxiliary
+from tutelage.cli.denoise import Denoise
+from tutelage.cli.auxiliary import Auxiliary
 from tutelage.cli.moderation import Demo, Moderate
 from tutelage.cli.multilabel import Multilabel
 from tutelage.cli.runs import Predict, Report
@@ -11,6 +13,7 @@ from tutelage.cli.tables import Reproduce
 COMMANDS: dict[str, Any] = {
     "auxiliary": Auxiliary,
     "demo": Demo,
+    "denoise": Denoise,
     "moderate": Moderate,
     "multilabel": Multilabel,
     "predict": Predict,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tutelage.recipes.denoise.summary import results as rules
 from tutelage.recipes.moderation.settings import Scale
 from tutelage.recipes.moderation.summary import results as moderation
+from tutelage.recipes.multilabel.summary import heat_maps
+from tutelage.recipes.multilabel.summary import results as mile
 from tutelage.reports import ResultRow, write_results
 
-TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {"moderation": moderation}
+TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {"moderation": moderation, "rules": rules, "mile": mile}
+PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
 
 
 def reproduce(
@@ -22,7 +26,7 @@ def reproduce(
     runs: Path,
     only: Sequence[str] = (),
 ) -> list[Path]:
-    """Measure a table and write ``NAME-SCALE.md`` and ``NAME-SCALE.json``.
+    """Measure a table and write ``NAME-SCALE.md`` and ``NAME-SCALE.json``, and ``NAME-SCALE-PLOT.svg`` where it has plots.
 
     Args:
         name: the table.
@@ -41,4 +45,9 @@ def reproduce(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be at least 1")
     rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))
-    return list(write_results(name, scale, rows, notes, out))
+    written = list(write_results(name, scale, rows, notes, out))
+    for plot, svg in PLOTS.get(name, lambda _: {})(rows).items():
+        path = out / f"{name}-{scale}-{plot}.svg"
+        path.write_text(svg + "\n", encoding="utf-8")
+        written.append(path)
+    return written

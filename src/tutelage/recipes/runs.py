@@ -6,19 +6,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tutelage.recipes import auxiliary, moderation, multilabel
-from tutelage.reports import write_auxiliary_report, write_multilabel_report, write_report
+from tutelage.recipes import auxiliary, denoise, moderation, multilabel
+from tutelage.reports import write_auxiliary_report, write_denoise_report, write_multilabel_report, write_report
 
 Score = Callable[..., str]
 """``score(run, data, out, fpr=..., columns=...)`` writes the table ``out`` and returns a sentence about it."""
 
 SCORES: dict[str, Score] = {
     "auxiliary": auxiliary.score_run,
+    "denoise": denoise.score_run,
     "moderation": moderation.score_run,
     "multilabel": multilabel.score_run,
 }
 REPORTS: dict[str, Callable[[Path], Path]] = {
     "auxiliary": write_auxiliary_report,
+    "denoise": write_denoise_report,
     "moderation": write_report,
     "multilabel": write_multilabel_report,
 }

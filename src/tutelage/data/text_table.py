@@ -1,0 +1,147 @@
+"""From a file to a table of texts: one row a text, its label where it has one, and the split that it belongs to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tutelage.data.problems import Problems
+
+SPLITS = ("train", "val", "test")
+UNLABELLED = -1
+_ALIASES = {"valid": "val", "validation": "val", "dev": "val", "unlabelled": "train", "unlabeled": "train"}
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """What a file calls its columns. `text` must be there, the others may be.
+
+    Args:
+        text: the text.
+        label: the name of its class; an empty cell is a text without label.
+        id: unique name of the text; the row's number where it is absent.
+        split: train, val or test; without it labelled texts are divided at random.
+    """
+
+    text: str = "text"
+    label: str = "label"
+    id: str = "id"
+    split: str = "split"
+
+
+def read_texts(
+    path: str | os.PathLike[str],
+    columns: TextColumns | None = None,
+    classes: Sequence[str] = (),
+    *,
+    labelled: bool = True,
+) -> tuple[pd.DataFrame, list[str], Problems]:
+    """Read a .csv, .tsv or .parquet file of texts; rows that cannot be used are left out and listed.
+
+    A row is left out for an empty text, a label that is no class, an unknown split, or an id that came before.
+
+    Args:
+        path: the file.
+        columns: the file's own names.
+        classes: the names of the classes, in the order of their numbers; the labels that occur, sorted, by default.
+        labelled: whether labels and splits are read.
+
+    Returns:
+        A table (id, text, label by number with -1 for none, split or "" for none, and the file's other columns, which rules
+        may read), the names of the classes, and what was left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no table, or lacks a column.
+    """
+    path, columns, problems = Path(path), columns or TextColumns(), Problems()
+    cells = _cells(path, problems)
+    named = _named(cells, columns, path)
+    if not labelled:
+        named = named.assign(label="", split="")
+    names = list(classes) or _sorted(named["label"])
+    number = {name: place for place, name in enumerate(names)}
+    named["split"] = named["split"].str.lower().replace(_ALIASES)
+    reasons = {
+        "empty_text": named["text"] == "",
+        "unknown_label": (named["label"] != "") & ~named["label"].isin(names),
+        "unknown_split": ~named["split"].isin(["", *SPLITS]),
+        "duplicate_id": named["id"].duplicated(),
+    }
+    details = {
+        "empty_text": lambda row: "the text is empty",
+        "unknown_label": lambda row: f"label is {row.label!r}; the classes are {', '.join(names)}",
+        "unknown_split": lambda row: f"split is {row.split!r}; allowed: {', '.join(SPLITS)}",
+        "duplicate_id": lambda row: "an earlier row has this id, and was kept",
+    }
+    left = pd.Series(True, index=named.index)
+    for reason, bad in reasons.items():
+        for row in named[bad & left].itertuples():
+            problems.add(row.id, reason, details[reason](row))
+        left &= ~bad
+    named["label"] = named["label"].map(number).fillna(UNLABELLED).astype(np.int64)
+    return named[left].reset_index(drop=True), names, problems
+
+
+def _cells(path: Path, problems: Problems) -> pd.DataFrame:
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"there is no file {path}{_nearest(path.name, beside)}")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return pd.read_parquet(path).reset_index(drop=True)
+    if suffix not in (".csv", ".tsv"):
+        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv or .parquet file, or a folder in WRENCH's form")
+
+    def too_long(row: list[str]) -> None:
+        problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
+
+    return pd.read_csv(
+        path,
+        sep="\t" if suffix == ".tsv" else ",",
+        dtype=str,
+        keep_default_na=False,
+        index_col=False,
+        encoding="utf-8-sig",
+        encoding_errors="replace",
+        engine="python",
+        on_bad_lines=too_long,
+    )
+
+
+def _named(cells: pd.DataFrame, columns: TextColumns, path: Path) -> pd.DataFrame:
+    """Return the columns of `TextColumns` under their own names, before the file's others."""
+    found: dict[str, pd.Series] = {}
+    for field in fields(TextColumns):
+        name = getattr(columns, field.name)
+        if name not in cells:
+            if field.name == "text" or name != field.default:
+                known = [str(column) for column in cells]
+                raise ValueError(
+                    f"{path} has no column {name!r} for {field.name!r}; it has: {', '.join(known)}"
+                    f"{_nearest(name, known)}. Map it by columns.{field.name}"
+                )
+            text = pd.Series([str(row) for row in range(len(cells))] if field.name == "id" else "", index=cells.index)
+        else:
+            text = cells[name].astype("string").fillna("").astype(object).str.strip()
+        found[field.name] = text
+    used = {getattr(columns, field.name) for field in fields(TextColumns)}
+    rest = {str(name): cells[name] for name in cells if name not in used and str(name) not in found}
+    return pd.DataFrame({**found, **rest}, index=cells.index)
+
+
+def _sorted(labels: pd.Series) -> list[str]:
+    """Return the labels that occur: by number where all are numbers, else by name."""
+    found = sorted(set(labels) - {""})
+    return sorted(found, key=int) if all(name.isdecimal() for name in found) else found
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,145 @@
+"""What a run leaves behind: figures on the test part, which rules were trusted where, and what to label next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tutelage.data.selection import facility_location
+from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
+from tutelage.metrics import Interval, accuracy, bootstrap, macro_f1, paired_bootstrap
+from tutelage.recipes.denoise.methods import Trained
+from tutelage.recipes.denoise.task import RuleTask
+
+METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
+Predictions = dict[str, NDArray[np.int64]]
+
+
+def interval(found: Interval) -> dict[str, float]:
+    """Return an interval as plain values."""
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions:
+    """Return the classes that each model predicts, for every text: the run's, few labels alone, the rules alone."""
+    found = {
+        "model": trained.probabilities.argmax(1),
+        "labels_alone": alone.probabilities.argmax(1),
+        "majority": task.majority(),
+    }
+    if "label_model" in trained.outputs:
+        label_model = trained.outputs["label_model"].argmax(1).numpy()
+        found["label_model"] = np.where(task.votes.covered, label_model, task.default_class())
+    return found
+
+
+def evaluate(task: RuleTask, trained: Trained, alone: Trained, *, method: str, seed: int) -> dict[str, Any]:
+    """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
+    table = task.table
+    test = ((table["split"] == "test") & (table["label"] >= 0)).to_numpy()
+    labels = table["label"].to_numpy()[test]
+    said = {name: predicted[test] for name, predicted in predictions(task, trained, alone).items()}
+    covered = task.votes.covered
+    return {
+        "pipeline": {"recipe": "denoise", "title": task.title, "seed": seed, "method": method},
+        "data": {
+            "classes": task.classes,
+            "counts": {
+                split: {
+                    **{name: int((part["label"] == number).sum()) for number, name in enumerate(task.classes)},
+                    "unlabelled": int((part["label"] < 0).sum()),
+                }
+                for split, part in table.groupby("split")
+            },
+            "left_out": task.problems.counts(),
+            "rules": len(task.votes.names),
+            "failures": task.failures,
+            "covered": {
+                split: float(covered[(table["split"] == split).to_numpy()].mean())
+                for split in sorted(set(table["split"]))
+            },
+        },
+        "test": {
+            name: {metric: interval(bootstrap(METRICS[metric], predicted, labels, seed=seed)) for metric in METRICS}
+            for name, predicted in said.items()
+        },
+        "difference": {
+            name: {
+                metric: interval(paired_bootstrap(METRICS[metric], said["model"], predicted, labels, seed=seed))
+                for metric in METRICS
+            }
+            for name, predicted in said.items()
+            if name != "model"
+        },
+        "validation": {"model": trained.validation, "labels_alone": alone.validation},
+    }
+
+
+def examples_table(task: RuleTask, trained: Trained, alone: Trained) -> pd.DataFrame:
+    """Return one row a text: what each model says of it, how far rules contradict each other, and how doubtful its label is."""
+    said = predictions(task, trained, alone)
+    probabilities = trained.probabilities
+    labels = task.table["label"].to_numpy()
+    names = np.array(task.classes, dtype=object)
+    frame = task.table[[name for name in ("id", "text", "split") if name in task.table]].copy()
+    frame["label"] = np.where(labels >= 0, names[labels.clip(0)], "")
+    frame["predicted"] = names[said["model"]]
+    frame["probability"] = probabilities.max(1)
+    frame["labels_alone"] = names[said["labels_alone"]]
+    frame["majority"] = names[said["majority"]]
+    frame["votes"] = (task.votes.values != ABSTAIN).sum(1)
+    frame["disagreement"] = disagreement(task.votes, len(task.classes))
+    own = probabilities[np.arange(len(labels)), labels.clip(0)]
+    frame["suspicion"] = np.where(labels >= 0, 1 - own, np.nan)
+    return frame
+
+
+def trust_table(task: RuleTask, trained: Trained) -> pd.DataFrame:
+    """Return one row for every vote: who, on what, for which class, and how far the model trusts it there.
+
+    ``trust`` is the probability that the vote is right: by the network of reliability where the method has one, otherwise
+    the classifier's probability of the class. ``label_model`` is the label model's probability of that class.
+    """
+    columns = trained.columns
+    row, column = np.nonzero(columns.fired)
+    label = columns.rule_class[column]
+    if "reliability" in trained.outputs:
+        trust = trained.outputs["reliability"].double().sigmoid().numpy()[row, column]
+    else:
+        trust = trained.probabilities[row, label]
+    labels = task.table["label"].to_numpy()[row]
+    frame = pd.DataFrame(
+        {
+            "id": task.table["id"].to_numpy()[row],
+            "split": task.table["split"].to_numpy()[row],
+            "rule": np.array(task.votes.names, dtype=object)[columns.rule[column]],
+            "vote": np.array(task.classes, dtype=object)[label],
+            "trust": trust,
+        }
+    )
+    if "label_model" in trained.outputs:
+        frame["label_model"] = trained.outputs["label_model"].double().softmax(1).numpy()[row, label]
+    frame["right"] = pd.Series(labels == label, dtype="boolean").mask(labels < 0)
+    return frame
+
+
+def rules_table(task: RuleTask, trust: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a rule: what it votes for, how often, how well where labels tell, and how far it is trusted."""
+    table = analyse_rules(task.votes, task.table["label"].to_numpy())
+    table["classes"] = [", ".join(task.classes[label] for label in labels) for labels in table["classes"]]
+    table["trust"] = table["rule"].map(trust.groupby("rule")["trust"].mean())
+    table["failures"] = table["rule"].map(task.failures).fillna(0).astype(int)
+    return table
+
+
+def label_next(task: RuleTask, count: int) -> pd.DataFrame:
+    """Return the unlabelled training texts that stand for the most others, the first to be labelled first."""
+    train = task.rows("train").numpy()
+    labels = task.table["label"].to_numpy()[train]
+    count = min(count, int((labels < 0).sum()))
+    chosen, gains = facility_location(task.features[train], count, known=np.flatnonzero(labels >= 0))
+    frame = task.table.iloc[train[chosen]]
+    return frame[[name for name in ("id", "text") if name in frame]].assign(gain=gains).reset_index(drop=True)

@@ -1,0 +1,250 @@
+"""The methods of AMAL's Table 2, each as signals and a weighting over one model, one order and one call of `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tutelage.metrics import accuracy, macro_f1
+from tutelage.models import RuleModel, RuleModelSpec
+from tutelage.recipes.denoise.settings import DenoiseSettings
+from tutelage.recipes.denoise.task import Columns, RuleTask, unipolar
+from tutelage.signals import (
+    Agreement,
+    Batch,
+    CrossEntropy,
+    Entropy,
+    FollowLabelModel,
+    Implication,
+    LabelledByBoth,
+    LabelModelEvidence,
+    LabelModelLabels,
+    Outputs,
+    QualityGuides,
+    RuleReliability,
+    Signal,
+)
+from tutelage.training import Log, Mixed, Order, Repeated, Shuffled, fit, predict, seeds
+from tutelage.weighting import AMAL, Descent, Equal, LearningToReweight, MetaWeightNet, Weighting
+
+SELECT: dict[str, Callable[[Any, Any], float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a method is made of.
+
+    Attributes:
+        signals: from the settings and the class of each rule's column, the losses, the primary one first.
+        weighting: from the settings, the number of texts and of signals, how far each counts.
+        rules: the model beside the classifier.
+        unlabelled: whether it learns from texts without label.
+        learns: whether its weights are learned on held-out texts.
+    """
+
+    signals: Callable[[DenoiseSettings, list[int]], list[Signal]]
+    weighting: Callable[[DenoiseSettings, int, int], Weighting] = lambda settings, texts, signals: Equal()
+    rules: Literal["cage", "reliability", "none"] = "none"
+    unlabelled: bool = True
+    learns: bool = False
+
+
+def spear_terms(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
+    """Return SPEAR's seven terms; the first also judges the label model, on held-out texts alone."""
+    return [
+        LabelledByBoth(name="label"),
+        Entropy(),
+        FollowLabelModel(),
+        LabelModelLabels(),
+        LabelModelEvidence(),
+        Agreement(),
+        QualityGuides(settings.rule_model.quality),
+    ]
+
+
+def _weak_labels(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
+    return [CrossEntropy("weak_label", head="classifier", name="weak_label")]
+
+
+def _imply_loss(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
+    return [
+        CrossEntropy(head="classifier", name="label"),
+        RuleReliability(rule_class, noise=settings.rule_model.noise),
+        Implication(rule_class, weight=settings.rule_model.implication),
+    ]
+
+
+def _cage(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
+    """Return a label model that sees no label, and a classifier that follows it and the labels."""
+    return [
+        CrossEntropy(head="classifier", name="label"),
+        FollowLabelModel(),
+        LabelModelEvidence(everywhere=True),
+        QualityGuides(settings.rule_model.quality),
+    ]
+
+
+METHODS: dict[str, Recipe] = {
+    "only_labels": Recipe(
+        lambda settings, rule_class: [CrossEntropy(head="classifier", name="label")], unlabelled=False
+    ),
+    "cage": Recipe(_cage, rules="cage"),
+    "imply_loss": Recipe(_imply_loss, rules="reliability"),
+    "learning_to_reweight": Recipe(_weak_labels, lambda settings, texts, signals: LearningToReweight(), learns=True),
+    "meta_weight_net": Recipe(
+        _weak_labels,
+        lambda settings, texts, signals: MetaWeightNet(
+            signals, descent=Descent(lr=settings.mixing.meta_lr, weight_decay=1e-4)
+        ),
+        learns=True,
+    ),
+    "spear": Recipe(spear_terms, rules="cage"),
+    "amal": Recipe(
+        spear_terms,
+        lambda settings, texts, signals: AMAL(texts, signals, step=settings.mixing.step),
+        rules="cage",
+        learns=True,
+    ),
+}
+"""Every method, by the name that the settings give it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what it says.
+
+    Attributes:
+        model: the classifier and the model of the rules.
+        columns: the rules' columns that it was trained on.
+        outputs: by head, for every text of the task, (N, ...).
+        weighting: with what it has learned.
+        signals: the names of the losses.
+        validation: what selected it on the validation part.
+    """
+
+    model: RuleModel
+    columns: Columns
+    outputs: dict[str, Tensor]
+    weighting: Weighting
+    signals: list[str]
+    validation: float
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The classifier's, for every text, (N, C)."""
+        return self.outputs["classifier"].double().softmax(1).numpy()
+
+
+def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None, log: Log | None = None) -> Trained:
+    """Train a method on a task.
+
+    Labelled and unlabelled texts are mixed in every batch, so that the mean of a term over a batch is, but for a factor, the
+    mean over the texts that have a part in it. Texts that no rule votes on and that have no label are not trained on. An epoch
+    is as long for every method, so that all select among as many evaluations.
+
+    Args:
+        task: texts, labels, votes.
+        settings: the method and its numbers.
+        out: the folder of checkpoints.
+        log: where progress is told.
+
+    Raises:
+        ValueError: there is nothing for the method to learn from.
+    """
+    method = METHODS[settings.method]
+    columns = unipolar(task.votes)
+    rule_class = columns.rule_class.tolist()
+    data = task.data(columns)
+    labelled, unlabelled, val = task.parts()
+    batch_size = settings.training.batch_size
+    order: Order
+    if method.unlabelled and len(unlabelled) > 0:
+        places = torch.arange(len(labelled) + len(unlabelled))
+        few, many = places.split([len(labelled), len(unlabelled)])
+        order = Mixed(few, many, share=settings.labelled_share, batch_size=batch_size, seed=settings.seed)
+        rows = torch.cat([labelled, unlabelled])
+    else:
+        passes = max(1, round(len(unlabelled) / (1 - settings.labelled_share) / len(labelled)))
+        rows, order = labelled, Repeated(Shuffled(len(labelled), settings.seed), passes)
+    with seeds.fixed(settings.seed, "init"):
+        model = RuleModel(_spec(task, columns, settings, method))
+    signals = method.signals(settings, rule_class)
+    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
+        weighting = method.weighting(settings, len(task.table), len(signals))
+    judged = task.labels if settings.mixing.judged_on == "both" else torch.full_like(task.labels, -1)
+    judged = torch.where(torch.from_numpy(task.votes.covered), judged, -1)
+    weak = {"weak_label": task.labels} if method.learns else {}
+    held_out = None
+    if method.learns:
+        learned_on, val = divided_val(task, val, settings)
+        held_out = data.subset(learned_on, label_model_label=judged, **weak)
+    score = SELECT[settings.select_by]
+
+    def select_by(outputs: Outputs, batch: Batch) -> float:
+        assert not isinstance(outputs, Tensor)
+        return score(outputs["classifier"].argmax(1).numpy(), batch["label"].numpy())
+
+    fitted = fit(
+        model,
+        data.subset(rows),
+        signals=signals,
+        budget=settings.budget,
+        optimization=replace(settings.training, lr=settings.rule_model.lr, encoder_lr=settings.training.lr)
+        if model.rules is not None
+        else settings.training,
+        heads=model.heads,
+        weighting=weighting,
+        held_out=held_out,
+        adapt_every=settings.mixing.every,
+        order=order,
+        val=data.subset(val),
+        select_by=select_by,
+        seed=settings.seed,
+        hardware=settings.hardware,
+        out=out,
+        log=log,
+        name=settings.method,
+    )
+    outputs, _ = predict(model.cpu(), data)
+    assert not isinstance(outputs, Tensor)
+    names = [signal.name for signal in signals]
+    return Trained(
+        model, columns, outputs, weighting, names, float("nan") if fitted.best is None else fitted.best["val"]
+    )
+
+
+def divided_val(task: RuleTask, val: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:
+    """Return the rows on which weights are learned and those that select: a share of each class, or all rows for both."""
+    share = settings.mixing.held_out
+    if share == 1:
+        return val, val
+    learn, choose = [], []
+    for label in range(len(task.classes)):
+        rows = val[task.labels[val] == label]
+        rows = rows[torch.randperm(len(rows), generator=seeds.generator(settings.seed, "held out", label))]
+        count = min(max(1, round(share * len(rows))), len(rows) - 1) if len(rows) > 1 else 1
+        learn.append(rows[:count])
+        choose.append(rows[count:] if len(rows) > 1 else rows)
+    return torch.cat(learn), torch.cat(choose)
+
+
+def _spec(task: RuleTask, columns: Columns, settings: DenoiseSettings, method: Recipe) -> RuleModelSpec:
+    return RuleModelSpec(
+        features=task.features.shape[1],
+        rule_class=tuple(columns.rule_class.tolist()),
+        classes=len(task.classes),
+        continuous=tuple(columns.continuous.tolist()),
+        kind=settings.classifier.kind,
+        hidden=settings.classifier.hidden,
+        dropout=settings.classifier.dropout,
+        rules=method.rules,
+        rules_hidden=settings.rule_model.hidden,
+        quality=settings.rule_model.quality_of_scores,
+    )

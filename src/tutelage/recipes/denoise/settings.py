@@ -1,0 +1,167 @@
+"""Everything that `tutelage denoise` can be told, and the two sizes at which it comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tutelage.data.text import FeatureSettings
+from tutelage.training import Budget, Hardware, Optimization
+
+Scale = Literal["pocket", "paper"]
+Method = Literal["only_labels", "cage", "imply_loss", "learning_to_reweight", "meta_weight_net", "spear", "amal"]
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """The model that labels new texts.
+
+    Args:
+        kind: logistic regression, or mlp (two hidden layers, the paper's).
+        hidden: Width of the hidden layers.
+        dropout: Dropout after each hidden layer.
+    """
+
+    kind: Literal["logistic", "mlp"] = "mlp"
+    hidden: int = 512
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """The model of the rules, beside the classifier.
+
+    Args:
+        lr: Its learning rate.
+        quality: How often a rule is expected to be right, where spear and amal do not know better.
+        quality_of_scores: Mean score that is expected where a continuous rule is right.
+        hidden: Width of imply_loss's network of the rules' reliability.
+        implication: Weight of imply_loss's implication on unlabelled texts.
+        noise: Exponent of imply_loss's forgiving loss.
+    """
+
+    lr: float = 0.01
+    quality: float = 0.9
+    quality_of_scores: float = 0.85
+    hidden: int = 32
+    implication: float = 0.1
+    noise: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the values that would otherwise fail late."""
+        for name in ("lr", "hidden", "implication"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"rule_model.{name}={getattr(self, name)} must be positive")
+        for name in ("quality", "quality_of_scores"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"rule_model.{name}={getattr(self, name)} is a share, in (0, 1)")
+
+
+@dataclass(frozen=True)
+class MixingSettings:
+    """How weights are learned on held-out texts.
+
+    Args:
+        step: Of amal: root mean square of one step's changes of its weights.
+        meta_lr: Of meta_weight_net: learning rate of its network.
+        every: Training steps between two of the weights' (learning_to_reweight needs one at each).
+        held_out: Share of the validation part on which weights are learned; the rest then selects. With 1 all of it does both,
+            as in the paper, and the selection is flattered.
+        judged_on: Of amal: classifier alone, or both models, without which no weight of a term that concerns the label model
+            alone has a derivative.
+    """
+
+    step: float = 0.1
+    meta_lr: float = 1e-3
+    every: int = 2
+    held_out: float = 0.5
+    judged_on: Literal["classifier", "both"] = "both"
+
+    def __post_init__(self) -> None:
+        """Check the values that would otherwise fail late."""
+        for name in ("step", "meta_lr", "every"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"mixing.{name}={getattr(self, name)} must be positive")
+        if not 0 < self.held_out <= 1:
+            raise ValueError(f"mixing.held_out={self.held_out} is a share, in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How labelled texts are divided where the file does not say; training gets the rest.
+
+    Args:
+        val: Share that selects, and on which weights are learned.
+        test: Share that judges.
+        seed: Of the division.
+    """
+
+    val: float = 0.3
+    test: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the shares."""
+        if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
+            raise ValueError(f"parts.val={self.val} and parts.test={self.test} are shares that leave some for training")
+
+
+@dataclass(frozen=True)
+class DenoiseSettings:
+    """From rules and a few labels to a classifier of texts. The defaults are the paper's.
+
+    Args:
+        seed: Of everything random but the parts, which have their own.
+        method: amal, spear, imply_loss, meta_weight_net, learning_to_reweight, cage, or only_labels.
+        features: What a text is turned into.
+        classifier: The model that labels new texts.
+        rule_model: The model of the rules.
+        mixing: How weights are learned.
+        training: The classifier's optimisation.
+        budget: How long it is trained; an epoch is one pass over the unlabelled texts on which a rule votes.
+        labelled_share: Share of labelled texts in each batch.
+        select_by: What selects a checkpoint on the validation part.
+        parts: How labelled texts without a split are divided.
+        suggest: How many texts to propose for labelling next.
+        hardware: Precision, compilation, workers, trackers.
+    """
+
+    seed: int = 0
+    method: Method = "amal"
+    features: FeatureSettings = FeatureSettings(kind="sentences")
+    classifier: ClassifierSettings = ClassifierSettings()
+    rule_model: RuleSettings = RuleSettings()
+    mixing: MixingSettings = MixingSettings()
+    training: Optimization = Optimization(lr=5e-4, weight_decay=0.0, batch_size=64)
+    budget: Budget = Budget(epochs=100)
+    labelled_share: float = 0.5
+    select_by: Literal["macro_f1", "accuracy"] = "macro_f1"
+    parts: Parts = Parts()
+    suggest: int = 50
+    hardware: Hardware = Hardware()
+
+    def __post_init__(self) -> None:
+        """Check the values that would otherwise fail late."""
+        if not 0 < self.labelled_share < 1:
+            raise ValueError(f"labelled_share={self.labelled_share} must be in (0, 1)")
+        if self.suggest < 0:
+            raise ValueError(f"suggest={self.suggest} must not be negative")
+
+
+def pocket() -> DenoiseSettings:
+    """Return the settings for TF-IDF and logistic regression: seconds on a CPU."""
+    return replace(
+        DenoiseSettings(),
+        features=FeatureSettings(max_features=2000),
+        classifier=ClassifierSettings(kind="logistic"),
+        training=Optimization(lr=0.01, weight_decay=0.0, batch_size=128),
+        budget=Budget(steps=300),
+    )
+
+
+def settings_for(scale: Scale | Literal["auto"]) -> tuple[DenoiseSettings, str]:
+    """Return the settings of a scale, and a sentence that says what was chosen and why."""
+    if scale == "paper":
+        return DenoiseSettings(), "scale paper: sentence embeddings and a perceptron of two layers of 512"
+    why = "scale pocket" if scale == "pocket" else "scale auto is pocket, which is enough for thousands of short texts"
+    return pocket(), f"{why}: TF-IDF and logistic regression"

@@ -1,0 +1,245 @@
+"""What is learned from: texts as vectors, few labels, and what the rules say of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tutelage.data import Problems
+from tutelage.data.rules import apply_rules, load_rules
+from tutelage.data.text import FeatureRows, Features, read_features
+from tutelage.data.text_table import TextColumns, read_texts
+from tutelage.data.votes import ABSTAIN, Votes, majority_vote, read_votes, read_wrench
+from tutelage.recipes.denoise.settings import DenoiseSettings, Parts
+from tutelage.training import seeds
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rules seen unipolar: J columns, one for each rule and class that it votes for.
+
+    Attributes:
+        rule: the rule of each column, (J,).
+        rule_class: the class that it stands for, (J,).
+        fired: whether it fires, (N, J) bool.
+        scores: its score, 0.5 where there is none, (N, J).
+        continuous: whether it ever has one, (J,).
+    """
+
+    rule: NDArray[np.int64]
+    rule_class: NDArray[np.int64]
+    fired: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    continuous: NDArray[np.bool_]
+
+
+def unipolar(votes: Votes) -> Columns:
+    """Divide each rule that votes for several classes into a column for each; one that never votes has none."""
+    pairs = [
+        (rule, int(label))
+        for rule, column in enumerate(votes.values.T)
+        for label in np.unique(column[column != ABSTAIN])
+    ]
+    rule = np.array([pair[0] for pair in pairs], dtype=np.int64)
+    rule_class = np.array([pair[1] for pair in pairs], dtype=np.int64)
+    fired = votes.values[:, rule] == rule_class
+    given = np.full(fired.shape, np.nan, np.float32) if votes.scores is None else votes.scores[:, rule]
+    has_score = fired & ~np.isnan(given)
+    # A continuous rule needs a score wherever it votes.
+    continuous = (has_score == fired).all(0) & fired.any(0)
+    scores = np.where(has_score & continuous, given, np.float32(0.5)).astype(np.float32)
+    return Columns(rule, rule_class, fired, scores, continuous)
+
+
+@dataclass(frozen=True)
+class RuleTask:
+    """Texts of which some are labelled, and the votes of rules on all of them.
+
+    Attributes:
+        title: its name.
+        table: id, label by number (-1 for none), split (train, val, test), and text where there is one; one row a text.
+        classes: the names of the classes.
+        features: (N, D), sparse or dense.
+        votes: of the rules, (N, R).
+        exemplars: which text a rule was written for, (N, R) bool, where that is known.
+        transform: what turns new texts into features; None where features were given.
+        problems: what was left out.
+        failures: how often each rule failed.
+    """
+
+    title: str
+    table: pd.DataFrame
+    classes: list[str]
+    features: Any
+    votes: Votes
+    exemplars: NDArray[np.bool_] | None = None
+    transform: Features | None = None
+    problems: Problems = field(default_factory=Problems)
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that it can be learned from, and hold what every method reads of it."""
+        for split in ("train", "val", "test"):
+            labels = self.labels[self.rows(split)]
+            missing = [name for number, name in enumerate(self.classes) if not (labels == number).any()]
+            if missing or len(self.classes) < 2:
+                raise ValueError(
+                    f"{self.title}: the {split} part has no text labelled {missing[0]!r}; label some of each class "
+                    "(or give a column split with train, val and test)"
+                    if missing
+                    else f"{self.title}: the labels name one class, {self.classes}; two are needed"
+                )
+        votes = self.votes.values
+        if votes.size and votes.max() >= len(self.classes):
+            raise ValueError(f"{self.title}: a rule votes for class {votes.max()}; the classes are {self.classes}")
+        if not self.votes.covered[self.rows("train").numpy()].any():
+            raise ValueError(f"{self.title}: no rule votes on any training text")
+
+    @property
+    def labels(self) -> Tensor:
+        """The label of each text, (N,), -1 where there is none."""
+        return torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
+
+    def rows(self, split: str) -> Tensor:
+        """Return the rows of a split."""
+        return torch.from_numpy(np.flatnonzero(self.table["split"] == split))
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows that are labelled for training, unlabelled with a vote, and held out for validation."""
+        train, labels = self.rows("train"), self.labels
+        covered = torch.from_numpy(self.votes.covered)
+        val = self.rows("val")
+        unlabelled = train[(labels[train] < 0) & covered[train]]
+        return train[labels[train] >= 0], unlabelled, val[labels[val] >= 0]
+
+    def default_class(self) -> int:
+        """Return the class with the most training labels: what majority vote says where no rule votes."""
+        labelled, _, _ = self.parts()
+        return int(torch.bincount(self.labels[labelled], minlength=len(self.classes)).argmax())
+
+    def majority(self) -> NDArray[np.int64]:
+        """Return the majority's class for every text, (N,)."""
+        return majority_vote(self.votes, len(self.classes), self.default_class())
+
+    def data(self, columns: Columns) -> FeatureRows:
+        """Return all texts as batches: features, fired columns and scores in ``input``, and what the signals name."""
+        labels = self.labels
+        weak = torch.where(labels >= 0, labels, torch.from_numpy(self.majority()))
+        extra = {}
+        if self.exemplars is not None:
+            extra["exemplar"] = torch.from_numpy(self.exemplars[:, columns.rule] & columns.fired)
+        return FeatureRows(
+            self.features,
+            label=labels,
+            weak_label=weak,
+            label_model_label=torch.full_like(labels, -1),
+            fired=torch.from_numpy(columns.fired),
+            scores=torch.from_numpy(columns.scores),
+            beside=("fired", "scores"),
+            **extra,
+        )
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that is learned from."""
+        digest = hashlib.sha256()
+        for name in ("id", "label", "split"):
+            digest.update("\0".join(self.table[name].astype(str)).encode())
+        features = self.features
+        parts = (features.data, features.indices, features.indptr) if hasattr(features, "indptr") else (features,)
+        scores = () if self.votes.scores is None else (self.votes.scores,)
+        exemplars = () if self.exemplars is None else (self.exemplars,)
+        for array in (*parts, self.votes.values, *scores, *exemplars):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def text_task(
+    path: Path,
+    settings: DenoiseSettings,
+    *,
+    rules: Path | None = None,
+    votes: Path | None = None,
+    features: Path | None = None,
+    columns: TextColumns | None = None,
+    classes: Sequence[str] = (),
+    processes: int | None = None,
+    quiet: bool = False,
+) -> RuleTask:
+    """Read texts and what rules say of them.
+
+    Args:
+        path: a .csv, .tsv or .parquet file of texts, or a folder in WRENCH's form, which has votes of its own.
+        settings: features, and how labelled texts without a split are divided.
+        rules: a Python file of rules, which is run.
+        votes: a file of votes, where rules were applied elsewhere.
+        features: a file of features, one row a text, in the place of those of the settings.
+        columns: the file's own names.
+        classes: the names of the classes, in the order of their numbers.
+        processes: how many apply the rules.
+        quiet: show no progress bar.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: what it holds cannot be learned from, with what to do.
+    """
+    wrench = path.is_dir() or path.suffix == ".json"
+    if (rules is None) == (votes is None) and not (wrench and rules is None):
+        raise ValueError(
+            "give either rules, a Python file, or votes, a file of what rules said" + (" (not both)" if rules else "")
+        )
+    problems, found, failures = Problems(), None, {}
+    if wrench:
+        table, found = read_wrench(path)
+        top = max(int(table["label"].max()), int(found.values.max())) + 1
+        names = list(classes) or [str(number) for number in range(top)]
+    else:
+        table, names, problems = read_texts(path, columns, classes)
+        problems.require(len(table), 1, "texts")
+    if rules is not None:
+        applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
+        found, failures = applied.votes, applied.failures
+        for problem in applied.problems:
+            problems.add(*problem)
+    elif votes is not None:
+        found, _ = read_votes(votes, table["id"].tolist(), names)
+    assert found is not None
+    table = divided(table, settings.parts)
+    transform, vectors = None, None
+    if features is not None:
+        # Given rows are those of the file, of which some may have been left out.
+        vectors = read_features(features, len(table))
+    else:
+        texts = table["text"].tolist()
+        train = [text for text, split in zip(texts, table["split"], strict=True) if split == "train"]
+        transform = Features.fit(train, settings.features)
+        vectors = transform(texts)
+    return RuleTask(path.stem, table, names, vectors, found, None, transform, problems, failures)
+
+
+def divided(table: pd.DataFrame, parts: Parts) -> pd.DataFrame:
+    """Return the table with every row in a split: labelled texts are divided class by class where the file has no splits."""
+    if (table["split"] != "").any():
+        missing = (table["split"] == "") & (table["label"] >= 0)
+        if missing.any():
+            raise ValueError(
+                f"{int(missing.sum())} labelled texts have no split, while others have one; give all of them one"
+            )
+        return table.assign(split=table["split"].replace("", "train"))
+    split = np.full(len(table), "train", dtype=object)
+    labels = table["label"].to_numpy()
+    for label in np.unique(labels[labels >= 0]):
+        rows = torch.from_numpy(np.flatnonzero(labels == label))
+        order = rows[torch.randperm(len(rows), generator=seeds.generator(parts.seed, "parts", int(label)))].numpy()
+        ends = np.round(np.cumsum([parts.val, parts.test]) * len(rows)).astype(int)
+        split[order[: ends[0]]] = "val"
+        split[order[ends[0] : ends[1]]] = "test"
+    return table.assign(split=split)

@@ -1,0 +1,378 @@
+"""Rules and few labels from end to end: from the command line, interrupted, scored anew; AMAL's derivatives through both."""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from tutelage import cli
+from tutelage.data import TensorData, Votes
+from tutelage.hypergradient import look_ahead_gradient
+from tutelage.metrics import bootstrap, paired_bootstrap
+from tutelage.models import RuleModel, RuleModelSpec
+from tutelage.recipes.denoise import (
+    METHODS,
+    Denoised,
+    DenoiseSettings,
+    RuleTask,
+    denoise,
+    evaluation,
+    pocket,
+    text_task,
+    unipolar,
+)
+from tutelage.recipes.denoise.methods import divided_val, spear_terms, train
+from tutelage.recipes.denoise.settings import MixingSettings
+from tutelage.signals import Objective
+from tutelage.training import Budget, Interrupted, Optimization
+
+RULES = """
+from tutelage.data import ABSTAIN, rule
+
+@rule
+def begs(x):
+    return "spam" if "subscribe" in x.text else ABSTAIN
+
+@rule
+def praises(x):
+    return "ham" if "love" in x.text else ABSTAIN
+
+@rule
+def both(x):
+    return ABSTAIN if "song" not in x.text else "ham" if len(x.text) % 2 else "spam"
+
+@rule
+def breaks(x):
+    return "spam" if 1 / x.text.count(" ") > 0.4 else ABSTAIN
+"""
+WORDS = {"spam": ["subscribe", "channel", "click", "free"], "ham": ["love", "voice", "singer", "great"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_a_hurry():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(evaluation, "bootstrap", partial(bootstrap, resamples=20))
+        patch.setattr(evaluation, "paired_bootstrap", partial(paired_bootstrap, resamples=20))
+        patch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 160 comments, 60 of them labelled, and a file of rules."""
+    folder = tmp_path_factory.mktemp("comments")
+    draw = np.random.default_rng(0)
+    rows = []
+    for number in range(160):
+        label = ("ham", "spam")[number % 2]
+        text = " ".join(draw.choice([*WORDS[label], "song", "this", "the"], size=draw.integers(3, 6)))
+        rows.append(
+            {"id": f"c{number}", "text": "alone" if number == 9 else text, "label": label if number < 60 else ""}
+        )
+    pd.DataFrame(rows).to_csv(folder / "comments.csv", index=False)
+    (folder / "rules.py").write_text(RULES)
+    return folder
+
+
+def settings(**changes) -> DenoiseSettings:
+    tiny = replace(
+        pocket(), budget=Budget(steps=8), training=Optimization(lr=0.05, weight_decay=0.0, batch_size=16), suggest=5
+    )
+    return replace(tiny, **changes)
+
+
+@pytest.fixture(scope="module")
+def task(files: Path) -> RuleTask:
+    return text_task(files / "comments.csv", settings(), rules=files / "rules.py", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def denoised(task: RuleTask, tmp_path_factory: pytest.TempPathFactory) -> Denoised:
+    return denoise(task, settings(), tmp_path_factory.mktemp("run"), quiet=True)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*words: object) -> tuple[int, str, str]:
+        try:
+            cli.main([str(word) for word in words])
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return run
+
+
+def test_the_task(task):
+    assert task.classes == ["ham", "spam"]
+    assert task.failures == {"breaks": 1}
+    assert [tuple(problem)[:2] for problem in task.problems] == [("c9", "rule_failed")]
+    counts = task.table[task.table["label"] >= 0].groupby(["split", "label"]).size()
+    assert counts.to_dict() == {
+        ("test", 0): 9,
+        ("test", 1): 9,
+        ("train", 0): 12,
+        ("train", 1): 12,
+        ("val", 0): 9,
+        ("val", 1): 9,
+    }
+    labelled, unlabelled, val = task.parts()
+    assert (len(labelled), len(val)) == (24, 18)
+    assert task.votes.covered[unlabelled.numpy()].all()
+    columns = unipolar(task.votes)
+    names = [task.votes.names[rule] for rule in columns.rule]
+    assert names == ["begs", "praises", "both", "both", "breaks"]
+    assert columns.rule_class.tolist() == [1, 0, 0, 1, 1]
+    assert (columns.fired.sum(1) == (task.votes.values >= 0).sum(1)).all()
+
+
+def test_what_a_run_leaves_behind(task, denoised):
+    run = denoised.folder
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["pipeline"] == {"recipe": "denoise", "title": "comments", "seed": 0, "method": "amal"}
+    assert set(metrics["test"]) == {"model", "labels_alone", "majority", "label_model"}
+    for figures in metrics["test"].values():
+        assert 0 <= figures["macro_f1"]["low"] <= figures["macro_f1"]["high"] <= 1
+    examples = pd.read_parquet(run / "examples.parquet")
+    assert len(examples) == 160
+    assert examples["probability"].between(0.5, 1).all()
+    test = examples[(examples["split"] == "test") & (examples["label"] != "")]
+    assert metrics["test"]["model"]["accuracy"]["value"] == pytest.approx((test["predicted"] == test["label"]).mean())
+    rules = pd.read_parquet(run / "rules.parquet").set_index("rule")
+    assert rules.loc["both", "classes"] == "ham, spam"
+    assert rules["failures"].to_dict() == {"begs": 0, "praises": 0, "both": 0, "breaks": 1}
+    trust = pd.read_parquet(run / "trust.parquet")
+    assert len(trust) == (task.votes.values >= 0).sum()
+    spam = trust[trust["vote"] == "spam"].merge(examples, on="id")
+    own = np.where(spam["predicted"] == "spam", spam["probability"], 1 - spam["probability"])
+    np.testing.assert_allclose(spam["trust"], own, rtol=1e-6)
+    weights = pd.read_parquet(run / "weights.parquet")
+    assert weights.columns.tolist() == [
+        *("index", "id", "label", "entropy", "follow_label_model", "label_model_labels", "label_model_evidence"),
+        *("agreement", "quality_guides", "visits"),
+    ]
+    assert (weights["quality_guides"] == 1).all()  # of no example, so its weight is not learned
+    for term in ("label", "entropy", "label_model_labels", "label_model_evidence", "agreement"):
+        assert (weights[term] != 1).any(), term
+    following = pd.read_csv(run / "label_next.csv")
+    assert len(following) == 5
+    labelled = set(examples[examples["label"] != ""]["id"])
+    assert not set(following["id"]) & labelled
+    assert (run / "problems.csv").read_text().count("\n") == 2
+    assert not list(run.rglob("*.pkl"))
+
+
+def test_the_report_is_one_file_and_says_what_metrics_say(denoised):
+    html = denoised.report.read_text()
+    value = denoised.metrics["test"]["model"]["macro_f1"]["value"]
+    assert f"<b>{value:.3f}</b>" in html
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', html)
+    assert "<script" not in html
+    for word in ("begs", "What to label next", "Where rules contradict each other"):
+        assert word in html
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_interrupted_and_resumed_ends_in_the_same_bits(method, task, tmp_path):
+    own = settings(method=method, budget=Budget(steps=6))
+    straight = train(task, own)
+    fit = sys.modules["tutelage.training.fit"]._Run
+    step = fit.train_step
+
+    def interrupted(self, batch, steps):
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, batch, steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "train_step", interrupted)
+        with pytest.raises(Interrupted, match="stopped at step 4 of 6"):
+            train(task, own, out=tmp_path)
+    resumed = train(task, own, out=tmp_path)
+    for head, value in straight.outputs.items():
+        assert torch.equal(value, resumed.outputs[head]), head
+    for name, value in straight.weighting.state_dict().items():
+        assert torch.equal(value, resumed.weighting.state_dict()[name]), name
+
+
+def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_figures(task, denoised, tmp_path):
+    fit = sys.modules["tutelage.training.fit"]._Run
+    step = fit.train_step
+
+    def interrupted(self, batch, steps):
+        if self.name == "only_labels" and self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, batch, steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "train_step", interrupted)
+        with pytest.raises(Interrupted):
+            denoise(task, settings(), tmp_path, quiet=True)
+    denoise(task, settings(), tmp_path, quiet=True)
+    for name in ("metrics.json", "examples.parquet", "trust.parquet", "weights.parquet", "label_next.csv"):
+        assert (tmp_path / name).read_bytes() == (denoised.folder / name).read_bytes(), name
+    kept = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["amal"]
+
+
+def test_from_the_command_line_and_back(files, command, tmp_path):
+    out = tmp_path / "run"
+    small = ["--budget.steps", 4, "--training.batch_size", 16, "--method", "imply_loss"]
+    code, said, err = command("denoise", files / "comments.csv", "--rules", files / "rules.py", "--out", out, *small)
+    assert (code, said.startswith("report: ")) == (0, True), err
+    told = yaml.safe_load((out / "config.yaml").read_text())
+    assert (told["rules"], told["method"]) == (str(files / "rules.py"), "imply_loss")
+    again = tmp_path / "again"
+    assert command("denoise", "--config", out / "config.yaml", "--out", again)[0] == 0
+    assert (again / "metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
+
+    scores = tmp_path / "scores.csv"
+    code, said, _ = command("predict", out, files / "comments.csv", "--out", scores)
+    assert code == 0
+    assert said.startswith("160 texts labelled: ")
+    table, examples = pd.read_csv(scores), pd.read_parquet(out / "examples.parquet")
+    assert table["label"].tolist() == examples["predicted"].tolist()
+    np.testing.assert_allclose(table["probability"], examples["probability"], rtol=1e-5)
+    assert "reliability" not in examples
+    (out / "report.html").unlink()
+    assert command("report", out)[0] == 0
+    assert (out / "report.html").exists()
+    code, _, err = command("predict", out, files / "comments.csv", "--fpr", 0.01)
+    assert (code, "decides at no rate" in err) == (2, True)
+
+
+def test_votes_and_features_that_are_given(files, task, command, tmp_path):
+    task.votes.write(tmp_path / "votes.parquet", task.table["id"].tolist())
+    np.save(tmp_path / "vectors.npy", task.features.toarray())
+    own = text_task(
+        files / "comments.csv", settings(), votes=tmp_path / "votes.parquet", features=tmp_path / "vectors.npy"
+    )
+    assert (own.votes.values == task.votes.values).all()
+    found, expected = (train(one, settings(budget=Budget(steps=3))) for one in (own, task))
+    torch.testing.assert_close(found.outputs["classifier"], expected.outputs["classifier"])
+    denoise(own, settings(budget=Budget(steps=1)), tmp_path / "run", quiet=True)
+    code, _, err = command("predict", tmp_path / "run", files / "comments.csv", "--out", tmp_path / "s.csv")
+    assert (code, "learned from given features" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("denoise none.csv --out r --rules rules.py", "there is no file none.csv"),
+        ("denoise comments.csv --out r", "give either rules, a Python file, or votes"),
+        ("denoise comments.csv --out r --rules nowhere.py", "there is no file of rules"),
+        ("denoise comments.csv --out r --rules rules.py --columns.text body", "has no column 'body' for 'text'"),
+        (
+            "denoise comments.csv --out r --rules rules.py --parts.val 0.9 --parts.test 0.2",
+            "are shares that leave some",
+        ),
+        ("denoise comments.csv --out r --rules rules.py --labelled_share 0", "labelled_share=0.0 must be in (0, 1)"),
+        ("denoise comments.csv --out r --rules rules.py --mixing.step 0", "mixing.step=0.0 must be positive"),
+        ("denoise comments.csv --out r --rules rules.py --rule_model.quality 1", "rule_model.quality=1.0 is a share"),
+        ('denoise comments.csv --out r --rules rules.py --classes ["ham"]', "the labels name one class"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(words, answer, files, command, monkeypatch):
+    monkeypatch.chdir(files)
+    code, _, err = command(*words.split())
+    assert code == 2
+    assert answer in err.splitlines()[-1]
+
+
+def spear(seed: int = 0) -> tuple[Objective, dict[str, torch.Tensor], dict[str, torch.Tensor], torch.optim.Optimizer]:
+    """SPEAR's terms on a few random texts in float64, and held-out ones that judge both models."""
+    torch.manual_seed(seed)
+    model = RuleModel(RuleModelSpec(features=3, rule_class=(0, 1, 1), classes=2, kind="mlp", hidden=4)).double()
+    with torch.no_grad():
+        model.rules.theta += torch.randn(3, 2)
+    fired = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]])
+    input = torch.cat([torch.randn(5, 3, dtype=torch.float64), fired, torch.full((5, 3), 0.5)], 1)
+    nobody = torch.full((5,), -1)
+    batch = {"index": torch.arange(5), "input": input, "fired": fired, "label": torch.tensor([0, 1, -1, -1, -1])}
+    held_out = {**batch, "label": torch.tensor([1, 0, 1, 0, 1]), "label_model_label": torch.tensor([1, 0, 1, 0, 1])}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return (
+        Objective(model, spear_terms(pocket(), [0, 1, 1])),
+        {**batch, "label_model_label": nobody},
+        held_out,
+        optimizer,
+    )
+
+
+def test_terms_of_the_label_model_alone_have_a_derivative_only_where_it_is_judged():
+    objective, batch, held_out, optimizer = spear()
+    alone = {**held_out, "label_model_label": torch.full((5,), -1)}
+    by_name = dict(zip(objective.names, look_ahead_gradient(objective, batch, alone, optimizer).values.T, strict=True))
+    for name in ("label_model_labels", "label_model_evidence", "quality_guides"):
+        assert (by_name[name] == 0).all(), name
+    for name in ("label", "entropy", "follow_label_model", "agreement"):
+        assert (by_name[name] != 0).any(), name
+    both = dict(zip(objective.names, look_ahead_gradient(objective, batch, held_out, optimizer).values.T, strict=True))
+    for name in ("label_model_labels", "label_model_evidence"):
+        assert (both[name] != 0).any(), name
+    torch.testing.assert_close(both["entropy"], by_name["entropy"])  # which moves the classifier alone
+
+
+def test_the_derivatives_are_those_of_double_backward():
+    objective, batch, held_out, optimizer = spear(1)
+    exact = look_ahead_gradient(objective, batch, held_out, optimizer, strategy="double_backward").values
+    for strategy in ("forward_mode", "auto"):
+        found = look_ahead_gradient(objective, batch, held_out, optimizer, strategy=strategy).values
+        torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-14)
+
+
+def test_amal_with_weights_that_cannot_move_is_spear(task):
+    still = settings(method="amal", mixing=replace(MixingSettings(), step=1e-30, held_out=1.0))
+    a, b = train(task, still), train(task, replace(still, method="spear"))
+    for head, value in b.outputs.items():
+        assert torch.equal(a.outputs[head], value)
+
+
+def test_validation_is_divided_by_class_or_serves_twice(task):
+    _, _, val = task.parts()
+    learn, choose = divided_val(task, val, settings())
+    assert sorted([*learn.tolist(), *choose.tolist()]) == val.tolist()
+    assert torch.bincount(task.labels[learn]).tolist() == [4, 4]
+    twice = settings(mixing=replace(MixingSettings(), held_out=1.0))
+    assert all(torch.equal(part, val) for part in divided_val(task, val, twice))
+
+
+def test_texts_that_no_rule_votes_on_are_not_needed_but_some_votes_are(files, task):
+    silent = Votes(np.full((160, 1), -1, np.int16), ("never",))
+    with pytest.raises(ValueError, match="no rule votes on any training text"):
+        replace(task, votes=silent)
+    foreign = Votes(np.full((160, 1), 2, np.int16), ("third",))
+    with pytest.raises(ValueError, match="a rule votes for class 2"):
+        replace(task, votes=foreign)
+
+
+def test_continuous_rules_reach_the_label_model(task):
+    votes = task.votes.values
+    scores = np.full(votes.shape, np.nan, np.float32)
+    scores[votes[:, 0] >= 0, 0] = 0.9
+    scored = replace(task, votes=Votes(votes, task.votes.names, scores))
+    columns = unipolar(scored.votes)
+    assert columns.continuous.tolist() == [True, False, False, False, False]
+    trained = train(scored, settings(method="spear", budget=Budget(steps=3)))
+    assert not torch.equal(trained.model.rules.log_precision[0], torch.ones(2))
+    assert torch.equal(trained.model.rules.log_precision[1], torch.ones(2))
+
+
+def test_tensor_data_of_a_batch_is_what_the_signals_name(task):
+    batch = task.data(unipolar(task.votes)).__getitems__([0, 1])
+    assert {"index", "input", "label", "weak_label", "label_model_label", "fired", "scores"} == set(batch)
+    assert len(TensorData(**{name: value for name, value in batch.items() if name != "index"})) == 2
