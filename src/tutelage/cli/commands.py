@@ -4,7 +4,6 @@ from typing import Any
 
 from tutelage.cli.auxiliary import Auxiliary
 from tutelage.cli.denoise import Denoise
-from tutelage.cli.auxiliary import Auxiliary
 from tutelage.cli.moderation import Demo, Moderate
 from tutelage.cli.multilabel import Multilabel
 from tutelage.cli.runs import Predict, Report

@@ -10,9 +10,8 @@ from tutelage.reports.tables import ResultRow, markdown_table, write_results
 
 _FILES = {
     "auxiliary": ("write_auxiliary_report",),
-    "distill": ("write_distill_report",),
     "denoise": ("write_denoise_report",),
-    "auxiliary": ("write_auxiliary_report",),
+    "distill": ("write_distill_report",),
     "moderation": ("write_report",),
     "multilabel": ("write_multilabel_report",),
     "plots": ("Line", "histogram", "line_plot", "montage", "training_curves"),
