@@ -12,7 +12,11 @@ from tutelage.recipes.multilabel.summary import heat_maps
 from tutelage.recipes.multilabel.summary import results as mile
 from tutelage.reports import ResultRow, write_results
 
-TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {"moderation": moderation, "rules": rules, "mile": mile}
+TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
+    "moderation": moderation,
+    "rules": rules,
+    "mile": mile,
+}
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
 
 
