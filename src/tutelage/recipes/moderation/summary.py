@@ -93,5 +93,6 @@ def _reading(
         else "Discovery rows have the paper's epochs and numbers of sub-tasks.",
         f"Settings were chosen on seeds below {FIRST_SEED} and both kinds of noise; the seeds here are others.",
         "Under structured noise only the core rows are measured.",
-        "SWSL and Noisy Student are not measured yet.",
+        "SWSL and Noisy Student learn from the same unlabelled images as the paper's own last row. Of their settings the paper "
+        "says nothing but L2.",
     ]

@@ -11,6 +11,7 @@ import torch
 
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.semi_supervised import noisy, swsl
 from tutelage.recipes.moderation.settings import ModelSettings, ModerationSettings, Scale, pocket
 from tutelage.recipes.moderation.task import Task, posters_task, products_task
 from tutelage.subtasks import LessonSettings
@@ -44,11 +45,14 @@ class Variants:
     Attributes:
         models: the models that are fine-tuned plainly.
         swin: the model of the self-label and filtered rows.
+        swsl, noisy: the models of the semi-supervised rows.
         epochs, subtasks: the three budgets and the three numbers of sub-tasks of the discovery rows.
     """
 
     models: dict[str, ModelSettings]
     swin: ModelSettings
+    swsl: ModelSettings
+    noisy: ModelSettings
     epochs: tuple[int, int, int]
     subtasks: tuple[int, int, int]
 
@@ -61,6 +65,8 @@ PAPER = Variants(
         "Swin-B/P4W7": ModelSettings("swin_base_patch4_window7_224", "timm", 0.1),
     },
     swin=ModelSettings("swin_base_patch4_window7_224", "timm", 0.1),
+    swsl=ModelSettings("resnext101_32x8d", "timm", 0.1),
+    noisy=ModelSettings("tf_efficientnet_l2", "timm", 0.5),
     epochs=(100, 300, 1000),
     subtasks=(20, 100, 500),
 )
@@ -72,6 +78,8 @@ POCKET = Variants(
         "Swin-B/P4W7": ModelSettings("pocket_swin"),
     },
     swin=ModelSettings("pocket_swin"),
+    swsl=ModelSettings("pocket_resnext"),
+    noisy=ModelSettings("pocket_resnext", dropout=0.1),
     epochs=(3, 12, 18),
     subtasks=(8, 16, 32),
 )
@@ -207,6 +215,8 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
     for curriculum, paper in curricula:
         name = f"{sl} + DeiT + FT + SD + {curriculum.upper()}"
         table.append(Row(name, paper, _taught(curriculum, some, middle, curriculum=curriculum)))
+    table.append(Row("SWSL", (19.7, 23.9), swsl(variants.swsl)))
+    table.append(Row("NoisyStudent-L2", (21.8, 23.5), noisy(variants.noisy)))
     full = _taught("full-as-printed", some, middle, curriculum="cc", unlabelled=True)
     table.append(Row(f"{sl} + DeiT + FT + SD + CC + UL", (28.8, 30.2), full, core=True))
     table.append(Row(PLAIN, None, lambda pipeline: pipeline.fine_tuned(student).scores, core=True))
