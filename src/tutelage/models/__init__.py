@@ -2,6 +2,7 @@
 
 from tutelage.models.autoint import AutoInt
 from tutelage.models.classifier import ImageClassifier, ModelSpec, Pixels, build, joint_logits
+from tutelage.models.heads import expect_one_label, grow_head
 from tutelage.models.matching import PartialWeights, load_matching
 from tutelage.models.multi_head import (
     AUTOINT,
@@ -13,6 +14,7 @@ from tutelage.models.multi_head import (
 )
 from tutelage.models.pocket import POCKET
 from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
+from tutelage.models.self_supervised import load_self_supervised
 from tutelage.models.small import SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
 from tutelage.models.weights import load_model, save_model
@@ -35,10 +37,13 @@ __all__ = [
     "WithSquaredNorm",
     "build",
     "build_multi_head",
+    "expect_one_label",
+    "grow_head",
     "joint_logits",
     "load_matching",
     "load_model",
     "load_multi_head",
+    "load_self_supervised",
     "save_model",
     "save_multi_head",
 ]
