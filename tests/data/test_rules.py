@@ -1,10 +1,12 @@
 """Rules: what they may return, what they may do wrong, and that processes change nothing."""
 
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import spam_rules
 
 from tutelage.data import ABSTAIN, Rule, apply_rules, load_rules, rule
 from tutelage.data.rules import LISTED
@@ -54,6 +56,19 @@ def test_processes_do_not_matter():
     assert (whole.votes.values == parts.votes.values).all()
     assert np.array_equal(whole.votes.scores, parts.votes.scores, equal_nan=True)
     assert list(whole.problems) == list(parts.problems)
+
+
+def answers_one(x):
+    return 1
+
+
+def test_rules_travel_by_file_by_place_and_in_parts():
+    for found in (load_rules(FILE)[1], spam_rules.shouts, Rule(answers_one, name="one", resources={})):
+        again = ForkingPickler.loads(ForkingPickler.dumps(found))
+        assert (again.name, again.function.__name__) == (found.name, found.function.__name__)
+    assert ForkingPickler.loads(ForkingPickler.dumps(spam_rules.shouts)) is spam_rules.shouts
+    with pytest.raises(ValueError, match="rule odd cannot be given to other processes"):
+        apply_rules([Rule(lambda x: 1, name="odd")], TABLE, processes=2, quiet=True)
 
 
 def test_a_rule_is_still_a_function():

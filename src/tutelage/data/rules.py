@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, overload
@@ -55,8 +56,13 @@ class Rule:
         return self.function(x, **self.resources)
 
     def __reduce__(self) -> Any:
-        """Processes find a rule again by its file and name: functions do not travel."""
-        return _found_again, (self.file, self.function.__module__, self.function.__qualname__, self.name)
+        """Travel to another process: by file and name, by the place where a decorator has put it, or in its parts."""
+        if self.file is not None:
+            return _of_file, (self.file, self.name)
+        place = (self.function.__module__, self.function.__qualname__)
+        if _at(*place) is self:
+            return _at, place
+        return _remade, (self.function, self.name, self.pre, self.score, self.resources)
 
     def __repr__(self) -> str:
         return f"Rule({self.name!r})"
@@ -125,13 +131,30 @@ def _rules_of(path: str) -> tuple[Rule, ...]:
     return rules
 
 
-def _found_again(file: str | None, module: str, place: str, name: str) -> Rule:
-    if file is not None:
-        return next(rule for rule in _rules_of(file) if rule.name == name)
+def _of_file(file: str, name: str) -> Rule:
+    return next(rule for rule in _rules_of(file) if rule.name == name)
+
+
+def _at(module: str, place: str) -> Any:
     value: Any = importlib.import_module(module)
     for part in place.split("."):
-        value = getattr(value, part)
+        value = getattr(value, part, None)
     return value
+
+
+def _remade(function: Vote, name: str, pre: Any, score: Any, resources: Any) -> Rule:
+    return Rule(function, name=name, pre=pre, score=score, resources=resources)
+
+
+def _check_travel(rules: Sequence[Rule]) -> None:
+    for rule in rules:
+        try:
+            ForkingPickler.dumps(rule)
+        except Exception as error:
+            raise ValueError(
+                f"rule {rule.name} cannot be given to other processes ({error}); define it and what it uses at the top of a "
+                "module, or set processes=1"
+            ) from error
 
 
 def _check_names(rules: Iterable[Rule]) -> None:
@@ -177,7 +200,7 @@ def apply_rules(
         quiet: show no progress bar.
 
     Raises:
-        ValueError: no rule, or two of one name.
+        ValueError: no rule, two of one name, or one that cannot be given to other processes.
     """
     if not rules:
         raise ValueError("rules is empty; give at least one")
@@ -224,6 +247,7 @@ def _answers(
     if processes <= 1:
         yield from (_ask(rules, classes, part) for part in parts)
         return
+    _check_travel(rules)
     context = multiprocessing.get_context("spawn")  # a fork would share this process's threads' locks
     with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(list(rules), classes)) as pool:
         yield from pool.map(_ask_ours, parts)
