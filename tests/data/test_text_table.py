@@ -1,0 +1,65 @@
+"""Texts from files: what is read, what is left out and why."""
+
+import pandas as pd
+import pytest
+
+from tutelage.data.text_table import TextColumns, read_texts
+
+
+def written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_of_texts(tmp_path):
+    path = written(
+        tmp_path / "texts.csv",
+        "text,label,split,likes,id\n hi ,spam,train,3,a\nyo,,unlabelled,4,b\nhey,ham,valid,5,c\n,ham,test,1,d\n"
+        "ho,egg,test,1,e\noh,ham,later,1,f\nah,ham,test,1,a\n",
+    )
+    table, classes, problems = read_texts(path, classes=("ham", "spam"))
+    assert classes == ["ham", "spam"]
+    assert table[["id", "text", "label", "split"]].values.tolist() == [
+        ["a", "hi", 1, "train"],
+        ["b", "yo", -1, "train"],
+        ["c", "hey", 0, "val"],
+    ]
+    assert table["likes"].tolist() == ["3", "4", "5"]
+    assert [(problem.id, problem.reason) for problem in problems] == [
+        ("d", "empty_text"),
+        ("e", "unknown_label"),
+        ("f", "unknown_split"),
+        ("a", "duplicate_id"),
+    ]
+
+
+def test_classes_are_the_labels_that_occur_numbers_in_their_order(tmp_path):
+    for labels, expected in ((["b", "a", ""], ["a", "b"]), (["10", "2", ""], ["2", "10"])):
+        path = tmp_path / "t.parquet"
+        pd.DataFrame({"text": ["x", "y", "z"], "label": labels, "likes": [1, 2, 3]}).to_parquet(path)
+        table, classes, _ = read_texts(path)
+        assert classes == expected
+        assert sorted(table["label"]) == [-1, 0, 1]
+        assert table["id"].tolist() == ["0", "1", "2"]
+        assert table["likes"].tolist() == [1, 2, 3]  # what rules read keeps its type
+
+
+def test_other_names_and_rows_that_are_too_long(tmp_path):
+    path = written(tmp_path / "t.tsv", "body\tclass\nhi\tx\nyo\tx\ttoo\tmuch\n")
+    table, classes, problems = read_texts(path, TextColumns(text="body", label="class"))
+    assert (table["text"].tolist(), classes) == (["hi"], ["x"])
+    assert [problem.reason for problem in problems] == ["bad_row"]
+    table, _, _ = read_texts(path, TextColumns(text="body"), labelled=False)
+    assert table["label"].tolist() == [-1]
+
+
+def test_mistakes(tmp_path):
+    path = written(tmp_path / "texts.csv", "txt\nhi\n")
+    with pytest.raises(ValueError, match="has no column 'text' for 'text'; it has: txt; did you mean 'txt'"):
+        read_texts(path)
+    with pytest.raises(ValueError, match="has no column 'body' for 'text'"):
+        read_texts(path, TextColumns(text="body"))
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*text.csv; did you mean 'texts.csv'"):
+        read_texts(tmp_path / "text.csv")
+    with pytest.raises(ValueError, match=r"ends in '.json': give a .csv"):
+        read_texts(written(tmp_path / "t.json", "{}"))
