@@ -368,7 +368,7 @@ def test_a_table_of_ones_own_by_the_command_line(tmp_path: Path, capsys: pytest.
     words += ["--primary", "{name: shape}", "--sides", "[{name: colour}, {name: length, kind: regression}]"]
     words += ["--body.options", "{widths: [4, 8], stem_stride: 1}", "--budget.epochs", "1", "--method", "equal"]
     words += ["--baselines", "[single]", "--training.batch_size", "16"]
-    words += ["--shares.developing", "0.2"]
+    words += ["--shares.developing", "0.2", "--shares.val", "0.2"]
     cli.main([str(word) for word in words])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["pipeline"]["recipe"] == "auxiliary"

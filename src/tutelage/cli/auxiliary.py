@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 from tutelage.cli.job import Preset, finish, told
 from tutelage.recipes.auxiliary import AuxiliarySettings, declared, learn, problem_of, settings_for
 
-FOLDERS = {"movielens": "ml-1m", "products": "fashion-products", "pets": "pets", "rooms": "nyuv2"}
+FOLDERS = {
+    "movielens": "ml-1m",
+    "people": "cifar100",
+    "pets": "pets",
+    "products": "fashion-products",
+    "rooms": "nyuv2",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Auxiliary:
     """Learn a primary task with side tasks and regularisers, each listened to in the modules that it helps.
 
     Args:
-        data: digits (built in), movielens, ratings, products, pets, birds, rooms, or a table (.csv, .parquet) of one's own.
+        data: digits (built in), movielens, ratings, products, people (of CIFAR-100), pets, birds, rooms, or your own table.
         out: The run's folder.
         folder: Where a named set lies; its folder under the environment's TUTELAGE_DATA where it is not given.
         primary: The primary task: name, kind (classification, regression, segmentation), column. A named set has its own.

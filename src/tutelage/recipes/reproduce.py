@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tutelage.recipes.auxiliary.table import results as maoal
 from tutelage.recipes.denoise.summary import results as rules
 from tutelage.recipes.moderation.settings import Scale
 from tutelage.recipes.moderation.summary import results as moderation
@@ -14,6 +15,7 @@ from tutelage.reports import ResultRow, write_results
 
 TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "moderation": moderation,
+    "maoal": maoal,
     "rules": rules,
     "mile": mile,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ class Pipeline:
         self.stages = Stages(out, log)
         self.data_mark = self.problem.fingerprint()
         self.classes = self.problem.outputs(problem.primary) or 1
+
+    def with_settings(self, settings: AuxiliarySettings) -> Pipeline:
+        """Return a pipeline on the same problem and folder with other settings; what both share is done once."""
+        other = copy(self)
+        other.settings = settings
+        return other
 
     def learned(self, method: Method) -> Learned:
         """Train by a method, and judge on the test part."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from tutelage.data import TensorData
+from tutelage.data.cifar import read_cifar
 from tutelage.data.cub import cub_200
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.nyuv2 import nyuv2_rooms
@@ -93,7 +94,7 @@ def products_problem(folder: Path, settings: AuxiliarySettings, max_rows: int | 
     size = (settings.image_size, settings.image_size)
     table = product_attributes(folder, settings.seed, size, max_rows=max_rows)
     sides = (TaskSpec("colour"), TaskSpec("season"), TaskSpec("gender"))
-    return images_problem("product photographs", table, TaskSpec("type", column="label"), sides, settings)
+    return images_problem("product photographs", table, TaskSpec("article", column="label"), sides, settings)
 
 
 def pets_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
@@ -109,6 +110,46 @@ def birds_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
     sides = (TaskSpec("wing", column="has_wing_color"), TaskSpec("bill", column="has_bill_shape"))
     table = cub_200(folder, settings.image_size)
     return images_problem("CUB-200-2011", table, TaskSpec("species", column="label"), sides, settings)
+
+
+PEOPLE = ("baby", "boy", "girl", "man", "woman")
+SIDE_CLASSES = {
+    "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food_containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit_and_vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
+    "electrical_devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large_carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large_things": ("bridge", "castle", "house", "road", "skyscraper"),
+}
+
+
+def people_problem(folder: Path, settings: AuxiliarySettings, train: int | None = None) -> Problem:
+    """Return MAOAL's CIFAR-100/20: which person, beside it the five classes of each of ten other super-classes.
+
+    An image has the label of its own super-class's task and of no other's.
+
+    Args:
+        folder: holds CIFAR-100, see `tutelage.data.cifar.read_cifar`.
+        settings: image size, parts and seed.
+        train: a random sample of so many training images of the 55 classes; all by default.
+    """
+    groups = {"people": PEOPLE, **SIDE_CLASSES}
+    names = [name for members in groups.values() for name in members]
+    table, _ = read_cifar("cifar100", folder, train=train, classes=names, size=settings.image_size, seed=settings.seed)
+    labels = {
+        group: torch.where(table.labels // 5 == place, table.labels % 5, -1) for place, group in enumerate(groups)
+    }
+    split = divided(table.table["split"].to_numpy(), settings.shares, settings.seed, labels["people"] >= 0)
+    split[(split == "test") & (labels["people"] < 0).numpy()] = "unused"  # they could judge nothing
+    sides = tuple(TaskSpec(group) for group in SIDE_CLASSES)
+    examples = table.subset(torch.arange(len(table)))
+    return Problem(
+        "CIFAR-100 people", TaskSpec("people"), sides, examples, labels, split, classes={"people": list(PEOPLE)}
+    )
 
 
 def rooms_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
@@ -167,6 +208,7 @@ def table_problem(
 
 
 SOURCES: dict[str, Source] = {
+    "people": people_problem,
     "movielens": movielens_problem,
     "products": products_problem,
     "pets": pets_problem,

@@ -1,0 +1,217 @@
+"""The problems on which MAOAL's tables compare methods, at two sizes, with the paper's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tutelage.recipes.auxiliary.problem import Problem
+from tutelage.recipes.auxiliary.settings import (
+    AuxiliarySettings,
+    BodySettings,
+    Method,
+    Shares,
+    TaskSpec,
+    WeightSettings,
+    pocket,
+)
+from tutelage.recipes.auxiliary.sources import (
+    digits_problem,
+    movielens_problem,
+    people_problem,
+    products_problem,
+    rooms_problem,
+)
+from tutelage.recipes.moderation.settings import Scale
+from tutelage.training import Budget, Optimization
+from tutelage.weighting import Descent
+
+ROWS: dict[str, Method] = {
+    "SLL": "single",
+    "Equal": "equal",
+    "HPO-tune": "hpo",
+    "GCS": "gcs",
+    "Uncert": "uncertainty",
+    "AuxL": "auxilearn",
+    "MAOAL": "maoal",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem on which the methods are compared.
+
+    Attributes:
+        name: for people, and of its runs' folder.
+        make: from (folder of the real data sets, settings) to the problem.
+        settings: the same for all methods.
+        data: the folder under the real data sets; None where nothing is read.
+        minutes: about how many core-minutes a seed takes, on the processor named in the committed table.
+        paper: the paper's figures by figure name and row, in the unit in which ours are shown.
+        equal: the constant weights of the row Equal, where they are not 1.
+    """
+
+    name: str
+    make: Callable[[Path, AuxiliarySettings], Problem]
+    settings: AuxiliarySettings
+    data: str | None
+    minutes: float
+    paper: dict[str, dict[str, float]] = field(default_factory=dict)
+    equal: tuple[float, ...] = ()
+
+
+def _paper(*figures: float) -> dict[str, float]:
+    return dict(zip(ROWS, figures, strict=True))
+
+
+MOVIELENS = {"rmse": _paper(0.9068, 2.2567, 0.9379, 0.9137, 0.9883, 0.9063, 0.9045)}
+PEOPLE = {"accuracy": _paper(49.73, 51.27, 51.75, 51.80, 48.40, 51.53, 53.87)}
+ROOMS = {
+    "mean_iou": _paper(32.61, 33.15, 33.09, 32.18, 32.93, 33.06, 33.88),
+    "pixel_accuracy": _paper(68.42, 68.11, 68.52, 67.58, 68.74, 68.36, 69.17),
+}
+MISTAKEN = (TaskSpec("mistaken", head="digit"), TaskSpec("parity"))
+
+
+def cases(scale: Scale) -> list[Case]:
+    """Return the cases of a scale."""
+    return _pocket() if scale == "pocket" else _full()
+
+
+def _pocket() -> list[Case]:
+    base = pocket()
+    small = replace(base.training, batch_size=64)
+    digits = replace(
+        base,
+        image_size=8,
+        augmentation="none",
+        shares=Shares(labels=0.3),
+        body=BodySettings(options={"widths": [8, 16, 32], "stem_stride": 1}),
+        training=replace(small, lr=3e-3),
+        budget=Budget(epochs=12),
+        weights=replace(base.weights, descent=Descent(lr=0.1), every=2),
+    )
+    movielens = replace(
+        base,
+        shares=Shares(test=0.1, val=0.1, developing=0.02),
+        body=BodySettings("autoint"),
+        training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
+        budget=Budget(epochs=4),
+        weights=replace(base.weights, descent=Descent(lr=0.05), every=20, bounds=(1e-3, 1e3)),
+    )
+    people = replace(
+        base,
+        image_size=16,
+        shares=Shares(val=0.15, developing=0.15),
+        body=BodySettings(options={"widths": [12, 24, 48], "stem_stride": 1}),
+        training=replace(small, batch_size=128),
+        budget=Budget(epochs=6),
+        weights=replace(base.weights, every=10, trials=2),
+    )
+    products = replace(
+        base,
+        shares=Shares(labels=0.2),
+        training=replace(small, batch_size=128),
+        budget=Budget(epochs=8),
+        weights=replace(base.weights, every=10, trials=2),
+    )
+    rooms = replace(
+        base,
+        augmentation="none",
+        shares=Shares(val=0.1, developing=0.1),
+        training=replace(small, batch_size=16),
+        budget=Budget(epochs=4),
+        weights=replace(base.weights, every=20, trials=2),
+        body=BodySettings(options={"widths": [16, 32, 64], "width": 32}),
+    )
+    return [
+        Case("digits with a mistaken annotator", lambda folder, s: digits_problem(s, MISTAKEN), digits, None, 2.0, {}),
+        Case(
+            "MovieLens-1M, 400 users",
+            lambda folder, s: movielens_problem(folder, s, users=400),
+            movielens,
+            "ml-1m",
+            5.0,
+            MOVIELENS,
+            equal=(1e3,),
+        ),
+        Case(
+            "CIFAR-100 people, 10 side tasks, 16 pixels",
+            lambda folder, s: people_problem(folder, s, train=5500),
+            people,
+            "cifar100",
+            6.0,
+            PEOPLE,
+        ),
+        Case(
+            "products, 20 % of the labels",
+            lambda folder, s: products_problem(folder, s, max_rows=4000),
+            products,
+            "fashion-products",
+            7.0,
+        ),
+        Case("NYUv2, 72 x 96 pixels", rooms_problem, rooms, "nyuv2", 9.0, ROOMS),
+    ]
+
+
+def _full() -> list[Case]:
+    images = AuxiliarySettings(image_size=32, augmentation="crop_flip", body=BodySettings("resnet18"))
+    weights = WeightSettings(constraint="relu", descent=Descent(lr=1e-2, weight_decay=5e-4), every=10, trials=10)
+    shares = Shares(val=0.1, developing=0.05)
+    return [
+        Case(
+            "MovieLens-1M",
+            movielens_problem,
+            AuxiliarySettings(
+                shares=Shares(test=0.1, val=1 / 9, developing=512 / 600_000),
+                body=BodySettings("autoint"),
+                training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
+                budget=Budget(epochs=15),
+                weights=WeightSettings(
+                    constraint="relu",
+                    descent=Descent("sgd", lr=1e-3, momentum=0.9),
+                    every=20,
+                    neumann_step=1.0,
+                    bounds=(1e-3, 1e3),
+                ),
+            ),
+            "ml-1m",
+            600.0,
+            MOVIELENS,
+            equal=(1e3,),
+        ),
+        Case(
+            "CIFAR-100 people, 10 side tasks",
+            people_problem,
+            replace(images, shares=shares, weights=weights),
+            "cifar100",
+            50_000.0,
+            PEOPLE,
+        ),
+        Case(
+            "products, 20 % of the labels",
+            products_problem,
+            replace(
+                images, image_size=48, shares=replace(shares, labels=0.2), weights=weights, budget=Budget(epochs=60)
+            ),
+            "fashion-products",
+            50_000.0,
+        ),
+        Case(
+            "NYUv2, 72 x 96 pixels",
+            rooms_problem,
+            replace(
+                images,
+                shares=shares,
+                weights=weights,
+                augmentation="none",
+                body=BodySettings("efficientnet_b0", "timm"),
+                training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=8),
+                budget=Budget(epochs=100),
+            ),
+            "nyuv2",
+            20_000.0,
+            ROOMS,
+        ),
+    ]
