@@ -1,10 +1,13 @@
 """The tables of MILe at a size that takes seconds: every part, the paper's figures, plots, and nothing trained twice."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from tutelage.generations import IteratedSettings
 from tutelage.recipes.multilabel import summary, table, training
@@ -104,6 +107,55 @@ def test_a_heat_map_is_the_same_text_and_says_its_numbers():
     assert "nan" not in found.lower().replace("nanosecond", "")
     with pytest.raises(ValueError, match="there are 1 rows and 2 columns"):
         heat_map(values, ["a"], ["c", "d"], **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """MNIST and CIFAR-10 in their layouts, made of noise."""
+    rng = np.random.default_rng(0)
+
+    def picture() -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(file, "PNG")
+        return file.getvalue()
+
+    (tmp_path / "cifar10").mkdir()
+    for part, count in (("train", 80), ("test", 20)):
+        label = np.arange(count) % 10
+        frame = pd.DataFrame({"index": range(count), "image": [picture() for _ in label], "label": label})
+        frame["random_label1"] = np.roll(label, 1)
+        frame["rater_counts"] = list(
+            np.eye(10, dtype=np.int64)[label] * 40 + np.eye(10, dtype=np.int64)[(label + 1) % 10] * 9
+        )
+        frame.to_parquet(tmp_path / "cifar10" / f"{part}.parquet")
+    (tmp_path / "mnist").mkdir()
+    digits = np.arange(40, dtype=np.uint8) % 10
+    drawn = rng.integers(0, 255, (40, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "mnist" / "mnist.npz", x_train=drawn, y_train=digits, x_test=drawn, y_test=digits)
+    return tmp_path
+
+
+def test_the_parts_that_need_a_folder_of_data(folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("tutelage.data.grids.MNIST_VAL", 10)
+    usual = pocket_variants()
+    short = {"budget": Budget(steps=4), "iterated": IteratedSettings(2, 1, rho=0.2)}
+    tiny = replace(
+        usual,
+        grids=replace(usual.grids, **short, model=replace(usual.grids.model, options={"width": 8, "depth": 1})),
+        cifar=replace(usual.cifar, **short, model=replace(usual.cifar.model, options={"widths": (4, 8)})),
+        sizes={"train": 40, "val": 10, "test": 10},
+        images={"train": 70, "val": 10, "test": 20},
+    )
+    monkeypatch.setattr(table, "pocket_variants", lambda: tiny)
+    found = list(table.measure("pocket", seeds=1, data=folder, runs=tmp_path / "runs", only=("mnist", "cifar")))
+    paper = {(figure.row, figure.metric): figure.paper for figure in found}
+    for share, percent in ((0.01, "1"), (0.05, "5"), (0.1, "10"), (1.0, "100")):
+        group = f"CIFAR-10N and 10H, {percent} % of the data"
+        for row in ("Softmax", "Sigmoid", "ELR", "MILe"):
+            metrics = ("ReaL accuracy", "ReaL F1@0.25", "label coverage@0.25")
+            assert tuple(paper[row, f"{group}: {metric}"] for metric in metrics) == TABLE_1[row][share]
+    assert paper["MILe", "grids of MNIST: F1@0.5"] == 34.32
+    assert all(np.isfinite(figure.value) for figure in found)
 
 
 def test_parts_that_there_are_not(tmp_path: Path):
