@@ -251,6 +251,12 @@ def test_from_the_command_line_and_back(files, command, tmp_path):
     (out / "report.html").unlink()
     assert command("report", out)[0] == 0
     assert (out / "report.html").exists()
+    told["columns"]["text"] = "body"  # as if the run's file had called it so
+    (out / "config.yaml").write_text(yaml.safe_dump(told))
+    renamed = tmp_path / "new.csv"
+    pd.DataFrame({"body": ["subscribe to my channel"], "name": ["n1"]}).to_csv(renamed, index=False)
+    assert command("predict", out, renamed, "--columns.id", "name", "--out", scores)[0] == 0
+    assert pd.read_csv(scores)["id"].tolist() == ["n1"]
     code, _, err = command("predict", out, files / "comments.csv", "--fpr", 0.01)
     assert (code, "decides at no rate" in err) == (2, True)
 
@@ -264,6 +270,9 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
     assert (own.votes.values == task.votes.values).all()
     found, expected = (train(one, settings(budget=Budget(steps=3))) for one in (own, task))
     torch.testing.assert_close(found.outputs["classifier"], expected.outputs["classifier"])
+    (tmp_path / "gap.csv").write_text((files / "comments.csv").read_text() + "c160,,\n")
+    with pytest.raises(ValueError, match="1 left out: empty_text 1, so that the rows of"):
+        text_task(tmp_path / "gap.csv", settings(), rules=files / "rules.py", features=tmp_path / "vectors.npy")
     denoise(own, settings(budget=Budget(steps=1)), tmp_path / "run", quiet=True)
     code, _, err = command("predict", tmp_path / "run", files / "comments.csv", "--out", tmp_path / "s.csv")
     assert (code, "learned from given features" in err) == (2, True)

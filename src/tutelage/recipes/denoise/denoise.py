@@ -152,7 +152,7 @@ def score(
     elif (run / "model" / "features.json").is_file():
         vectors = Features.load(run / "model")(table["text"].tolist())
     else:
-        raise ValueError(f"{run} learned from given features; give those of the new texts too (features=)")
+        raise ValueError(f"{run} learned from given features; score new texts from Python: score(..., features=)")
     if vectors.shape[1] != model.spec.features:
         raise ValueError(
             f"the features of the new texts are {vectors.shape[1]} wide, those of {run} {model.spec.features}"
@@ -179,13 +179,17 @@ def _probabilities(classifier: nn.Module, vectors: Any, size: int = 1024) -> Any
 
 
 def score_run(run: Path, data: Path, out: Path, *, fpr: float | None, columns: Any) -> str:
-    """Label new texts as `score` does, and return a sentence about it; ``columns.id`` names the id.
+    """Label new texts as `score` does, and return a sentence about it; columns are named as they were for the run.
 
     Raises:
         ValueError: a false-positive rate, at which only moderation decides.
     """
     if fpr is not None:
         raise ValueError(f"fpr={fpr}: a run of denoise gives each text its likeliest class, and decides at no rate")
-    table, problems = score(run, data, out, columns=TextColumns(id=columns.id))
+    told = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if (run / "config.yaml").is_file() else {}
+    named = TextColumns(**told.get("columns", {}))
+    if columns.id != "id":
+        named = replace(named, id=columns.id)
+    table, problems = score(run, data, out, columns=named)
     counts = ", ".join(f"{count} {name}" for name, count in table["label"].value_counts().items())
     return f"{len(table)} texts labelled: {counts}; {problems.summary()}. Written to {out}"

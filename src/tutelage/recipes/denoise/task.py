@@ -193,10 +193,8 @@ def text_task(
     """
     wrench = path.is_dir() or path.suffix == ".json"
     if (rules is None) == (votes is None) and not (wrench and rules is None):
-        raise ValueError(
-            "give either rules, a Python file, or votes, a file of what rules said" + (" (not both)" if rules else "")
-        )
-    problems, found, failures = Problems(), None, {}
+        raise ValueError("give either rules, a Python file, or votes, a file of what rules said, and not both")
+    problems, found, failures, left_out = Problems(), None, {}, ""
     if wrench:
         table, found = read_wrench(path)
         top = max(int(table["label"].max()), int(found.values.max())) + 1
@@ -204,6 +202,7 @@ def text_task(
     else:
         table, names, problems = read_texts(path, columns, classes)
         problems.require(len(table), 1, "texts")
+        left_out = problems.summary() if len(problems) else ""
     if rules is not None:
         applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
         found, failures = applied.votes, applied.failures
@@ -215,7 +214,11 @@ def text_task(
     table = divided(table, settings.parts)
     transform, vectors = None, None
     if features is not None:
-        # Given rows are those of the file, of which some may have been left out.
+        if left_out:
+            raise ValueError(
+                f"{path}: {left_out}, so that the rows of {features} are other texts' than those that are left; remove these "
+                "rows from both files"
+            )
         vectors = read_features(features, len(table))
     else:
         texts = table["text"].tolist()
