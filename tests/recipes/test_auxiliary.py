@@ -1,6 +1,7 @@
 """A primary task with auxiliary losses: declarations, parts, modules, and a run from end to end."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -411,3 +412,16 @@ def test_fields_of_ones_own_and_values_that_a_run_has_not_seen(
     cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "answers.parquet")])
     assert len(pd.read_parquet(tmp_path / "answers.parquet")) == 1
     assert "1 left out: unknown_value 1" in capsys.readouterr().out
+
+
+def test_the_example_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "methods" / "auxiliary.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.setattr("tutelage.recipes.auxiliary.pocket", lambda: settings(budget=Budget(steps=2)))
+    names = {"out": tmp_path}
+    exec(block, names)
+    assert (tmp_path / "report.html").is_file()
+    for word in re.findall(r"--([\w.]+)", text):
+        assert f"--{word}" in {
+            option for action in cli.parser_for("auxiliary")._actions for option in action.option_strings
+        }
