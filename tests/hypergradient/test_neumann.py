@@ -110,6 +110,18 @@ def test_the_field_multiplies_by_its_transposed_jacobian_and_not_by_its_jacobian
     assert distance(product, J @ v) > 0.05
 
 
+def test_products_by_rows_and_by_columns_are_the_same(monkeypatch):
+    objective, batch, _, u_BK = problem()
+    v = {name: torch.randn_like(p) for name, p in objective.model.named_parameters()}
+    found = []
+    for cheaper in (False, True):
+        monkeypatch.setattr("tutelage.hypergradient.field.columns_are_cheaper", lambda rows, columns: cheaper)  # noqa: B023
+        field = Field(Probe(objective, batch), u_BK, WEIGHTS)
+        assert bool(field._columns) == cheaper
+        found.append(flat(field.with_products("double_backward", lambda product: product(v)), objective))
+    assert distance(*found) < 1e-13
+
+
 @pytest.mark.parametrize("loops", [0, 1, 4])
 @pytest.mark.parametrize(("strategy", "tolerance"), [("double_backward", 1e-8), ("finite_difference", 1e-6)])
 def test_m_loops_equal_m_plus_one_unrolled_steps_at_the_best_response(loops, strategy, tolerance):

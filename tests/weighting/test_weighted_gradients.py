@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tutelage.hypergradient.field import columns_are_cheaper
 from tutelage.signals import CrossEntropy, Distillation, Objective
 from tutelage.weighting import Equal, Fixed, ModuleWeights, Weighting, base
 
@@ -149,10 +150,10 @@ def test_by_rows_and_by_columns_are_two_ways_to_the_same_gradient(seed: int) -> 
 
 
 def test_many_losses_over_few_modules_are_taken_by_columns() -> None:
-    assert base.columns_are_cheaper(rows=11, columns=5)
-    assert base.columns_are_cheaper(rows=3, columns=8)
-    assert not base.columns_are_cheaper(rows=2, columns=2)  # the second may be a loss of the parameters alone
-    assert not base.columns_are_cheaper(rows=3, columns=60)
+    assert columns_are_cheaper(rows=11, columns=5)
+    assert columns_are_cheaper(rows=3, columns=8)
+    assert not columns_are_cheaper(rows=2, columns=2)  # the second may be a loss of the parameters alone
+    assert not columns_are_cheaper(rows=3, columns=60)
 
 
 MODULEWISE = torch.tensor([[1.0, 1.0], [0.5, 0.0], [0.5, 0.0]], dtype=torch.float64)

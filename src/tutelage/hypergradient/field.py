@@ -48,6 +48,9 @@ class Field:
     ) -> None:
         self.probe = probe
         self.weights_BK = weights_BK
+        self._columns: list[
+            tuple[Tensor, list[str]]
+        ] = []  # of a, each with its parameters, where that is the cheaper way
         signals = len(probe.objective.signals)
         if module_weights is None:
             self._row_of_K = torch.zeros(signals, dtype=torch.int64, device=probe.device)
@@ -59,6 +62,7 @@ class Field:
                 {name: row[module_of[name]] if name in module_of else 1.0 for name in probe.trainable}
                 for row in rows.tolist()
             ]
+            self._columns = self._cheaper_columns(module_weights.values_KM.detach(), module_of, len(rows))
         self.examples = 0
 
     def at(self, parameters: Parameters | None = None) -> dict[str, Tensor]:
@@ -89,14 +93,13 @@ class Field:
         leaves = self.probe.leaves()
 
         def derive(losses_BK: Tensor) -> Result:
-            totals, count = self._totals(losses_BK)
-            rows = [gradients(total, leaves, create_graph=True) for total in totals]
+            parts, count = self._parts(losses_BK, leaves)
 
             def product(v: Parameters) -> dict[str, Tensor]:
                 pairs = [
                     (gradient, scale[name] * v[name])
-                    for row, scale in zip(rows, self._scales, strict=True)
-                    for name, gradient in row.items()
+                    for part, scale in parts
+                    for name, gradient in part.items()
                     if name in v and scale[name] != 0 and gradient.requires_grad
                 ]
                 found: dict[str, Tensor] = {}
@@ -112,6 +115,32 @@ class Field:
 
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             return self.probe.run(leaves, derive)
+
+    def _parts(
+        self, losses_BK: Tensor, leaves: Parameters
+    ) -> tuple[list[tuple[dict[str, Tensor], dict[str, float]]], int]:
+        """Return gradients with a graph, and what each counts in n G; by rows of a, or by columns, whose weights they hold."""
+        if not self._columns:
+            totals, count = self._totals(losses_BK)
+            rows = [gradients(total, leaves, create_graph=True) for total in totals]
+            return list(zip(rows, self._scales, strict=True)), count
+        totals_K, count = weighted_totals(losses_BK, self.weights_BK)
+        columns = []
+        for weights_K, names in self._columns:
+            counts_K = weights_K != 0
+            total = (weights_K[counts_K].to(totals_K) * totals_K[counts_K]).sum()
+            columns.append(gradients(total, {name: leaves[name] for name in names}, create_graph=True))
+        return [(column, dict.fromkeys(column, 1.0)) for column in columns], count
+
+    def _cheaper_columns(self, a_KM: Tensor, module_of: Mapping[str, int], rows: int) -> list[tuple[Tensor, list[str]]]:
+        """Return each distinct column of a with the names of its parameters, or nothing where rows are cheaper."""
+        columns, column_of_M = torch.unique(a_KM, dim=1, return_inverse=True)
+        if not columns_are_cheaper(rows, columns.shape[1]):
+            return []
+        names: dict[int, list[str]] = {}
+        for name in self.probe.trainable:
+            names.setdefault(int(column_of_M[module_of[name]]) if name in module_of else -1, []).append(name)
+        return [(torch.ones_like(a_KM[:, 0]) if c < 0 else columns[:, c], own) for c, own in names.items()]
 
     def _difference(self, v: Parameters) -> dict[str, Tensor]:
         """Return J^T v by central differences of gradients, two for each distinct row of a."""
@@ -146,6 +175,16 @@ class Field:
         """Return the total loss of each distinct row of a, and the number of finite examples."""
         totals_K, count = weighted_totals(losses_BK, self.weights_BK)
         return [totals_K[self._row_of_K == row].sum() for row in range(len(self._scales))], count
+
+
+def columns_are_cheaper(rows: int, columns: int) -> bool:
+    """Say which way to the weighted gradient is cheaper, by a count of what is passed through in units of one forward pass.
+
+    A pass for a row of a costs 2: gradients by the activations of the whole depth, and by all parameters. The passes for the
+    columns go down to depths that are spread evenly: (columns + 1) / 2 by activations, and by each parameter once. With two
+    rows, one of which may be a loss of the parameters alone that costs nothing, rows are taken.
+    """
+    return rows > 2 and (columns + 1) / 2 + 1 < 2 * rows
 
 
 def weighted_totals(losses_BK: Tensor, weights_BK: Tensor | None) -> tuple[Tensor, int]:

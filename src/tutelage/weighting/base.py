@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tutelage.hypergradient.field import columns_are_cheaper
 from tutelage.hypergradient.processes import mean_over_processes, several
 from tutelage.signals import Batch
 
@@ -157,16 +158,6 @@ def accumulate(totals_K: Tensor, a: ModuleWeights, model: nn.Module) -> None:
     way = _by_columns if columns_are_cheaper(len(rows), columns.shape[1]) else _by_rows
     gradients = way(totals_K, a, trained)
     add_gradients(mean_over_processes(gradients, 1, trained)[0], trained)
-
-
-def columns_are_cheaper(rows: int, columns: int) -> bool:
-    """Say which way is cheaper, by a count of what is passed through in units of one forward pass.
-
-    A pass for a row costs 2: gradients by the activations of the whole depth, and by all parameters. The passes for the
-    columns go down to depths that are spread evenly: (columns + 1) / 2 by activations, and by each parameter once. With two
-    rows, one of which may be a loss of the parameters alone that costs nothing, rows are taken.
-    """
-    return rows > 2 and (columns + 1) / 2 + 1 < 2 * rows
 
 
 def _by_rows(totals_K: Tensor, a: ModuleWeights, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
