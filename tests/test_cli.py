@@ -37,10 +37,15 @@ DENOISE = [
     *("scale", "seed", "method", "features", "classifier", "rule_model", "mixing", "training", "budget"),
     *("labelled_share", "select_by", "parts", "suggest", "hardware"),
 ]
+DISTILL = [
+    *("scale", "seed", "method", "image_size", "augmentation", "noise", "shares", "student", "teachers", "temperature"),
+    *("mixing", "coreset", "training", "budget", "select", "train_on_held_out", "baselines", "hardware"),
+]
 FLAGS = {
     "auxiliary": ["data", "out", "folder", "primary", "sides", "fields", *AUXILIARY],
     "demo": ["out", "noise", "noise_rate", *JOB],
     "denoise": ["data", "out", "rules", "votes", "vectors", "columns", "classes", "processes", *DENOISE],
+    "distill": ["data", "out", "folder", "columns", "train_images", "test_images", "classes", *DISTILL],
     "moderate": ["manifest", "out", "columns", "labels", *JOB],
     "multilabel": ["data", "out", "columns", "truth", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "columns"],
@@ -147,10 +152,7 @@ def test_the_list_of_commands(command):
         ("predict runs/ads new.csv", "runs/ads/model/config.json does not exist"),
         ("predict runs/ads new.csv --out scores.txt", "out='scores.txt' must end in .parquet or .csv"),
         ("report runs/ads", "runs/ads holds no metrics.json"),
-        (
-            "reproduce moderatoin",
-            "name: Expected a Literal['moderation', 'maoal', 'rules', 'mile']. Got value: moderatoin",
-        ),
+        ("reproduce moderatoin", "name: Expected a Literal['moderation', 'maoal', 'rules', 'mile']. Got value: moderatoin"),
         ("reproduce moderation --seeds 0", "seeds=0 must be at least 1"),
         ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet"),
         ('reproduce moderation --only ["CatNet"]', "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),

@@ -190,6 +190,20 @@ def test_maoal(level, loops):
     assert relative(found, expected) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["MAOAL", "Joint", "AuxiLearn"])
+def test_how_hessians_are_multiplied_is_tried_once_and_remembered_with_the_weighting(name, monkeypatch):
+    """What a first batch decides must not be decided anew, by another batch, after an interruption."""
+    loop = Loop(name).run([0])
+    state = {key: value.clone() for key, value in loop.weighting.state_dict().items()}
+    assert int(state[next(key for key in state if key.endswith("chosen"))]) == 1  # double backward
+    monkeypatch.setattr("tutelage.hypergradient.neumann._choose", lambda *_: pytest.fail("tried again"))
+    resumed = Loop(name)
+    resumed.weighting.load_state_dict(state)
+    resumed.run([1])
+    with pytest.raises(pytest.fail.Exception, match="tried again"):
+        Loop(name).run([1])
+
+
 def test_joint():
     weighting, reference, model = made(lambda m: Joint(m, N, K, initial=(0.4, 0.9)), shallow())
     weighting.by_module.free.uniform_(0.2, 2.0, generator=torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ from typing import Any
 
 from tutelage.cli.auxiliary import Auxiliary
 from tutelage.cli.denoise import Denoise
+from tutelage.cli.distill import Distill
 from tutelage.cli.moderation import Demo, Moderate
 from tutelage.cli.multilabel import Multilabel
 from tutelage.cli.runs import Predict, Report
@@ -13,6 +14,7 @@ COMMANDS: dict[str, Any] = {
     "auxiliary": Auxiliary,
     "demo": Demo,
     "denoise": Denoise,
+    "distill": Distill,
     "moderate": Moderate,
     "multilabel": Multilabel,
     "predict": Predict,

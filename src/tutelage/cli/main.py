@@ -45,7 +45,7 @@ def _run(command: str, arguments: list[str]) -> None:
     told = parser.parse_args(arguments)
     for action in parser._actions:
         group, _, name = action.dest.partition(".")
-        if name and not isinstance(told[group], jsonargparse.Namespace):
+        if name not in ("", "help") and not isinstance(told[group], jsonargparse.Namespace):
             raise ValueError(f"{group}={told[group]!r} is no value; set what it consists of, such as {group}.{name}")
     values = parser.instantiate(told)
     job = _made(kind, values)

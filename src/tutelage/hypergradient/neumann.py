@@ -41,7 +41,7 @@ class NeumannSeries:
     direction: dict[str, Tensor]
     step_size: float
     lengths: list[float]
-    strategy: str
+    strategy: Products
     why: str
     remarks: list[str]
 

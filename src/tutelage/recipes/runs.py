@@ -6,8 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tutelage.recipes import auxiliary, denoise, moderation, multilabel
-from tutelage.reports import write_auxiliary_report, write_denoise_report, write_multilabel_report, write_report
+from tutelage.recipes import auxiliary, denoise, distill, moderation, multilabel
+from tutelage.reports import (
+    write_auxiliary_report,
+    write_denoise_report,
+    write_distill_report,
+    write_multilabel_report,
+    write_report,
+)
 
 Score = Callable[..., str]
 """``score(run, data, out, fpr=..., columns=...)`` writes the table ``out`` and returns a sentence about it."""
@@ -15,12 +21,14 @@ Score = Callable[..., str]
 SCORES: dict[str, Score] = {
     "auxiliary": auxiliary.score_run,
     "denoise": denoise.score_run,
+    "distill": distill.score_run,
     "moderation": moderation.score_run,
     "multilabel": multilabel.score_run,
 }
 REPORTS: dict[str, Callable[[Path], Path]] = {
     "auxiliary": write_auxiliary_report,
     "denoise": write_denoise_report,
+    "distill": write_distill_report,
     "moderation": write_report,
     "multilabel": write_multilabel_report,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -101,6 +101,36 @@ def line_plot(
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
                 axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.legend(loc="best")
+        return svg(figure, name, alt)
+
+
+def histogram(
+    parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, name: str, alt: str, bins: int = 40
+) -> str:
+    """How numbers are distributed, each part as shares of its own, over one another, as SVG.
+
+    Args:
+        parts: numbers by name in the legend, at most as many parts as there are `COLOURS`; what is not finite is left out.
+        x_label, y_label: of the axes.
+        name: unlike that of any other plot in the same document.
+        alt: says in words what the plot shows.
+        bins: how many, of equal width over the range of all parts.
+    """
+    finite = {part: values[np.isfinite(values)] for part, values in parts.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(finite.values())), bins)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        for place, (part, values) in enumerate(finite.items()):
+            shares = np.histogram(values, edges)[0] / max(len(values), 1)
+            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
+            axes.stairs(shares, edges, fill=True, color=colour, alpha=0.25)
+            axes.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.6, label=part)
+        axes.set_xlabel(x_label)
+        _head(axes, y_label)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axes.legend(loc="best")
         return svg(figure, name, alt)
 

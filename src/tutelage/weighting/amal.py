@@ -117,29 +117,8 @@ class AMAL(Weighting):
         self.visits.add(index_A, torch.ones_like(index_A)[:, None])
 
     def coreset_probabilities(self, rule: Rule = "sum_of_squares") -> Tensor:
-        r"""Return the probability of drawing each example into a coreset, (N,), by its weights (section 5.2).
-
-        Args:
-            rule: "sum_of_squares", :math:`\lambda_p^2 + \lambda_a^2`: what counts most. "difference",
-                :math:`|\lambda_p - \lambda_a|`: what is best learned with one of the losses. "ratio",
-                :math:`\lambda_a / \lambda_p`: what is best learned from the auxiliary loss. Of several auxiliary losses all
-                squares are summed, and otherwise :math:`\lambda_a` is their mean.
-
-        Raises:
-            ValueError: an unknown rule, or one that compares where there is no auxiliary loss.
-        """
-        weights_NK = self.weights.double()
-        if rule not in get_args(Rule):
-            raise ValueError(f"rule={rule!r} is not one of {', '.join(get_args(Rule))}")
-        if rule == "sum_of_squares":
-            scores_N = weights_NK.square().sum(1)
-        elif weights_NK.shape[1] < 2:
-            raise ValueError(f"rule={rule!r} compares the primary weight with auxiliary ones, and there are none")
-        else:
-            primary_N, auxiliary_N = weights_NK[:, 0], weights_NK[:, 1:].mean(1)
-            scores_N = (primary_N - auxiliary_N).abs() if rule == "difference" else auxiliary_N / primary_N
-        total = scores_N.sum()
-        return scores_N / total if total > 0 else torch.full_like(scores_N, 1 / len(scores_N))
+        """Return the probability of drawing each example into a coreset, (N,), as `coreset_probabilities` says."""
+        return coreset_probabilities(self.weights, rule)
 
     def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> None:
         """Write the weights as parquet, one row for each example: which signals did the model not believe?
@@ -174,3 +153,30 @@ class AMAL(Weighting):
             return separable_K.to(u_BK.device) * found.values
 
         return derivative
+
+
+def coreset_probabilities(weights_NK: Tensor, rule: Rule = "sum_of_squares") -> Tensor:
+    r"""Return the probability of drawing each example into a coreset, (N,), by its weights (section 5.2).
+
+    Args:
+        weights_NK: the weights, the primary loss's first.
+        rule: "sum_of_squares", :math:`\lambda_p^2 + \lambda_a^2`: what counts most. "difference",
+            :math:`|\lambda_p - \lambda_a|`: what is best learned with one of the losses. "ratio",
+            :math:`\lambda_a / \lambda_p`: what is best learned from the auxiliary loss. Of several auxiliary losses all
+            squares are summed, and otherwise :math:`\lambda_a` is their mean.
+
+    Raises:
+        ValueError: an unknown rule, or one that compares where there is no auxiliary loss.
+    """
+    weights_NK = weights_NK.double()
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule={rule!r} is not one of {', '.join(get_args(Rule))}")
+    if rule == "sum_of_squares":
+        scores_N = weights_NK.square().sum(1)
+    elif weights_NK.shape[1] < 2:
+        raise ValueError(f"rule={rule!r} compares the primary weight with auxiliary ones, and there are none")
+    else:
+        primary_N, auxiliary_N = weights_NK[:, 0], weights_NK[:, 1:].mean(1)
+        scores_N = (primary_N - auxiliary_N).abs() if rule == "difference" else auxiliary_N / primary_N
+    total = scores_N.sum()
+    return scores_N / total if total > 0 else torch.full_like(scores_N, 1 / len(scores_N))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.hypergradient import NeumannWarning, neumann_direction
+from tutelage.hypergradient.field import Products
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights
+
+PRODUCTS: tuple[Products, ...] = get_args(Products)
 
 
 class LookBack(nn.Module):
@@ -21,9 +25,12 @@ class LookBack(nn.Module):
 
     Attributes:
         damped: how many series were damped or stopped (a buffer, int64).
+        chosen: how Hessians are multiplied by, 1 + the place in `PRODUCTS`, tried on the first batch; 0 before it (a buffer,
+            int64, so that a training that goes on after an interruption does not try again on another batch).
     """
 
     damped: Tensor
+    chosen: Tensor
 
     def __init__(self, loops: int, step_size: float | None) -> None:
         super().__init__()
@@ -34,6 +41,7 @@ class LookBack(nn.Module):
         self.loops = loops
         self.step_size = step_size
         self.register_buffer("damped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
     def eta(self, optimizer: torch.optim.Optimizer) -> float:
         """Return the step size; of several learning rates, the one of most parameters."""
@@ -55,8 +63,16 @@ class LookBack(nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NeumannWarning)
             series = neumann_direction(
-                objective, batch, held_out, self.eta(optimizer), self.loops, weights_BK, module_weights
+                objective,
+                batch,
+                held_out,
+                self.eta(optimizer),
+                self.loops,
+                weights_BK,
+                module_weights,
+                PRODUCTS[int(self.chosen) - 1] if self.chosen else "auto",
             )
+        self.chosen.fill_(1 + PRODUCTS.index(series.strategy))
         if series.remarks:
             if self.damped == 0:
                 said = "; ".join(series.remarks)

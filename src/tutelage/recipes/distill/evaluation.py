@@ -1,0 +1,175 @@
+"""What a run leaves behind: the figures, the weights of every example, and the pictures of the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tutelage.metrics import Interval, auroc, bootstrap, paired_bootstrap
+from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
+from tutelage.recipes.distill.task import PARTS, Task
+
+PICTURES = 48
+
+
+def interval(found: Interval) -> dict[str, float]:
+    """Return an interval as plain values."""
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def share(right: NDArray[np.float64], _: NDArray[np.int64]) -> float:
+    """Accuracy, of whether each answer is right."""
+    return float(right.mean())
+
+
+def right(taught: Taught, task: Task) -> NDArray[np.float64]:
+    """Return whether the answer to each test image is right, (n,), by the true labels where they are known."""
+    rows = task.images.rows("test")
+    return (taught.logits[rows].argmax(1) == task.judged_by()[rows]).double().numpy()
+
+
+def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught]) -> dict[str, Any]:
+    """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
+    task, settings = pipeline.task, pipeline.settings
+    test, train = pipeline.rows("test"), pipeline.rows("train")
+    labels, ours = task.judged_by()[test].numpy(), found[settings.method]
+
+    def judged(taught: Taught) -> dict[str, Any]:
+        figure = interval(bootstrap(share, right(taught, task), labels, seed=settings.seed))
+        told = {key: value for key, value in taught.facts.items() if key in ("val", "steps", "skipped", "weights")}
+        return {"accuracy": figure, **told}
+
+    def gain(other: Taught) -> dict[str, float]:
+        return interval(paired_bootstrap(share, right(ours, task), right(other, task), labels, seed=settings.seed))
+
+    course = ours.facts.get("course", [])
+    return {
+        "pipeline": {"recipe": "distill", "title": task.title, "seed": settings.seed, "method": settings.method},
+        "data": {
+            "classes": list(task.classes),
+            "counts": {part: len(task.images.rows(part)) for part in (*PARTS, "unlabelled")},
+            "left_out": task.problems.counts(),
+            "label_noise": None
+            if task.truth is None
+            else {
+                part: float((task.truth != task.labels)[pipeline.rows(part)].double().mean())
+                for part in ("train", "held_out", "val")
+            },
+        },
+        "teachers": {teacher.name: judged(teacher) for teacher in teachers},
+        "methods": {method: judged(taught) for method, taught in found.items()},
+        "difference": {method: gain(taught) for method, taught in found.items() if method != settings.method},
+        "weights": None if ours.weights is None else weights_told(ours, task, train),
+        "importance": {"modules": ours.facts.get("modules"), "last": course[-1].get("importance") if course else None},
+    }
+
+
+def weights_told(taught: Taught, task: Task, rows: Tensor) -> dict[str, Any]:
+    """Return how far each loss counts on the average, and how well that tells wrong labels where they are known.
+
+    Args:
+        taught: a student with weights.
+        task: what it learned from.
+        rows: the training examples.
+    """
+    assert taught.weights is not None
+    weights_nK = taught.weights[rows]
+
+    def means(which_n: Tensor) -> dict[str, float]:
+        return dict(zip(taught.losses, weights_nK[which_n].double().mean(0).tolist(), strict=True))
+
+    told: dict[str, Any] = {"mean": means(torch.ones(len(rows), dtype=torch.bool)), "auroc": None, "gap": None}
+    if task.truth is None:
+        return told
+    wrong_n = (task.truth != task.labels)[rows]
+    doubt_n = doubt_of(weights_nK)
+    if not wrong_n.any() or wrong_n.all():
+        return told
+    told |= {"right": means(~wrong_n), "wrong": means(wrong_n)}
+    if doubt_n.min() < doubt_n.max():
+        told["auroc"] = auroc(doubt_n.double().numpy(), wrong_n.long().numpy())
+        told["gap"] = float(doubt_n[wrong_n].double().mean() - doubt_n[~wrong_n].double().mean())
+    return told
+
+
+def examples_table(task: Task, taught: Taught) -> pd.DataFrame:
+    """Return one row for each image: its label, what the model answers, and how probable it finds the given label."""
+    table = task.images.table
+    probabilities_NC = taught.logits.double().softmax(1)
+    given = task.labels
+    listed = pd.DataFrame(
+        {
+            "id": table["id"],
+            "image": table.get("image", ""),
+            "split": table["split"],
+            "label": given.numpy(),
+            "predicted": probabilities_NC.argmax(1).numpy(),
+            "probability": probabilities_NC.max(1).values.numpy(),
+            "probability_of_label": torch.where(
+                given >= 0, probabilities_NC.gather(1, given.clamp_min(0)[:, None])[:, 0], torch.nan
+            ).numpy(),
+        }
+    )
+    if task.truth is not None:
+        listed["true_label"] = task.truth.numpy()
+    return listed
+
+
+def weights_table(task: Task, taught: Taught, examples: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each training image: its labels, the weight of each loss, and how far its label is doubted.
+
+    ``doubt`` is the mean weight of the teachers minus that of the label where the method learns such weights, and otherwise how
+    improbable the model finds the label.
+    """
+    rows = task.images.rows("train", "unlabelled").numpy()
+    listed = examples.iloc[rows].drop(columns=["split"])
+    weights = None if taught.weights is None else taught.weights[rows]
+    doubt = 1 - listed["probability_of_label"]
+    if weights is not None:
+        for place, loss in enumerate(taught.losses):
+            listed[f"weight_{loss}"] = weights[:, place].numpy()
+        own = doubt_of(weights).double().numpy()
+        doubt = pd.Series(own, index=listed.index) if np.nanmin(own) < np.nanmax(own) else doubt
+    return listed.assign(doubt=doubt)
+
+
+def gallery(task: Task, weights: pd.DataFrame) -> dict[str, Tensor]:
+    """Return the pictures of the labels that are doubted most, and their positions in weights.parquet."""
+    order = weights.assign(place=np.arange(len(weights))).sort_values(
+        ["doubt", "probability_of_label", "id"], ascending=[False, True, True], na_position="last", kind="stable"
+    )
+    chosen = order[order["label"] >= 0].head(PICTURES)
+    images = task.images.images.gather(chosen.index.tolist())
+    return {"rows": torch.from_numpy(chosen["place"].to_numpy(np.int64, copy=True)), "images": images.contiguous()}
+
+
+def importance_table(taught: Taught) -> pd.DataFrame:
+    """Return what MAOAL or Joint learned: a row for each step, loss and module."""
+    rows = [
+        (entry["step"], loss, module, value)
+        for entry in taught.facts.get("course", [])
+        for loss, values in zip(taught.losses[1:], entry.get("importance", []), strict=False)
+        for module, value in zip(taught.facts["modules"], values, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
+    return table.astype({"step": "int64", "value": "float64"})
+
+
+def write_results(out: Path, task: Task, metrics: dict[str, Any], taught: Taught) -> None:
+    """Write metrics.json, examples.parquet, weights.parquet, importance.parquet, gallery.safetensors and problems.csv."""
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    examples = examples_table(task, taught)
+    weights = weights_table(task, taught, examples)
+    examples.to_parquet(out / "examples.parquet", index=False)
+    weights.to_parquet(out / "weights.parquet", index=False)
+    importance_table(taught).to_parquet(out / "importance.parquet", index=False)
+    save_file(gallery(task, weights), out / "gallery.safetensors")
+    task.problems.write(out)

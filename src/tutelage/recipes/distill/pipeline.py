@@ -1,0 +1,321 @@
+"""The stages from a task to students: teachers, and a student for each method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tutelage.data import WithColumns
+from tutelage.data.augment import augmentation
+from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
+from tutelage.recipes.distill.methods import METHODS, Recipe, kd_weights, proportions
+from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, Method, TeacherSettings
+from tutelage.recipes.distill.task import Task
+from tutelage.recipes.moderation.settings import ModelSettings
+from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
+from tutelage.training import Log, Stages, fit, predict, seeds
+from tutelage.training.batches import Batches
+from tutelage.weighting import MAOAL, Fixed, LearningToReweight, Uncertainty, Weighting, tune_weights
+from tutelage.weighting.amal import coreset_probabilities
+
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A trained model's judgement.
+
+    Attributes:
+        name: the stage's.
+        logits: for every image, (N, C).
+        folder: the model's.
+        weights: how far each loss of each image counted in the end, (N, K), NaN where it was not trained on; None where the
+            method has no weight for each example.
+        losses: the names of the K losses.
+        facts: plain numbers for a report.
+    """
+
+    name: str
+    logits: Tensor
+    folder: Path
+    weights: Tensor | None
+    losses: list[str]
+    facts: dict[str, Any]
+
+
+class Pipeline:
+    """A task, its settings, and the folder where its stages lie.
+
+    Args:
+        task: what is worked on.
+        settings: how.
+        out: the run's folder.
+        log: where progress is told.
+    """
+
+    def __init__(self, task: Task, settings: DistillSettings, out: Path, log: Log) -> None:
+        self.task = task
+        self.settings = settings
+        self.log = log
+        self.stages = Stages(out, log)
+        self.data_mark = task.fingerprint()
+        self.names = (
+            ["teacher"] if len(settings.teachers) == 1 else [f"teacher_{j}" for j in range(len(settings.teachers))]
+        )
+
+    def rows(self, *parts: str) -> Tensor:
+        """Return the rows of these parts."""
+        return self.task.images.rows(*parts)
+
+    def teachers(self) -> list[Taught]:
+        """Train the teachers that are not there yet, and ask all of them about every image."""
+        return [self._teacher(place, teacher) for place, teacher in enumerate(self.settings.teachers)]
+
+    def _teacher(self, place: int, teacher: TeacherSettings) -> Taught:
+        settings = self.settings
+        name = self.names[place].replace("_", "-")
+        if teacher.folder is not None:
+            network, _ = load_model(teacher.folder)
+            if network.spec.num_classes != len(self.task.classes):
+                raise ValueError(
+                    f"the teacher in {teacher.folder} has {network.spec.num_classes} classes, the data {len(self.task.classes)}"
+                )
+            return self._judged(name, lambda folder: (network, {}), [str(teacher.folder), _bytes_of(teacher.folder)])
+        budget = teacher.budget or settings.budget
+
+        def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+            network = self._new(teacher.model, name)
+            fitted = fit(
+                network,
+                self.task.images.subset(self.rows("train")),
+                signals=[CrossEntropy(name=LABEL)],
+                budget=budget,
+                **self._selected(teacher.select),
+                **self._common(folder, name),
+            )
+            return network, {"steps": fitted.steps}
+
+        return self._judged(name, train, [teacher.model, budget, teacher.select, *self._shared()])
+
+    def student(self, method: Method, name: str | None = None) -> Taught:
+        """Train a student by a method, in a stage of that name: ``student-METHOD`` by default."""
+        if method == "hpo":
+            return self._tuned()
+        if method == "coreset":
+            return self.coreset(self.settings.coreset)
+        return self._student(method, METHODS[method], name=name)
+
+    def coreset(self, coreset: CoresetSettings) -> Taught:
+        """Train a student with the labels alone, on a part of the examples that AMAL's weights draw."""
+        train, settings = self.rows("train"), self.settings
+        count = max(1, round(coreset.share * len(train)))
+        probabilities, after = torch.ones(len(train), dtype=torch.float64), []
+        if coreset.rule != "random":
+            amal = self.student("amal")
+            assert amal.weights is not None
+            probabilities, after = coreset_probabilities(amal.weights[train], coreset.rule), [amal.name]
+        drawn = torch.multinomial(probabilities, count, generator=seeds.generator(settings.seed, "coreset"))
+        rows = train[drawn.sort().values]
+        name = f"student-coreset-{coreset.rule.replace('_', '-')}-{coreset.share:g}"
+        return self._student("ce", METHODS["ce"], name=name, rows=rows, after=after)
+
+    def _tuned(self) -> Taught:
+        """Train with several constant weights, and return the student that is best on the validation part."""
+        mixing = self.settings.mixing
+        tried: list[tuple[Taught, list[float]]] = []
+
+        def evaluate(weighting: Fixed) -> float:
+            weights = proportions([float(weight) for weight in weighting.weights])
+            recipe = replace(METHODS["equal"], make=lambda *_: Fixed(weights))
+            taught = self._student("hpo", recipe, name=f"student-hpo-{len(tried)}", marks=weights)
+            tried.append((taught, weights))
+            return taught.facts["val"]
+
+        found = tune_weights(
+            evaluate, 1 + len(self.names), trials=mixing.trials, bounds=(0.1, 10.0), seed=self.settings.seed
+        )
+        best, weights = next(each for each in tried if each[0].facts["val"] == found.value)
+        return replace(best, facts={**best.facts, "weights": dict(zip(best.losses, weights, strict=True))})
+
+    def _student(
+        self,
+        method: str,
+        recipe: Recipe,
+        *,
+        name: str | None = None,
+        rows: Tensor | None = None,
+        marks: Sequence[Any] = (),
+        after: Sequence[str] = (),
+    ) -> Taught:
+        settings, images = self.settings, self.task.images
+        name = name or f"student-{method}"
+        teachers = self.teachers() if recipe.teachers else []
+        losses = [LABEL, *self.names[: len(teachers)]]
+        if rows is None:
+            parts = ["train", *(["unlabelled"] if recipe.teachers else [])]
+            rows = self.rows(*parts, *(["held_out"] if settings.train_on_held_out and not recipe.learns else []))
+
+        def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+            network = self._new(settings.student, "student")
+            weighting = recipe.make(network, len(images), len(losses), settings.mixing)
+            examples, signals = self._lesson(images.subset(rows), teachers, recipe.mixed)
+            fitted = fit(
+                network,
+                examples,
+                signals=signals,
+                weighting=weighting,
+                budget=settings.budget,
+                held_out=images.subset(self.rows("held_out")) if recipe.learns else None,
+                adapt_every=settings.mixing.every,
+                held_out_batch_size=settings.mixing.held_out_batch_size,
+                **self._selected(settings.select),
+                **self._common(folder, name),
+            )
+            found = example_weights(weighting, Objective(network, signals), examples, len(images))
+            if found is not None:
+                save_file({"weights": found}, folder / "weights.safetensors")
+            part: Any = getattr(weighting, "by_module", weighting)
+            modules = {"modules": list(part.partition.names)} if isinstance(part, MAOAL) else {}
+            return network, {"steps": fitted.steps, "skipped": fitted.skipped, "course": fitted.course, **modules}
+
+        common = [settings.student, settings.budget, settings.select, *self._shared()]
+        shared = [recipe.mixed, settings.temperature, [(use, getattr(settings.mixing, use)) for use in recipe.uses]]
+        stages = [teacher.name for teacher in teachers]
+        taught = self._judged(name, train, [method, *common, *shared, rows.tolist(), *marks], [*stages, *after])
+        file = taught.folder.parent / "weights.safetensors"
+        weights = load_file(file)["weights"] if file.is_file() else None
+        return replace(taught, weights=weights, losses=losses)
+
+    def _lesson(self, examples: Any, teachers: list[Taught], mixed: bool) -> tuple[Any, list[Signal]]:
+        """Return the examples with what the teachers say, and the losses of a student that listens to them.
+
+        Images that are not changed have the teachers' answers beside them; otherwise the teachers see what the student sees.
+        """
+        settings = self.settings
+        signals: list[Signal] = [CrossEntropy(name=LABEL)]
+        if settings.augmentation == "none" and teachers:
+            columns = {f"{name}_logits": each.logits for name, each in zip(self.names, teachers, strict=True)}
+            examples = WithColumns(examples, **columns)
+        for name, each in zip(self.names, teachers, strict=False):
+            asked = f"{name}_logits" if settings.augmentation == "none" else _Logits(load_model(each.folder)[0])
+            signals.append(Distillation(asked, temperature=settings.temperature, name=name))
+        if mixed:
+            weights = kd_weights(settings.mixing.kd_weight, len(teachers))
+            signals = [Scaled(signal, weight) for signal, weight in zip(signals, weights, strict=True)]
+        return examples, signals
+
+    def _judged(self, name: str, make: Any, marks: list[Any], after: Sequence[str] = ()) -> Taught:
+        """Run a stage that makes a model, and return what the model says of every image."""
+        images = self.task.images
+
+        def work(folder: Path) -> dict[str, Any]:
+            network, facts = make(folder)
+            save_model(network, folder / "model", classes=list(self.task.classes))
+            everything = images.subset(torch.arange(len(images)))
+            outputs, _ = predict(network, everything, workers=self.settings.hardware.workers)
+            logits = joint_logits(outputs)
+            save_file({"logits": logits.contiguous()}, folder / "logits.safetensors")
+            right = logits.argmax(1) == self.task.labels
+            return {**facts, "val": float(right[self.rows("val")].double().mean())}
+
+        facts = self.stages.run(name, work, settings=[self.data_mark, marks], after=after)
+        folder = self.stages.folder / "stages" / name
+        return Taught(name, load_file(folder / "logits.safetensors")["logits"], folder / "model", None, [], facts)
+
+    def _new(self, model: ModelSettings, name: str) -> ImageClassifier:
+        with seeds.fixed(self.settings.seed, "init", name):
+            network = build(self.settings.spec(model, len(self.task.classes)), model.pretrained)
+        if network.distilled:
+            raise ValueError(
+                f"model {model.name!r} has a distillation token and two heads; take one with a single head"
+            )
+        return network
+
+    def _selected(self, select: bool) -> dict[str, Any]:
+        if not select:
+            return {}
+        return {"val": self.task.images.subset(self.rows("val")), "select_by": accuracy}
+
+    def _common(self, folder: Path, name: str) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "optimization": settings.training,
+            "augment": augmentation(settings.augmentation),
+            "seed": settings.seed,
+            "hardware": settings.hardware,
+            "out": folder,
+            "log": self.log,
+            "name": name,
+        }
+
+    def _shared(self) -> list[Any]:
+        """Return the settings on which every training depends."""
+        settings = self.settings
+        return [
+            settings.seed,
+            settings.image_size,
+            settings.augmentation,
+            settings.training,
+            settings.hardware.precision,
+        ]
+
+
+class _Logits(nn.Module):
+    """A model with several heads as one that gives their joint logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, C)."""
+        return joint_logits(self.model(input))
+
+
+@torch.no_grad()
+def example_weights(weighting: Weighting, objective: Objective, examples: Any, count: int) -> Tensor | None:
+    """Return how far each loss of each image counts when training ends, (N, K), NaN for those that are not examples.
+
+    Weights that are a function of the losses are those of the images as they are and of the model that was kept. None for a
+    method that forgets the weights of a batch.
+    """
+    if isinstance(weighting, LearningToReweight):
+        return None
+    found = torch.full((count, len(objective.signals)), torch.nan)
+    device = next(objective.model.parameters()).device
+    objective.eval()
+    for batch in Batches(examples, torch.arange(len(examples)), 256, None, (0,)).iterate():
+        batch = {key: value.to(device) for key, value in batch.items()}
+        losses_BK = objective(batch)
+        u_BK = weighting.example_weights(losses_BK, batch)
+        if u_BK is None:
+            u_BK = torch.ones_like(losses_BK)
+            if isinstance(weighting, Uncertainty):
+                u_BK = u_BK * weighting.weights
+        found[batch["index"].cpu()] = u_BK.float().cpu()
+    return found
+
+
+def doubt_of(weights_NK: Tensor) -> Tensor:
+    """Return how far the teachers count for more than the label (Figure 2), or how little both do where equal, (N,)."""
+    label_N = weights_NK[:, 0]
+    if weights_NK.shape[1] == 1 or torch.equal(*(w.nan_to_num() for w in (weights_NK[:, 1:].mean(1), label_N))):
+        return -label_N
+    return weights_NK[:, 1:].mean(1) - label_N
+
+
+def accuracy(outputs: Outputs, batch: Batch) -> float:
+    """Return the share of right answers, which selects."""
+    assert isinstance(outputs, Tensor)
+    return float((outputs.argmax(1) == batch["label"]).double().mean())
+
+
+def _bytes_of(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]

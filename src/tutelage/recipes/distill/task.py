@@ -1,0 +1,216 @@
+"""What a student learns from: images, their given labels, and where it is known the truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tutelage.data.cifar import read_cifar
+from tutelage.data.digits import CLASSES, handwritten_digits
+from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
+from tutelage.data.noise import class_conditional_noise, symmetric_noise
+from tutelage.data.problems import Problems
+from tutelage.data.splits import stratified_split
+from tutelage.data.table import ImageTable
+from tutelage.recipes.distill.settings import DistillSettings, NoiseSettings, Shares
+from tutelage.training import seeds
+from tutelage.training.stages import fingerprint
+
+PARTS = ("train", "held_out", "val", "test")
+LEAST = 8  # images in every part, under which nothing can be said
+
+
+@dataclass
+class Task:
+    """Images with their given labels, in the parts train, held_out, val and test.
+
+    Attributes:
+        title: a name for people.
+        images: the image table; `true_label` stands beside `label` where it is known.
+        classes: their names.
+        problems: what was left out, and why.
+    """
+
+    title: str
+    images: ImageTable
+    classes: tuple[str, ...]
+    problems: Problems = field(default_factory=Problems)
+
+    @property
+    def labels(self) -> Tensor:
+        """The given labels, (N,)."""
+        return self.images.labels
+
+    @property
+    def truth(self) -> Tensor | None:
+        """The true labels, (N,), where they are known; for evaluation only."""
+        table = self.images.table
+        return torch.from_numpy(table["true_label"].to_numpy(np.int64, copy=True)) if "true_label" in table else None
+
+    def judged_by(self) -> Tensor:
+        """Return the labels that the test is judged by, (N,): the true ones where they are known."""
+        return self.labels if self.truth is None else self.truth
+
+    def fingerprint(self) -> str:
+        """Return a hash of what training sees: ids, labels, parts, and the pixels of a sample."""
+        some = range(0, len(self.images), max(1, len(self.images) // 64))
+        pixels = self.images.images.gather(list(some)).sum((1, 2, 3)).tolist()
+        facts = self.images.table[["id", "label", "split"]]
+        return fingerprint(pd.util.hash_pandas_object(facts, index=False).astype(str).tolist(), pixels)
+
+
+def task_of(
+    data: str,
+    settings: DistillSettings,
+    *,
+    folder: Path | None = None,
+    columns: Columns | None = None,
+    rows: tuple[int | None, int | None] = (None, None),
+    classes: Sequence[str] | None = None,
+) -> Task:
+    """Make the task that a command names.
+
+    Args:
+        data: digits (built in), cifar10, cifar100, a manifest (CSV or Parquet), or a folder with a subfolder for each class.
+        settings: image size, division and noise.
+        folder: of CIFAR's files; ``$TUTELAGE_DATA/cifar10`` or ``cifar100`` by default.
+        columns: a manifest's own names.
+        rows: of CIFAR: how many images to train and to test on; None is all.
+        classes: of CIFAR: only these.
+
+    Raises:
+        FileNotFoundError, ValueError: the data cannot be read, or too little is left.
+    """
+    problems = Problems()
+    if data == "digits":
+        images, names = handwritten_digits(), CLASSES
+        if settings.image_size != images.images[0].shape[-1]:
+            raise ValueError(f"image_size={settings.image_size}: the digits have 8 pixels")
+    elif data in ("cifar10", "cifar100"):
+        if folder is None and "TUTELAGE_DATA" not in os.environ:
+            raise FileNotFoundError(f"data={data!r} needs the folder of its files: give folder, or set TUTELAGE_DATA")
+        folder = folder or Path(os.environ["TUTELAGE_DATA"]) / data
+        images, found = read_cifar(
+            data,  # type: ignore[arg-type]
+            folder,
+            train=rows[0],
+            test=rows[1],
+            classes=classes,
+            size=settings.image_size,
+        )
+        count = int(images.labels.max()) + 1
+        names = tuple(found.get("label", map(str, range(count))))
+    else:
+        images, names, problems = _own(Path(data), columns or Columns(), settings.image_size)
+    if data in ("digits", "cifar10", "cifar100"):
+        images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
+    task = Task(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
+    return with_noise(task, settings.noise, settings.seed)
+
+
+def _own(path: Path, columns: Columns, size: int) -> tuple[ImageTable, tuple[str, ...], Problems]:
+    """The user's own images; classes are the label's names in alphabetic order."""
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        images, problems = read_image_folder(path, _numbers(names, path), size=size)
+    else:
+        cells = read_cells(path, Problems())
+        if columns.label not in cells:
+            raise ValueError(f"{path} has no column {columns.label!r}; it has {', '.join(map(str, cells.columns))}")
+        names = sorted(set(cells[columns.label]) - {""})
+        images, problems = read_manifest(path, columns, _numbers(names, path), size=size)
+    return images, tuple(names), problems
+
+
+def _numbers(names: Sequence[str], path: Path) -> dict[str, int]:
+    if len(names) < 2:
+        raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
+    return {name: number for number, name in enumerate(names)}
+
+
+def divided(images: ImageTable, shares: Shares) -> ImageTable:
+    """Give every image its part, stratified by class; a part that the images have already is kept as it is.
+
+    What has no part becomes training data and, where there is no test yet, test. The held-out and the validation part are split
+    off the training data where they are missing. Unlabelled images stay apart: teachers alone teach them.
+
+    Raises:
+        ValueError: a part that distillation has not, or one with too few images.
+    """
+    split = images.table["split"].to_numpy(object, copy=True)
+    labels = images.labels.numpy()
+    if strange := sorted(set(split) - {*PARTS, "unassigned", "unlabelled"}):
+        raise ValueError(f"split {strange[0]!r} has no use here; allowed: {', '.join(PARTS)}, unlabelled")
+
+    def draw(source: str, wanted: dict[str, float], rest: str, seed: int) -> None:
+        rows = np.flatnonzero(split == source)
+        parts = {**wanted, rest: 1 - sum(wanted.values())}
+        split[rows] = stratified_split(labels[rows], np.arange(len(rows)), parts, seed)
+
+    draw(
+        "unassigned",
+        {} if (split == "test").any() else {"test": shares.test},
+        "train",
+        seeds.derive(shares.seed, "test"),
+    )
+    missing = {part: getattr(shares, part) for part in ("held_out", "val") if not (split == part).any()}
+    if missing:
+        draw("train", missing, "train", seeds.derive(shares.seed, "parts"))
+    for part in PARTS:
+        if (count := int((split == part).sum())) < LEAST:
+            raise ValueError(
+                f"part {part!r} has {count} images; give at least {LEAST}, by more images or a larger share"
+            )
+    return images.with_split(split)
+
+
+def with_noise(task: Task, noise: NoiseSettings, seed: int) -> Task:
+    """Return the task with some labels wrong; those of the test stay as they are.
+
+    Raises:
+        ValueError: a matrix that is none, or people's labels that the images do not have.
+        FileNotFoundError: no such matrix.
+    """
+    if noise.kind == "none":
+        return task
+    table, count = task.images.table, len(task.classes)
+    true = task.judged_by()
+    parts = ("train", "held_out", "val") if noise.held_out else ("train",)
+    rows = task.images.rows(*parts)
+    labels = task.labels.clone()
+    if noise.kind == "human":
+        if noise.column not in table:
+            known = sorted(set(table.columns) - {"id", "label", "split", "true_label"})
+            raise ValueError(f"noise.column={noise.column!r}: people's labels here are {', '.join(known) or 'none'}")
+        people = torch.from_numpy(table[noise.column].to_numpy(np.int64, copy=True))[rows]
+        labels[rows] = torch.where(people >= 0, people, labels[rows])
+    else:
+        generator = seeds.generator(seed if noise.seed is None else noise.seed, "noise")
+        if noise.kind == "symmetric":
+            labels[rows] = symmetric_noise(labels[rows], noise.rate, count, generator).labels
+        else:
+            labels[rows] = class_conditional_noise(labels[rows], _matrix(noise, count), generator).labels
+    facts = table.assign(label=labels.numpy(), true_label=true.numpy())
+    return replace(task, images=ImageTable(task.images.images, facts))
+
+
+def _matrix(noise: NoiseSettings, count: int) -> Tensor:
+    if noise.matrix is None:
+        same = torch.eye(count, dtype=torch.float64)
+        return (1 - noise.rate) * same + noise.rate * same.roll(1, 1)
+    if not noise.matrix.is_file():
+        raise FileNotFoundError(f"noise.matrix={str(noise.matrix)!r}: there is no such file")
+    try:
+        matrix = torch.from_numpy(np.loadtxt(noise.matrix, delimiter=",", ndmin=2))
+    except ValueError as error:
+        raise ValueError(f"noise.matrix={str(noise.matrix)!r} is no CSV file of numbers: {error}") from error
+    if matrix.shape != (count, count):
+        raise ValueError(f"noise.matrix is {tuple(matrix.shape)}; give {count} x {count}, a row for each class")
+    return matrix
