@@ -57,8 +57,10 @@ def test_links_and_commands_of_the_readme_exist():
     assert set(commands) <= set(COMMANDS)
 
 
-def test_the_example_of_a_loop_of_ones_own_runs():
-    spec = importlib.util.spec_from_file_location("own_loop", ROOT / "examples" / "own_loop.py")
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "examples").glob("*.py"))])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's own, and of few workers
+def test_every_example_of_a_loop_runs(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
