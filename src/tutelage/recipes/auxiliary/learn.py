@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tutelage.recipes.auxiliary.problem import SPLITS, Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
 from tutelage.recipes.moderation.evaluation import interval as plain_interval
 from tutelage.reports.auxiliary import NAMES, write_auxiliary_report
-from tutelage.training import Log
+from tutelage.training import Log, processes
 from tutelage.training.stages import plain
 
 
@@ -50,13 +49,13 @@ def learn(
         ValueError: the problem cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("this job keeps its stages in one folder and runs in one process; start it without torchrun")
+    first = processes.join()
     if not problem.sides:
         raise ValueError("sides is empty: declare at least one auxiliary task")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
-    problem.problems.write(out)
+    if first:
+        (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
+        problem.problems.write(out)
     log = Log(out / "log.jsonl", quiet=quiet)
     sides = ", ".join(task.name for task in problem.sides)
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
@@ -65,6 +64,21 @@ def learn(
     for method in dict.fromkeys((settings.method, *settings.baselines)):
         found[method] = pipeline.learned(method)
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
+    if first:
+        _finish(pipeline, found)
+    processes.meet()
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    name = pipeline.measures[0].name
+    figure = metrics["methods"][settings.method][name]
+    log.say(f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[settings.method]}")
+    for method, gain in metrics["difference"].items():
+        log.say(f"  better than {NAMES[method]} by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
+    return Finished(out, metrics, out / "report.html")
+
+
+def _finish(pipeline: Pipeline, found: dict[Any, Learned]) -> None:
+    """Judge the models, and write what people look at."""
+    problem, settings, out = pipeline.problem, pipeline.settings, pipeline.stages.folder
     metrics = evaluate(pipeline, found)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     importance_table(found[settings.method], [task.name for task in problem.sides]).to_parquet(
@@ -76,13 +90,7 @@ def learn(
     classes = problem.classes.get(problem.primary.target or "")
     facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
     save_multi_head(model, spec_of(problem, tasks, settings), out / "model", **facts)
-    report = write_auxiliary_report(out)
-    name = pipeline.measures[0].name
-    figure = metrics["methods"][settings.method][name]
-    log.say(f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[settings.method]}")
-    for method, gain in metrics["difference"].items():
-        log.say(f"  better than {NAMES[method]} by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
-    return Finished(out, metrics, report)
+    write_auxiliary_report(out)
 
 
 def evaluate(pipeline: Pipeline, found: dict[Any, Learned]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def multilabel(
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("this job keeps its stages in one folder and runs in one process; start it without torchrun")
+        raise ValueError("which labels were said of an image is kept by one process; start this job without torchrun")
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
     log = Log(out / "log.jsonl", quiet=quiet)
