@@ -118,7 +118,7 @@ def test_bad_rows_are_left_out_and_listed(folder):
     }  # fmt: skip
     details = {problem.id: problem.detail for problem in problems}
     assert details["label"] == "label is 'accptable'; allowed: acceptable, defective, unlabelled"
-    assert details["split"].startswith("split is 'trian'; allowed: train, val, ")
+    assert details["split"].startswith("split is 'trian'; allowed: train, held_out, val, ")
 
 
 def test_the_first_good_row_of_an_id_is_kept(folder):
