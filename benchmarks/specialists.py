@@ -1,4 +1,4 @@
-"""Specialists on one shared trunk beside one network each: time, and how well they judge, in one run.
+"""Specialists on one shared trunk beside one network each: processor time, and how well they judge, in one run.
 
     python benchmarks/specialists.py
 
@@ -39,7 +39,7 @@ def main() -> None:
         test = pipeline.rows("test")
         rows = []
         for sharing in ("trunk", "separate"):
-            started = time.perf_counter()
+            started = time.process_time()
             trained = train_specialists(
                 lambda outputs: pipeline.new(settings.specialist, outputs),
                 task.images.subset,
@@ -53,13 +53,13 @@ def main() -> None:
                 augment=augmentation(settings.augmentation),
                 seed=SEED,
             )
-            seconds = time.perf_counter() - started
+            seconds = time.process_time() - started
             log_odds = trained.logits(task.images.subset(test)).double().numpy()
             areas = [auroc(log_odds[:, k], truth[test].numpy()) for k in range(SUBTASKS)]
             rows.append((sharing, seconds, float(np.mean(areas)), float(np.max(areas))))
     base = rows[0][1]
     table = markdown_table(
-        ["specialists", "seconds", "times the trunk", "mean AUROC", "best AUROC"],
+        ["specialists", "processor seconds", "times the trunk", "mean AUROC", "best AUROC"],
         [[name, f"{s:.0f}", f"{s / base:.1f}", f"{mean:.3f}", f"{best:.3f}"] for name, s, mean, best in rows],
     )
     heading = (
