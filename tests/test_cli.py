@@ -152,7 +152,10 @@ def test_the_list_of_commands(command):
         ("predict runs/ads new.csv", "runs/ads/model/config.json does not exist"),
         ("predict runs/ads new.csv --out scores.txt", "out='scores.txt' must end in .parquet or .csv"),
         ("report runs/ads", "runs/ads holds no metrics.json"),
-        ("reproduce moderatoin", "name: Expected a Literal['moderation', 'maoal', 'rules', 'mile']. Got value: moderatoin"),
+        (
+            "reproduce moderatoin",
+            "name: Expected a Literal['moderation', 'maoal', 'rules', 'mile']. Got value: moderatoin",
+        ),
         ("reproduce moderation --seeds 0", "seeds=0 must be at least 1"),
         ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet"),
         ('reproduce moderation --only ["CatNet"]', "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),

@@ -326,7 +326,9 @@ def test_mistakes_in_declarations_are_named(task: dict[str, Any], answer: str) -
 def test_further_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sides is empty"):
         learn(squares(()), settings(), tmp_path)
-    with pytest.raises(ValueError, match="data='moveilens' is no table and no known set; known: digits, people, movielens"):
+    with pytest.raises(
+        ValueError, match="data='moveilens' is no table and no known set; known: digits, people, movielens"
+    ):
         problem_of("moveilens", settings())
     with pytest.raises(ValueError, match="give folder, where they lie"):
         problem_of("movielens", settings())
