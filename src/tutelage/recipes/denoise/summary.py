@@ -9,6 +9,7 @@ from tutelage.recipes.denoise.data_sets import NAMES
 from tutelage.recipes.denoise.settings import DenoiseSettings, Scale, pocket
 from tutelage.recipes.denoise.table import AMAL, ONLY_L, PAPER, RATES, SPEAR, WITH_VAL, Measured, measure
 from tutelage.reports import ResultRow
+from tutelage.reports.tables import t_quantile
 
 Found = dict[tuple[str, str], dict[int, Measured]]
 
@@ -39,7 +40,8 @@ def results(
         listed.append(ResultRow.over_seeds(row, f"{title}: F1 of class 1", over("f1")))
         listed.append(ResultRow.over_seeds(row, f"{title}: accuracy", over("accuracy")))
         listed.append(ResultRow.over_seeds(row, f"{title}: macro F1, unseen", over("unseen")))
-    return listed, [*_compared(found), *missing, *_reading(pocket() if scale == "pocket" else DenoiseSettings())]
+    settings = pocket() if scale == "pocket" else DenoiseSettings()
+    return listed, [*_compared(found), *missing, *_chosen(found), *_reading(settings, seeds)]
 
 
 def _differences(found: Found, name: str, row: str, other: str) -> list[float]:
@@ -70,11 +72,28 @@ def _compared(found: Found) -> list[str]:
     return notes
 
 
-def _reading(settings: DenoiseSettings) -> list[str]:
+def _chosen(found: Found) -> list[str]:
+    """Say which learning rate each row took."""
+    notes = []
+    for name, title in NAMES.items():
+        rates = {row: next(iter(values.values())).rate for (of, row), values in found.items() if of == name}
+        told = ", ".join(f"{row} {rate:g}" for row, rate in rates.items() if rate is not None)
+        if told:
+            notes.append(f"{title}: learning rates taken: {told}.")
+    return notes
+
+
+def _reading(settings: DenoiseSettings, seeds: int) -> list[str]:
+    deviation = (
+        f" The standard deviation over the {seeds} seeds, which the paper prints, is {seeds**0.5 / t_quantile(seeds - 1):.2f} "
+        "times what stands after ±."
+        if seeds > 1
+        else ""
+    )
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return [
-        "Figures are in percent. Gains are points of macro F1 over Only-L of the same seed; the paper does not say which F1 "
-        "its figures are, and has 91.45 (SMS), 77.35 (IMDB) and 89.60 (YouTube) for Only-L.",
+        f"Figures are in percent.{deviation} Gains are points of macro F1 over Only-L of the same seed; the paper does not say "
+        "which F1 its figures are, and has 91.45 (SMS), 77.35 (IMDB) and 89.60 (YouTube) for Only-L.",
         "Every seed draws its own labelled texts, as many of each class as the published split has (69, 284, 100), from "
         "the training part; test and validation parts are the published ones. All rows of a seed have the same texts.",
         f"Features: {settings.features.kind}; classifier: {settings.classifier.kind}; budget: {settings.budget}. The paper's "
