@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from tutelage.hypergradient import NeumannWarning, directional_derivatives, module_derivatives, neumann_direction
 from tutelage.hypergradient.field import Field
+from tutelage.hypergradient.neumann import KEPT, _series
 from tutelage.hypergradient.probe import Probe
-from tutelage.signals import Objective, Signal
+from tutelage.signals import CrossEntropy, Objective, Signal
 from tutelage.weighting import ModuleWeights
 
 EXAMPLES, SIGNALS = 12, 3
@@ -189,6 +190,30 @@ def test_terms_that_grow_a_little_by_negative_curvature_are_what_unrolling_gives
     assert distance(-D_KM, expected) < 1e-8
 
 
+def test_a_shorter_step_costs_no_product_again():
+    g = torch.Generator().manual_seed(0)
+    draws = torch.randn(6, 6, dtype=torch.float64, generator=g)
+    J = draws @ draws.T + 0.3 * torch.randn(6, 6, dtype=torch.float64, generator=g)  # positive, not symmetric
+    gradient = {"w": torch.randn(6, dtype=torch.float64, generator=g)}
+    products = 0
+
+    def product(v):
+        nonlocal products
+        products += 1
+        return {"w": J.T @ v["w"]}
+
+    for loops in (3, 20):
+        products = 0
+        found, eta, lengths, remarks = _series(gradient, product, 10.0, loops)
+        assert eta < 10
+        assert remarks
+        assert len(lengths) == loops + 1
+        assert products <= max(loops, loops + len(remarks) * (loops - KEPT))
+        I = torch.eye(6, dtype=torch.float64)
+        terms = [torch.linalg.matrix_power((I - eta * J).T, power) @ gradient["w"] for power in range(loops + 1)]
+        torch.testing.assert_close(found["w"], eta * sum(terms), rtol=1e-9, atol=1e-12)
+
+
 def test_negative_curvature_ends_the_series_with_a_warning():
     objective, batch, held_out, u_BK = problem()
     for signal in objective.signals[1:]:
@@ -217,6 +242,24 @@ def test_checkpoints_are_computed_again_from_the_parameters_that_are_probed():
         for strategy in ("double_backward", "finite_difference")
     ]
     assert distance(*(torch.cat([p.flatten() for p in found.values()]) for found in products)) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_auto_multiplies_by_double_backward_through_relu_and_batch_normalisation(dtype):
+    """At a longer step a difference of gradients crosses kinks, and the two have nothing in common."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 64, 3)).to(dtype)
+    objective = Objective(model, [CrossEntropy()])
+    batch = {"index": torch.arange(8), "input": torch.randn(8, 3, 12, 12, dtype=dtype), "label": torch.arange(8) % 3}
+    before = [b.clone() for b in model.buffers()]
+    found = neumann_direction(objective, batch, batch, 1e-3, 1)
+    assert (found.strategy, found.why) == (
+        "double_backward",
+        "double_backward agrees with a difference of gradients",
+    )
+    assert all(p.dtype == dtype for p in found.direction.values())
+    assert all(torch.equal(b, a) for b, a in zip(before, model.buffers(), strict=True))
 
 
 def test_auto_takes_differences_of_gradients_where_second_derivatives_are_missing():

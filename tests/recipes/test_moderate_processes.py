@@ -14,7 +14,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     found = subprocess.run([*torchrun, tiny.__file__, "--once", str(out)], capture_output=True, text=True, timeout=240)
     assert found.returncode == 0, found.stderr[-3000:]
-    assert found.stdout.split() == [str(out)] * 2  # both processes have seen the figures
+    assert found.stdout.count(str(out)) == 2  # both processes have seen the figures, and write to one pipe
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["subtasks"]["kept"] == tiny.KEPT
     assert len(pd.read_parquet(out / "examples.parquet")) == metrics_total(metrics)

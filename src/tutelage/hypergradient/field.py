@@ -41,12 +41,18 @@ class Field:
         probe: the objective on the batch.
         weights_BK: u, or None for all ones.
         module_weights: a, or None for all ones.
+        step: how far parameters are moved, in all, for a difference of gradients.
     """
 
     def __init__(
-        self, probe: Probe, weights_BK: Tensor | None = None, module_weights: ModuleWeights | None = None
+        self,
+        probe: Probe,
+        weights_BK: Tensor | None = None,
+        module_weights: ModuleWeights | None = None,
+        step: float = STEP,
     ) -> None:
         self.probe = probe
+        self.step = step
         self.weights_BK = weights_BK
         self._columns: list[
             tuple[Tensor, list[str]]
@@ -149,7 +155,7 @@ class Field:
         for row, scale in enumerate(self._scales):
             masked = {name: scale[name] * value for name, value in v.items() if scale[name] != 0}
             length = norm(masked)
-            epsilon = STEP / length if length > 0 else 0.0
+            epsilon = self.step / length if length > 0 else 0.0
             for step in (epsilon, -epsilon) if epsilon else ():
                 there = moved(self.probe.parameters, masked, step)
                 rows, count = self._row_gradients(there, {row: self.probe.trainable})

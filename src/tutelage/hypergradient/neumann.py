@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
+from math import comb
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -16,8 +18,10 @@ from tutelage.hypergradient.probe import Parameters, Probe, primary_only
 from tutelage.signals import Batch, Objective
 
 SHORTEST = 1e-3  # how far, at most, the step size is lowered
-TOLERANCE = 0.1  # how far double backward may be from a difference, in float32, before "auto" distrusts it
+TOLERANCE = 0.1  # how far double backward may be from a difference before "auto" distrusts it
+TINY = 1e-7  # how far parameters are moved for that difference
 NEGLIGIBLE = 1e-6  # a term this much shorter than the first may grow: it is rounding
+KEPT = 8  # terms that are held, so that a shorter step costs no product again
 GROWTH = 2.0  # how many times as long as the first a term may become by small steps of negative curvature
 
 
@@ -68,8 +72,9 @@ def neumann_direction(
     The series is of use only while its terms stay bounded. On a minibatch some curvature is negative, and a term then grows a
     little: that is what the unrolled steps do too, and it is let be while a step changes a term by less than its length and
     no term is longer than twice the first. Where a term grows because the step size is beyond 2 over the curvature, the
-    step size is halved until it does not, and the series begins again. Where no step size helps, the series ends with the
-    terms so far. Both come with a `NeumannWarning`; in any case :math:`\|p\| \le 2 \eta (M+1) \|\nabla L_V\|`.
+    step size is halved until it does not, and the series begins again, from mixtures of the terms so far and without
+    products. Where no step size helps, the series ends with the terms so far. Both come with a `NeumannWarning`; in any
+    case :math:`\|p\| \le 2 \eta (M+1) \|\nabla L_V\|`.
 
     Args:
         objective: the model and its signals.
@@ -114,13 +119,22 @@ def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products
     """Return how to multiply by Hessians, and why; tried once for each objective and mode.
 
     Double backward is compared with a difference, as it is silently wrong through an operator that can be differentiated
-    only once: autograd then sees no second way to the parameters.
+    only once: autograd then sees no second way to the parameters. Both are taken of a copy in float64, few examples and a
+    tiny step, as a longer one crosses kinks of ReLU, where the two differ and neither is wrong.
     """
     known = _choices.setdefault(objective, {})
     mode = objective.model.training
     if mode not in known:
-        field = Field(Probe(objective, {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}))
-        expected = field.with_products("finite_difference", lambda product: product(v))
+        few = {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}
+        try:
+            trial = copy.deepcopy(objective).double()
+            few = {key: value.double() if value.is_floating_point() else value for key, value in few.items()}
+            field = Field(Probe(trial, few), step=TINY)
+            v = {name: value.double() for name, value in v.items()}
+            expected = field.with_products("finite_difference", lambda product: product(v))
+        except (RuntimeError, TypeError):  # a model that cannot be copied, or has no float64
+            field = Field(Probe(objective, {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}))
+            expected = field.with_products("finite_difference", lambda product: product(v))
         try:
             found = field.with_products("double_backward", lambda product: product(v))
         except RuntimeError as error:
@@ -141,22 +155,26 @@ def _series(
     """Return eta * sum_tau ((I - eta J)^T)^tau gradient, the eta used, the lengths of the terms, and remarks."""
     eta = step_size
     remarks: list[str] = []
-    first = product(gradient) if loops else {}
+    kept = [dict(gradient)]  # the first terms, of which those for a shorter step are mixtures
     while True:
-        v, total, lengths = dict(gradient), dict(gradient), [norm(gradient)]
+        v, total, lengths = kept[0], kept[0], [norm(gradient)]
         for loop in range(loops):
-            w = product(v) if loop else first
-            term = _sum(v, w, -eta)
-            length = norm(term)
-            small = eta * norm(w) <= lengths[-1] and length <= GROWTH * lengths[0]
+            if loop + 1 < len(kept):
+                term = kept[loop + 1]
+            else:
+                term = _sum(v, product(v), -eta)
+                if loop < KEPT:
+                    kept.append(term)
+            change, length = _sum(v, term, -1.0), norm(term)  # eta J^T v
+            small = norm(change) <= lengths[-1] and length <= GROWTH * lengths[0]
             if not (small or length <= max(lengths[-1], NEGLIGIBLE * lengths[0])):
                 break
             v, total, lengths = term, _sum(total, term, 1.0), [*lengths, length]
         else:
             break
         grew = f"term {len(lengths)} of the Neumann series is {length / lengths[-1]:.4g} times as long as the one before it"
-        curvature = float(sum((v[name] * w[name]).sum() for name in v if name in w))
-        longest = 2 * curvature / norm(w) ** 2  # the longest step that does not lengthen v
+        curvature = float(sum((v[name] * change[name]).sum() for name in v))
+        longest = 2 * eta * curvature / norm(change) ** 2  # the longest step that does not lengthen v
         shorter = eta / 2
         while shorter > longest and shorter > step_size * SHORTEST:
             shorter /= 2
@@ -168,8 +186,24 @@ def _series(
         remarks.append(
             f"{grew}: step_size={eta:.3g} is too long for the curvature, the series begins again with {shorter:.3g}"
         )
-        eta = shorter
+        kept, eta = _of_shorter_step(kept, shorter / eta), shorter
     return {name: eta * value for name, value in total.items()}, eta, [eta * length for length in lengths], remarks
+
+
+def _of_shorter_step(terms: list[dict[str, Tensor]], share: float) -> list[dict[str, Tensor]]:
+    """Return the first terms for a share of the step size, without a product.
+
+    As :math:`I - sA = (1-s) I + s (I - A)`, the power tau of it is a mixture of the powers of :math:`I - A` up to tau, with the
+    binomial distribution's weights.
+    """
+    mixed = []
+    for power in range(len(terms)):
+        found: dict[str, Tensor] = {}
+        for j in range(power + 1):
+            weight = comb(power, j) * share**j * (1 - share) ** (power - j)
+            found = _sum(found, terms[j], weight)
+        mixed.append(found)
+    return mixed
 
 
 def _sum(left: Parameters, right: Parameters, scale: float) -> dict[str, Tensor]:
