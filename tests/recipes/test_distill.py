@@ -21,6 +21,7 @@ from tutelage.data.digits import handwritten_digits
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
 from tutelage.models import load_model
+from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill import (
     CoresetSettings,
     Distilled,
@@ -41,7 +42,6 @@ from tutelage.recipes.distill.methods import METHODS, kd_weights
 from tutelage.recipes.distill.pipeline import doubt_of
 from tutelage.recipes.distill.settings import Method
 from tutelage.recipes.distill.task import PARTS, divided, with_noise
-from tutelage.recipes.moderation import ModelSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Log
 from tutelage.weighting import Equal, Fixed

@@ -13,7 +13,8 @@ import torch
 from tutelage.metrics import auroc, npv_at_fpr, npv_floor
 from tutelage.models import load_model
 from tutelage.recipes import reproduce as tables
-from tutelage.recipes.moderation import ModelSettings, pipeline, summary, table
+from tutelage.recipes.base import ModelSettings
+from tutelage.recipes.moderation import pipeline, summary, table
 from tutelage.recipes.moderation.table import FIRST, FULL, PAPER, PLAIN, POCKET, Measured, Recovered, Row, measure, rows
 from tutelage.reports import ResultRow
 from tutelage.training import Budget

@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from tutelage.generations import Course
-from tutelage.recipes.moderation import ModelSettings, Pipeline
+from tutelage.recipes.base import ModelSettings
+from tutelage.recipes.moderation import Pipeline
 from tutelage.recipes.moderation.semi_supervised import noisy, swsl
 from tutelage.training import Log
 

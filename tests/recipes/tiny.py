@@ -14,7 +14,8 @@ import torch
 
 from tutelage import _vision
 from tutelage.metrics import bootstrap, paired_bootstrap
-from tutelage.recipes.moderation import ModelSettings, ModerationSettings, Task, moderate, pocket, posters_task
+from tutelage.recipes.base import ModelSettings
+from tutelage.recipes.moderation import ModerationSettings, Task, moderate, pocket, posters_task
 from tutelage.subtasks import DiscoverySettings, SelectionSettings, SpecialistSettings
 from tutelage.training import Budget
 

@@ -26,6 +26,10 @@ class Interval:
     level: float
     resamples: int
 
+    def plain(self) -> dict[str, float]:
+        """Return the value and its bounds as a metrics file has them."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 

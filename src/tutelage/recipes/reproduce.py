@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tutelage.recipes.auxiliary.table import results as maoal
+from tutelage.recipes.base import Scale
 from tutelage.recipes.denoise.summary import results as rules
-from tutelage.recipes.moderation.settings import Scale
 from tutelage.recipes.moderation.summary import results as moderation
 from tutelage.recipes.multilabel.summary import heat_maps
 from tutelage.recipes.multilabel.summary import results as mile

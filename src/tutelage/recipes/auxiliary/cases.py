@@ -23,7 +23,7 @@ from tutelage.recipes.auxiliary.sources import (
     products_problem,
     rooms_problem,
 )
-from tutelage.recipes.moderation.settings import Scale
+from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Optimization
 from tutelage.weighting import Descent
 

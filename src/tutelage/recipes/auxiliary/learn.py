@@ -16,7 +16,6 @@ from tutelage.recipes.auxiliary.network import spec_of
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.problem import SPLITS, Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
-from tutelage.recipes.moderation.evaluation import interval as plain_interval
 from tutelage.reports.auxiliary import NAMES, write_auxiliary_report
 from tutelage.training import Log, processes
 from tutelage.training.stages import plain
@@ -110,14 +109,12 @@ def evaluate(pipeline: Pipeline, found: dict[Any, Learned]) -> dict[str, Any]:
             "left_out": problem.problems.counts(),
         },
         "methods": {
-            method: {
-                measure.name: plain_interval(interval(measure, each.outcomes, settings.seed)) for measure in measures
-            }
+            method: {measure.name: interval(measure, each.outcomes, settings.seed).plain() for measure in measures}
             | {"val": each.val, **each.facts}
             for method, each in found.items()
         },
         "difference": {
-            method: plain_interval(difference(measures[0], ours.outcomes, each.outcomes, settings.seed))
+            method: difference(measures[0], ours.outcomes, each.outcomes, settings.seed).plain()
             for method, each in found.items()
             if method != settings.method
         },

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from tutelage.data.augment import AugmentationName
-from tutelage.recipes.moderation.settings import Scale
+from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import Descent
 

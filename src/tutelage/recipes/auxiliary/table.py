@@ -11,7 +11,7 @@ from tutelage.recipes.auxiliary.cases import ROWS, Case, cases
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.ridge import Way, ridge_error
 from tutelage.recipes.auxiliary.settings import Method
-from tutelage.recipes.moderation.settings import Scale
+from tutelage.recipes.base import Scale
 from tutelage.reports import ResultRow
 from tutelage.training import Log
 

@@ -10,17 +10,12 @@ from numpy.typing import NDArray
 
 from tutelage.data.selection import facility_location
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
-from tutelage.metrics import Interval, accuracy, bootstrap, macro_f1, paired_bootstrap
+from tutelage.metrics import accuracy, bootstrap, macro_f1, paired_bootstrap
 from tutelage.recipes.denoise.methods import Trained
 from tutelage.recipes.denoise.task import RuleTask
 
 METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
 Predictions = dict[str, NDArray[np.int64]]
-
-
-def interval(found: Interval) -> dict[str, float]:
-    """Return an interval as plain values."""
-    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions:
@@ -63,12 +58,12 @@ def evaluate(task: RuleTask, trained: Trained, alone: Trained, *, method: str, s
             },
         },
         "test": {
-            name: {metric: interval(bootstrap(METRICS[metric], predicted, labels, seed=seed)) for metric in METRICS}
+            name: {metric: bootstrap(METRICS[metric], predicted, labels, seed=seed).plain() for metric in METRICS}
             for name, predicted in said.items()
         },
         "difference": {
             name: {
-                metric: interval(paired_bootstrap(METRICS[metric], said["model"], predicted, labels, seed=seed))
+                metric: paired_bootstrap(METRICS[metric], said["model"], predicted, labels, seed=seed).plain()
                 for metric in METRICS
             }
             for name, predicted in said.items()

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tutelage.data.text import FeatureSettings
+from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Hardware, Optimization
 
-Scale = Literal["pocket", "paper"]
 Method = Literal["only_labels", "cage", "imply_loss", "learning_to_reweight", "meta_weight_net", "spear", "amal"]
 
 

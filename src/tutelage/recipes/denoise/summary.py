@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from tutelage.recipes.base import Scale
 from tutelage.recipes.denoise.data_sets import NAMES
-from tutelage.recipes.denoise.settings import DenoiseSettings, Scale, pocket
+from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.table import AMAL, ONLY_L, PAPER, RATES, SPEAR, WITH_VAL, Measured, measure
 from tutelage.reports import ResultRow
 from tutelage.reports.tables import t_quantile

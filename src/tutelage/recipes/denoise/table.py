@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.metrics import accuracy, f1, macro_f1
+from tutelage.recipes.base import Scale
 from tutelage.recipes.denoise.data_sets import NAMES, Pool, read_pool
 from tutelage.recipes.denoise.methods import Trained, train
-from tutelage.recipes.denoise.settings import DenoiseSettings, Method, Scale, pocket
+from tutelage.recipes.denoise.settings import DenoiseSettings, Method, pocket
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.training import Log, Stages
 

@@ -13,16 +13,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tutelage.metrics import Interval, auroc, bootstrap, paired_bootstrap
+from tutelage.metrics import auroc, bootstrap, paired_bootstrap
 from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
 from tutelage.recipes.distill.task import PARTS, Task
 
 PICTURES = 48
-
-
-def interval(found: Interval) -> dict[str, float]:
-    """Return an interval as plain values."""
-    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def share(right: NDArray[np.float64], _: NDArray[np.int64]) -> float:
@@ -43,12 +38,12 @@ def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught
     labels, ours = task.judged_by()[test].numpy(), found[settings.method]
 
     def judged(taught: Taught) -> dict[str, Any]:
-        figure = interval(bootstrap(share, right(taught, task), labels, seed=settings.seed))
+        figure = bootstrap(share, right(taught, task), labels, seed=settings.seed).plain()
         told = {key: value for key, value in taught.facts.items() if key in ("val", "steps", "skipped", "weights")}
         return {"accuracy": figure, **told}
 
     def gain(other: Taught) -> dict[str, float]:
-        return interval(paired_bootstrap(share, right(ours, task), right(other, task), labels, seed=settings.seed))
+        return paired_bootstrap(share, right(ours, task), right(other, task), labels, seed=settings.seed).plain()
 
     course = ours.facts.get("course", [])
     return {

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
+from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill.methods import METHODS, Recipe, kd_weights, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, Method, TeacherSettings
 from tutelage.recipes.distill.task import Task
-from tutelage.recipes.moderation.settings import ModelSettings
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Log, Stages, fit, predict, seeds
 from tutelage.training.batches import Batches

@@ -11,7 +11,7 @@ import torch
 from tutelage.data.augment import AugmentationName
 from tutelage.hypergradient import Strategy
 from tutelage.models import ModelSpec
-from tutelage.recipes.moderation.settings import ModelSettings, Scale
+from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting.partition import Level
 

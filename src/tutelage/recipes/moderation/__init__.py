@@ -2,11 +2,10 @@
 
 from tutelage.recipes.moderation.moderate import Moderated, moderate, score, score_run
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.settings import ModelSettings, ModerationSettings, pocket, settings_for
+from tutelage.recipes.moderation.settings import ModerationSettings, pocket, settings_for
 from tutelage.recipes.moderation.task import Task, manifest_task, posters_task, products_task
 
 __all__ = [
-    "ModelSettings",
     "Moderated",
     "ModerationSettings",
     "Pipeline",

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tutelage.metrics import (
-    Interval,
     auroc,
     average_precision,
     bootstrap,
@@ -39,11 +38,6 @@ SUSPECTS = 48
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 
-def interval(found: Interval) -> dict[str, float]:
-    """Return an interval as plain values."""
-    return {"value": found.value, "low": found.low, "high": found.high}
-
-
 def judged(
     scores: NDArray[np.float64], labels: NDArray[np.int64], rates: tuple[float, ...], seed: int
 ) -> dict[str, Any]:
@@ -51,12 +45,10 @@ def judged(
     figures: dict[str, Any] = {}
     for name, metric in (("npv_at_fpr", npv_at_fpr), ("lift_at_fpr", lift_at_fpr), ("recall_at_fpr", recall_at_fpr)):
         figures[name] = {
-            f"{rate:g}": interval(bootstrap(partial(metric, fpr=rate), scores, labels, seed=seed)) for rate in rates
+            f"{rate:g}": bootstrap(partial(metric, fpr=rate), scores, labels, seed=seed).plain() for rate in rates
         }
-    figures["auroc"] = interval(bootstrap(auroc, scores, labels, seed=seed))
-    figures["average_precision"] = interval(
-        bootstrap(partial(average_precision, positive=0), scores, labels, seed=seed)
-    )
+    figures["auroc"] = bootstrap(auroc, scores, labels, seed=seed).plain()
+    figures["average_precision"] = bootstrap(partial(average_precision, positive=0), scores, labels, seed=seed).plain()
     figures["threshold"] = {f"{rate:g}": threshold_at_fpr(scores, labels, rate) for rate in rates}
     return figures
 
@@ -106,7 +98,7 @@ def evaluate(
         "fine_tuned": judged(plain, labels, rates, seed),
         "difference": {
             "npv_at_fpr": {
-                f"{rate:g}": interval(paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed))
+                f"{rate:g}": paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed).plain()
                 for rate in rates
             }
         },

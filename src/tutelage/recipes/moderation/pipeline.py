@@ -18,7 +18,8 @@ from torch import Tensor
 from tutelage.data import TensorData, WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.models import ImageClassifier, build, load_model, save_model
-from tutelage.recipes.moderation.settings import ModelSettings, ModerationSettings
+from tutelage.recipes.base import ModelSettings
+from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import Task
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Signal
 from tutelage.subtasks import (

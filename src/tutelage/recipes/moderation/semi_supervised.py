@@ -15,8 +15,8 @@ from tutelage.generations import (
     self_training,
 )
 from tutelage.models import ImageClassifier
+from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.settings import ModelSettings
 from tutelage.subtasks import selects
 
 STUDENTS = 3

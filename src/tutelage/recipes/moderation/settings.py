@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from tutelage.data.augment import AugmentationName
 from tutelage.data.splits import SplitSettings
-from tutelage.models import ModelSpec
+from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.lesson import LessonSettings
 from tutelage.subtasks.selection import SelectionSettings
 from tutelage.subtasks.specialists import SpecialistSettings
 from tutelage.subtasks.student import StudentSettings
 from tutelage.training import Budget, Hardware, Optimization
-
-Scale = Literal["pocket", "paper"]
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """A model and where it starts.
-
-    Args:
-        name: A timm name, or one of the pocket models.
-        pretrained: timm, or the path of a safetensors file; none starts from random weights.
-        dropout: Dropout before the heads.
-        options: Further plain arguments of the model.
-    """
-
-    name: str
-    pretrained: str | None = None
-    dropout: float = 0.0
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def spec(self, num_classes: int, image_size: int) -> ModelSpec:
-        """Return the model's spec."""
-        return ModelSpec(self.name, num_classes, image_size, self.dropout, self.options)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-from tutelage.recipes.moderation.settings import ModerationSettings, Scale, pocket
+from tutelage.recipes.base import Scale
+from tutelage.recipes.moderation.settings import ModerationSettings, pocket
 from tutelage.recipes.moderation.table import (
     FIRST,
     FIRST_SEED,

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
+from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.semi_supervised import noisy, swsl
-from tutelage.recipes.moderation.settings import ModelSettings, ModerationSettings, Scale, pocket
+from tutelage.recipes.moderation.settings import ModerationSettings, pocket
 from tutelage.recipes.moderation.task import Task, posters_task, products_task
 from tutelage.subtasks import LessonSettings
 from tutelage.subtasks.curricula import CurriculumName

@@ -111,8 +111,7 @@ def _interval(
         at = drawn.astype(np.int64)
         return metric(found[at], truth[at])
 
-    result = bootstrap(on, rows, np.zeros(len(rows), dtype=np.int64), resamples=RESAMPLES, seed=seed)
-    return {"value": result.value, "low": result.low, "high": result.high}
+    return bootstrap(on, rows, np.zeros(len(rows), dtype=np.int64), resamples=RESAMPLES, seed=seed).plain()
 
 
 def examples_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import torch
 
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
-from tutelage.recipes.moderation.settings import ModelSettings, Scale
+from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]

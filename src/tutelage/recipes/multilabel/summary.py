@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tutelage.recipes.moderation.settings import Scale
+from tutelage.recipes.base import Scale
 from tutelage.recipes.multilabel.table import Figure, measure, paper_variants, pocket_variants
 from tutelage.reports import ResultRow
 

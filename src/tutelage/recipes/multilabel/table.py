@@ -12,7 +12,7 @@ import numpy as np
 from tutelage.data.cifar_raters import cifar10_raters
 from tutelage.generations import IteratedSettings
 from tutelage.metrics import label_sets, mean_set_size, real_accuracy, real_f1
-from tutelage.recipes.moderation.settings import ModelSettings, Scale
+from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.recipes.multilabel.choice import choose
 from tutelage.recipes.multilabel.settings import MultilabelSettings, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask, grids_task, one_hot
