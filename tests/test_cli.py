@@ -154,7 +154,7 @@ def test_the_list_of_commands(command):
         ("report runs/ads", "runs/ads holds no metrics.json"),
         (
             "reproduce moderatoin",
-            "name: Expected a Literal['moderation', 'maoal', 'rules', 'mile']. Got value: moderatoin",
+            "name: Expected a Literal['moderation', 'amal', 'maoal', 'rules', 'mile']. Got value: moderatoin",
         ),
         ("reproduce moderation --seeds 0", "seeds=0 must be at least 1"),
         ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet"),

@@ -240,7 +240,7 @@ def test_weights_of_one_are_kd(tmp_path):
     """SuperLoss, CRUST and L2R weigh what kd sums: neutral weights are (1 - lambda, lambda / teachers), and sum to 1."""
     teachers = tuple(TeacherSettings(SMALL, budget=Budget(epochs=epochs)) for epochs in (1, 2))
     made = pipeline(tmp_path, teachers=teachers, mixing=replace(settings().mixing, kd_weight=0.8))
-    taught, network = made.teachers(), made._new(SMALL, "student")
+    taught, network = made.teachers(), made.new(SMALL, "student")
     subset = made.task.images.subset(made.rows("train"))
     weights = kd_weights(0.8, 2)
     assert weights == pytest.approx([0.2, 0.4, 0.4])
@@ -258,7 +258,7 @@ def test_weights_of_one_are_kd(tmp_path):
 def test_a_teacher_beside_the_data_says_what_the_teacher_says(tmp_path):
     """Where images are changed the teacher is asked about what the student sees; unchanged, that is the same."""
     made = pipeline(tmp_path)
-    taught, network = made.teachers(), made._new(SMALL, "student")
+    taught, network = made.teachers(), made.new(SMALL, "student")
     live = Pipeline(made.task, replace(made.settings, augmentation="light"), tmp_path, made.log)
     subset = made.task.images.subset(made.rows("val"))
     losses = []

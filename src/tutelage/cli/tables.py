@@ -24,7 +24,7 @@ class Reproduce:
 
     positional: ClassVar[tuple[str, ...]] = ("name",)
 
-    name: Literal["moderation", "maoal", "rules", "mile"]
+    name: Literal["moderation", "amal", "maoal", "rules", "mile"]
     scale: Literal["pocket", "paper"] = "pocket"
     seeds: int = 3
     data: Path | None = None

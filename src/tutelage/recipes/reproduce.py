@@ -8,6 +8,7 @@ from pathlib import Path
 from tutelage.recipes.auxiliary.table import results as maoal
 from tutelage.recipes.base import Scale
 from tutelage.recipes.denoise.summary import results as rules
+from tutelage.recipes.distill.table import results as amal
 from tutelage.recipes.moderation.summary import results as moderation
 from tutelage.recipes.multilabel.summary import heat_maps
 from tutelage.recipes.multilabel.summary import results as mile
@@ -15,6 +16,7 @@ from tutelage.reports import ResultRow, write_results
 
 TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "moderation": moderation,
+    "amal": amal,
     "maoal": maoal,
     "rules": rules,
     "mile": mile,

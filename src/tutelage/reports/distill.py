@@ -24,6 +24,7 @@ from tutelage.reports.wording import fixed
 NAMES = {
     "ce": "the labels alone",
     "kd": "distillation at a fixed weight",
+    "dgkd": "DGKD",
     "equal": "label and teachers equally",
     "hpo": "distillation at a tuned weight",
     "uncertainty": "uncertainty weighting",

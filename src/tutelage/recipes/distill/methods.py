@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from tutelage.generations import DroppedTeachers
 from tutelage.recipes.distill.settings import Method, MixingSettings
 from tutelage.weighting import (
     AMAL,
@@ -90,6 +91,10 @@ def _crust(model: nn.Module, examples: int, signals: int, mixing: MixingSettings
     return CRUST(examples, fraction=mixing.fraction, radius=None, start=mixing.crust_start)
 
 
+def _dgkd(model: nn.Module, examples: int, signals: int, mixing: MixingSettings) -> Weighting:
+    return DroppedTeachers([1 - mixing.kd_weight, *[mixing.kd_weight] * (signals - 1)], mixing.keep)
+
+
 def _superloss(model: nn.Module, examples: int, signals: int, mixing: MixingSettings) -> Weighting:
     return SuperLoss(num_signals=signals, regularisation=mixing.regularisation)
 
@@ -98,6 +103,7 @@ ADAPT = ("every", "held_out_batch_size")
 METHODS: dict[Method, Recipe] = {
     "ce": Recipe(lambda *_: Equal(), teachers=False),
     "kd": Recipe(lambda *_: Equal(), mixed=True, uses=("kd_weight",)),
+    "dgkd": Recipe(_dgkd, uses=("kd_weight", "keep")),
     "equal": Recipe(lambda *_: Equal()),
     "uncertainty": Recipe(lambda model, examples, signals, mixing: Uncertainty(signals)),
     "gcs": Recipe(_gcs),

@@ -87,22 +87,22 @@ class Pipeline:
                 raise ValueError(
                     f"the teacher in {teacher.folder} has {network.spec.num_classes} classes, the data {len(self.task.classes)}"
                 )
-            return self._judged(name, lambda folder: (network, {}), [str(teacher.folder), _bytes_of(teacher.folder)])
+            return self.judged(name, lambda folder: (network, {}), [str(teacher.folder), _bytes_of(teacher.folder)])
         budget = teacher.budget or settings.budget
 
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
-            network = self._new(teacher.model, name)
+            network = self.new(teacher.model, name)
             fitted = fit(
                 network,
                 self.task.images.subset(self.rows("train")),
                 signals=[CrossEntropy(name=LABEL)],
                 budget=budget,
-                **self._selected(teacher.select),
-                **self._common(folder, name),
+                **self.selected(teacher.select),
+                **self.common(folder, name),
             )
             return network, {"steps": fitted.steps}
 
-        return self._judged(name, train, [teacher.model, budget, teacher.select, *self._shared()])
+        return self.judged(name, train, [teacher.model, budget, teacher.select, *self.marks()])
 
     def student(self, method: Method, name: str | None = None) -> Taught:
         """Train a student by a method, in a stage of that name: ``student-METHOD`` by default."""
@@ -163,7 +163,7 @@ class Pipeline:
             rows = self.rows(*parts, *(["held_out"] if settings.train_on_held_out and not recipe.learns else []))
 
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
-            network = self._new(settings.student, "student")
+            network = self.new(settings.student, "student")
             weighting = recipe.make(network, len(images), len(losses), settings.mixing)
             examples, signals = self._lesson(images.subset(rows), teachers, recipe.mixed)
             fitted = fit(
@@ -175,8 +175,8 @@ class Pipeline:
                 held_out=images.subset(self.rows("held_out")) if recipe.learns else None,
                 adapt_every=settings.mixing.every,
                 held_out_batch_size=settings.mixing.held_out_batch_size,
-                **self._selected(settings.select),
-                **self._common(folder, name),
+                **self.selected(settings.select),
+                **self.common(folder, name),
             )
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
             if found is not None:
@@ -185,10 +185,10 @@ class Pipeline:
             modules = {"modules": list(part.partition.names)} if isinstance(part, MAOAL) else {}
             return network, {"steps": fitted.steps, "skipped": fitted.skipped, "course": fitted.course, **modules}
 
-        common = [settings.student, settings.budget, settings.select, *self._shared()]
+        common = [settings.student, settings.budget, settings.select, *self.marks()]
         shared = [recipe.mixed, settings.temperature, [(use, getattr(settings.mixing, use)) for use in recipe.uses]]
         stages = [teacher.name for teacher in teachers]
-        taught = self._judged(name, train, [method, *common, *shared, rows.tolist(), *marks], [*stages, *after])
+        taught = self.judged(name, train, [method, *common, *shared, rows.tolist(), *marks], [*stages, *after])
         file = taught.folder.parent / "weights.safetensors"
         weights = load_file(file)["weights"] if file.is_file() else None
         return replace(taught, weights=weights, losses=losses)
@@ -211,7 +211,7 @@ class Pipeline:
             signals = [Scaled(signal, weight) for signal, weight in zip(signals, weights, strict=True)]
         return examples, signals
 
-    def _judged(self, name: str, make: Any, marks: list[Any], after: Sequence[str] = ()) -> Taught:
+    def judged(self, name: str, make: Any, marks: list[Any], after: Sequence[str] = ()) -> Taught:
         """Run a stage that makes a model, and return what the model says of every image."""
         images = self.task.images
 
@@ -229,7 +229,8 @@ class Pipeline:
         folder = self.stages.folder / "stages" / name
         return Taught(name, load_file(folder / "logits.safetensors")["logits"], folder / "model", None, [], facts)
 
-    def _new(self, model: ModelSettings, name: str) -> ImageClassifier:
+    def new(self, model: ModelSettings, name: str) -> ImageClassifier:
+        """Return a model with its first weights, which depend on the seed and the name."""
         with seeds.fixed(self.settings.seed, "init", name):
             network = build(self.settings.spec(model, len(self.task.classes)), model.pretrained)
         if network.distilled:
@@ -238,12 +239,14 @@ class Pipeline:
             )
         return network
 
-    def _selected(self, select: bool) -> dict[str, Any]:
+    def selected(self, select: bool) -> dict[str, Any]:
+        """Return the arguments of `fit` by which the validation part selects, or none."""
         if not select:
             return {}
         return {"val": self.task.images.subset(self.rows("val")), "select_by": accuracy}
 
-    def _common(self, folder: Path, name: str) -> dict[str, Any]:
+    def common(self, folder: Path, name: str) -> dict[str, Any]:
+        """Return the arguments of `fit` that all trainings share."""
         settings = self.settings
         return {
             "optimization": settings.training,
@@ -255,7 +258,7 @@ class Pipeline:
             "name": name,
         }
 
-    def _shared(self) -> list[Any]:
+    def marks(self) -> list[Any]:
         """Return the settings on which every training depends."""
         settings = self.settings
         return [

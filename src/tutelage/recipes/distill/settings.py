@@ -18,6 +18,7 @@ from tutelage.weighting.partition import Level
 Method = Literal[
     "ce",
     "kd",
+    "dgkd",
     "equal",
     "hpo",
     "uncertainty",
@@ -108,7 +109,9 @@ class MixingSettings:
     """How the losses are weighed.
 
     Args:
-        kd_weight: Weight of the teachers together in kd (the label has the rest), and in what superloss, crust and l2r weigh.
+        kd_weight: Weight of the teachers together in kd (the label has the rest), and in what superloss, crust and l2r weigh;
+            of each teacher in dgkd.
+        keep: Of dgkd: probability with which a teacher is heard in a step.
         every: Training steps between two of the weights'. 10 is as often as the paper's sweep in every tenth epoch.
         held_out_batch_size: Held-out examples that one such step looks at.
         step: Of amal and joint: root mean square of one step's changes; the authors' 1500 goes with normalise=false.
@@ -125,6 +128,7 @@ class MixingSettings:
     """
 
     kd_weight: float = 0.9
+    keep: float = 0.75
     every: int = 10
     held_out_batch_size: int = 1000
     step: float = 0.5
@@ -143,6 +147,8 @@ class MixingSettings:
         """Check the values that would otherwise fail late."""
         if not 0 < self.kd_weight < 1:
             raise ValueError(f"mixing.kd_weight={self.kd_weight} must be in (0, 1)")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"mixing.keep={self.keep} is a probability, in (0, 1]")
         for name in ("every", "held_out_batch_size", "trials"):
             if getattr(self, name) < 1:
                 raise ValueError(f"mixing.{name}={getattr(self, name)} must be at least 1")
@@ -174,8 +180,9 @@ class DistillSettings:
 
     Args:
         seed: Of everything random but the division into parts.
-        method: How the label and the teachers are weighed: ce (the label alone), kd (constant), equal, hpo (constant, tuned),
-            uncertainty, gcs, superloss, crust, l2r, mwn, auxilearn, maoal, amal, joint; or coreset.
+        method: How the label and the teachers are weighed: ce (the label alone), kd (constant), dgkd (constant, each teacher
+            heard in some steps only), equal, hpo (constant, tuned), uncertainty, gcs, superloss, crust, l2r, mwn, auxilearn,
+            maoal, amal, joint; or coreset.
         image_size: Height and width of the images in pixels.
         augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none, with which teachers are asked once.
         noise: Wrong labels, for experiments.
