@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillation, Outputs, Signal
-from tutelage.signals.pseudo_labels import PseudoLabels
-from tutelage.training import Budget, Fitted, Optimization, fit, seeds
+from tutelage.signals.pseudo_labels import NEVER, PseudoLabels
+from tutelage.training import Budget, Fitted, Optimization, fit, processes, seeds
+from tutelage.training.batches import index_of
 
 Language = Literal["sets", "hard", "soft"]
 Variant = Literal["printed", "released"]
+Passing = Callable[[Tensor, int], Tensor]
+"""``passing(places, number)``: the pass of this number over places, in order, as many as they are."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,15 @@ class Iterated(Signal):
         self.schedule = schedule
         self.variant = variant
         self.optimizer_state = optimizer_state
-        self.copy = deepcopy(model).requires_grad_(False).eval()
+        self.copy = deepcopy(model).requires_grad_(False)
         self.imitating = False
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Iterated:
+        """Set the mode, of all but the copy: a teacher answers in eval mode, whoever calls ``train()`` above it."""
+        super().train(mode)
+        self.copy.eval()
+        return self
 
     def begin_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Change the roles where a phase begins."""
@@ -170,8 +181,8 @@ class Iterated(Signal):
 class Generations:
     """An order whose epochs are whole generations: labelled examples for the interaction, all for the imitation.
 
-    Both phases draw from streams without end, shuffled anew after each pass; where all examples are labelled there is one
-    stream for both, as for a plain training.
+    Both phases draw from streams without end, ordered anew after each pass; where all examples are labelled there is one
+    stream for both, as for a plain training. Each process has streams of its own, so that their phases begin together.
 
     Args:
         schedule: the generations.
@@ -180,6 +191,11 @@ class Generations:
         batch_size: examples in a batch.
         every: generations in an epoch.
         seed: of the shuffles.
+        passing: orders a pass over places, and may repeat some in the place of others; shuffles by default.
+        owner: the process that draws each place, (len(train),), where there are several.
+
+    Raises:
+        ValueError: a process without any labelled example.
     """
 
     def __init__(
@@ -191,43 +207,61 @@ class Generations:
         batch_size: int,
         every: int = 1,
         seed: int = 0,
+        passing: Passing | None = None,
+        owner: Tensor | None = None,
     ) -> None:
         self.schedule = schedule
-        self.labelled = labelled
-        self.everything = everything
         self.batch_size = batch_size
         self.every = every
         self.seed = seed
+        self.passing = passing
+        self.groups = [(labelled, everything)]
+        if owner is not None:
+            self.groups = [
+                (labelled[owner[labelled] == rank], everything[owner[everything] == rank])
+                for rank in range(int(owner.max()) + 1)
+            ]
+        if bare := sum(len(own) == 0 for own, _ in self.groups):
+            raise ValueError(f"labelled: {bare} of {len(self.groups)} processes have no labelled example; start fewer")
 
     def __call__(self, epoch: int) -> Tensor:
         """Return the places of an epoch's generations, (n,)."""
         last = self.schedule.generations
         own = range(min(epoch * self.every, last), min((epoch + 1) * self.every, last))
-        return torch.cat([part for generation in own for part in self._phases(generation)] or [self.labelled[:0]])
+        phases = [
+            part
+            for generation in own
+            for labelled, everything in self.groups
+            for part in self._phases(generation, labelled, everything)
+        ]
+        return torch.cat(phases) if phases else torch.zeros(0, dtype=torch.int64)
 
-    def _phases(self, generation: int) -> list[Tensor]:
+    def _phases(self, generation: int, labelled: Tensor, everything: Tensor) -> list[Tensor]:
         start, turn, end = (
             self.schedule.start(generation),
             self.schedule.turn(generation),
             self.schedule.start(generation + 1),
         )
-        if len(self.labelled) == len(self.everything):
-            return [self._stream(self.everything, "order", start, end)]
+        if len(labelled) == len(everything):
+            return [self._stream(everything, "order", start, end)]
         imitated = generation * self.schedule.imitation
         return [
-            self._stream(self.labelled, "interaction", start - imitated, turn - imitated),
-            self._stream(self.everything, "imitation", imitated, imitated + end - turn),
+            self._stream(labelled, "interaction", start - imitated, turn - imitated),
+            self._stream(everything, "imitation", imitated, imitated + end - turn),
         ]
 
     def _stream(self, places: Tensor, name: str, start: int, end: int) -> Tensor:
-        """Return what the steps from start to end draw of an endless stream of shuffled passes."""
+        """Return what the steps from start to end draw of an endless stream of passes."""
         first, last = start * self.batch_size, end * self.batch_size
         passes = range(first // len(places), -(-last // len(places)))
-        drawn = torch.cat(
-            [places[torch.randperm(len(places), generator=seeds.generator(self.seed, name, p))] for p in passes]
-        )
+        drawn = torch.cat([self._pass(places, name, number) for number in passes])
         skipped = passes.start * len(places)
         return drawn[first - skipped : last - skipped]
+
+    def _pass(self, places: Tensor, name: str, number: int) -> Tensor:
+        if self.passing is not None:
+            return self.passing(places, number)
+        return places[torch.randperm(len(places), generator=seeds.generator(self.seed, name, number))]
 
 
 @dataclass
@@ -260,6 +294,7 @@ def iterate(
     target: str = "label",
     head: str | None = None,
     remember: tuple[int, int] | None = None,
+    passing: Passing | None = None,
     seed: int = 0,
     **training: Any,
 ) -> Iteration:
@@ -269,7 +304,7 @@ def iterate(
                   k_s steps   theta_S <- theta_S - a grad BCE(sigmoid(f(x; theta_S)), [sigmoid(f(x; theta_T)) > rho])
 
     An evaluation, where there is a ``val``, follows the imitation of every ``evaluate_every`` generations, so that it is always
-    a student that is judged and selected (with several processes it may fall elsewhere).
+    a student that is judged and selected.
 
     Args:
         model: trained in place; the student in the end.
@@ -281,6 +316,7 @@ def iterate(
         target: the batch's key of the labels, (B,) classes or (B, C) of 0 and 1.
         head: the model's head that is trained, where it has several.
         remember: (N, C) keeps in which generation a class was first said of an example.
+        passing: as in `Generations`.
         seed: of everything random.
         training: further arguments of `fit`.
 
@@ -294,7 +330,10 @@ def iterate(
     labelled = everything if labelled is None else labelled
     if len(labelled) == 0:
         raise ValueError("labelled is empty: iterated learning needs examples with a label")
-    steps = budget.total(-(-len(labelled) // optimization.batch_size))
+    processes.join()
+    owner = index_of(train) % processes.count()
+    share = int(torch.bincount(owner[labelled], minlength=processes.count()).min())
+    steps = budget.total(-(-share // optimization.batch_size))
     schedule = Schedule(steps, settings.interaction, settings.imitation)
     given: Signal
     imitated: Signal
@@ -317,8 +356,16 @@ def iterate(
     signal = Iterated(
         model, given, imitated, schedule, variant=settings.variant, optimizer_state=settings.optimizer_state
     )
-    every = settings.evaluate_every
-    order = Generations(schedule, labelled, everything, batch_size=optimization.batch_size, every=every, seed=seed)
+    order = Generations(
+        schedule,
+        labelled,
+        everything,
+        batch_size=optimization.batch_size,
+        every=settings.evaluate_every,
+        seed=seed,
+        passing=passing,
+        owner=owner,
+    )
     fitted = fit(
         model,
         train,
@@ -331,8 +378,13 @@ def iterate(
     )
     if not isinstance(imitated, PseudoLabels):
         return Iteration(fitted, schedule.generations, None, [])
-    coverage = (imitated.tally_G2[:, 0] / imitated.tally_G2[:, 1].clamp_min(1)).tolist()
-    return Iteration(fitted, schedule.generations, imitated.first_said.cpu() if remember else None, coverage)
+    tally_G2 = processes.total(imitated.tally_G2, imitated.tally_G2.device)
+    coverage = (tally_G2[:, 0] / tally_G2[:, 1].clamp_min(1)).tolist()
+    if remember is None:
+        return Iteration(fitted, schedule.generations, None, coverage)
+    said_NC = imitated.first_said.int() - NEVER  # an example's process knows it, the others have 0 there
+    said_NC = processes.total(said_NC, said_NC.device) + NEVER
+    return Iteration(fitted, schedule.generations, said_NC.short(), coverage)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

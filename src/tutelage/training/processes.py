@@ -32,6 +32,11 @@ def is_first() -> bool:
     return not several() or dist.get_rank() == 0
 
 
+def count() -> int:
+    """Return how many processes there are."""
+    return dist.get_world_size() if several() else 1
+
+
 def meet() -> None:
     """Wait until all processes are here."""
     if several():
@@ -79,9 +84,9 @@ def gathered(state: dict[str, Tensor], device: torch.device) -> list[dict[str, T
     first, world = dist.get_rank() == 0, dist.get_world_size()
     states: list[dict[str, Tensor]] = [{} for _ in range(world if first else 1)]
     for name, value in state.items():
-        value = value.to(device).contiguous()
-        pieces = [torch.empty_like(value) for _ in range(world)] if first else None
-        dist.gather(value, pieces, dst=0)
-        for own, piece in zip(states, pieces or [value], strict=True):
-            own[name] = piece.cpu()
+        message = value.to(device).contiguous().flatten().view(torch.uint8)  # not all types can be exchanged
+        pieces = [torch.empty_like(message) for _ in range(world)] if first else None
+        dist.gather(message, pieces, dst=0)
+        for own, piece in zip(states, pieces or [message], strict=True):
+            own[name] = piece.view(value.dtype).view(value.shape).cpu()
     return states

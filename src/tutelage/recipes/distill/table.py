@@ -144,6 +144,8 @@ def _reading(scale: Scale) -> list[str]:
         "them are trained on them too, so that all see the same labels. The authors' program keeps them from AMAL's rivals.",
         "AMAL: weights learned every few steps by the derivative through the whole network, divided by its root mean square. "
         "The released step: 1500 times the last layer's derivative, five times, from 0.1 and 0.9.",
+        "CRUST keeps few medoids of the clean examples, which lie close together, and many of the wrong ones, which do not; a "
+        "medoid weighs as many as it stands for. So its weights of single examples are no test for wrong labels.",
     ]
     if scale == "pocket":
         notes += [
