@@ -253,6 +253,43 @@ def test_one_stream_for_all_where_all_are_labelled():
     assert all(torch.equal(part.sort().values, torch.arange(7)) for part in stream[:42].split(7))
 
 
+def test_each_process_has_its_own_streams_whose_phases_begin_together():
+    """Three processes of 15, 7 and 8 places, of which 5, 1 and 8 have a label; batches of 4."""
+    owner = torch.tensor([0] * 15 + [1] * 7 + [2] * 8)
+    labelled = torch.cat([torch.arange(5), torch.tensor([20]), torch.arange(22, 30)])
+    order = Generations(Schedule(9, 2, 2), labelled, torch.arange(30), batch_size=4, seed=1, owner=owner)
+    assert sorted(torch.unique(owner[order(0)], return_counts=True)[1].tolist()) == [20] * 3
+    for rank in range(3):
+        places = torch.cat([order(epoch) for epoch in range(2)])
+        steps = places[owner[places] == rank].split(4)
+        assert len(steps) == 9
+        own = labelled[owner[labelled] == rank]
+        interactions = torch.cat([*steps[:3], *steps[5:7]])
+        assert torch.equal(interactions.unique(), own)
+        assert torch.cat([*steps[3:5], *steps[7:]]).unique().numel() == min(16, int((owner == rank).sum()))
+
+
+def test_passes_of_ones_own():
+    """Pass number p over three places repeats place p in the place of the next."""
+    order = Generations(
+        Schedule(3, 1, 1),
+        torch.arange(3),
+        torch.arange(3),
+        batch_size=2,
+        passing=lambda places, number: places[[number, number, (number + 2) % 3]],
+    )
+    assert order(0).tolist() == [0, 0, 2, 1, 1, 0]
+
+
+def test_a_teacher_answers_in_eval_mode_whoever_calls_train():
+    model = network()
+    signal = Iterated(model, BinaryCrossEntropy(), PseudoLabels("teacher_logits"), Schedule(4, 1, 1))
+    objective = Objective(model, [signal])
+    objective.train()
+    assert model.training
+    assert not any(module.training for module in signal.copy.modules())
+
+
 # --- languages
 
 

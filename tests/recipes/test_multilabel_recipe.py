@@ -29,7 +29,7 @@ from tutelage.recipes.multilabel import (
     training,
 )
 from tutelage.recipes.multilabel.choice import choose
-from tutelage.recipes.multilabel.training import Trained, candidates, new_model, training_rows
+from tutelage.recipes.multilabel.training import Trained, balanced, candidates, new_model, training_rows
 from tutelage.training import Budget, Log, Stages
 
 Command = Callable[..., tuple[int, str, str]]
@@ -165,16 +165,43 @@ def test_sigmoids_start_at_one_label_and_softmaxes_do_not():
     assert (new_model(task, settings(method="softmax")).backbone.fc.bias != -torch.log(torch.tensor(10.0))).all()
 
 
-def test_a_share_of_the_training_examples_and_balanced_classes():
+def test_a_share_of_the_training_examples():
     task = grids()
     few = training_rows(task, settings(share=0.1))
     assert len(few) == sum(-(-n // 10) for n in torch.bincount(task.images.labels[task.images.rows("train")]).tolist())
-    skewed = grids()
-    train = skewed.images.rows("train")
-    skewed.images.labels[train[:120]] = 0
-    counts = torch.bincount(skewed.images.labels[training_rows(skewed, settings(rebalance=1.0))], minlength=10)
-    present = counts[counts > 0]
-    assert present.max() - present.min() <= present.max() / 2
+
+
+def test_balanced_classes_are_drawn_anew_in_each_pass():
+    """80 of class 0, 20 of class 1, 10 without a label: each class comes 50 times a pass, and everyone sooner or later."""
+    labels = torch.tensor([0] * 80 + [1] * 20 + [-1] * 10)
+    passing, places = balanced(labels, settings(rebalance=1.0)), torch.arange(110)
+    seen, counts = set(), torch.zeros(3)
+    for number in range(30):
+        drawn = passing(places, number)
+        assert torch.equal(drawn, passing(places, number))
+        counts += torch.bincount(labels[drawn] + 1)
+        assert sorted(drawn[labels[drawn] < 0].tolist()) == list(range(100, 110))
+        seen |= set(drawn.tolist())
+    assert seen == set(range(110))
+    torch.testing.assert_close(counts / 30, torch.tensor([10.0, 50.0, 50.0]), atol=2.0, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["mile", "sigmoid"])
+def test_balanced_classes_reach_the_training(method, tmp_path, monkeypatch):
+    task, seen = grids(), []
+    task.images.labels[task.images.rows("train")[:120]] = 0
+    task.images.table["label"] = task.images.labels.numpy()
+    task.given_NC = torch.nn.functional.one_hot(task.images.labels, 10).bool()
+    fetch = type(task.images.subset(torch.arange(1))).__getitems__
+    monkeypatch.setattr(
+        type(task.images.subset(torch.arange(1))),
+        "__getitems__",
+        lambda data, places: (seen.append((len(data), batch := fetch(data, places))), batch)[1],
+    )
+    chosen = settings(method=method, rebalance=1.0, budget=Budget(steps=10))  # four passes
+    training.train(task, chosen, Stages(tmp_path, Log(None)), Log(None, quiet=True))
+    counts = torch.bincount(torch.cat([batch["label"] for size, batch in seen if size == 160]), minlength=10)
+    assert counts.max() < 2 * counts[counts > 0].min()  # of 120 beside four to five each
 
 
 def test_a_search_tries_every_combination():

@@ -192,10 +192,7 @@ class Generations:
         every: generations in an epoch.
         seed: of the shuffles.
         passing: orders a pass over places, and may repeat some in the place of others; shuffles by default.
-        owner: the process that draws each place, (len(train),), where there are several.
-
-    Raises:
-        ValueError: a process without any labelled example.
+        owner: the process that draws each place, (len(train),), where there are several; each has a labelled one.
     """
 
     def __init__(
@@ -221,8 +218,6 @@ class Generations:
                 (labelled[owner[labelled] == rank], everything[owner[everything] == rank])
                 for rank in range(int(owner.max()) + 1)
             ]
-        if bare := sum(len(own) == 0 for own, _ in self.groups):
-            raise ValueError(f"labelled: {bare} of {len(self.groups)} processes have no labelled example; start fewer")
 
     def __call__(self, epoch: int) -> Tensor:
         """Return the places of an epoch's generations, (n,)."""
@@ -321,18 +316,21 @@ def iterate(
         training: further arguments of `fit`.
 
     Raises:
-        ValueError: a budget of less than one generation, no labelled example, or what `fit` raises.
+        ValueError: a budget of less than one generation, no labelled example for a process, or what `fit` raises.
 
     Source: Rajeswar et al., *Multi-label Iterated Learning for Image Classification*, CVPR 2022, algorithm 1, with its signs
     corrected; the released program for ``variant="released"``.
     """
     everything = torch.arange(len(train))
     labelled = everything if labelled is None else labelled
-    if len(labelled) == 0:
-        raise ValueError("labelled is empty: iterated learning needs examples with a label")
     processes.join()
     owner = index_of(train) % processes.count()
     share = int(torch.bincount(owner[labelled], minlength=processes.count()).min())
+    if share == 0:
+        raise ValueError(
+            f"labelled: iterated learning needs an example with a label in each of {processes.count()} processes, and "
+            f"there are {len(labelled)}"
+        )
     steps = budget.total(-(-share // optimization.batch_size))
     schedule = Schedule(steps, settings.interaction, settings.imitation)
     given: Signal

@@ -85,6 +85,17 @@ def _over(heard: Any, assistant: ModelSettings) -> Student:
     return lambda pipeline: over_assistant(pipeline, assistant, heard)
 
 
+def apart(method: Method) -> Student:
+    """Return how a student is taught that never sees the held-out labels, as AMAL's rivals in its paper."""
+
+    def teach(pipeline: Pipeline) -> Taught:
+        settings = replace(pipeline.settings, train_on_held_out=False)
+        changed = Pipeline(pipeline.task, settings, pipeline.stages.folder, pipeline.log)
+        return changed.student(method, f"student-{method}-apart")
+
+    return teach
+
+
 RELEASED: dict[str, Any] = {
     "strategy": "last_layer",
     "step": 1500.0,
@@ -95,6 +106,8 @@ RELEASED: dict[str, Any] = {
 NOISY: dict[str, Student] = {
     "CE": by("ce"),
     "KD": by("kd"),
+    "CE, without the held-out labels": apart("ce"),
+    "KD, without the held-out labels": apart("kd"),
     "Equal": by("equal"),
     "SuperLoss": by("superloss"),
     "CRUST": by("crust"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
+from tutelage.generations import DroppedTeachers
 from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill.methods import METHODS, Recipe, kd_weights, proportions
@@ -289,7 +290,7 @@ def example_weights(weighting: Weighting, objective: Objective, examples: Any, c
     Weights that are a function of the losses are those of the images as they are and of the model that was kept. None for a
     method that forgets the weights of a batch.
     """
-    if isinstance(weighting, LearningToReweight):
+    if isinstance(weighting, LearningToReweight | DroppedTeachers):
         return None
     found = torch.full((count, len(objective.signals)), torch.nan)
     device = next(objective.model.parameters()).device

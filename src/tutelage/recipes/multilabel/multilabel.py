@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.metrics import label_sets
 from tutelage.models import joint_logits, load_model, save_model
-from tutelage.recipes.multilabel.choice import choose
+from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.evaluation import (
     evaluate,
     examples_table,
@@ -27,7 +27,7 @@ from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
 from tutelage.recipes.multilabel.training import candidates, train
 from tutelage.reports import write_multilabel_report
-from tutelage.training import Log, Stages, predict
+from tutelage.training import Log, Stages, predict, processes
 from tutelage.training.stages import plain
 
 
@@ -63,14 +63,31 @@ def multilabel(
         ValueError: the task cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("which labels were said of an image is kept by one process; start this job without torchrun")
+    first = processes.join()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
+    if first:
+        config = yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False, allow_unicode=True)
+        (out / "config.yaml").write_text(config, encoding="utf-8")
     log = Log(out / "log.jsonl", quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     stages = Stages(out, log)
     choice = choose(task, [train(task, tried, stages, log) for tried in candidates(settings)])
+    if first:
+        _finish(task, settings, out, choice)
+    processes.meet()
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    figures = metrics["test"]["chosen"]
+    f1, size = figures["f1"], figures["mean_set_size"]
+    log.say(
+        f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
+        f"{metrics['test']['judged_by']} ({metrics['test']['labels_per_image']:.2f} an image); "
+        f"{metrics['labels']['new']} new labels"
+    )
+    return Multilabelled(out, metrics, out / "report.html")
+
+
+def _finish(task: MultilabelTask, settings: MultilabelSettings, out: Path, choice: Choice) -> None:
+    """Judge the chosen model, and write what people look at."""
     metrics = evaluate(task, settings, choice)
     examples, labels = examples_table(task, choice), labels_table(task, choice)
     metrics["labels"] = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
@@ -78,14 +95,7 @@ def multilabel(
     one = settings.method in ONE_LABEL
     save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
     write_results(out, task, metrics, examples, labels)
-    report = write_multilabel_report(out)
-    figures = metrics["test"]["chosen"]
-    f1, size = figures["f1"], figures["mean_set_size"]
-    log.say(
-        f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
-        f"{metrics['test']['judged_by']} ({metrics['test']['labels_per_image']:.2f} an image); {len(labels)} new labels"
-    )
-    return Multilabelled(out, metrics, report)
+    write_multilabel_report(out)
 
 
 def score(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.data.sampling import Rebalanced, fraction
 from tutelage.generations import IteratedSettings, early_learning, iterate
+from tutelage.generations.iterated import Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
@@ -64,6 +66,8 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
         save_model(model, folder / "model")
         outputs, _ = predict(model, everything, workers=settings.hardware.workers)
         logits_NC = joint_logits(outputs)
+        if not torch.isfinite(logits_NC).all():
+            raise ValueError(f"{name}: what the trained model says is not finite; take a lower training.lr")
         scores_NC = logits_NC.softmax(1) if settings.method in ONE_LABEL else logits_NC.sigmoid()
         tensors = {"scores": scores_NC.contiguous()} | ({} if said is None else {"first_said": said})
         save_file(tensors, folder / "scores.safetensors")
@@ -100,14 +104,25 @@ def candidates(settings: MultilabelSettings) -> list[MultilabelSettings]:
 
 
 def training_rows(task: MultilabelTask, settings: MultilabelSettings) -> Tensor:
-    """Return the rows that are trained on, labelled ones first; a rare class's come repeatedly where classes are balanced."""
+    """Return the labelled rows that are trained on."""
     rows = task.images.rows("train")
     rows = rows[task.given_NC[rows].any(1)]
     if settings.share < 1:
         rows = rows[fraction(task.images.labels[rows], settings.share, settings.seed)]
-    if settings.rebalance > 0:
-        rows = rows[Rebalanced(task.images.labels[rows], settings.seed, settings.rebalance)(0)]
     return rows
+
+
+def balanced(labels_N: Tensor, settings: MultilabelSettings) -> Passing:
+    """Return passes in which rare classes come oftener, drawn anew for each; what has no label comes once in each."""
+
+    def passing(places: Tensor, number: int) -> Tensor:
+        labelled = labels_N[places] >= 0
+        own, others = places[labelled], places[~labelled]
+        order = Rebalanced(labels_N[own], settings.seed, settings.rebalance)(number)
+        mixed = torch.randperm(len(places), generator=seeds.generator(settings.seed, "balanced", number))
+        return torch.cat([own[order], others])[mixed]
+
+    return passing
 
 
 def new_model(task: MultilabelTask, settings: MultilabelSettings) -> ImageClassifier:
@@ -153,20 +168,24 @@ def _train(
         def examples(rows: Tensor) -> WithColumns:
             return WithColumns(task.images.subset(rows), given=given_NC)
 
+    together = torch.cat([rows, task.images.rows("unlabelled")])
+    passing = balanced(task.images.labels[together], settings) if settings.rebalance > 0 else None
     if settings.method in ("mile", "hard", "soft"):
-        unlabelled = task.images.rows("unlabelled")
         language = {"mile": "sets", "hard": "hard", "soft": "soft"}[settings.method]
         iterated: IteratedSettings = replace(settings.iterated, language=language)  # type: ignore[arg-type]
         found = iterate(
             model,
-            examples(torch.cat([rows, unlabelled])),
+            examples(together),
             iterated,
             labelled=torch.arange(len(rows)),
             target=target,
             remember=(count, classes),
+            passing=passing,
             **common,
         )
         return found.coverage, found.first_said
+    if passing is not None:
+        common["order"] = partial(passing, torch.arange(len(rows)))
     if settings.method == "elr":
         regularised = settings.early_learning
         early_learning(
