@@ -229,7 +229,7 @@ def test_folder_of_folders(folder):
         ("image,labels\n", Columns(), r"no column 'label' for 'label'; it has: image, labels. Did you mean 'labels'\?"),
         ("pics,label\n", Columns(), "no column 'image'.*columns.image"),
         ("image,label\n", Columns(headline="title"), "no column 'title' for 'headline'"),
-        ("", Columns(), "No columns"),
+        ("", Columns(), "is empty: it needs a line of column names"),
     ],
 )
 def test_missing_columns(folder, text, columns, message):

@@ -1,6 +1,7 @@
 """From files on disk to label sets, through the command line; kills, methods, and the choice on validation."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -349,6 +350,24 @@ def test_a_folder_with_a_subfolder_for_each_class(shop, tmp_path):
     assert set(task.images.table["split"]) == {"train", "val", "test"}
 
 
+def test_cells_that_name_nothing_and_labels_of_no_image(shop, tmp_path):
+    """A cell of dividers alone has no label; a label that only a missing file has is no class; of equal ids the first counts."""
+    frame = pd.read_csv(shop / "shop.csv", dtype=str).fillna("")
+    frame.loc[4, "verdict"] = " | "
+    frame.loc[len(frame)] = ["nowhere.png", "unicorn", "unicorn"]
+    frame.loc[len(frame)] = [frame["picture"][1], "digit 9", "digit 9"]
+    messy = Path(shutil.copytree(shop, tmp_path / "shop")) / "messy.csv"
+    frame.to_csv(messy, index=False)
+    task = manifest_task(messy, settings(radius=-1), recipe_columns(), "all")
+    assert task.classes == [f"digit {c}" for c in range(10)]
+    row = task.images.table.set_index("id").loc["4.png"]
+    assert (row["label"], row["split"]) == (-1, "unlabelled")
+    assert not task.given_NC[4].any()
+    assert task.problems.counts() == {"missing": 1, "duplicate_id": 1}
+    assert task.truth_NC is not None
+    assert [task.classes[c] for c in task.truth_NC[1].nonzero()] == frame["all"][1].split("|")
+
+
 def test_unlabelled_images_get_labels_too(shop, tmp_path):
     task = manifest_task(shop / "shop.csv", settings(radius=-1), recipe_columns())
     found = multilabel(task, settings(iterated=IteratedSettings(3, 3, rho=0.05)), tmp_path, quiet=True)
@@ -368,6 +387,9 @@ def recipe_columns():
     [
         (("nowhere.csv",), "there is no manifest"),
         (("shop.csv", "--truth", "everything"), "has no column 'everything'"),
+        (("empty.csv",), "empty.csv is empty: it needs a line of column names"),
+        (("digits", "--method", "softmax", "--threshold", "0.3"), "method='softmax' names the best class alone"),
+        (("shop.csv", "--training.lr", "1e30", *SMALL), "is not finite; take a lower training.lr"),
         (("shop.csv", "--val", "0"), "val=0.0 and test=0.2 are shares above 0"),
         (("digits", "--image_size", "25"), "needs a multiple of 3"),
         (("digits", "--iterated.rho", "1"), "rho=1.0 is a probability"),
@@ -380,6 +402,7 @@ def recipe_columns():
 )
 def test_mistakes_are_answered_in_one_line(words, says, shop, tmp_path, command):
     words = (shop / words[0] if words[0].endswith(".csv") else words[0], *words[1:])
+    (shop / "empty.csv").touch()
     manifest = COLUMNS if str(words[0]).endswith("shop.csv") else ()
     code, _, err = command("multilabel", *words, "--out", tmp_path / "run", "--scale", "pocket", *manifest)
     assert (code, says in err) == (2, True), err

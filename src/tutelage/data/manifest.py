@@ -141,17 +141,22 @@ def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
         if not isinstance(cells.index, pd.RangeIndex):
             cells = cells.reset_index()
     elif suffix in (".csv", ".tsv"):
-        cells = pd.read_csv(
-            path,
-            sep="\t" if suffix == ".tsv" else ",",
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            encoding="utf-8-sig",
-            encoding_errors="replace",
-            engine="python",
-            on_bad_lines=too_long,
-        )
+        try:
+            cells = pd.read_csv(
+                path,
+                sep="\t" if suffix == ".tsv" else ",",
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                encoding="utf-8-sig",
+                encoding_errors="replace",
+                engine="python",
+                on_bad_lines=too_long,
+            )
+        except pd.errors.EmptyDataError as error:
+            raise ValueError(
+                f"manifest {path} is empty: it needs a line of column names, and a row for each image."
+            ) from error
     else:
         raise ValueError(f"manifest {path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file.")
     return cells.astype("string").fillna("").astype(object).apply(lambda column: column.str.strip())

@@ -102,6 +102,11 @@ class MultilabelSettings:
             raise ValueError(f"rebalance={self.rebalance} must be in [0, 1]")
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise ValueError(f"threshold={self.threshold} is a probability, in [0, 1), or null")
+        if self.threshold is not None and self.method in ONE_LABEL:
+            raise ValueError(
+                f"threshold={self.threshold}: method={self.method!r} names the best class alone; leave threshold out, or take "
+                "mile or sigmoid"
+            )
         if self.early_learning.weight < 0:
             raise ValueError(f"early_learning.weight={self.early_learning.weight} must not be negative")
 

@@ -135,12 +135,14 @@ def _made(
     truth: str | None,
     settings: MultilabelSettings,
 ) -> MultilabelTask:
-    sets = [parts(text) for text in texts]
+    used = set(images.labels.tolist())  # a label of images that could not be read is no class
+    sets = [parts(text) if code in used else [] for code, text in enumerate(texts)]
     classes = sorted({name for members in sets for name in members})
     true_NC = None
     if truth is not None and cells is not None:
         named = cells[columns.id] if columns.id in cells else cells[columns.image]
-        by_id = dict(zip(named.where(named != "", cells[columns.image]), cells[truth], strict=True))
+        ids = named.where(named != "", cells[columns.image])
+        by_id = dict(zip(ids[::-1], cells[truth][::-1], strict=True))  # of equal ids the first is kept
         truths = [parts(by_id[id]) for id in images.table["id"]]
         classes = sorted({*classes, *(name for members in truths for name in members)})
         true_NC = _matrix(truths, classes)
@@ -149,8 +151,10 @@ def _made(
     of_code = _matrix(sets, classes)
     codes = images.labels
     given_NC = of_code[codes.clamp_min(0)] & (codes >= 0)[:, None]
-    first = torch.where(codes >= 0, given_NC.long().argmax(1), UNLABELLED)
-    images = ImageTable(images.images, images.table.assign(label=first.numpy()))
+    first = torch.where(given_NC.any(1), given_NC.long().argmax(1), UNLABELLED)
+    table = images.table.assign(label=first.numpy())
+    table["split"] = table["split"].mask(table["label"] == UNLABELLED, "unlabelled")  # as where the cell is empty
+    images = ImageTable(images.images, table)
     duplicates = None
     if settings.radius >= 0:
         images, duplicates = drop_duplicates(images, problems, settings.radius)
