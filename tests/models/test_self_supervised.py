@@ -74,6 +74,15 @@ def test_a_byol_checkpoint_by_its_prefix_and_as_safetensors(tmp_path: Path):
     assert load_self_supervised(resnet(2), tmp_path / "byol.safetensors") == "byol"
 
 
+def test_a_byol_checkpoint_of_a_cut_network(tmp_path: Path):
+    online = {f"encoder.{children(name)}": value for name, value in BODY.items()}
+    target = {name: 0 * value for name, value in online.items()}
+    torch.save({"online_network_state_dict": online, "target_network_state_dict": target}, tmp_path / "model.pth")
+    model = resnet(2)
+    load_self_supervised(model, tmp_path / "model.pth")
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in BODY.items() if "tracked" not in name)
+
+
 def test_what_is_no_such_checkpoint_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_self_supervised(resnet(2), tmp_path / "none.pth")

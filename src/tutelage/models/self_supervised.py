@@ -34,6 +34,7 @@ _CONTAINERS = (
     "online_network",
     "online_encoder",
     "online_backbone",
+    "online_network_state_dict",
 )
 _CHILDREN = (
     "conv1",
@@ -53,6 +54,7 @@ def load_self_supervised(encoder: nn.Module, path: Path) -> str:
 
     The layout is the one by which most of the encoder's entries have a partner of their name and shape. The head keeps its
     own values, and what the checkpoint holds besides (momentum encoders, projections, prototypes, queues) is not used.
+    SimCLR-v2's encoders saw pixels in [0, 1], the others' standardised ones: that is the caller's to set.
 
     Args:
         encoder: a ResNet in torchvision's and timm's names, changed in place.

@@ -47,15 +47,17 @@ def view(run: Path) -> dict[str, Any]:
     labels = _table(run / "labels.parquet")
     coverage = metrics["generations"]["coverage"]
     config = run / "config.yaml"
+    told = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
     return {
         "style": Markup(_house_style()),
         "metrics": metrics,
+        "threshold_given": told is not None and told.get("threshold") is not None,
         "test": metrics["test"],
         "points": {key: value for key, value in metrics["test"].items() if isinstance(value, dict) and "f1" in value},
         "coverage": Markup(_coverage_plot(coverage)) if len(coverage) > 1 else None,
         "appeared": None if labels is None else _appeared(labels),
         "gallery": None if labels is None else _gallery(run, labels),
-        "settings": settings(yaml.safe_load(config.read_text(encoding="utf-8"))) if config.is_file() else None,
+        "settings": None if told is None else settings(told),
     }
 
 
@@ -85,6 +87,7 @@ def _coverage_plot(coverage: list[float]) -> str:
         "the last.",
         y_range=(0, 1.1 * max(coverage) + 0.1),
         reference=("one an image", 1.0),
+        whole=True,
     )
 
 

@@ -72,6 +72,7 @@ def line_plot(
     y_range: tuple[float, float] | None = None,
     reference: tuple[str, float] | None = None,
     percent: bool = False,
+    whole: bool = False,
 ) -> str:
     """Several lines over one another, as SVG.
 
@@ -83,6 +84,7 @@ def line_plot(
         x_range, y_range: of the axes; what holds the data by default.
         reference: a name and a height at which a dotted line is drawn.
         percent: both axes are shares, shown in percent.
+        whole: x counts something, so that only whole numbers are named.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -101,6 +103,8 @@ def line_plot(
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
                 axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        if whole:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
         return svg(figure, name, alt)
 

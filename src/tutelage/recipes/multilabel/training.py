@@ -132,7 +132,10 @@ def new_model(task: MultilabelTask, settings: MultilabelSettings) -> ImageClassi
     if settings.self_supervised is not None:
         from tutelage.models.self_supervised import load_self_supervised
 
-        load_self_supervised(model.backbone, Path(settings.self_supervised))
+        layout = load_self_supervised(model.backbone, Path(settings.self_supervised))
+        if layout == "simclr_v2":  # it saw pixels in [0, 1]
+            model.pixels.mean.zero_()
+            model.pixels.std.fill_(1.0)
     if settings.method not in ONE_LABEL:
         expect_one_label(model, model.heads)
     return model
