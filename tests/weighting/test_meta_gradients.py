@@ -11,8 +11,10 @@ from weighting_zoo import QUICK, K, Loop, N, examples, network, objective_of, ro
 from tutelage.signals import Objective
 from tutelage.weighting import (
     AMAL,
+    CRUST,
     MAOAL,
     AuxiLearn,
+    Equal,
     GradientCosine,
     Joint,
     LearningToReweight,
@@ -361,8 +363,19 @@ def test_mistakes_are_named():
         AMAL(N, 3).backward(objective(BATCH), BATCH, model)
     with pytest.raises(ValueError, match="made for 3 signals, the objective has 2"):
         MAOAL(model, 3).adapt(objective, BATCH, HELD_OUT, optimizer)
-    with pytest.raises(ValueError, match="needs batch\\['index'\\]"):
+    with pytest.raises(ValueError, match="made for 3 signals, the objective has 2"):
+        AMAL(N, 3).adapt(objective, BATCH, HELD_OUT, optimizer)
+    for weighting in (MAOAL(model, 3), AuxiLearn(3), MetaWeightNet(3)):
+        with pytest.raises(ValueError, match="made for 3 signals, the objective has 2"):
+            weighting.backward(objective(BATCH), BATCH, model)
+    with pytest.raises(ValueError, match=r"needs batch\['index'\].*Indexed"):
         AMAL(N, K).backward(objective(BATCH), {"label": BATCH["label"]}, model)
+    for index in (BATCH["index"].float(), BATCH["index"][:, None], BATCH["index"].tolist()):
+        for weighting in (AMAL(N, K), CRUST(N), LearningToReweight()):
+            with pytest.raises(ValueError, match=r"batch\['index'\] is .*; \w+ needs an int64 tensor"):
+                weighting.backward(objective(BATCH), {**BATCH, "index": index}, model)
+    with pytest.raises(ValueError, match=r"losses have no graph.*torch\.no_grad"):
+        Equal().backward(objective(BATCH).detach(), BATCH, model)
     with pytest.raises(ValueError, match="call adapt on it before backward"):
         LearningToReweight().backward(objective(BATCH), BATCH, model)
     with pytest.raises(ValueError, match="the partition is another model's"):

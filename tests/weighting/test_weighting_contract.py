@@ -108,6 +108,18 @@ def test_odd_batches(name, odd):
     assert int(loop.weighting.skipped) == 0
 
 
+@every_method
+def test_lists_beside_the_tensors_of_a_batch_are_let_be(name):
+    loop, held_out = Loop(name).run(range(2)), examples(6, seed=9)
+    batch = rows(examples(), range(8, 16))
+    batch["input"][2] = torch.nan  # from here on rows are chosen
+    before = copy.deepcopy(loop.weighting.state_dict())
+    expected = loop.gradients(batch, held_out)
+    loop.weighting.load_state_dict(before)
+    named = [{**each, "file": [f"{row}.png" for row in range(len(each["input"]))]} for each in (batch, held_out)]
+    assert_same(loop.gradients(*named), expected)
+
+
 class Partial(Network):
     """A frozen layer, and one that is never called."""
 

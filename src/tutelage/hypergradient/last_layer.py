@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tutelage.hypergradient.probe import Parameters, Probe
 from tutelage.hypergradient.processes import total_over_processes
 from tutelage.signals import Outputs, Signal
+from tutelage.signals.base import rows_of
 
 
 def last_layer(probe: Probe, direction: Parameters) -> Tensor:
@@ -131,7 +132,7 @@ class LastLayer:
         signal: Signal = self.probe.objective.signals[0]  # type: ignore[assignment]
         batch, finite_B = self.probe.batch, self.finite_B
         if not finite_B.all():
-            batch, logits_BC = {key: value[finite_B] for key, value in batch.items()}, logits_BC[finite_B]
+            batch, logits_BC = rows_of(batch, finite_B.nonzero().squeeze(1)), logits_BC[finite_B]
         with torch.enable_grad(), torch.autocast(self.probe.device.type, enabled=False):
             logits_RC = logits_BC.detach().requires_grad_()
             output = logits_RC.view(len(logits_RC), *find_last_layer(self.probe).shape)

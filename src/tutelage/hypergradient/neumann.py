@@ -128,7 +128,10 @@ def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products
         few = {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}
         try:
             trial = copy.deepcopy(objective).double()
-            few = {key: value.double() if value.is_floating_point() else value for key, value in few.items()}
+            few = {
+                key: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+                for key, value in few.items()
+            }
             field = Field(Probe(trial, few), step=TINY)
             v = {name: value.double() for name, value in v.items()}
             expected = field.with_products("finite_difference", lambda product: product(v))

@@ -45,7 +45,7 @@ class Probe:
             objective = _with(objective, model=model)
         self.objective = objective
         self.model = model
-        self.batch = {key: _widened(value) for key, value in batch.items()}
+        self.batch = {key: _widened(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
         self.parameters = {self.prefix + name: _widened(p.detach()) for name, p in model.named_parameters()}
         self.trainable = [self.prefix + name for name, p in model.named_parameters() if p.requires_grad]
         if not self.parameters:

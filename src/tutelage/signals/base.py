@@ -75,12 +75,21 @@ class Signal(nn.Module, ABC):
         return _at_least_float32(outputs[self.head])
 
 
-def entry(batch: Batch, key: str, signal: str) -> Tensor:
-    """Return ``batch[key]``, or say which signal misses it and what the batch holds."""
+def entry(batch: Batch, key: str, whose: str) -> Tensor:
+    """Return ``batch[key]``, or say who misses it, such as a signal by its name, and what the batch holds."""
     try:
         return batch[key]
     except KeyError:
-        raise ValueError(f"signal {signal!r} needs batch[{key!r}], but the batch holds {sorted(batch)}") from None
+        cure = "; tutelage.data.Indexed(dataset) adds it to any map-style data set" if key == "index" else ""
+        raise ValueError(f"{whose!r} needs batch[{key!r}], but the batch holds {sorted(batch)}{cure}") from None
+
+
+def rows_of(batch: Batch, rows_R: Tensor) -> dict[str, Any]:
+    """Return some rows of a batch: of its tensors, and of the lists that may stand beside them, such as file names."""
+    return {
+        key: value[rows_R] if isinstance(value, Tensor) else [value[row] for row in rows_R.tolist()]
+        for key, value in batch.items()
+    }
 
 
 def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:

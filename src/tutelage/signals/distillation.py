@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from weakref import ReferenceType, ref
 
 import torch
 import torch.nn.functional as F
@@ -14,21 +15,42 @@ from tutelage.signals.base import Batch, Outputs, Signal, entry, masked
 class Frozen(nn.Module):
     """A model that is asked and never trained.
 
-    It moves with its owner (``.to``), stays in eval mode, and is no part of its owner's parameters or state.
+    It moves with its owner (``.to``), stays in eval mode, and is no part of its owner's parameters or state. Its last answer is
+    remembered: a weighting that probes the batch of the step before does not pay a large teacher again.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._held = [model.eval()]
+        self._last: tuple[ReferenceType[Tensor], Any, Outputs] | None = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> Frozen:
+        self._last = None
         self._held[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}  # nothing that is remembered is copied or saved
 
     @torch.no_grad()
     def forward(self, input: Tensor) -> Outputs:
         """Return the held model's output, detached from any graph."""
-        return self._held[0](input)
+        if type(input) is not Tensor or torch.compiler.is_compiling():
+            return self._held[0](input)
+        state = self._state(input)
+        if self._last is not None and self._last[0]() is input and self._last[1] == state:
+            return self._last[2]
+        outputs = self._held[0](input)
+        self._last = (ref(input), state, outputs)
+        return outputs
+
+    def _state(self, input: Tensor) -> tuple[Any, ...]:
+        """Return what an answer depends on beside the input's identity; a write in place counts a tensor's version up."""
+        held = self._held[0]
+        tensors = (input, *held.parameters(), *held.buffers())
+        kind = input.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        return (precision, held.training, *((id(tensor), tensor._version) for tensor in tensors))
 
 
 class Distillation(Signal):

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from tutelage.hypergradient import LastLayerLookAhead, Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.exchange import all_rows
-from tutelage.weighting.table import ExampleTable, export
+from tutelage.weighting.table import ExampleTable, export, index_of
 
 Rule = Literal["sum_of_squares", "difference", "ratio"]
 
@@ -83,10 +82,7 @@ class AMAL(Weighting):
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the weights of the batch's examples."""
-        u_BK = self.table.lookup(entry(batch, "index", "AMAL"))
-        if u_BK.shape != losses_BK.shape:
-            raise ValueError(f"AMAL was made for {u_BK.shape[1]} signals, the objective has {losses_BK.shape[1]}")
-        return u_BK.to(losses_BK.dtype)
+        return self._weights_of(index_of(batch, "AMAL"), losses_BK.shape[1]).to(losses_BK.dtype)
 
     def hypergradient(
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
@@ -95,15 +91,15 @@ class AMAL(Weighting):
 
         An example that occurs twice has its derivative in two parts. Losses that couple examples have none.
         """
-        u_BK = self.table.lookup(entry(batch, "index", "AMAL"))
+        u_BK = self._weights_of(index_of(batch, "AMAL"), len(objective.signals))
         return self._derivative(objective, batch, held_out, optimizer)(u_BK)
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take ``repeats`` steps on the weights of the batch's examples."""
-        index_B = entry(batch, "index", "AMAL")
+        index_B = index_of(batch, "AMAL")
         derivative = self._derivative(objective, batch, held_out, optimizer)
         for _ in range(self.repeats):
-            self.update(index_B, derivative(self.table.lookup(index_B)))
+            self.update(index_B, derivative(self._weights_of(index_B, len(objective.signals))))
 
     def update(self, index_B: Tensor, gradient_BK: Tensor) -> None:
         """Take one step against a derivative by the weights of some examples, (B, K)."""
@@ -139,6 +135,11 @@ class AMAL(Weighting):
             raise ValueError(f"names={list(names)} for {weights_NK.shape[1]} signals")
         columns = dict(zip(names, weights_NK.unbind(1), strict=True))
         export(path, {**columns, "visits": self.visits.whole()[:, 0]}, ids)
+
+    def _weights_of(self, index_B: Tensor, signals: int) -> Tensor:
+        if self.table.rows.shape[1] != signals:
+            raise ValueError(f"AMAL was made for {self.table.rows.shape[1]} signals, the objective has {signals}")
+        return self.table.lookup(index_B)
 
     def _derivative(
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer

@@ -89,9 +89,7 @@ class AuxiLearn(Weighting):
             losses_BK = losses_BK.detach().requires_grad_()
             h_B = evaluate(self.network, losses_BK, phi)[:, 0]
             slopes_BK = torch.autograd.grad(h_B.sum(), losses_BK, create_graph=create_graph)[0]
-        primary_K = torch.zeros_like(losses_BK[0])
-        primary_K[0] = 1
-        return slopes_BK + primary_K
+        return slopes_BK + torch.eye(1, slopes_BK.shape[1]).to(slopes_BK)
 
     def _combined(self, objective: Objective) -> Objective:
         """Return an objective of the primary loss and the combined one, the same for the same objective."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tutelage.hypergradient.field import columns_are_cheaper
 from tutelage.hypergradient.processes import mean_over_processes, several
 from tutelage.signals import Batch
+from tutelage.signals.base import rows_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Weighting(nn.Module):
             model: the model whose parameters are trained.
 
         Raises:
-            ValueError: ``losses`` is not a matrix of B rows.
+            ValueError: ``losses`` is no matrix, has no graph, or has another number of signals than the weighting.
         """
         if losses.dim() != 2:
             raise ValueError(
@@ -97,15 +98,20 @@ class Weighting(nn.Module):
             )
         finite_B = torch.isfinite(losses.detach()).all(1)
         count = int(finite_B.sum())
+        if count and not losses.requires_grad:
+            raise ValueError(
+                "losses have no graph, so nothing could be trained: the model has no parameter that requires a gradient, or "
+                "the objective was called under torch.no_grad()"
+            )
         self.skipped += len(losses) - count
-        share = _share_of_step(count if losses.requires_grad else 0, losses.device)
+        share = _share_of_step(count, losses.device)
         if share == 0:
-            self.skipped += count if losses.requires_grad else 0
+            self.skipped += count
             return
         if count < len(losses):
             rows = finite_B.nonzero().squeeze(1)
             losses = losses[rows]
-            batch = {key: value[rows] for key, value in batch.items()}
+            batch = rows_of(batch, rows)
         u_BK = self.example_weights(losses.detach(), batch)
         totals_K = (losses if u_BK is None else u_BK * losses).mean(0)
         self.descend(totals_K if share == 1 else share * totals_K, model)
@@ -151,7 +157,13 @@ class Weighting(nn.Module):
 
 
 def accumulate(totals_K: Tensor, a: ModuleWeights, model: nn.Module) -> None:
-    """Add sum_k a[k, m] * grad_m totals[k] to ``.grad``."""
+    """Add sum_k a[k, m] * grad_m totals[k] to ``.grad``.
+
+    Raises:
+        ValueError: another number of signals in one than in the other.
+    """
+    if len(a.values_KM) != len(totals_K):
+        raise ValueError(f"the weighting was made for {len(a.values_KM)} signals, the objective has {len(totals_K)}")
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     rows = torch.unique(a.values_KM, dim=0)
     columns = torch.unique(a.values_KM, dim=1)

@@ -16,7 +16,7 @@ from tutelage.signals import Batch, Objective
 from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.exchange import all_rows
-from tutelage.weighting.table import ExampleTable, export
+from tutelage.weighting.table import ExampleTable, export, index_of
 
 
 class CRUST(Weighting):
@@ -70,7 +70,7 @@ class CRUST(Weighting):
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the weights of the batch's examples, the same for each signal."""
-        u_B1 = self.table.lookup(entry(batch, "index", "CRUST"))
+        u_B1 = self.table.lookup(index_of(batch, "CRUST"))
         return u_B1.to(losses_BK.dtype).expand_as(losses_BK)
 
     def begin_epoch(self, epoch: int, objective: Objective, batches: Iterable[Batch]) -> None:
@@ -94,7 +94,7 @@ class CRUST(Weighting):
             for batch in batches:
                 seen = LastLayer.of(Probe(primary_only(objective), batch))
                 rows = (
-                    entry(batch, "index", "CRUST"),
+                    index_of(batch, "CRUST"),
                     entry(batch, "label", "CRUST"),
                     seen.features_Bd,
                     seen.pulls_BKC[:, 0],

@@ -18,7 +18,14 @@ def leaves(network: nn.Module, like: Tensor) -> dict[str, Tensor]:
 
 
 def evaluate(network: nn.Module, losses_BK: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Return what a network says of losses, computed in their type and place."""
+    """Return what a network says of losses, computed in their type and place.
+
+    Raises:
+        ValueError: it was made for another number of signals.
+    """
+    wanted = next(iter(network.parameters())).shape[1]
+    if losses_BK.shape[1] != wanted:
+        raise ValueError(f"the weighting was made for {wanted} signals, the objective has {losses_BK.shape[1]}")
     values = {name: p.to(losses_BK) for name, p in (parameters or dict(network.named_parameters())).items()}
     return functional_call(network, values, (losses_BK,))
 

@@ -18,12 +18,12 @@ from tutelage.hypergradient import (
 )
 from tutelage.hypergradient.processes import total_over_processes
 from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.base import ModuleWeights, Weighting
 from tutelage.weighting.descent import Descent
 from tutelage.weighting.maoal import MAOAL, Constraint
 from tutelage.weighting.partition import Level, Partition
+from tutelage.weighting.table import index_of
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Joint(Weighting):
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
     ) -> JointGradient:
         """Return the derivatives of the held-out loss by the weights of the batch's examples and by the importances."""
-        u_BK = self.by_example.table.lookup(entry(batch, "index", "Joint"))
+        u_BK = self.by_example.table.lookup(index_of(batch, "Joint"))
         a = self.module_weights(objective.model)
         look_back = self.by_module.look_back
         look = look_back.direction if look_back.loops else look_ahead_direction
@@ -147,7 +147,7 @@ class Joint(Weighting):
         """Take one step on the weights of the batch's examples and on the importances; none while the learning rate is 0."""
         if self.by_module.look_back.eta(optimizer) > 0:
             gradient = self.hypergradient(objective, batch, held_out, optimizer)
-            self.by_example.update(entry(batch, "index", "Joint"), gradient.examples)
+            self.by_example.update(index_of(batch, "Joint"), gradient.examples)
             self.by_module.update(gradient.modules)
 
     def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> None:

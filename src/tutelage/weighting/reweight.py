@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tutelage.hypergradient import Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.exchange import total
+from tutelage.weighting.table import index_of
 
 
 class LearningToReweight(Weighting):
@@ -45,7 +45,7 @@ class LearningToReweight(Weighting):
         Raises:
             ValueError: `adapt` has not judged an example of the batch just before.
         """
-        index_B = entry(batch, "index", "LearningToReweight")
+        index_B = index_of(batch, "LearningToReweight")
         index_A, w_A = self._judged or (index_B[:0], losses_BK[:0, 0])
         same_BA = (index_B[:, None] == index_A).to(losses_BK.dtype)
         if not same_BA.any(1).all():
@@ -66,7 +66,7 @@ class LearningToReweight(Weighting):
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Judge a batch, for the ``backward`` that follows."""
         gradient_B = self.hypergradient(objective, batch, held_out, optimizer)
-        self._judged = entry(batch, "index", "LearningToReweight"), normalised(gradient_B)
+        self._judged = index_of(batch, "LearningToReweight"), normalised(gradient_B)
 
 
 def normalised(gradient_B: Tensor) -> Tensor:
