@@ -143,8 +143,8 @@ def _group_table(rows: Sequence[ResultRow]) -> str:
 
 
 def _digits(values: Sequence[float | None]) -> int:
-    """Decimals of a column: shares get three, percents and larger figures one."""
-    return 1 if any(value is not None and abs(value) >= 2 for value in values) else 3
+    """Decimals of a column: shares and other figures below 10 get three, percents and larger figures one."""
+    return 1 if any(value is not None and abs(value) >= 10 for value in values) else 3
 
 
 def _number(value: float | None, digits: int) -> str:
