@@ -346,6 +346,7 @@ def test_train_and_predict_on_files(shop, tmp_path, command):
         == ["|".join(r) for r in examples["labels"]]
     )
     assert command("predict", out, shop / "shop.csv", "--fpr", "0.01", *COLUMNS[:2])[2].count("leave fpr out") == 1
+    assert "is a folder: give a .csv" in command("predict", out, shop, "--out", tmp_path / "new.csv")[2]
     assert command("report", out)[0] == 0
 
 
@@ -401,6 +402,7 @@ def recipe_columns():
         (("digits", "--method", "softmax", "--threshold", "0.3"), "method='softmax' names the best class alone"),
         (("shop.csv", "--training.lr", "1e30", *SMALL), "is not finite; take a lower training.lr"),
         (("shop.csv", "--val", "0"), "val=0.0 and test=0.2 are shares above 0"),
+        (("digits", "--truth", "all"), "truth='all': grids of digits have no columns"),
         (("digits", "--image_size", "25"), "needs a multiple of 3"),
         (("digits", "--iterated.rho", "1"), "rho=1.0 is a probability"),
         (("digits", "--budget.steps", "3", "--iterated.interaction", "9"), "and the budget has 3"),

@@ -37,6 +37,10 @@ class Multilabel:
     def run(self, settings: MultilabelSettings) -> None:
         """Do it."""
         if self.data == DIGITS:
+            if self.truth is not None:
+                raise ValueError(
+                    f"truth={self.truth!r}: grids of digits have no columns and know all labels; leave truth out"
+                )
             if settings.image_size % 3:
                 raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
             task = grids_task(settings.seed, cell=settings.image_size // 3)

@@ -128,6 +128,8 @@ def read_image_folder(
 
 def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
     """All cells as stripped text, the empty text where there is nothing."""
+    if path.is_dir():
+        raise ValueError(f"manifest {path} is a folder: give a .csv, .tsv, .parquet or .pq file.")
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise FileNotFoundError(f"there is no manifest {path}.{_nearest(path.name, beside)}")

@@ -83,6 +83,9 @@ def multilabel(
         f"{metrics['test']['judged_by']} ({metrics['test']['labels_per_image']:.2f} an image); "
         f"{metrics['labels']['new']} new labels"
     )
+    chosen = metrics["validation"]
+    if chosen["criterion"] == "added_label_score" and settings.method not in ONE_LABEL and chosen["value"] <= 1:
+        log.say("judged on validation, the added labels are no better than naming every class; see the report")
     return Multilabelled(out, metrics, out / "report.html")
 
 
