@@ -362,7 +362,7 @@ def test_a_folder_with_a_subfolder_for_each_class(shop, tmp_path):
 
 
 def test_cells_that_name_nothing_and_labels_of_no_image(shop, tmp_path):
-    """A cell of dividers alone has no label; a label that only a missing file has is no class; of equal ids the first counts."""
+    """A cell of dividers has no label; a label that only a missing file has is no class; of equal ids the first counts."""
     frame = pd.read_csv(shop / "shop.csv", dtype=str).fillna("")
     frame.loc[4, "verdict"] = " | "
     frame.loc[len(frame)] = ["nowhere.png", "unicorn", "unicorn"]
