@@ -103,7 +103,7 @@ def _pocket() -> list[Case]:
     people = replace(
         base,
         image_size=16,
-        shares=Shares(val=0.15, developing=0.15),
+        shares=Shares(val=0.15, developing=0.05),
         body=BodySettings(options={"widths": [12, 24, 48], "stem_stride": 1}),
         training=replace(small, batch_size=128),
         budget=Budget(epochs=6),
@@ -111,7 +111,7 @@ def _pocket() -> list[Case]:
     )
     products = replace(
         base,
-        shares=Shares(labels=0.2),
+        shares=Shares(labels=0.2, developing=0.05),
         training=replace(small, batch_size=128),
         budget=Budget(epochs=8),
         weights=replace(base.weights, every=10, trials=2),
