@@ -34,7 +34,7 @@ TWENTY = (
         "dolphin",
         "lamp",
         "lion",
-        "maple_tree",
+        "maple",
     ),
     *("motorcycle", "mushroom", "orchid", "pear", "rose", "shark", "tank", "wolf"),
 )  # classes of CIFAR-100, one or two of a super-class
