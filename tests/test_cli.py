@@ -157,7 +157,20 @@ def test_the_list_of_commands(command):
             "name: Expected a Literal['moderation', 'amal', 'maoal', 'rules', 'mile']. Got value: moderatoin",
         ),
         ("reproduce moderation --seeds 0", "seeds=0 must be at least 1"),
-        ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet"),
+        ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet; write a list as [one,two]"),
+        (
+            "distill digits --out x --noise symmetric",
+            "noise='symmetric' is no value; set what it consists of, such as noise.",
+        ),
+        (
+            "auxiliary digits --out x --sides parity",
+            "sides: Expected a tuple. Got value: parity; write a list as [one,two]",
+        ),
+        (
+            "auxiliary digits --out x --sides [parity]",
+            "Expected a dict. Got value: ['parity']; write names and values as",
+        ),
+        ("distill digits --out x --budget.epochs many", "budget.epochs: Expected a int. Got value: many"),
         ('reproduce moderation --only ["CatNet"]', "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),
     ],
 )

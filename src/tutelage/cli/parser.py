@@ -15,6 +15,7 @@ import yaml
 from tutelage.cli.commands import COMMANDS
 
 SCALES = Literal["auto", "pocket", "paper"]
+WRITTEN = {"tuple": "a list as [one,two]", "dict": "names and values as {name: value}"}
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -22,6 +23,7 @@ class Parser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what a mistake is answered with."""
+        message = re.sub(r"""^Parser key "([^"]*)"|<class '([\w.]+)'>|typing\.""", r"\1\2", message)
         flags = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
         key = re.search(r"Option '([\w.]+)' is not accepted", message)
@@ -31,7 +33,14 @@ class Parser(jsonargparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             unknown = re.split("[ =]", message.removeprefix("unrecognized arguments: "))[0]
             message = f"unknown argument {unknown!r}{nearest(unknown, flags)}"
-        message = re.sub(r"""^Parser key "([^"]*)"|<class '([\w.]+)'>|typing\.""", r"\1\2", message)
+        elif unread := re.match(r"([\w.]+):\s+Unable to load config '(.*?)'", message):
+            near = next((flag[2:] for flag in flags if flag.startswith(f"--{unread[1]}.")), unread[1])
+            message = f"{unread[1]}={unread[2]!r} is no value; set what it consists of, such as {near}"
+        elif union := re.match(r"(?s)([\w.]+):\s+Does not validate.*Errors:(.*)Given value type.*value: (.*)", message):
+            kinds = [kind for kind in re.findall(r"Expected a (\w+)", union[2]) if kind != "NoneType"]
+            message = f"{union[1]}: Expected a {' or a '.join(kinds)}. Got value: {union[3]}"
+        written = next((how for kind, how in WRITTEN.items() if f"Expected a {kind}." in message), "")
+        message += written and f"; write {written}"
         raise ValueError(message) from ex
 
 

@@ -123,7 +123,8 @@ def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> str:
             axes.plot(line["step"], line["value"], color=shade, linestyle=dashes, linewidth=1.6, label=module)
         axes.set_xlabel("step")
         axes.set_title("importance", loc="left", fontsize=9.5)
-        axes.set_ylim(bottom=min(0.0, float(own["value"].min())))
+        low, high = min(0.0, float(own["value"].min())), max(0.0, float(own["value"].max()))
+        axes.set_ylim(low, high + 0.05 * ((high - low) or 1.0))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
         return svg(figure, name, alt)
 

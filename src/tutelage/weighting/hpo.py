@@ -57,7 +57,10 @@ def tune_weights(
     if num_signals < 2 or trials < 1 or not 0 < bounds[0] < bounds[1]:
         raise ValueError(f"num_signals={num_signals}, trials={trials} or bounds={bounds} leave nothing to search")
     names = [f"signal_{k}" for k in range(1, num_signals)]
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # its name for the study is nobody's business
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    optuna.logging.set_verbosity(verbosity)
     for bound in bounds:
         study.enqueue_trial(dict.fromkeys(names, bound))
     done: list[tuple[tuple[float, ...], float | None]] = []

@@ -71,7 +71,8 @@ def learn(
     figure = metrics["methods"][settings.method][name]
     log.say(f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[settings.method]}")
     for method, gain in metrics["difference"].items():
-        log.say(f"  better than {NAMES[method]} by {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
+        told = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+        log.say(f"  {told} against {NAMES[method]}; positive is better")
     return Finished(out, metrics, out / "report.html")
 
 
