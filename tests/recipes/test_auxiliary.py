@@ -185,6 +185,22 @@ def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_pa
     assert one.course == other.course
 
 
+def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run_go(tmp_path: Path) -> None:
+    problem = replace(squares((TaskSpec("even"), TaskSpec("turn", "rotation"))), ids=[f"image {i}" for i in range(N)])
+    of = settings(method="joint", weights=WeightSettings(every=1, look_back=0, constraint="relu"))
+    report = learn(problem, of, tmp_path, quiet=True).report
+    found, rows = pd.read_parquet(tmp_path / "weights.parquet"), problem.rows("train").tolist()
+    assert list(found) == ["index", "id", "weight_kind", "weight_even", "weight_turn", "visits"]
+    assert found["index"].tolist() == rows
+    assert found["id"].tolist() == [f"image {row}" for row in rows]
+    assert (found["visits"] > 0).all()
+    assert found["weight_kind"].between(0, 2).all()
+    assert found["weight_kind"].nunique() > 10
+    assert f"kind {found['weight_kind'].mean():.2f}," in report.read_text()
+    learn(problem, replace(of, method="equal"), tmp_path, quiet=True)
+    assert not (tmp_path / "weights.parquet").exists()
+
+
 def test_methods_without_learned_weights_train_on_the_developing_part() -> None:
     assert {m for m in WEIGHTINGS if trained_on(m).held_out} == DEVELOPING
     assert trained_on("equal").parts == ("train", "developing")

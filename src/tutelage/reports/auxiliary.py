@@ -77,6 +77,7 @@ def view(run: Path) -> dict[str, Any]:
         ],
         "curves": list(curves(importance)),
         "last": last(importance),
+        "weighed": weighed(run / "weights.parquet"),
         "trainings": list(training_plots(read_trainings(log))) if log.is_file() else [],
         "settings": settings(yaml.safe_load(config.read_text(encoding="utf-8"))) if config.is_file() else None,
     }
@@ -127,6 +128,12 @@ def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> str:
         axes.set_ylim(low, high + 0.05 * ((high - low) or 1.0))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
         return svg(figure, name, alt)
+
+
+def weighed(path: Path) -> dict[str, float]:
+    """The mean weight of each task over the training examples, where the method has learned weights of examples."""
+    means = pd.read_parquet(path).filter(like="weight_").mean() if path.is_file() else pd.Series(dtype=float)
+    return {str(column).removeprefix("weight_"): float(mean) for column, mean in means.items()}
 
 
 def last(importance: pd.DataFrame) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import yaml
 from tutelage.models import load_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import difference, interval
 from tutelage.recipes.auxiliary.network import spec_of
-from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
+from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned, Pipeline
 from tutelage.recipes.auxiliary.problem import SPLITS, Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
 from tutelage.reports.auxiliary import NAMES, write_auxiliary_report
@@ -40,7 +40,8 @@ def learn(
     Args:
         problem: what is worked on.
         settings: how.
-        out: the run's folder: config.yaml, log.jsonl, metrics.json, importance.parquet, model/, report.html, problems.csv.
+        out: the run's folder: config.yaml, log.jsonl, metrics.json, importance.parquet, model/, report.html, problems.csv;
+            weights.parquet, how far each loss of each training example counts, of a method that learns that.
         told: further values for config.yaml.
         quiet: say nothing on the terminal.
 
@@ -71,8 +72,8 @@ def learn(
     figure = metrics["methods"][settings.method][name]
     log.say(f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[settings.method]}")
     for method, gain in metrics["difference"].items():
-        told = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
-        log.say(f"  {told} against {NAMES[method]}; positive is better")
+        by = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+        log.say(f"  {by} against {NAMES[method]}; positive is better")
     return Finished(out, metrics, out / "report.html")
 
 
@@ -85,6 +86,10 @@ def _finish(pipeline: Pipeline, found: dict[Any, Learned]) -> None:
         out / "importance.parquet", index=False
     )
     best = found[settings.method]
+    (out / WEIGHTS).unlink(missing_ok=True)
+    if (best.folder / WEIGHTS).is_file():
+        weights = pd.read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
+        weights.to_parquet(out / WEIGHTS, index=False)
     model, _ = load_multi_head(best.folder)
     tasks = (problem.primary,) if settings.method == "single" else problem.tasks
     classes = problem.classes.get(problem.primary.target or "")

@@ -36,6 +36,7 @@ class Problem:
         fields: the number of values of each field, where the input is categorical fields.
         classes: the names of the classes of a column, where they are known.
         values: the names of each field's values, where they are known.
+        ids: the examples' own names, where they have some.
         problems: what was left out.
     """
 
@@ -48,6 +49,7 @@ class Problem:
     fields: tuple[int, ...] = ()
     classes: dict[str, list[str]] = field(default_factory=dict)
     values: dict[str, list[str]] = field(default_factory=dict)
+    ids: list[str] | None = None
     problems: Problems = field(default_factory=Problems)
 
     def __post_init__(self) -> None:

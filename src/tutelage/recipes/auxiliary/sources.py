@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,7 @@ def digits_problem(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None
         TensorData(input=images.contiguous()),
         labels,
         divided(split, settings.shares, settings.seed),
+        ids=[f"digit-{row:04d}" for row in range(len(digit))],
     )
 
 
@@ -86,7 +88,8 @@ def images_problem(
     columns = [task.target for task in (primary, *sides) if task.kind == "classification" and task.target]
     labels = {name: torch.from_numpy(table.table[name].to_numpy(np.int64, copy=True)) for name in columns}
     split = divided(table.table["split"].to_numpy(), settings.shares, settings.seed, labels[primary.target or ""] >= 0)
-    return Problem(title, primary, tuple(sides), table.subset(torch.arange(len(table))), labels, split)
+    examples, ids = table.subset(torch.arange(len(table))), table.table["id"].astype(str).tolist()
+    return Problem(title, primary, tuple(sides), examples, labels, split, ids=ids)
 
 
 def products_problem(folder: Path, settings: AuxiliarySettings, max_rows: int | None = None) -> Problem:
@@ -196,15 +199,20 @@ def table_problem(
     )
     known = present(primary, found.labels[primary.target or ""])
     split = divided(found.split, settings.shares, settings.seed, known)
-    common = (found.classes, found.values, found.problems)
+    common: dict[str, Any] = {
+        "classes": found.classes,
+        "values": found.values,
+        "problems": found.problems,
+        "ids": found.id,
+    }
     if found.fields is not None:
         sizes = tuple(len(values) for values in found.values.values())
         examples = TensorData(input=found.fields)
-        return Problem(path.stem, primary, tuple(sides), examples, found.labels, split, sizes, *common)
+        return Problem(path.stem, primary, tuple(sides), examples, found.labels, split, sizes, **common)
     assert found.images is not None
     table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unassigned"}))
     whole = table.subset(torch.arange(len(table)))
-    return Problem(path.stem, primary, tuple(sides), whole, found.labels, split, (), *common)
+    return Problem(path.stem, primary, tuple(sides), whole, found.labels, split, **common)
 
 
 SOURCES: dict[str, Source] = {
