@@ -152,8 +152,8 @@ def _reading(scale: Scale) -> list[str]:
     if scale == "pocket":
         notes += [
             "Digits: scikit-learn's 1,797 at 8 pixels, a perceptron of (48, 48) units taught by one of (128, 128), which stops "
-            "after 6 of 40 epochs where labels are wrong. CIFAR-100: 4,000 images of 20 classes at 16 pixels, ResNet-20 "
-            "teaches ResNet-8 in 15 epochs; the paper has 50,000 of 100 at 32 pixels and 240 epochs.",
+            "after 6 of 40 epochs where labels are wrong. CIFAR-100: 3,000 images of 20 classes at 16 pixels, ResNet-20 "
+            "teaches ResNet-8 in 12 epochs; the paper has 50,000 of 100 at 32 pixels and 240 epochs.",
             f"{TWO_HARMS}: half of 300 labels are wrong and the teacher never saw three of ten digits, so that examples differ "
             "in whom they should follow; and the teacher relies on a hint that here says nothing, so that modules differ. "
             "Settings and the case were chosen on seeds 0 to 2.",
