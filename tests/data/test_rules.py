@@ -1,5 +1,6 @@
 """Rules: what they may return, what they may do wrong, and that processes change nothing."""
 
+import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -120,6 +121,21 @@ def test_a_preprocessor_that_fails_names_the_rule_and_the_row():
     assert "rule first: KeyError: 'I love it'" in next(iter(found.problems)).detail
 
 
+def test_a_preprocessor_that_forgets_to_return_is_named():
+    def lowered(x):
+        x.text = x.text.lower()
+
+    found = apply_rules([Rule(lambda x: 1, name="first", pre=[lowered])], TABLE, quiet=True)
+    assert found.failures == {"first": 4}
+    assert "its preprocessor lowered returned nothing" in next(iter(found.problems)).detail
+
+
+def test_a_rule_that_leaves_the_program_only_fails():
+    found = apply_rules([Rule(lambda x: sys.exit(3), name="leaves"), Rule(answers_one)], TABLE, quiet=True)
+    assert found.failures == {"leaves": 4}
+    assert found.votes.values.tolist() == [[ABSTAIN, 1]] * 4
+
+
 def test_many_failures_are_counted_and_the_first_listed():
     table = pd.DataFrame({"text": ["x"] * 100})
     found = apply_rules([Rule(lambda x: 1 / 0, name="never")], table, quiet=True, chunk=30)
@@ -134,6 +150,7 @@ def test_mistakes(tmp_path):
     for text, told in (
         ("import nowhere_to_be_found", "cannot be imported: ModuleNotFoundError"),
         ("x = 1", "holds no rule"),
+        ("import sys; sys.exit()", "cannot be imported: SystemExit"),
         (
             "from tutelage.data import rule\na = rule(name='r')(max)\nb = rule(name='r')(min)",
             "the name 'r' occurs twice",

@@ -51,10 +51,12 @@ def test_the_table_of_rules_is_snorkels(matrix, random):
     assert ours["accuracy"][~voted].isna().all()
 
 
-def test_disagreement_is_the_share_of_contradicting_pairs():
-    assert disagreement(VOTES, 2).tolist() == pytest.approx([0, 1, 0, 2 / 3, 0])
+def test_disagreement_is_the_chance_that_two_votes_differ():
+    assert disagreement(VOTES, 2).tolist() == pytest.approx([0, 1 / 2, 0, 4 / 9, 0])
     assert most_disagreed(VOTES, 2).tolist() == [1, 3]
     assert most_disagreed(VOTES, 2, count=1).tolist() == [1]
+    quarrels = Votes(np.array([[0, 1, -1, -1], [0, 0, 1, 1], [0, 0, 0, 1]], dtype=np.int16), tuple("abcd"))
+    assert most_disagreed(quarrels, 2).tolist() == [1, 0, 2]  # as divided, but by more rules; then the least divided
 
 
 def test_majority_with_ties_and_without_votes():
@@ -132,6 +134,15 @@ def test_mistakes(tmp_path):
         read_votes(written("votes.csv", "id,a\n1,0\n"), ids=["1", "x"])
     with pytest.raises(ValueError, match="has 1 rows and no column 'id', but there are 2 examples"):
         read_votes(written("votes.csv", "a\n0\n"), ids=["1", "2"])
+    with pytest.raises(ValueError, match="has the id '1' more than once"):
+        read_votes(written("votes.csv", "id,a\n1,0\n1,1\n"), ids=["1"])
+    for cell in ("9", "abc"):
+        with pytest.raises(ValueError, match=f"'score:a' holds '{cell}'; expected a number in"):
+            read_votes(written("votes.csv", f"a,score:a\n0,{cell}\n"))
+    with pytest.raises(ValueError, match="holds the column 'score:b', but no votes of 'b'"):
+        read_votes(written("votes.csv", "a,score:b\n0,0.5\n"))
+    with pytest.raises(ValueError, match="outside"):
+        Votes(VALUES, ("a", "b", "c"), np.full(VALUES.shape, 2, np.float32))
     with pytest.raises(ValueError, match="is not in WRENCH's form"):
         read_wrench(written("w.json", '{"0": {"label": 1}}'))
     with pytest.raises(ValueError, match="weak_labels must have the same length"):

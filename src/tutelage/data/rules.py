@@ -26,6 +26,7 @@ from tutelage.data.votes import ABSTAIN, Votes
 Vote = Callable[..., "int | str | None"]
 CHUNK = 5_000
 SERIAL = 50_000  # fewer examples are done before other processes have started
+FAILURE = (Exception, SystemExit)  # of anybody's code, which may call sys.exit
 LISTED = 20  # failures of one rule; the others are counted
 
 
@@ -51,9 +52,7 @@ class Rule:
 
     def __call__(self, x: Any) -> Any:
         """Return the rule's answer for one example."""
-        for step in self.pre:
-            x = step(x)
-        return self.function(x, **self.resources)
+        return self.function(_through(self.pre, x), **self.resources)
 
     def __reduce__(self) -> Any:
         """Travel to another process: by file and name, by the place where a decorator has put it, or in its parts."""
@@ -94,7 +93,8 @@ def rule(function: Vote | None = None, /, **options: Any) -> Rule | Callable[[Vo
         name: the rule's name; the function's by default.
         pre: preprocessors, called one after another on a copy of the example; each returns the example for the next. Rules
             with the same preprocessors share their work.
-        score: how strongly the rule's condition holds for an example that it votes on, in [0, 1]: a continuous rule.
+        score: how strongly the rule's condition holds for an example that it votes on, in [0, 1]: a continuous rule. The
+            generative model takes 1 for certainty, 0.5 for nothing, and less for evidence against the rule's class.
         resources: keyword arguments that the function is always given.
     """
     return partial(Rule, **options) if function is None else Rule(function)
@@ -120,7 +120,7 @@ def _rules_of(path: str) -> tuple[Rule, ...]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURE as error:
         raise ValueError(f"rules={path!r} cannot be imported: {type(error).__name__}: {error}") from error
     rules = tuple(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Rule)))
     if not rules:
@@ -286,7 +286,7 @@ def _ask(rules: Sequence[Rule], classes: Sequence[str], part: dict[str, list[Any
                 if rule.score is not None and scores is not None:
                     scores[row, column] = _strength(rule.score(examples[row]))
                 values[row, column] = label
-            except Exception as error:  # a rule is anybody's code
+            except FAILURE as error:
                 failures.append((row, rule.name, f"{type(error).__name__}: {error}"))
     return _Answers(values, scores, failures)
 
@@ -294,6 +294,10 @@ def _ask(rules: Sequence[Rule], classes: Sequence[str], part: dict[str, list[Any
 def _through(steps: Sequence[Callable[[Any], Any]], x: Any) -> Any:
     for step in steps:
         x = step(x)
+        if x is None:
+            raise ValueError(
+                f"its preprocessor {getattr(step, '__name__', step)} returned nothing; it must return the example"
+            )
     return x
 
 
@@ -303,22 +307,22 @@ def _all(rule: Rule, examples: list[Any]) -> list[Any]:
     if not rule.pre:
         try:
             return [function(x, **resources) for x in examples] if resources else [function(x) for x in examples]
-        except Exception:  # rare; then one by one
+        except FAILURE:  # rare; then one by one
             pass
-    return [x if isinstance(x, Exception) else _tried(function, x, **resources) for x in examples]
+    return [x if isinstance(x, FAILURE) else _tried(function, x, **resources) for x in examples]
 
 
 def _tried(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     try:
         return function(*arguments, **named)
-    except Exception as error:
+    except FAILURE as error:
         return error
 
 
 def _class_of(answer: Any, classes: Sequence[str]) -> int:
     if answer is None:
         return ABSTAIN
-    if isinstance(answer, Exception):
+    if isinstance(answer, FAILURE):
         raise answer
     if isinstance(answer, str) and answer in classes:
         return classes.index(answer)

@@ -42,6 +42,8 @@ class Votes:
             raise ValueError(f"values holds {self.values.min()}; a vote is a class from 0, or -1")
         if self.scores is not None and self.scores.shape != self.values.shape:
             raise ValueError(f"scores has shape {self.scores.shape}, values {self.values.shape}")
+        if self.scores is not None and not (np.isnan(self.scores) | (self.scores >= 0) & (self.scores <= 1)).all():
+            raise ValueError("scores holds numbers outside [0, 1]; NaN stands for none")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -106,13 +108,14 @@ def read_votes(
         frame = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else pd.read_parquet(path)
         found = frame.pop("id").astype(str).tolist() if "id" in frame else None
         names = [str(name) for name in frame if not str(name).startswith(_SCORE)]
+        orphans = [name for name in map(str, frame) if name.startswith(_SCORE) and name[len(_SCORE) :] not in names]
+        if orphans:
+            raise ValueError(f"{path} holds the column {orphans[0]!r}, but no votes of {orphans[0][len(_SCORE) :]!r}")
         columns = [_votes_of(frame[name], classes, f"{path}, column {name!r}") for name in names]
         values = np.stack(columns, 1) if columns else np.zeros((len(frame), 0), np.int16)
         scores = None
         if len(names) < frame.shape[1]:
-            given = {
-                name: pd.to_numeric(frame[_SCORE + name], errors="coerce") for name in names if _SCORE + name in frame
-            }
+            given = {name: _scores_of(frame[_SCORE + name], path) for name in names if _SCORE + name in frame}
             nothing = pd.Series(np.nan, index=frame.index)
             scores = np.stack([given.get(name, nothing).to_numpy(np.float32) for name in names], 1)
         votes = Votes(values, tuple(names), scores)
@@ -134,12 +137,24 @@ def _votes_of(cells: pd.Series, classes: Sequence[str], where: str) -> NDArray[n
     return numbers.to_numpy(np.int16)
 
 
+def _scores_of(cells: pd.Series, path: Path) -> pd.Series:
+    text = cells.astype("string").fillna("").str.strip()
+    numbers = pd.to_numeric(text, errors="coerce").astype(np.float32)
+    wrong = (text != "") & ~numbers.between(0, 1)
+    if wrong.any():
+        raise ValueError(f"{path}, column {cells.name!r} holds {cells[wrong].iloc[0]!r}; expected a number in [0, 1]")
+    return numbers
+
+
 def _places(ids: Sequence[str], found: list[str] | None, count: int, path: Path) -> NDArray[np.int64]:
     if found is None:
         if len(ids) != count:
             raise ValueError(f"{path} has {count} rows and no column 'id', but there are {len(ids)} examples")
         return np.arange(count)
     place = {name: row for row, name in enumerate(found)}
+    if len(place) < len(found):
+        twice = next(name for row, name in enumerate(found) if place[name] != row)
+        raise ValueError(f"{path} has the id {twice!r} more than once; leave one row of votes for each example")
     if missing := [name for name in ids if name not in place]:
         raise ValueError(f"{path} has no votes for {len(missing)} of {len(ids)} examples, such as id {missing[0]!r}")
     return np.array([place[name] for name in ids])
@@ -199,18 +214,22 @@ def majority_vote(votes: Votes, classes: int, default: int) -> NDArray[np.int64]
 
 
 def disagreement(votes: Votes, classes: int) -> NDArray[np.float64]:
-    """Return the share of pairs of voting rules that contradict each other, 0 where fewer than two vote, (N,)."""
-    counts_NC = counts_of(votes.values, classes).astype(float)
+    r"""Return how likely two votes, drawn with replacement, differ: :math:`1 - \sum_c (n_c / n)^2`, 0 without a vote, (N,).
+
+    Two votes against two are as divided as one against one. (The share of contradicting *pairs* of rules would call the latter
+    the worst there is, and every larger quarrel milder.)
+    """
+    counts_NC = counts_of(votes.values, classes)
     voting_N = counts_NC.sum(1)
-    pairs_N = voting_N * (voting_N - 1)
-    return (voting_N**2 - (counts_NC**2).sum(1)) / np.maximum(pairs_N, 1)
+    squares_N = (counts_NC**2).sum(1)
+    return np.where(voting_N > 0, 1 - squares_N / np.maximum(voting_N, 1) ** 2, 0.0)
 
 
 def most_disagreed(votes: Votes, classes: int, count: int = 20) -> NDArray[np.int64]:
-    """Return the rows on which rules disagree most, by the share of contradicting pairs, then by the number of votes."""
-    share_N, voting_N = disagreement(votes, classes), (votes.values != ABSTAIN).sum(1)
-    order = np.lexsort((np.arange(len(votes)), -voting_N, -share_N))
-    return order[share_N[order] > 0][:count]
+    """Return the rows on which rules disagree most, by `disagreement`, then by the number of votes."""
+    divided_N, voting_N = disagreement(votes, classes), (votes.values != ABSTAIN).sum(1)
+    order = np.lexsort((np.arange(len(votes)), -voting_N, -divided_N))
+    return order[divided_N[order] > 0][:count]
 
 
 def analyse_rules(votes: Votes, labels: ArrayLike | None = None) -> pd.DataFrame:
