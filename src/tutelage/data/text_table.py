@@ -62,6 +62,8 @@ def read_texts(
     """
     path, columns, problems = Path(path), columns or TextColumns(), Problems()
     cells = _cells(path, problems)
+    if cells.empty:
+        raise ValueError(f"{path} holds no rows")
     named = _named(cells, columns, path)
     if not labelled:
         named = named.assign(label="", split="")
@@ -102,17 +104,20 @@ def _cells(path: Path, problems: Problems) -> pd.DataFrame:
     def too_long(row: list[str]) -> None:
         problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
 
-    return pd.read_csv(
-        path,
-        sep="\t" if suffix == ".tsv" else ",",
-        dtype=str,
-        keep_default_na=False,
-        index_col=False,
-        encoding="utf-8-sig",
-        encoding_errors="replace",
-        engine="python",
-        on_bad_lines=too_long,
-    )
+    try:
+        return pd.read_csv(
+            path,
+            sep="\t" if suffix == ".tsv" else ",",
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            encoding="utf-8-sig",
+            encoding_errors="replace",
+            engine="python",
+            on_bad_lines=too_long,
+        )
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
 
 
 def _named(cells: pd.DataFrame, columns: TextColumns, path: Path) -> pd.DataFrame:

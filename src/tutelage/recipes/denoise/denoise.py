@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,14 @@ def denoise(
     covered = task.votes.covered.mean()
     log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
     if task.failures:
-        log.say(f"rules that failed on some texts: {task.failures}; see problems.csv")
+        failed = ", ".join(f"{name} on {count}" for name, count in task.failures.items())
+        log.say(f"rules that failed: {failed} texts; see problems.csv")
     trained = trained_stage(task, settings, out, log)
     alone = trained_stage(task, replace(settings, method="only_labels"), out, log)
+    if first:  # of a former run with other settings
+        (out / "weights.parquet").unlink(missing_ok=True)
+        shutil.rmtree(out / "model", ignore_errors=True)
+    processes.meet()
     if isinstance(trained.weighting, AMAL):  # a call that all processes make
         trained.weighting.export(out / "weights.parquet", trained.signals, task.table["id"].tolist())
     if first:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tutelage.data.selection import facility_location
+from tutelage.data.text_table import SPLITS
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
 from tutelage.metrics import accuracy, bootstrap, macro_f1, paired_bootstrap
 from tutelage.recipes.denoise.methods import Trained
@@ -47,15 +48,12 @@ def evaluate(task: RuleTask, trained: Trained, alone: Trained, *, method: str, s
                     **{name: int((part["label"] == number).sum()) for number, name in enumerate(task.classes)},
                     "unlabelled": int((part["label"] < 0).sum()),
                 }
-                for split, part in table.groupby("split")
+                for split, part in ((split, table[table["split"] == split]) for split in SPLITS)
             },
-            "left_out": task.problems.counts(),
+            "left_out": {reason: count for reason, count in task.problems.counts().items() if reason != "rule_failed"},
             "rules": len(task.votes.names),
             "failures": task.failures,
-            "covered": {
-                split: float(covered[(table["split"] == split).to_numpy()].mean())
-                for split in sorted(set(table["split"]))
-            },
+            "covered": {split: float(covered[(table["split"] == split).to_numpy()].mean()) for split in SPLITS},
         },
         "test": {
             name: {metric: bootstrap(METRICS[metric], predicted, labels, seed=seed).plain() for metric in METRICS}

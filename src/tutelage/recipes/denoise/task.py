@@ -88,15 +88,16 @@ class RuleTask:
 
     def __post_init__(self) -> None:
         """Check that it can be learned from, and hold what every method reads of it."""
+        if len(self.classes) < 2:
+            named = f"name one class, {self.classes[0]!r}" if self.classes else "name no class: no text is labelled"
+            raise ValueError(f"{self.title}: the labels {named}; some texts of at least two classes are needed")
         for split in ("train", "val", "test"):
             labels = self.labels[self.rows(split)]
             missing = [name for number, name in enumerate(self.classes) if not (labels == number).any()]
-            if missing or len(self.classes) < 2:
+            if missing:
                 raise ValueError(
                     f"{self.title}: the {split} part has no text labelled {missing[0]!r}; label some of each class "
                     "(or give a column split with train, val and test)"
-                    if missing
-                    else f"{self.title}: the labels name one class, {self.classes}; two are needed"
                 )
         votes = self.votes.values
         if votes.size and votes.max() >= len(self.classes):
@@ -201,7 +202,8 @@ def text_task(
         names = list(classes) or [str(number) for number in range(top)]
     else:
         table, names, problems = read_texts(path, columns, classes)
-        problems.require(len(table), 1, "texts")
+        if table.empty:
+            raise ValueError(f"{path}: no text is left; {problems.summary()}")
         left_out = problems.summary() if len(problems) else ""
     if rules is not None:
         applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
