@@ -225,5 +225,5 @@ def _check_classes(split: Names, labels: Rows) -> None:
             if not (inside == label).any():
                 raise ValueError(
                     f"split {name!r} has {len(inside)} examples and none of them is {word}: give more data, a larger "
-                    f"share for it (SplitSettings), or a shorter gap."
+                    "share for it (splits.train, val, test, teacher_val, teacher_test), or a shorter gap (splits.gap_days)"
                 )
