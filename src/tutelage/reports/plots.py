@@ -176,7 +176,7 @@ def training_curves(trainings: Sequence[Training], name: str, alt: str) -> str:
                         training.steps,
                         training.losses[signal],
                         color=COLOURS[place % len(COLOURS)],
-                        linestyle=DASHES[place % len(DASHES)],
+                        linestyle=DASHES[(place + place // len(COLOURS)) % len(DASHES)],
                         linewidth=width,
                         alpha=opacity,
                         marker=marker,
@@ -194,7 +194,11 @@ def training_curves(trainings: Sequence[Training], name: str, alt: str) -> str:
                     )
         _head(panels[0], "training loss")
         panels[0].set_ylim(bottom=min(0.0, panels[0].get_ylim()[0]))
-        if signals:
+        if len(signals) > 4:  # a legend of more would hide the lines
+            height = 0.1 + 0.2 * ((len(signals) + 1) // 2)
+            figure.set_figheight(figure.get_figheight() + height)
+            figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        elif signals:
             panels[0].legend(loc="best")
         if validated:
             _head(panels[1], "validation")
