@@ -60,6 +60,7 @@ def denoise(
     if first:
         config = yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False, allow_unicode=True)
         (out / "config.yaml").write_text(config, encoding="utf-8")
+        task.problems.write(out)  # at once: it also explains a run that comes to no end
     log = Log(out / "log.jsonl", quiet=quiet)
     covered = task.votes.covered.mean()
     log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
@@ -95,7 +96,6 @@ def _finish(task: RuleTask, settings: DenoiseSettings, out: Path, trained: Train
     rules_table(task, trust).to_parquet(out / "rules.parquet", index=False)
     task.votes.write(out / "votes.parquet", task.table["id"].tolist())
     label_next(task, settings.suggest).to_csv(out / "label_next.csv", index=False)
-    task.problems.write(out)
     trained.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
         task.transform.save(out / "model")

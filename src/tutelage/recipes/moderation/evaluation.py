@@ -178,10 +178,9 @@ def gallery(task: Task, examples: pd.DataFrame) -> dict[str, Tensor]:
 def write_results(
     out: Path, task: Task, metrics: dict[str, Any], examples: pd.DataFrame, subtasks: pd.DataFrame
 ) -> None:
-    """Write metrics.json, examples.parquet, subtasks.parquet, gallery.safetensors, problems.csv and duplicates.csv."""
+    """Write metrics.json, examples.parquet, subtasks.parquet, gallery.safetensors and duplicates.csv."""
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     examples.to_parquet(out / "examples.parquet", index=False)
     subtasks.to_parquet(out / "subtasks.parquet", index=False)
     save_file(gallery(task, examples), out / "gallery.safetensors")
-    task.problems.write(out)
     task.duplicates.to_csv(out / "duplicates.csv", index=False)

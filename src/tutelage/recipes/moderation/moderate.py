@@ -63,6 +63,7 @@ def moderate(
     out.mkdir(parents=True, exist_ok=True)
     if first:
         (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
+        task.problems.write(out)  # at once: it also explains a run that comes to no end
     log = Log(out / "log.jsonl", quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
