@@ -1,6 +1,7 @@
 """What iterated learning costs beside the sigmoid baseline: wall time of a run of as many steps, and its backward passes.
 
-Interleaved repetitions of both on the same model, data and budget; the medians are compared.
+Interleaved repetitions of both on the same model, data and budget; the medians are compared. Writes
+benchmarks/results/iterated-cost.md.
 
     OMP_NUM_THREADS=1 python benchmarks/iterated_cost.py [--model pocket_resnet] [--steps 200] [--repeats 5]
 """
@@ -8,7 +9,9 @@ Interleaved repetitions of both on the same model, data and budget; the medians 
 from __future__ import annotations
 
 import argparse
+import datetime
 import time
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -17,6 +20,8 @@ from tutelage.data.grids import digit_grids
 from tutelage.generations import IteratedSettings, iterate
 from tutelage.models import ModelSpec, build
 from tutelage.models.heads import expect_one_label
+from tutelage.reports import markdown_table
+from tutelage.reports.tables import hardware
 from tutelage.signals import BinaryCrossEntropy
 from tutelage.training import Budget, Optimization, fit
 from tutelage.weighting import Weighting
@@ -29,6 +34,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--interaction", type=int, default=20)
     parser.add_argument("--imitation", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "iterated-cost.md")
     told = parser.parse_args()
     images, _ = digit_grids(0, train=5000, val=10, test=10)
     train = images.subset(images.rows("train"))
@@ -59,14 +65,31 @@ def main() -> None:
                 seconds[method].append(time.perf_counter() - start)
                 cpu[method].append(time.process_time() - used)
             backward[method] = passes
-    once = {method: median(values) for method, values in seconds.items()}
-    print(
-        f"{told.model}, {told.steps} steps, k_t = {told.interaction}, k_s = {told.imitation}, {torch.get_num_threads()} threads"
-    )
-    for method, value in once.items():
-        print(f"{method:8} {backward[method]} backward passes, {1000 * value / told.steps:.2f} ms a step")
-    print(f"wall time: ratio {once['mile'] / once['sigmoid']:.3f}")
-    print(f"processor time: ratio {median(cpu['mile']) / median(cpu['sigmoid']):.3f}")
+    wall, used_by = ({method: median(values) for method, values in each.items()} for each in (seconds, cpu))
+    rows = [
+        [
+            method,
+            f"{backward[method]}",
+            f"{1000 * wall[method] / told.steps:.2f}",
+            f"{wall[method] / wall['sigmoid']:.3f}",
+            f"{used_by[method] / used_by['sigmoid']:.3f}",
+        ]
+        for method in wall
+    ]
+    head = ["", "backward passes", "ms a step", "wall time, relative", "processor time, relative"]
+    lines = [
+        "# The cost of iterated learning",
+        "",
+        f"- Date: {datetime.date.today()}",
+        f"- Hardware: {hardware()}, {torch.get_num_threads()} thread(s)",
+        f"- {told.model}, {told.steps} steps, k_t = {told.interaction}, k_s = {told.imitation}; medians of {told.repeats} runs "
+        "of each, one after the other.",
+        "- Made by `OMP_NUM_THREADS=1 python benchmarks/iterated_cost.py`.",
+        "",
+        markdown_table(head, rows),
+    ]
+    told.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
