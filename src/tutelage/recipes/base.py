@@ -1,11 +1,16 @@
-"""What every recipe's settings are made of."""
+"""What all recipes share: what their settings are made of, and how a run begins."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from tutelage.models import ModelSpec
+from tutelage.training import Log
+from tutelage.training.stages import plain
 
 Scale = Literal["pocket", "paper"]
 
@@ -29,3 +34,20 @@ class ModelSettings:
     def spec(self, num_classes: int, image_size: int) -> ModelSpec:
         """Return the model's spec."""
         return ModelSpec(self.name, num_classes, image_size, self.dropout, self.options)
+
+
+def begin(out: Path, settings: Any, told: dict[str, Any] | None, *, first: bool, quiet: bool) -> Log:
+    """Make a run's folder with its config.yaml, and return its log.
+
+    Args:
+        out: the folder.
+        settings: the recipe's settings, a dataclass.
+        told: further values for config.yaml, such as the data that a command was given.
+        first: whether this process writes for all.
+        quiet: say nothing on the terminal.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if first:
+        config = yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False, allow_unicode=True)
+        (out / "config.yaml").write_text(config, encoding="utf-8")
+    return Log(out / "log.jsonl", quiet=quiet)

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.reports.wording import fixed, hundred, percent, rate
@@ -16,9 +16,11 @@ from tutelage.training.checkpoint import write_atomically
 
 def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
     """Render a template of this room to a file, with the house's style as ``style``; the same view gives the same bytes."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"fixed": fixed, "percent": percent, "hundred": hundred, "rate": rate}
-    html = environment.from_string(_text(template)).render(view | {"style": _style()})
+    html = environment.get_template(template).render(view | {"style": _style()})
     write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
     return path
 

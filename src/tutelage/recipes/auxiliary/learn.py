@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from tutelage.models import load_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import difference, interval
@@ -16,9 +15,9 @@ from tutelage.recipes.auxiliary.network import spec_of
 from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned, Pipeline
 from tutelage.recipes.auxiliary.problem import SPLITS, Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
+from tutelage.recipes.base import begin
 from tutelage.reports.auxiliary import NAMES, write_auxiliary_report
-from tutelage.training import Log, processes
-from tutelage.training.stages import plain
+from tutelage.training import processes
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,9 @@ def learn(
     first = processes.join()
     if not problem.sides:
         raise ValueError("sides is empty: declare at least one auxiliary task")
-    out.mkdir(parents=True, exist_ok=True)
+    log = begin(out, settings, told, first=first, quiet=quiet)
     if first:
-        (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
         problem.problems.write(out)
-    log = Log(out / "log.jsonl", quiet=quiet)
     sides = ", ".join(task.name for task in problem.sides)
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
     pipeline = Pipeline(problem, settings, out, log)

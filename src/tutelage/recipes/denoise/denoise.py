@@ -16,6 +16,7 @@ from torch import nn
 from tutelage.data.text import Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.models import RuleModel
+from tutelage.recipes.base import begin
 from tutelage.recipes.denoise.evaluation import evaluate, examples_table, label_next, rules_table, trust_table
 from tutelage.recipes.denoise.methods import METHODS, Trained, train
 from tutelage.recipes.denoise.settings import DenoiseSettings
@@ -56,12 +57,9 @@ def denoise(
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     first = processes.join()
-    out.mkdir(parents=True, exist_ok=True)
+    log = begin(out, settings, told, first=first, quiet=quiet)
     if first:
-        config = yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False, allow_unicode=True)
-        (out / "config.yaml").write_text(config, encoding="utf-8")
         task.problems.write(out)  # at once: it also explains a run that comes to no end
-    log = Log(out / "log.jsonl", quiet=quiet)
     covered = task.votes.covered.mean()
     log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
     if task.failures:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.models import joint_logits, load_model, save_model
+from tutelage.recipes.base import begin
 from tutelage.recipes.distill.evaluation import evaluate, write_results
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import Task
 from tutelage.reports.distill import NAMES, write_distill_report
-from tutelage.training import Log, predict, processes
-from tutelage.training.stages import plain
+from tutelage.training import predict, processes
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,7 @@ def distill(
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     first = processes.join()
-    out.mkdir(parents=True, exist_ok=True)
-    if first:
-        (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
-    log = Log(out / "log.jsonl", quiet=quiet)
+    log = begin(out, settings, told, first=first, quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
     found: dict[str, Taught] = {}

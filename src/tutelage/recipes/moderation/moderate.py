@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.models import build, joint_logits, load_model, save_model
+from tutelage.recipes.base import begin
 from tutelage.recipes.moderation.evaluation import evaluate, examples_table, subtasks_table, write_results
 from tutelage.recipes.moderation.pipeline import Found, Pipeline, Taught
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import Task
 from tutelage.reports import write_report
 from tutelage.subtasks import Selection
-from tutelage.training import Log, predict, processes
-from tutelage.training.stages import plain
+from tutelage.training import predict, processes
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,9 @@ def moderate(
                 f"student.name={settings.student.name!r} has no distillation token; take one that has, such as "
                 "deit_base_distilled_patch16_224 or pocket_deit"
             )
-    out.mkdir(parents=True, exist_ok=True)
+    log = begin(out, settings, told, first=first, quiet=quiet)
     if first:
-        (out / "config.yaml").write_text(yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False))
         task.problems.write(out)  # at once: it also explains a run that comes to no end
-    log = Log(out / "log.jsonl", quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
 

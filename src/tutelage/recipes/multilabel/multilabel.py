@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.metrics import label_sets
 from tutelage.models import joint_logits, load_model, save_model
+from tutelage.recipes.base import begin
 from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.evaluation import (
     evaluate,
@@ -27,8 +27,7 @@ from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
 from tutelage.recipes.multilabel.training import candidates, train
 from tutelage.reports import write_multilabel_report
-from tutelage.training import Log, Stages, predict, processes
-from tutelage.training.stages import plain
+from tutelage.training import Stages, predict, processes
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,7 @@ def multilabel(
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     first = processes.join()
-    out.mkdir(parents=True, exist_ok=True)
-    if first:
-        config = yaml.safe_dump(plain({**(told or {}), **asdict(settings)}), sort_keys=False, allow_unicode=True)
-        (out / "config.yaml").write_text(config, encoding="utf-8")
-    log = Log(out / "log.jsonl", quiet=quiet)
+    log = begin(out, settings, told, first=first, quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     stages = Stages(out, log)
     choice = choose(task, [train(task, tried, stages, log) for tried in candidates(settings)])
