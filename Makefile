@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint install clean lock
+.PHONY: demo test lint install clean lock reproduce
 
 install: $(STAMP)
 
@@ -30,3 +30,7 @@ lock: install
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
+
+# A paper's table: make reproduce NAME=amal ARGS="--seeds 10"
+reproduce: install
+	$(BIN)/python -m benchmarks $(NAME) $(ARGS)

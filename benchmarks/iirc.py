@@ -1,7 +1,7 @@
 """Classes that come task by task and are refined later (IIRC), learned with and without MILe, on handwritten digits.
 
-    OMP_NUM_THREADS=1 python benchmarks/iirc.py             # writes benchmarks/results/iirc.md
-    OMP_NUM_THREADS=1 python benchmarks/iirc.py --tune      # prints what the settings were chosen by
+    OMP_NUM_THREADS=1 python -m benchmarks.iirc             # writes benchmarks/results/iirc.md
+    OMP_NUM_THREADS=1 python -m benchmarks.iirc --tune      # prints what the settings were chosen by
 
 Super-classes by shape (closed, curved, straight), the ten digits below them; five tasks, one label an image. Three learning
 rates were tried for replay and three rhos for MILe, by pw-JS over the tasks on the validation part of seed 100; the table is of
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.results_table import hardware
 from tutelage.data.digits import handwritten_digits
 from tutelage.data.splits import stratified_split
 from tutelage.data.table import ImageTable
@@ -34,7 +35,6 @@ from tutelage.generations import (
 )
 from tutelage.models import ModelSpec, build
 from tutelage.reports import markdown_table
-from tutelage.reports.tables import hardware
 from tutelage.training import Budget, Optimization, predict, seeds
 
 SHAPES = {"closed": (0, 6, 8, 9), "curved": (2, 3, 5), "straight": (1, 4, 7)}

@@ -49,7 +49,6 @@ FLAGS = {
     "moderate": ["manifest", "out", "columns", "labels", *JOB],
     "multilabel": ["data", "out", "columns", "truth", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "columns"],
-    "reproduce": ["name", "scale", "seeds", "data", "out", "runs", "only"],
     "report": ["run_folder"],
 }
 """Frozen: a flag that goes or comes is a change of what people rely on."""
@@ -153,12 +152,6 @@ def test_the_list_of_commands(command):
         ("predict runs/ads new.csv --out scores.txt", "out='scores.txt' must end in .parquet or .csv"),
         ("report runs/ads", "runs/ads holds no metrics.json"),
         (
-            "reproduce moderatoin",
-            "name: Expected a Literal['moderation', 'amal', 'maoal', 'rules', 'mile']. Got value: moderatoin",
-        ),
-        ("reproduce moderation --seeds 0", "seeds=0 must be at least 1"),
-        ("reproduce moderation --only CatNet", "only: Expected a tuple. Got value: CatNet; write a list as [one,two]"),
-        (
             "distill digits --out x --noise symmetric",
             "noise='symmetric' is no value; set what it consists of, such as noise.",
         ),
@@ -171,7 +164,6 @@ def test_the_list_of_commands(command):
             "Expected a dict. Got value: ['parity']; write names and values as",
         ),
         ("distill digits --out x --budget.epochs many", "budget.epochs: Expected a int. Got value: many"),
-        ('reproduce moderation --only ["CatNet"]', "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(words, answer, command, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ FLOORS = (
     {"weighting"},
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
-    {"_vision"},
+    {"_vision", "distributed"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

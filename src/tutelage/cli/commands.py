@@ -8,7 +8,6 @@ from tutelage.cli.distill import Distill
 from tutelage.cli.moderation import Demo, Moderate
 from tutelage.cli.multilabel import Multilabel
 from tutelage.cli.runs import Predict, Report
-from tutelage.cli.tables import Reproduce
 
 COMMANDS: dict[str, Any] = {
     "auxiliary": Auxiliary,
@@ -18,6 +17,5 @@ COMMANDS: dict[str, Any] = {
     "moderate": Moderate,
     "multilabel": Multilabel,
     "predict": Predict,
-    "reproduce": Reproduce,
     "report": Report,
 }

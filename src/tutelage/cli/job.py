@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tutelage.training.processes import is_first
+from tutelage.distributed import is_main_process
 
 Preset = Callable[[Any], tuple[Any, str]]
 """From the name of a scale (auto, pocket or paper) to a job's settings, and a sentence that says what was chosen and why."""
@@ -20,7 +20,7 @@ Preset = Callable[[Any], tuple[Any, str]]
 
 def finish(report: Path) -> None:
     """Say where the report is, once for all processes."""
-    if is_first():
+    if is_main_process():
         print(f"report: {report}")
 
 

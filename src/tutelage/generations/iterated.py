@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tutelage import distributed
 from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillation, Outputs, Signal
 from tutelage.signals.pseudo_labels import NEVER, PseudoLabels
-from tutelage.training import Budget, Fitted, Optimization, fit, processes, seeds
+from tutelage.training import Budget, Fitted, Optimization, fit, seeds
 from tutelage.training.batches import index_of
 
 Language = Literal["sets", "hard", "soft"]
@@ -323,12 +324,13 @@ def iterate(
     """
     everything = torch.arange(len(train))
     labelled = everything if labelled is None else labelled
-    processes.join()
-    owner = index_of(train) % processes.count()
-    share = int(torch.bincount(owner[labelled], minlength=processes.count()).min())
+    distributed.join()
+    processes = distributed.rank_world()[1]
+    owner = index_of(train) % processes
+    share = int(torch.bincount(owner[labelled], minlength=processes).min())
     if share == 0:
         raise ValueError(
-            f"labelled: iterated learning needs an example with a label in each of {processes.count()} processes, and "
+            f"labelled: iterated learning needs an example with a label in each of {processes} processes, and "
             f"there are {len(labelled)}"
         )
     steps = budget.total(-(-share // optimization.batch_size))
@@ -376,12 +378,12 @@ def iterate(
     )
     if not isinstance(imitated, PseudoLabels):
         return Iteration(fitted, schedule.generations, None, [])
-    tally_G2 = processes.total(imitated.tally_G2, imitated.tally_G2.device)
+    tally_G2 = distributed.all_reduce_sum(imitated.tally_G2)
     coverage = (tally_G2[:, 0] / tally_G2[:, 1].clamp_min(1)).tolist()
     if remember is None:
         return Iteration(fitted, schedule.generations, None, coverage)
     said_NC = imitated.first_said.int() - NEVER  # an example's process knows it, the others have 0 there
-    said_NC = processes.total(said_NC, said_NC.device) + NEVER
+    said_NC = distributed.all_reduce_sum(said_NC) + NEVER
     return Iteration(fitted, schedule.generations, said_NC.short(), coverage)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient.finite_difference import STEP, full_precision, moved, norm
 from tutelage.hypergradient.probe import Parameters, Probe
-from tutelage.hypergradient.processes import mean_over_processes
 
 Result = TypeVar("Result")
 Products = Literal["double_backward", "finite_difference"]

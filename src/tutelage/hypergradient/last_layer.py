@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient.probe import Parameters, Probe
-from tutelage.hypergradient.processes import total_over_processes
 from tutelage.signals import Outputs, Signal
 from tutelage.signals.base import rows_of
 
@@ -125,7 +125,7 @@ class LastLayer:
 
     def count_over_processes(self) -> int:
         """Return the number of finite examples in all processes."""
-        return total_over_processes(int(self.finite_B.sum()), self.finite_B.device)
+        return int(all_reduce_sum(self.finite_B.sum()))
 
     def primary_pulls(self, logits_BC: Tensor) -> Tensor:
         """Return the gradient (B, C), by other logits than those seen, of the sum of the primary signal's losses there."""

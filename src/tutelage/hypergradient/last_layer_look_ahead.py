@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tutelage.distributed import is_distributed, mean_over_processes
 from tutelage.hypergradient.derivatives import Derivatives
 from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.optimizers import Step, next_steps
 from tutelage.hypergradient.probe import Parameters, Probe, primary_only
-from tutelage.hypergradient.processes import mean_over_processes, several
 from tutelage.signals import Batch, Objective
 
 
@@ -91,7 +91,7 @@ class LastLayerLookAhead:
         """Return S_W h_i . h_v + S_b, (B, V), where that is the cheaper way."""
         (batch, width), (held_out, classes) = self.train.features_Bd.shape, self.held_out.logits_BC.shape
         dearer = batch * held_out * (width + 2 * classes) > 2 * (batch + held_out) * classes * width
-        if dearer or several() or any(isinstance(step.slope, Tensor) for step in still.values()):
+        if dearer or is_distributed() or any(isinstance(step.slope, Tensor) for step in still.values()):
             return None
         kernel_BV = still[self.train.weight].slope * (self.train.features_Bd @ self.held_out.features_Bd.T)
         return kernel_BV + still[self.train.bias].slope if self.train.bias in still else kernel_BV

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient.field import gradients, weighted_totals
 from tutelage.hypergradient.probe import Parameters, Probe
-from tutelage.hypergradient.processes import mean_over_processes
 from tutelage.signals import Batch, Objective
 
 

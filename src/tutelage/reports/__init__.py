@@ -1,12 +1,10 @@
-"""What people look at: the reports of runs, plots, and tables of results.
+"""What people look at: the reports of runs, and plots.
 
 The report and the plots need the extras `reports` and `tables`, and are imported when first used.
 """
 
 from importlib import import_module
 from typing import Any
-
-from tutelage.reports.tables import ResultRow, markdown_table, write_results
 
 _FILES = {
     "auxiliary": ("write_auxiliary_report",),
@@ -19,7 +17,7 @@ _FILES = {
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
-__all__ = ["ResultRow", "markdown_table", "write_results", *_FILE_OF]
+__all__ = [*_FILE_OF]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tutelage.reports.tables import DASH
+DASH = "–"
 
 
 def fixed(value: float | None, digits: int = 3, sign: str = "") -> str:

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast, gather_states
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
 from tutelage.training.batches import Augmentation, Batches, Examples, Order, Shuffled, index_of, own_places
@@ -22,7 +23,6 @@ from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
 from tutelage.training.predict import predict
-from tutelage.training.processes import follow_first, gathered, share_gradients, total
 from tutelage.weighting import Weighting
 
 CHECKPOINT_SECONDS = 30.0
@@ -200,7 +200,7 @@ class _Run:
             self.optimizer.add_param_group({"params": learned, "lr": self.optimization.lr, "weight_decay": 0.0})
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
-        follow_first([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
+        broadcast([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
         first_epoch = index_of(self.train)[self.order(0)].contiguous().numpy()
         self.data = hashlib.sha256(first_epoch.tobytes()).hexdigest()[:16]
         self.step = self.epoch = self.place = 0
@@ -248,7 +248,7 @@ class _Run:
         self.save()
         if self.hardware.trackers:
             self.accelerator.end_training()
-        skipped = int(total(self.weighting.skipped, self.accelerator.device))
+        skipped = int(all_reduce_sum(self.weighting.skipped, self.accelerator.device))
         return Fitted(self.model, self.step, self.history, self.best, skipped, self.course)
 
     def agreed(self, own: bool) -> bool:
@@ -304,12 +304,12 @@ class _Run:
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
-        share_gradients(self.model)
+        all_reduce_gradients(self.model)
         if self.optimization.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        follow_first(self.model.buffers())
+        broadcast(self.model.buffers())
         seen_BK = losses_BK.detach().cpu().double()
         finite_B = torch.isfinite(seen_BK).all(1)
         self.sums += torch.cat([seen_BK[finite_B].sum(0), finite_B.sum()[None]])
@@ -336,7 +336,7 @@ class _Run:
         return self.placed(Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number])
 
     def evaluate(self, bar: tqdm[Any]) -> None:
-        sums = total(self.sums, self.accelerator.device)
+        sums = all_reduce_sum(self.sums, self.accelerator.device)
         means = (sums[:-1] / sums[-1]).tolist()
         entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
         entry |= dict(zip(self.objective.names, means, strict=True))
@@ -344,7 +344,9 @@ class _Run:
         if self.val is not None and self.select_by is not None:
             outputs, rest = predict(self.model, self.val, workers=self.hardware.workers)
             value = torch.tensor(float(self.select_by(outputs, rest)), dtype=torch.float64)
-            entry["val"] = float(total(value if self.main else torch.zeros_like(value), self.accelerator.device))
+            entry["val"] = float(
+                all_reduce_sum(value if self.main else torch.zeros_like(value), self.accelerator.device)
+            )
             if not math.isnan(entry["val"]) and (self.best is None or entry["val"] > self.best["val"]):
                 self.best = entry
                 self.best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
@@ -372,9 +374,10 @@ class _Run:
             return
         device = self.accelerator.device
         state: dict[str, Any] = {  # what several processes put together, so that all of them are needed here
-            "weighting": self.weighting.state_dict() | {"skipped": total(self.weighting.skipped, device)},
-            "sums": total(self.sums, device),
-            "signals": gathered(nn.ModuleList(self.signals).state_dict(), device),
+            "weighting": self.weighting.state_dict()
+            | {"skipped": all_reduce_sum(self.weighting.skipped, device).cpu()},
+            "sums": all_reduce_sum(self.sums, device),
+            "signals": gather_states(nn.ModuleList(self.signals).state_dict(), device),
         }
         if not self.main:
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tutelage.training.processes import is_first
+from tutelage.distributed import is_main_process
 
 
 class Log:
@@ -39,14 +39,14 @@ class Log:
 
     def event(self, event: str, **values: Any) -> None:
         """Write one line."""
-        if self.path is not None and is_first():
+        if self.path is not None and is_main_process():
             line = {"time": round(time.time(), 3), **self.context, "event": event, **values}
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(_valid(line), allow_nan=False, default=str) + "\n")
 
     def say(self, text: str) -> None:
         """Tell the person who watches."""
-        if not self.quiet and is_first():
+        if not self.quiet and is_main_process():
             tqdm.write(text, file=sys.stderr)
 
     def progress(self, total: int, done: int, name: str) -> tqdm[Any]:
@@ -57,7 +57,7 @@ class Log:
             desc=name,
             unit="step",
             leave=False,
-            disable=self.quiet or not is_first() or not sys.stderr.isatty(),
+            disable=self.quiet or not is_main_process() or not sys.stderr.isatty(),
         )
 
 

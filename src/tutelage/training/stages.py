@@ -10,10 +10,10 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.distributed import barrier, is_main_process
 from tutelage.training import checkpoint
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.log import Log
-from tutelage.training.processes import is_first, meet
 
 DONE, STARTED = "done.json", "started.json"
 
@@ -68,18 +68,18 @@ class Stages:
         mark = fingerprint(name, settings, [self.fingerprints[before] for before in after])
         self.fingerprints[name] = mark
         folder = self.folder / "stages" / name
-        meet()  # with the marks as the stages before left them
+        barrier()  # with the marks as the stages before left them
         if (done := _read(folder / DONE)) is not None and done["fingerprint"] == mark:
             self.log.event("stage kept", stage=name)
             return done["facts"]
-        meet()
-        if is_first():
+        barrier()
+        if is_main_process():
             _begin(folder, mark)
-        meet()
+        barrier()
         self.log.event("stage started", stage=name)
         facts = plain(work(folder))
-        meet()
-        if is_first():
+        barrier()
+        if is_main_process():
             _write(folder / DONE, {"fingerprint": mark, "facts": facts})
             for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
                 checkpoint.remove(inside)

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tutelage.distributed import all_gather_rows
 from tutelage.hypergradient import LastLayerLookAhead, Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.exchange import all_rows
 from tutelage.weighting.table import ExampleTable, export, index_of
 
 Rule = Literal["sum_of_squares", "difference", "ratio"]
@@ -103,7 +103,7 @@ class AMAL(Weighting):
 
     def update(self, index_B: Tensor, gradient_BK: Tensor) -> None:
         """Take one step against a derivative by the weights of some examples, (B, K)."""
-        index_A, gradient_AK = all_rows(index_B, gradient_BK)
+        index_A, gradient_AK = all_gather_rows(index_B, gradient_BK)
         size = 1.0
         if self.normalise:
             squares = gradient_AK.double().square()

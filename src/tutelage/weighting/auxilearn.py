@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient import directional_derivatives
-from tutelage.hypergradient.processes import mean_over_processes
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.descent import Descender, Descent

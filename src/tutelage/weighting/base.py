@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tutelage.distributed import is_distributed, mean_over_processes
 from tutelage.hypergradient.field import columns_are_cheaper
-from tutelage.hypergradient.processes import mean_over_processes, several
 from tutelage.signals import Batch
 from tutelage.signals.base import rows_of
 
@@ -144,7 +144,7 @@ class Weighting(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write ``state_dict()`` as safetensors; with several processes all call it and the first one writes."""
         state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
-        if not several() or torch.distributed.get_rank() == 0:
+        if not is_distributed() or torch.distributed.get_rank() == 0:
             save_file(state, path)
 
     def load(self, path: str | Path) -> None:
@@ -216,7 +216,7 @@ def add_gradients(gradients: Mapping[str, Tensor], trained: Mapping[str, Tensor]
 
 def _share_of_step(count: int, device: torch.device) -> float:
     """Return what a mean over this process's examples counts in a mean over the processes; 0 where one of them has none."""
-    if not several():
+    if not is_distributed():
         return float(count > 0)
     counts = torch.zeros(torch.distributed.get_world_size(), dtype=torch.int64, device=device)
     counts[torch.distributed.get_rank()] = count

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tutelage.hypergradient.processes import mean_over_processes
+from tutelage.distributed import mean_over_processes
 from tutelage.weighting.base import Weighting, add_gradients, gradients_of
 from tutelage.weighting.partition import Level, Partition
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tutelage.distributed import all_gather_rows
 from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, primary_only
 from tutelage.signals import Batch, Objective
 from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.exchange import all_rows
 from tutelage.weighting.table import ExampleTable, export, index_of
 
 
@@ -104,7 +104,7 @@ class CRUST(Weighting):
         if not kept:
             raise ValueError("batches is empty: every process brings its share of the examples")
         index, label, features, pulls = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        classes = torch.unique(all_rows(label)[0])
+        classes = torch.unique(all_gather_rows(label)[0])
         if len(classes) == 0:
             raise ValueError("no example is finite, so none can be chosen")
         chosen = [self._of_class(index[label == c], features[label == c], pulls[label == c], biased) for c in classes]
@@ -115,7 +115,7 @@ class CRUST(Weighting):
 
     def _of_class(self, index: Tensor, features: Tensor, pulls: Tensor, biased: bool) -> tuple[Tensor, Tensor]:
         """Return the examples of one class that are chosen, and their weights."""
-        index, features, pulls = all_rows(index, features, pulls)
+        index, features, pulls = all_gather_rows(index, features, pulls)
         order = index.argsort()  # the same in any number of processes
         index, features, pulls = index[order], features[order], pulls[order]
         distances = gradient_distances(features, pulls, biased)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import (
     Strategy,
     directional_derivatives,
     look_ahead_direction,
     module_derivatives,
 )
-from tutelage.hypergradient.processes import total_over_processes
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.base import ModuleWeights, Weighting
@@ -138,7 +138,7 @@ class Joint(Weighting):
             D = directional_derivatives(objective, batch, masked, self.by_example.strategy)
             gradient_BK = torch.where(row_of_K == row, D.values, gradient_BK)
             examples = len(u_BK) - D.skipped
-        n = max(total_over_processes(examples, u_BK.device), 1)
+        n = max(int(all_reduce_sum(torch.tensor(examples, device=u_BK.device))), 1)
         separable_K = torch.tensor(objective.separable, device=u_BK.device)
         by_module_KM = module_derivatives(objective, batch, p, a.module_of, u_BK)
         return JointGradient(separable_K * gradient_BK / -n, -by_module_KM[1:])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.descent import Descender, Descent
-from tutelage.weighting.exchange import total
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 
 
@@ -62,7 +62,7 @@ class MetaWeightNet(Weighting):
             u_BK = evaluate(self.network, losses_BK, phi)
             D = look_ahead_gradient(objective, batch, held_out, optimizer, u_BK.detach(), strategy=self.strategy)
             found = torch.autograd.grad(u_BK, list(phi.values()), D.values.to(u_BK))
-        return {name: total(gradient) for name, gradient in zip(phi, found, strict=True)}
+        return {name: all_reduce_sum(gradient) for name, gradient in zip(phi, found, strict=True)}
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the network."""

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.exchange import total
 from tutelage.weighting.table import index_of
 
 
@@ -51,7 +51,7 @@ class LearningToReweight(Weighting):
         if not same_BA.any(1).all():
             raise ValueError("LearningToReweight knows no weights of this batch: call adapt on it before backward")
         w_B = same_BA @ w_A.to(losses_BK.dtype) / same_BA.sum(1)  # the mean, where an example occurs twice
-        examples = total(torch.tensor(len(index_B), device=index_B.device))
+        examples = all_reduce_sum(torch.tensor(len(index_B), device=index_B.device))
         return (examples * w_B)[:, None].expand_as(losses_BK)
 
     def hypergradient(
@@ -72,5 +72,5 @@ class LearningToReweight(Weighting):
 def normalised(gradient_B: Tensor) -> Tensor:
     """Return the weights that follow from derivatives: what helps, to a sum of 1 over all processes' batches, or 0."""
     w_B = (-gradient_B).clamp(min=0)
-    total_weight = total(w_B.sum())
+    total_weight = all_reduce_sum(w_B.sum())
     return w_B / total_weight if total_weight > 0 else w_B

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tutelage.distributed import all_reduce_sum
 from tutelage.signals import Batch
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.exchange import total
 
 
 class SuperLoss(Weighting):
@@ -58,7 +58,7 @@ class SuperLoss(Weighting):
         if len(self.threshold_K) not in (1, losses_BK.shape[1]):
             raise ValueError(f"SuperLoss has {len(self.threshold_K)} thresholds for {losses_BK.shape[1]} signals")
         if self.running:
-            sums = total(torch.cat([losses_BK.sum(0), losses_BK.new_tensor([len(losses_BK)])]))
+            sums = all_reduce_sum(torch.cat([losses_BK.sum(0), losses_BK.new_tensor([len(losses_BK)])]))
             mean_K = (sums[:-1] / sums[-1]).to(self.threshold_K)
             new = torch.lerp(mean_K, self.threshold_K, self.smoothing)
             self.threshold_K.copy_(torch.where(self.threshold_K.isnan(), mean_K, new))

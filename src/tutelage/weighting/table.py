@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.hypergradient.processes import several
+from tutelage.distributed import all_gather_rows, all_reduce_sum, is_distributed, rank_world
 from tutelage.signals import Batch
 from tutelage.signals.base import entry
-from tutelage.weighting.exchange import all_rows, place, total
 
 
 def index_of(batch: Batch, weighting: str) -> Tensor:
@@ -65,13 +64,13 @@ class ExampleTable(nn.Module):
         self._check(index_B)
         rank, world = self._place
         foreign = (index_B % world != rank).any()
-        if world == 1 or total(foreign.to(torch.int64)) == 0:
+        if world == 1 or all_reduce_sum(foreign.to(torch.int64)) == 0:
             return self._own(index_B)
-        asked_A, sender_A = all_rows(index_B, torch.full_like(index_B, rank))
+        asked_A, sender_A = all_gather_rows(index_B, torch.full_like(index_B, rank))
         own_A = asked_A % world == rank
         answer_AK = self.rows.new_zeros(len(asked_A), self.rows.shape[1], device=index_B.device)
         answer_AK[own_A] = self._own(asked_A[own_A])
-        return total(answer_AK)[sender_A == rank]
+        return all_reduce_sum(answer_AK)[sender_A == rank]
 
     @torch.no_grad()
     def add(self, index_A: Tensor, change_AK: Tensor, bounds: tuple[float, float] | None = None) -> None:
@@ -100,7 +99,7 @@ class ExampleTable(nn.Module):
         if world == 1:
             return self.rows.clone()
         index = torch.arange(rank, self.num_examples, world, device=self.rows.device)
-        index_N, rows_NK = all_rows(index, self.rows)
+        index_N, rows_NK = all_gather_rows(index, self.rows)
         return torch.empty_like(rows_NK).index_copy_(0, index_N, rows_NK)
 
     def _own(self, index: Tensor) -> Tensor:
@@ -109,11 +108,11 @@ class ExampleTable(nn.Module):
 
     def _settle(self) -> None:
         """Keep this process's rows alone, once there are several: a table may be older than the processes' group."""
-        if self._place == place():
+        if self._place == rank_world():
             return
         if self._place != (0, 1):
-            raise ValueError(f"the table was made as part {self._place} of the processes, which are now {place()}")
-        self._place = rank, world = place()
+            raise ValueError(f"the table was made as part {self._place} of the processes, which are now {rank_world()}")
+        self._place = rank, world = rank_world()
         self.rows = self.rows[rank::world].clone()
 
     def _check(self, index: Tensor) -> None:
@@ -148,7 +147,7 @@ def export(path: str | Path, columns: Mapping[str, Tensor], ids: Sequence[str] |
     count = len(next(iter(columns.values())))
     if ids is not None and len(ids) != count:
         raise ValueError(f"ids names {len(ids)} examples of {count}; give one id for each index, in the order of index")
-    if several() and place()[0] != 0:
+    if is_distributed() and rank_world()[0] != 0:
         return
     frame = pd.DataFrame({"index": range(count)})
     if ids is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from tutelage import distributed
 from tutelage.models import load_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import difference, interval
 from tutelage.recipes.auxiliary.network import spec_of
@@ -17,7 +18,6 @@ from tutelage.recipes.auxiliary.problem import SPLITS, Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
 from tutelage.recipes.base import begin
 from tutelage.reports.auxiliary import NAMES, write_auxiliary_report
-from tutelage.training import processes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def learn(
         ValueError: the problem cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    first = processes.join()
+    first = distributed.join()
     if not problem.sides:
         raise ValueError("sides is empty: declare at least one auxiliary task")
     log = begin(out, settings, told, first=first, quiet=quiet)
@@ -63,7 +63,7 @@ def learn(
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
     if first:
         _finish(pipeline, found)
-    processes.meet()
+    distributed.barrier()
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     name = pipeline.measures[0].name
     figure = metrics["methods"][settings.method][name]

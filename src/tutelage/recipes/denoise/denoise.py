@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+from tutelage import distributed
 from tutelage.data.text import Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.models import RuleModel
@@ -22,7 +23,7 @@ from tutelage.recipes.denoise.methods import METHODS, Trained, train
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask, unipolar
 from tutelage.reports import write_denoise_report
-from tutelage.training import Log, Stages, predict, processes
+from tutelage.training import Log, Stages, predict
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.stages import plain
 from tutelage.weighting import AMAL
@@ -56,7 +57,7 @@ def denoise(
         ValueError: there is nothing for the method to learn from.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    first = processes.join()
+    first = distributed.join()
     log = begin(out, settings, told, first=first, quiet=quiet)
     if first:
         task.problems.write(out)  # at once: it also explains a run that comes to no end
@@ -70,12 +71,12 @@ def denoise(
     if first:  # of a former run with other settings
         (out / "weights.parquet").unlink(missing_ok=True)
         shutil.rmtree(out / "model", ignore_errors=True)
-    processes.meet()
+    distributed.barrier()
     if isinstance(trained.weighting, AMAL):  # a call that all processes make
         trained.weighting.export(out / "weights.parquet", trained.signals, task.table["id"].tolist())
     if first:
         _finish(task, settings, out, trained, alone)
-    processes.meet()
+    distributed.barrier()
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     ours, theirs, rules = (metrics["test"][name]["macro_f1"] for name in ("model", "labels_alone", "majority"))
     log.say(

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tutelage import distributed
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.models import joint_logits, load_model, save_model
@@ -19,7 +20,7 @@ from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import Task
 from tutelage.reports.distill import NAMES, write_distill_report
-from tutelage.training import predict, processes
+from tutelage.training import predict
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def distill(
         ValueError: the task cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    first = processes.join()
+    first = distributed.join()
     log = begin(out, settings, told, first=first, quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
@@ -60,7 +61,7 @@ def distill(
     teachers = [] if set(found) == {"ce"} else pipeline.teachers()
     if first:
         _finish(pipeline, found, teachers)
-    processes.meet()
+    distributed.barrier()
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     figure = metrics["methods"][settings.method]["accuracy"]
     log.say(f"accuracy {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] by {NAMES[settings.method]}")

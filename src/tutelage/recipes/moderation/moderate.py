@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tutelage import distributed
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.models import build, joint_logits, load_model, save_model
@@ -20,7 +21,7 @@ from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import Task
 from tutelage.reports import write_report
 from tutelage.subtasks import Selection
-from tutelage.training import predict, processes
+from tutelage.training import predict
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def moderate(
         ValueError: the task cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    first = processes.join()
+    first = distributed.join()
     with torch.device(
         "meta"
     ):  # nothing is computed: a student that cannot be taught is refused before hours of training
@@ -77,7 +78,7 @@ def moderate(
 
     if first:
         _finish(pipeline, found, selection, student, fine_tuned)
-    processes.meet()
+    distributed.barrier()
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     rate = f"{settings.fpr:g}"
     ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("student", "fine_tuned"))

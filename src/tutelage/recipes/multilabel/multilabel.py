@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tutelage import distributed
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.metrics import label_sets
@@ -27,7 +28,7 @@ from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
 from tutelage.recipes.multilabel.training import candidates, train
 from tutelage.reports import write_multilabel_report
-from tutelage.training import Stages, predict, processes
+from tutelage.training import Stages, predict
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ def multilabel(
         ValueError: the task cannot be worked on, with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    first = processes.join()
+    first = distributed.join()
     log = begin(out, settings, told, first=first, quiet=quiet)
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     stages = Stages(out, log)
     choice = choose(task, [train(task, tried, stages, log) for tried in candidates(settings)])
     if first:
         _finish(task, settings, out, choice)
-    processes.meet()
+    distributed.barrier()
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     figures = metrics["test"]["chosen"]
     f1, size = figures["f1"], figures["mean_set_size"]

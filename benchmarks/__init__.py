@@ -1,0 +1,1 @@
+"""The papers' tables and the speed tables: run from a checkout, not part of the package."""

@@ -1,0 +1,61 @@
+"""The papers' tables, measured: one function a table, Markdown for people and JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.amal.table import results as amal
+from benchmarks.maoal.table import results as maoal
+from benchmarks.mile.summary import heat_maps
+from benchmarks.mile.summary import results as mile
+from benchmarks.moderation.summary import results as moderation
+from benchmarks.results_table import ResultRow, write_results
+from benchmarks.rules.summary import results as rules
+from tutelage.recipes.base import Scale
+
+TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
+    "moderation": moderation,
+    "amal": amal,
+    "maoal": maoal,
+    "rules": rules,
+    "mile": mile,
+}
+PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
+
+
+def reproduce(
+    name: str,
+    scale: Scale,
+    *,
+    seeds: int,
+    data: Path | None,
+    out: Path,
+    runs: Path,
+    only: Sequence[str] = (),
+) -> list[Path]:
+    """Measure a table and write ``NAME-SCALE.md`` and ``NAME-SCALE.json``, and ``NAME-SCALE-PLOT.svg`` where it has plots.
+
+    Args:
+        name: the table.
+        scale: pocket or paper.
+        seeds: how many; each figure's spread is over them.
+        data: the folder of the real data sets, or None to do without.
+        out: where the tables go.
+        runs: where the runs behind them lie; what is done there is not done again.
+        only: only these rows.
+
+    Raises:
+        ValueError: an unknown table, too few seeds, or an unknown row.
+    """
+    if name not in TABLES:
+        raise ValueError(f"name={name!r}: the tables are {', '.join(TABLES)}")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds} must be at least 1")
+    rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))
+    written = list(write_results(name, scale, rows, notes, out))
+    for plot, svg in PLOTS.get(name, lambda _: {})(rows).items():
+        path = out / f"{name}-{scale}-{plot}.svg"
+        path.write_text(svg + "\n", encoding="utf-8")
+        written.append(path)
+    return written

@@ -1,0 +1,156 @@
+"""What the processes of a data-parallel run tell each other; every function does nothing where there is one process.
+
+Data parallelism is done by hand: gradients after the backward pass, buffers after the step, and nothing inside the model.
+DistributedDataParallel exchanges within the model's passes, so that a process with an example that is not finite, which
+runs another number of passes than the rest, would leave the others waiting. Here each step exchanges at the same places,
+whatever a process has met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def join() -> bool:
+    """Join the processes that torchrun or accelerate started with this one, if they did; return `is_main_process`.
+
+    A recipe is the same program in all processes: trainings share their batches, whatever else is computed is computed by
+    each, and the main process writes.
+    """
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.accelerator.is_available())
+    return is_main_process()
+
+
+def is_distributed() -> bool:
+    """Return whether there is more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank_world() -> tuple[int, int]:
+    """Return this process's rank and the number of processes."""
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+
+
+def is_main_process() -> bool:
+    """Return whether this process has rank 0."""
+    return rank_world()[0] == 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if is_distributed():
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def all_reduce_sum(values: Tensor, device: torch.device | None = None) -> Tensor:
+    """Return the sum of a tensor over all processes, where the tensor is.
+
+    Args:
+        values: one tensor of the same shape and type in each process.
+        device: where the processes exchange; the tensor's own device by default.
+    """
+    if not is_distributed():
+        return values
+    message = values.to(values.device if device is None else device, copy=True)
+    dist.all_reduce(message)
+    return message.to(values.device)
+
+
+def mean_over_processes(
+    sums: Mapping[str, Tensor], count: int, parameters: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], int]:
+    """Return (sum of sums) / (sum of counts) and the latter, over all processes, in one exchange.
+
+    Args:
+        sums: for each name that this process knows something of, a sum over its own examples.
+        count: how many examples that were.
+        parameters: every name that may occur in any process, with a tensor of its shape and type, in the same order everywhere.
+    """
+    if is_distributed():
+        names = list(parameters)
+        known = [float(name in sums) for name in names]
+        flat = [(sums[name] if name in sums else torch.zeros_like(parameters[name])).flatten() for name in names]
+        tail = flat[0].new_tensor([*known, float(count)], dtype=torch.float64)
+        message = torch.cat(flat)
+        dist.all_reduce(message)
+        dist.all_reduce(tail)
+        count = int(tail[-1])
+        pieces = message.split([part.numel() for part in flat])
+        sums = {
+            name: piece.view_as(parameters[name]).to(parameters[name])
+            for name, piece, processes in zip(names, pieces, tail[:-1].tolist(), strict=True)
+            if processes
+        }
+    return {name: value / max(count, 1) for name, value in sums.items()}, count
+
+
+def all_reduce_gradients(model: nn.Module) -> None:
+    """Make each ``.grad`` the mean over the processes; one that no process has stays None."""
+    if not is_distributed():
+        return
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    means, _ = mean_over_processes(own, 1, parameters)
+    for name, parameter in parameters.items():
+        parameter.grad = means.get(name)
+
+
+@torch.no_grad()
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Overwrite the tensors with the main process's, in one message a type."""
+    if not is_distributed():
+        return
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_type.setdefault(tensor.dtype, []).append(tensor)
+    for same in by_type.values():
+        message = torch.cat([tensor.detach().flatten() for tensor in same])
+        dist.broadcast(message, 0)
+        for tensor, piece in zip(same, message.split([tensor.numel() for tensor in same]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
+
+def all_gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of all processes, in the order of the processes; each may have another number of them.
+
+    Args:
+        tensors: (B, ...), all with the same number of rows.
+    """
+    if not is_distributed():
+        return tensors
+    rank, world = rank_world()
+    counts = torch.zeros(world, dtype=torch.int64, device=tensors[0].device)
+    counts[rank] = len(tensors[0])
+    dist.all_reduce(counts)
+    return tuple(_gathered_rows(tensor, counts.tolist()) for tensor in tensors)
+
+
+def _gathered_rows(rows: Tensor, counts: list[int]) -> Tensor:
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def gather_states(state: dict[str, Tensor], device: torch.device) -> list[dict[str, Tensor]]:
+    """Return each process's state in the main process, and less in the others; ``device`` is where they exchange."""
+    if not is_distributed():
+        return [state]
+    rank, world = rank_world()
+    states: list[dict[str, Tensor]] = [{} for _ in range(1 if rank else world)]
+    for name, value in state.items():
+        message = value.to(device).contiguous().flatten().view(torch.uint8)  # not all types can be exchanged
+        pieces = None if rank else [torch.empty_like(message) for _ in range(world)]
+        dist.gather(message, pieces, dst=0)
+        for own, piece in zip(states, pieces or [message], strict=True):
+            own[name] = piece.view(value.dtype).view(value.shape).cpu()
+    return states
