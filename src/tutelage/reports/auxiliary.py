@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import yaml
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tutelage.reports.curves import training_plots
+from tutelage.reports.page import write_page
 from tutelage.reports.plots import DASHES, SIZE, STYLE, svg
 from tutelage.reports.run_folder import read_trainings
 from tutelage.reports.sections import settings
 from tutelage.reports.wording import fixed
-from tutelage.training.checkpoint import write_atomically
 
 NAMES = {
     "single": "the primary loss alone",
@@ -48,12 +45,7 @@ def write_auxiliary_report(run: Path) -> Path:
     """
     if not (run / "metrics.json").is_file():
         raise FileNotFoundError(f"{run} holds no metrics.json: give the folder of a run that has finished")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["fixed"] = fixed
-    path = run / "report.html"
-    html = environment.from_string(_text("auxiliary.html")).render(view(run))
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
-    return path
+    return write_page(run / "report.html", "auxiliary.html", view(run))
 
 
 def view(run: Path) -> dict[str, Any]:
@@ -66,7 +58,6 @@ def view(run: Path) -> dict[str, Any]:
         pd.read_parquet(course) if course.is_file() else pd.DataFrame(columns=["step", "task", "module", "value"])
     )
     return {
-        "style": Markup(re.search(r"<style>.*?</style>", _text("moderation.html"), re.DOTALL)[0]),  # type: ignore[index]
         "metrics": metrics,
         "names": NAMES,
         "method": method,
@@ -144,7 +135,3 @@ def last(importance: pd.DataFrame) -> dict[str, Any] | None:
     modules = list(dict.fromkeys(end["module"]))
     rows = [(task, end[end["task"] == task]["value"].tolist()) for task in dict.fromkeys(end["task"])]
     return {"modules": modules, "rows": rows}
-
-
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

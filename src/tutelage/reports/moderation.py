@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from tutelage.data.table import SPLITS
 from tutelage.reports.curves import MODELS, judged_test, operating_plots, training_plots
+from tutelage.reports.page import write_page
 from tutelage.reports.run_folder import RunFolder, read_run
 from tutelage.reports.sections import duplicate_groups, settings, subtasks, suspects
-from tutelage.reports.wording import fixed, hundred, percent, rate, verdict
-from tutelage.training.checkpoint import write_atomically
+from tutelage.reports.wording import verdict
 
 LISTED = 100  # rows of a table that may be as long as the data
 FIGURES = {
@@ -41,13 +38,7 @@ def write_report(run: Path) -> Path:
         FileNotFoundError: the folder holds no metrics.json.
     """
     found = read_run(run)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"fixed": fixed, "percent": percent, "hundred": hundred, "rate": rate}
-    template = environment.from_string(files(__package__).joinpath("moderation.html").read_text(encoding="utf-8"))
-    path = run / "report.html"
-    html = template.render(view(found))
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
-    return path
+    return write_page(run / "report.html", "moderation.html", view(found))
 
 
 def view(run: RunFolder) -> dict[str, Any]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from tutelage.reports.page import write_page
 from tutelage.reports.plots import Line, line_plot, montage
 from tutelage.reports.sections import inlined, settings
-from tutelage.reports.wording import fixed, hundred, percent
-from tutelage.training.checkpoint import write_atomically
 
 SHOWN_LABELS = 8
 
@@ -32,13 +28,7 @@ def write_multilabel_report(run: Path) -> Path:
     """
     if not (run / "metrics.json").is_file():
         raise FileNotFoundError(f"{run} holds no metrics.json: give the folder of a run that has finished")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"fixed": fixed, "percent": percent, "hundred": hundred}
-    template = environment.from_string(_text("multilabel.html"))
-    path = run / "report.html"
-    html = template.render(view(run))
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
-    return path
+    return write_page(run / "report.html", "multilabel.html", view(run))
 
 
 def view(run: Path) -> dict[str, Any]:
@@ -49,7 +39,6 @@ def view(run: Path) -> dict[str, Any]:
     config = run / "config.yaml"
     told = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
     return {
-        "style": Markup(_house_style()),
         "metrics": metrics,
         "threshold_given": told is not None and told.get("threshold") is not None,
         "test": metrics["test"],
@@ -59,17 +48,6 @@ def view(run: Path) -> dict[str, Any]:
         "gallery": None if labels is None else _gallery(run, labels),
         "settings": None if told is None else settings(told),
     }
-
-
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _house_style() -> str:
-    """The style of all reports, which stands in the first one's template."""
-    found = re.search(r"<style>.*?</style>", _text("moderation.html"), re.DOTALL)
-    assert found is not None
-    return found[0]
 
 
 def _table(path: Path) -> pd.DataFrame | None:
