@@ -98,10 +98,10 @@ def apart(method: Method) -> Student:
 
 RELEASED: dict[str, Any] = {
     "strategy": "last_layer",
-    "step": 1500.0,
+    "lr": 1500.0,
     "normalise": False,
-    "repeats": 5,
-    "initial": (0.1, 0.9),
+    "num_updates": 5,
+    "init": (0.1, 0.9),
 }
 NOISY: dict[str, Student] = {
     "CE": by("ce"),
@@ -118,9 +118,9 @@ ALL: dict[str, Student] = {
     **NOISY,
     "HPO-tune": by("hpo"),
     "Uncertainty": by("uncertainty"),
-    "GCS": by("gcs"),
-    "Learning to Reweight": by("l2r"),
-    "Meta-Weight-Net": by("mwn"),
+    "GCS": by("gradient_cosine"),
+    "Learning to Reweight": by("learning_to_reweight"),
+    "Meta-Weight-Net": by("meta_weight_net"),
     "AuxiLearn": by("auxilearn"),
     "MAOAL": by("maoal"),
     "Joint": by("joint"),

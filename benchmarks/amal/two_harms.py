@@ -26,7 +26,7 @@ from tutelage.recipes.distill.settings import Shares
 from tutelage.recipes.distill.task import divided
 from tutelage.signals import CrossEntropy, Distillation
 from tutelage.training import Budget, Log, Optimization, Stages, fit, predict, seeds
-from tutelage.weighting import AMAL, MAOAL, Descent, Equal, Fixed, Joint, Partition, Weighting
+from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, MetaOptimizer, Partition, Weighting
 
 TRAINING = Optimization(
     optimizer="sgd", lr=0.02, momentum=0.9, weight_decay=5e-4, schedule="milestones", warmup=0.05, batch_size=50
@@ -36,7 +36,7 @@ EXAMPLES, NOISE, UNSEEN = 300, 0.5, 3
 LOUD = 3.0  # the input of a hint that is there
 NAMED, GRAIN = 0.95, 1.0  # of the teacher's own data: the share of true hints, the deviation of the grain
 SHARE = 0.05  # of the images is held out, with right labels
-EVERY, HELD_OUT, MOVED = 4, 200, Descent(lr=0.03)
+EVERY, HELD_OUT, MOVED = 4, 200, MetaOptimizer(lr=0.03)
 
 
 class WithHint(nn.Module):
@@ -58,11 +58,11 @@ def _modules(model: nn.Module) -> Partition:
 
 
 def _maoal(model: nn.Module, count: int) -> Weighting:
-    return MAOAL(model, 2, partition=_modules(model), descent=MOVED)
+    return MAOAL(model, 2, partition=_modules(model), meta_optimizer=MOVED)
 
 
-def _joint(model: nn.Module, count: int, look_back: int = 3) -> Weighting:
-    return Joint(model, count, 2, partition=_modules(model), descent=MOVED, look_back=look_back)
+def _joint(model: nn.Module, count: int, neumann_steps: int = 3) -> Weighting:
+    return Joint(model, count, 2, partition=_modules(model), meta_optimizer=MOVED, neumann_steps=neumann_steps)
 
 
 METHODS: dict[str, Callable[[nn.Module, int], Weighting]] = {
@@ -72,7 +72,7 @@ METHODS: dict[str, Callable[[nn.Module, int], Weighting]] = {
     "AMAL": lambda model, count: AMAL(count, 2),
     "MAOAL": _maoal,
     "Joint": _joint,
-    "Joint, one step ahead": lambda model, count: _joint(model, count, look_back=0),
+    "Joint, one step ahead": lambda model, count: _joint(model, count, neumann_steps=0),
 }
 
 LEARNS = ("AMAL", "MAOAL", "Joint", "Joint, one step ahead")  # by the held-out part; the others are trained on it

@@ -25,13 +25,13 @@ from tutelage.recipes.auxiliary.sources import (
 )
 from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Optimization
-from tutelage.weighting import Descent
+from tutelage.weighting import MetaOptimizer
 
 ROWS: dict[str, Method] = {
     "SLL": "single",
     "Equal": "equal",
     "HPO-tune": "hpo",
-    "GCS": "gcs",
+    "GCS": "gradient_cosine",
     "Uncert": "uncertainty",
     "AuxL": "auxilearn",
     "MAOAL": "maoal",
@@ -90,7 +90,7 @@ def _pocket() -> list[Case]:
         body=BodySettings(options={"widths": [8, 16, 32], "stem_stride": 1}),
         training=replace(small, lr=3e-3),
         budget=Budget(epochs=12),
-        weights=replace(base.weights, descent=Descent(lr=0.1), every=2),
+        weights=replace(base.weights, meta_optimizer=MetaOptimizer(lr=0.1), every=2),
     )
     movielens = replace(
         base,
@@ -98,7 +98,7 @@ def _pocket() -> list[Case]:
         body=BodySettings("autoint"),
         training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
         budget=Budget(epochs=4),
-        weights=replace(base.weights, descent=Descent(lr=0.05), every=20, bounds=(1e-3, 1e3)),
+        weights=replace(base.weights, meta_optimizer=MetaOptimizer(lr=0.05), every=20, bounds=(1e-3, 1e3)),
     )
     people = replace(
         base,
@@ -157,7 +157,9 @@ def _pocket() -> list[Case]:
 
 def _full() -> list[Case]:
     images = AuxiliarySettings(image_size=32, augmentation="crop_flip", body=BodySettings("resnet18"))
-    weights = WeightSettings(constraint="relu", descent=Descent(lr=1e-2, weight_decay=5e-4), every=10, trials=10)
+    weights = WeightSettings(
+        constraint="relu", meta_optimizer=MetaOptimizer(lr=1e-2, weight_decay=5e-4), every=10, trials=10
+    )
     shares = Shares(val=0.1, developing=0.05)
     return [
         Case(
@@ -170,9 +172,9 @@ def _full() -> list[Case]:
                 budget=Budget(epochs=15),
                 weights=WeightSettings(
                     constraint="relu",
-                    descent=Descent("sgd", lr=1e-3, momentum=0.9),
+                    meta_optimizer=MetaOptimizer("sgd", lr=1e-3, momentum=0.9),
                     every=20,
-                    neumann_step=1.0,
+                    neumann_lr=1.0,
                     bounds=(1e-3, 1e3),
                 ),
             ),

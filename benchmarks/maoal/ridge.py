@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.hypergradient import NeumannWarning
 from tutelage.signals import Batch, Objective, Outputs, Signal, SquaredError
-from tutelage.weighting import MAOAL, Descent, Equal, Fixed, Partition, Weighting
+from tutelage.weighting import MAOAL, Equal, Fixed, MetaOptimizer, Partition, Weighting
 
 WIDTH, PIECES = 12, 6  # coefficients and parameter tensors of each module
 TRAIN, HELD_OUT, NOISE = 36, 10, 4.0
@@ -96,4 +96,4 @@ def _weighting(way: Way, model: nn.Module) -> Weighting:
         return Equal()
     blocks = {"left": ["left"], "right": ["right"]}
     partition = Partition.given(model, blocks) if way == "block" else Partition.of(model, way)
-    return MAOAL(model, 2, partition=partition, constraint="softplus", descent=Descent(lr=0.7))
+    return MAOAL(model, 2, partition=partition, constraint="softplus", meta_optimizer=MetaOptimizer(lr=0.7))

@@ -24,7 +24,7 @@ TINY = replace(
     pocket(),
     student=SMALL,
     teachers=(TeacherSettings(ModelSettings("pocket_mlp", options={"widths": [7]}), budget=Budget(steps=2)),),
-    mixing=replace(pocket().mixing, every=2, held_out_batch_size=8, trials=2, look_back=1, crust_start=0),
+    mixing=replace(pocket().mixing, every=2, held_out_batch_size=8, trials=2, neumann_steps=1, crust_start=0),
     budget=Budget(steps=4),
     noise=NoiseSettings("symmetric", 0.4),
 )

@@ -42,7 +42,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         body=BodySettings(options={"width": 4, "attention_heads": 2, "layers": 1}),
         training=Optimization(lr=0.01, batch_size=32),
         budget=Budget(epochs=1),
-        weights=replace(pocket().weights, trials=2, every=2, look_back=1),
+        weights=replace(pocket().weights, trials=2, every=2, neumann_steps=1),
     )
     case = cases.Case("stars", make, settings, None, 0.5, {"rmse": {"SLL": 0.9068}}, equal=(1e3,))
     needing = cases.Case("elsewhere", make, settings, "elsewhere", 7.0)

@@ -123,21 +123,21 @@ def test_products_by_rows_and_by_columns_are_the_same(monkeypatch):
     assert distance(*found) < 1e-13
 
 
-@pytest.mark.parametrize("loops", [0, 1, 4])
+@pytest.mark.parametrize("neumann_steps", [0, 1, 4])
 @pytest.mark.parametrize(("strategy", "tolerance"), [("double_backward", 1e-8), ("finite_difference", 1e-6)])
-def test_m_loops_equal_m_plus_one_unrolled_steps_at_the_best_response(loops, strategy, tolerance):
+def test_m_loops_equal_m_plus_one_unrolled_steps_at_the_best_response(neumann_steps, strategy, tolerance):
     objective, batch, held_out, u_BK = problem()
     move_to_best_response(objective, batch, u_BK)
     eta = 0.05
     a_KM, weights_BK = WEIGHTS.values_KM.clone().requires_grad_(), u_BK.clone().requires_grad_()
     theta = parameters_of(objective)
-    for _ in range(loops + 1):
+    for _ in range(neumann_steps + 1):
         theta = theta - eta * field_of(objective, batch, weights_BK, a_KM)(theta)
     outer = objective(held_out, named(theta, objective))[:, 0].mean()
     by_a_KM, by_u_BK = torch.autograd.grad(outer, (a_KM, weights_BK))
 
-    found = neumann_direction(objective, batch, held_out, eta, loops, u_BK, WEIGHTS, strategy)
-    assert len(found.lengths) == loops + 1
+    found = neumann_direction(objective, batch, held_out, eta, neumann_steps, u_BK, WEIGHTS, strategy)
+    assert len(found.lengths) == neumann_steps + 1
     assert (found.strategy, found.step_size, found.remarks) == (strategy, eta, [])
     D_KM = module_derivatives(objective, batch, found.direction, MODULES, u_BK)
     assert distance(-D_KM, by_a_KM) < tolerance
@@ -178,13 +178,13 @@ def test_terms_that_grow_a_little_by_negative_curvature_are_what_unrolling_gives
     for signal in objective.signals[1:]:
         signal.sign = sign
     move_to_best_response(objective, batch, u_BK)
-    loops, eta = 3, 0.02
+    neumann_steps, eta = 3, 0.02
     a_KM, theta = WEIGHTS.values_KM.clone().requires_grad_(), parameters_of(objective)
-    for _ in range(loops + 1):
+    for _ in range(neumann_steps + 1):
         theta = theta - eta * field_of(objective, batch, u_BK, a_KM)(theta)
     expected = torch.autograd.grad(objective(held_out, named(theta, objective))[:, 0].mean(), a_KM)[0]
-    found = neumann_direction(objective, batch, held_out, eta, loops, u_BK, WEIGHTS)
-    assert (len(found.lengths), found.remarks) == (loops + 1, [])
+    found = neumann_direction(objective, batch, held_out, eta, neumann_steps, u_BK, WEIGHTS)
+    assert (len(found.lengths), found.remarks) == (neumann_steps + 1, [])
     assert any(after > 1.005 * before for before, after in pairwise(found.lengths))
     D_KM = module_derivatives(objective, batch, found.direction, MODULES, u_BK)
     assert distance(-D_KM, expected) < 1e-8
@@ -202,15 +202,17 @@ def test_a_shorter_step_costs_no_product_again():
         products += 1
         return {"w": J.T @ v["w"]}
 
-    for loops in (3, 20):
+    for neumann_steps in (3, 20):
         products = 0
-        found, eta, lengths, remarks = _series(gradient, product, 10.0, loops)
+        found, eta, lengths, remarks = _series(gradient, product, 10.0, neumann_steps)
         assert eta < 10
         assert remarks
-        assert len(lengths) == loops + 1
-        assert products <= max(loops, loops + len(remarks) * (loops - KEPT))
+        assert len(lengths) == neumann_steps + 1
+        assert products <= max(neumann_steps, neumann_steps + len(remarks) * (neumann_steps - KEPT))
         I = torch.eye(6, dtype=torch.float64)
-        terms = [torch.linalg.matrix_power((I - eta * J).T, power) @ gradient["w"] for power in range(loops + 1)]
+        terms = [
+            torch.linalg.matrix_power((I - eta * J).T, power) @ gradient["w"] for power in range(neumann_steps + 1)
+        ]
         torch.testing.assert_close(found["w"], eta * sum(terms), rtol=1e-9, atol=1e-12)
 
 
@@ -292,7 +294,7 @@ def test_what_does_not_fit_is_named():
     objective, batch, held_out, _ = problem()
     with pytest.raises(ValueError, match="step_size=0 must be positive"):
         neumann_direction(objective, batch, held_out, 0)
-    with pytest.raises(ValueError, match="loops=-1 must not be negative"):
+    with pytest.raises(ValueError, match="neumann_steps=-1 must not be negative"):
         neumann_direction(objective, batch, held_out, 0.1, -1)
     with pytest.raises(ValueError, match="strategy='forward_mode' is not"):
         neumann_direction(objective, batch, held_out, 0.1, strategy="forward_mode")

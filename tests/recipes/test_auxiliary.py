@@ -57,7 +57,7 @@ def settings(**changed: Any) -> AuxiliarySettings:
         "body": BodySettings(options={"widths": [4, 8], "stem_stride": 1}),
         "training": Optimization(lr=1e-2, batch_size=16),
         "budget": Budget(epochs=2),
-        "weights": WeightSettings(every=2, trials=2, look_back=1, constraint="relu"),
+        "weights": WeightSettings(every=2, trials=2, neumann_steps=1, constraint="relu"),
         "baselines": (),
     }
     return replace(pocket(), **{**given, **changed})
@@ -187,7 +187,7 @@ def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_pa
 
 def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run_go(tmp_path: Path) -> None:
     problem = replace(squares((TaskSpec("even"), TaskSpec("turn", "rotation"))), ids=[f"image {i}" for i in range(N)])
-    of = settings(method="joint", weights=WeightSettings(every=1, look_back=0, constraint="relu"))
+    of = settings(method="joint", weights=WeightSettings(every=1, neumann_steps=0, constraint="relu"))
     report = learn(problem, of, tmp_path, quiet=True).report
     found, rows = pd.read_parquet(tmp_path / "weights.parquet"), problem.rows("train").tolist()
     assert list(found) == ["index", "id", "weight_kind", "weight_even", "weight_turn", "visits"]

@@ -290,7 +290,7 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
             "are shares that leave some",
         ),
         ("denoise comments.csv --out r --rules rules.py --labelled_share 0", "labelled_share=0.0 must be in (0, 1)"),
-        ("denoise comments.csv --out r --rules rules.py --mixing.step 0", "mixing.step=0.0 must be positive"),
+        ("denoise comments.csv --out r --rules rules.py --mixing.lr 0", "mixing.lr=0.0 must be positive"),
         ("denoise comments.csv --out r --rules rules.py --rule_model.quality 1", "rule_model.quality=1.0 is a share"),
         ('denoise comments.csv --out r --rules rules.py --classes ["ham"]', "the labels name one class"),
     ],
@@ -345,7 +345,7 @@ def test_the_derivatives_are_those_of_double_backward():
 
 
 def test_amal_with_weights_that_cannot_move_is_spear(task):
-    still = settings(method="amal", mixing=replace(MixingSettings(), step=1e-30, held_out=1.0))
+    still = settings(method="amal", mixing=replace(MixingSettings(), lr=1e-30, held_out=1.0))
     a, b = train(task, still), train(task, replace(still, method="spear"))
     for head, value in b.outputs.items():
         assert torch.equal(a.outputs[head], value)

@@ -66,7 +66,7 @@ def _quickly():
 
 def settings(**changed: Any) -> DistillSettings:
     base = pocket()
-    mixing = replace(base.mixing, every=1, held_out_batch_size=8, trials=2, look_back=1, crust_start=1)
+    mixing = replace(base.mixing, every=1, held_out_batch_size=8, trials=2, neumann_steps=1, crust_start=1)
     given = {"student": SMALL, "teachers": (TeacherSettings(SMALL, budget=Budget(epochs=1)),), "mixing": mixing}
     return replace(base, **given | {"budget": Budget(epochs=2), "noise": NOISE} | changed)
 
@@ -279,7 +279,7 @@ def test_every_method_trains(method: Method, tmp_path):
         assert taught.losses == ["label"]
     else:
         assert taught.losses == ["label", "teacher"]
-    if method in ("l2r", "dgkd"):  # which forget the weights of a batch
+    if method in ("learning_to_reweight", "dgkd"):  # which forget the weights of a batch
         assert taught.weights is None
     else:
         assert taught.weights is not None
@@ -433,7 +433,7 @@ def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concern
     assert all((done.folder / name).read_bytes() == bytes for name, bytes in before.items())
     events = [json.loads(line) for line in (done.folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in events[told:]} == {"stage kept"}
-    changed = settings(mixing=replace(settings().mixing, step=0.1))
+    changed = settings(mixing=replace(settings().mixing, lr=0.1))
     made = Pipeline(tiny(), changed, done.folder, Log(done.folder / "log.jsonl", quiet=True))
     told = len(events)
     made.student("kd")
@@ -441,7 +441,7 @@ def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concern
     assert {event["event"] for event in events[told:]} == {"stage kept"}  # amal's step is none of kd's business
 
 
-@pytest.mark.parametrize("method", ["amal", "joint", "crust", "l2r"])
+@pytest.mark.parametrize("method", ["amal", "joint", "crust", "learning_to_reweight"])
 def test_killed_and_run_again_is_the_same_run(method: Method, tmp_path):
     """The signal comes in the middle of an epoch of the student."""
     given = settings(method=method, baselines=())

@@ -28,7 +28,7 @@ def trained(weighting: Weighting, model: nn.Module, signals: int = K) -> dict[st
 
 def test_an_importance_of_0_is_training_without_the_auxiliary_loss_bit_for_bit():
     model = network()
-    off = MAOAL(model, K, partition=Partition.of(model, heads=[]), initial=0.0)
+    off = MAOAL(model, K, partition=Partition.of(model, heads=[]), init=0.0)
     plain = network()
     assert_same(trained(off, model), trained(Equal(), plain, signals=1))
 
@@ -41,7 +41,7 @@ def test_importances_of_1_are_the_plain_sum_bit_for_bit(level):
 
 def test_weights_of_1_and_0_are_the_primary_loss_alone():
     model, plain = network(), network()
-    off = AMAL(N, K, initial=(1.0, 0.0), bounds=(0.0, 2.0))
+    off = AMAL(N, K, init=(1.0, 0.0), bounds=(0.0, 2.0))
     assert_same(trained(off, model), trained(Fixed([1.0]), plain, signals=1))
 
 

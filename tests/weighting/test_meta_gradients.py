@@ -55,13 +55,13 @@ class Reference:
         by_signal = [torch.autograd.grad(total, theta, create_graph=True)[0] for total in totals_K]
         return (a_KP * torch.stack(by_signal)).sum(0)
 
-    def neumann(self, field, eta: float, loops: int) -> Tensor:
+    def neumann(self, field, eta: float, neumann_steps: int) -> Tensor:
         """Return p, with the whole Jacobian at hand."""
         J = torch.autograd.functional.jacobian(field, self.theta)
         shrink = (torch.eye(len(J)) - eta * J).T
         v = torch.autograd.grad(self.held_out(self.theta), self.theta)[0]
         p = v.clone()
-        for _ in range(loops):
+        for _ in range(neumann_steps):
             v = shrink @ v
             p += v
         return eta * p
@@ -96,7 +96,7 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_amal(name):
     make, step = STEPS[name]
-    weighting, reference, model = made(lambda m: AMAL(N, K, initial=(0.4, 0.9)))
+    weighting, reference, model = made(lambda m: AMAL(N, K, init=(0.4, 0.9)))
     u_BK = weighting.weights[:8].requires_grad_()
     after = step(reference.theta, reference.field(reference.theta, u_BK))
     expected = torch.autograd.grad(reference.held_out(after), u_BK)[0]
@@ -110,8 +110,8 @@ def test_amal_by_the_last_layer_looks_at_it_alone():
     """The rest of the network being frozen, the last layer is the network."""
     model = network()
     model.body.requires_grad_(False)
-    full, reference, _ = made(lambda m: AMAL(N, K, initial=(0.4, 0.9)), model)
-    last = AMAL(N, K, initial=(0.4, 0.9), strategy="last_layer").double()
+    full, reference, _ = made(lambda m: AMAL(N, K, init=(0.4, 0.9)), model)
+    last = AMAL(N, K, init=(0.4, 0.9), strategy="last_layer").double()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE)
     both = [each.hypergradient(reference.objective, BATCH, HELD_OUT, optimizer) for each in (full, last)]
     assert relative(both[1], both[0]) < 1e-9
@@ -121,7 +121,7 @@ def test_an_update_of_amal_is_the_one_that_is_printed():
     weighting, reference, model = made(lambda m: AMAL(N, K))
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     gradient = weighting.hypergradient(reference.objective, BATCH, HELD_OUT, optimizer)
-    literal, normalised = AMAL(N, K, step=20, normalise=False).double(), AMAL(N, K, step=0.1).double()
+    literal, normalised = AMAL(N, K, lr=20, normalise=False).double(), AMAL(N, K, lr=0.1).double()
     for each in (literal, normalised):
         each.adapt(reference.objective, BATCH, HELD_OUT, optimizer)
         assert (each.weights[8:] == 1).all()
@@ -174,10 +174,10 @@ def shallow() -> nn.Module:
     return network(kind=Sum)
 
 
-@pytest.mark.parametrize("loops", [0, 1, 3])
+@pytest.mark.parametrize("neumann_steps", [0, 1, 3])
 @pytest.mark.parametrize("level", ["block", "parameter", "model"])
-def test_maoal(level, loops):
-    weighting, reference, model = made(lambda m: MAOAL(m, K, partition=level, look_back=loops), shallow())
+def test_maoal(level, neumann_steps):
+    weighting, reference, model = made(lambda m: MAOAL(m, K, partition=level, neumann_steps=neumann_steps), shallow())
     weighting.free.uniform_(0.2, 2.0, generator=torch.Generator().manual_seed(0))
     alpha = weighting.importance.requires_grad_()
     ones, module_of = torch.ones(1, alpha.shape[1], dtype=torch.float64), weighting.partition.module_of
@@ -185,7 +185,7 @@ def test_maoal(level, loops):
     def field(theta: Tensor) -> Tensor:
         return reference.field(theta, torch.ones(8, K), reference.spread(torch.cat([ones, alpha]), module_of))
 
-    p = reference.neumann(field, RATE, loops)
+    p = reference.neumann(field, RATE, neumann_steps)
     expected = -torch.autograd.grad(field(reference.theta) @ p, alpha)[0]
     found = weighting.hypergradient(reference.objective, BATCH, HELD_OUT, torch.optim.SGD(model.parameters(), lr=RATE))
     assert found.shape == (K - 1, len(weighting.partition))
@@ -207,7 +207,7 @@ def test_how_hessians_are_multiplied_is_tried_once_and_remembered_with_the_weigh
 
 
 def test_joint():
-    weighting, reference, model = made(lambda m: Joint(m, N, K, initial=(0.4, 0.9)), shallow())
+    weighting, reference, model = made(lambda m: Joint(m, N, K, init=(0.4, 0.9)), shallow())
     weighting.by_module.free.uniform_(0.2, 2.0, generator=torch.Generator().manual_seed(0))
     u_BK, alpha = weighting.weights[:8].requires_grad_(), weighting.importance.requires_grad_()
     ones, module_of = torch.ones_like(alpha[:1]), weighting.by_module.partition.module_of
@@ -216,13 +216,13 @@ def test_joint():
     def field(theta: Tensor) -> Tensor:
         return reference.field(theta, u_BK, reference.spread(torch.cat([ones, alpha]), module_of))
 
-    p = reference.neumann(field, RATE, loops=3)
+    p = reference.neumann(field, RATE, neumann_steps=3)
     expected = torch.autograd.grad(-(field(reference.theta) @ p), [u_BK, alpha])
     found = weighting.hypergradient(reference.objective, BATCH, HELD_OUT, optimizer)
     assert relative(found.examples, expected[0]) < 1e-6
     assert relative(found.modules, expected[1]) < 1e-6
 
-    weighting.by_module.look_back.loops = 0
+    weighting.by_module.neumann.neumann_steps = 0
     after = sgd(reference.theta, field(reference.theta))
     expected = torch.autograd.grad(reference.held_out(after), [u_BK, alpha])
     found = weighting.hypergradient(reference.objective, BATCH, HELD_OUT, optimizer)
@@ -233,7 +233,7 @@ def test_joint():
 def test_joint_is_amal_with_importances_of_one_and_maoal_with_weights_of_one():
     model = shallow()
     objective, optimizer = objective_of(model), torch.optim.SGD(model.parameters(), lr=RATE)
-    joint, amal = Joint(model, N, K, look_back=0).double(), AMAL(N, K).double()
+    joint, amal = Joint(model, N, K, neumann_steps=0).double(), AMAL(N, K).double()
     found = joint.hypergradient(objective, BATCH, HELD_OUT, optimizer)
     assert relative(found.examples, amal.hypergradient(objective, BATCH, HELD_OUT, optimizer)) < 1e-12
     joint, maoal = Joint(model, N, K).double(), MAOAL(model, K).double()
@@ -241,9 +241,9 @@ def test_joint_is_amal_with_importances_of_one_and_maoal_with_weights_of_one():
     assert relative(found.modules, maoal.hypergradient(objective, BATCH, HELD_OUT, optimizer)) < 1e-12
 
 
-@pytest.mark.parametrize("loops", [0, 3])
-def test_auxilearn(loops):
-    weighting, reference, model = made(lambda m: AuxiLearn(K, look_back=loops), shallow())
+@pytest.mark.parametrize("neumann_steps", [0, 3])
+def test_auxilearn(neumann_steps):
+    weighting, reference, model = made(lambda m: AuxiLearn(K, neumann_steps=neumann_steps), shallow())
     phi = {name: p.detach().clone().requires_grad_() for name, p in weighting.network.named_parameters()}
 
     def field(theta: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def test_auxilearn(loops):
         total = (losses_BK[:, 0] + functional_call(weighting.network, phi, (losses_BK,))[:, 0]).mean()
         return torch.autograd.grad(total, theta, create_graph=True)[0]
 
-    p = reference.neumann(field, RATE, loops)
+    p = reference.neumann(field, RATE, neumann_steps)
     expected = torch.autograd.grad(-(field(reference.theta) @ p), list(phi.values()), allow_unused=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     found = weighting.hypergradient(reference.objective, BATCH, HELD_OUT, optimizer)
@@ -309,7 +309,7 @@ def test_uncertainty_is_the_loss_that_is_printed():
 def test_an_importance_moves_by_the_rules_of_torch():
     """The chain rule into what is learned, for each constraint, through the state that is kept."""
     for constraint, inside in ((None, lambda x: x), ("relu", torch.relu), ("softplus", nn.functional.softplus)):
-        weighting = MAOAL(shallow(), K, constraint=constraint, descent=QUICK).double()
+        weighting = MAOAL(shallow(), K, constraint=constraint, meta_optimizer=QUICK).double()
         free = copy.deepcopy(weighting.free).requires_grad_()
         torch.testing.assert_close(weighting.importance, torch.ones_like(free))
         optimizer = torch.optim.Adam([free], lr=QUICK.lr)
@@ -348,7 +348,7 @@ def test_losses_that_couple_examples_are_not_weighed_apart():
 
     model = network()
     objective, optimizer = Objective(model, [CrossEntropy(), Spread()]), torch.optim.SGD(model.parameters(), lr=RATE)
-    for weighting in (AMAL(N, K), AMAL(N, K, strategy="last_layer"), Joint(model, N, K, look_back=0)):
+    for weighting in (AMAL(N, K), AMAL(N, K, strategy="last_layer"), Joint(model, N, K, neumann_steps=0)):
         weighting.double().adapt(objective, BATCH, HELD_OUT, optimizer)
         assert (weighting.weights[:, 1] == 1).all()
         assert (weighting.weights[:8, 0] != 1).all()
@@ -381,9 +381,9 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="the partition is another model's"):
         MAOAL(shallow(), K).backward(objective(BATCH), BATCH, model)
     with pytest.raises(ValueError, match="within bounds"):
-        AMAL(N, K, initial=3.0)
+        AMAL(N, K, init=3.0)
     with pytest.raises(ValueError, match="one for each of num_signals=2"):
-        AMAL(N, K, initial=(0.1, 0.5, 0.9))
+        AMAL(N, K, init=(0.1, 0.5, 0.9))
     with pytest.raises(ValueError, match="there are none"):
         MAOAL(model, 1)
     with pytest.raises(ValueError, match="sees one layer"):

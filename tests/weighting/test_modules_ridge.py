@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.signals import Batch, Objective, Outputs, Signal
-from tutelage.weighting import MAOAL, Descent, Partition
+from tutelage.weighting import MAOAL, MetaOptimizer, Partition
 
 WIDTH, PIECES = 12, 6  # inputs and parameter tensors of each module
 NOISE = 4.0
@@ -71,8 +71,10 @@ class Task:
         return Partition.of(self.model, level)  # type: ignore[arg-type]
 
     def learn(self, level: str, steps: int = 90, every: int = 3) -> MAOAL:
-        settings = Descent(lr=0.7)
-        weighting = MAOAL(self.model, 2, partition=self.partition(level), constraint="softplus", descent=settings)
+        settings = MetaOptimizer(lr=0.7)
+        weighting = MAOAL(
+            self.model, 2, partition=self.partition(level), constraint="softplus", meta_optimizer=settings
+        )
         for step in range(steps):
             weighting.backward(self.objective(self.train), self.train, self.model)
             self.optimizer.step()
@@ -102,10 +104,10 @@ def test_modules_beat_parameters_beat_the_whole_model(seed):
     assert error["module"] < error["parameter"] < error["model"]
 
 
-@pytest.mark.parametrize("loops", [0, 1, 4])
-def test_looking_back_is_unrolling_one_step_more_from_where_training_has_ended(loops):
+@pytest.mark.parametrize("neumann_steps", [0, 1, 4])
+def test_looking_back_is_unrolling_one_step_more_from_where_training_has_ended(neumann_steps):
     task, eta = Task(0), 0.05
-    weighting = MAOAL(task.model, 2, partition=task.partition("module"), look_back=loops, neumann_step=eta)
+    weighting = MAOAL(task.model, 2, partition=task.partition("module"), neumann_steps=neumann_steps, neumann_lr=eta)
     weighting.double().free.copy_(torch.tensor([[1.5, 0.4]]))
     alpha = weighting.importance.requires_grad_()
     x, guess = task.train["input"], task.objective.signals[1].guess
@@ -119,7 +121,7 @@ def test_looking_back_is_unrolling_one_step_more_from_where_training_has_ended(l
     with torch.no_grad():
         for p, part in zip(task.model.parameters(), w.split(WIDTH // PIECES), strict=True):
             p.copy_(part)
-    for _ in range(loops + 1):
+    for _ in range(neumann_steps + 1):
         w = w - eta * field(w)
     held_out = (task.held_out["input"] @ w - task.held_out["target"]).square().mean()
     expected = torch.autograd.grad(held_out, alpha)[0]
@@ -128,15 +130,15 @@ def test_looking_back_is_unrolling_one_step_more_from_where_training_has_ended(l
 
 
 def test_a_step_size_beyond_the_curvature_is_damped_with_a_message():
-    """The released program's step of 1: without a guard the series is longer than 1e20 after 20 loops."""
+    """The released program's step of 1: without a guard the series is longer than 1e20 after 20 products."""
     task = Task(0)
-    weighting = MAOAL(task.model, 2, partition=task.partition("module"), look_back=20, neumann_step=1.0).double()
+    weighting = MAOAL(task.model, 2, partition=task.partition("module"), neumann_steps=20, neumann_lr=1.0).double()
     with pytest.warns(RuntimeWarning, match="too long for the curvature"):
         found = weighting.hypergradient(task.objective, task.train, task.held_out, task.optimizer)
     assert torch.isfinite(found).all()
-    assert int(weighting.look_back.damped) == 1
+    assert int(weighting.neumann.damped) == 1
     weighting.hypergradient(task.objective, task.train, task.held_out, task.optimizer)  # said once, and counted on
-    assert int(weighting.look_back.damped) == 2
-    weighting.look_back.step_size = 0.05
+    assert int(weighting.neumann.damped) == 2
+    weighting.neumann.step_size = 0.05
     small = weighting.hypergradient(task.objective, task.train, task.held_out, task.optimizer)
     assert math.isclose(float(torch.cosine_similarity(found, small).min()), 1, abs_tol=0.1)

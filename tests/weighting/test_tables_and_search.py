@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from weighting_zoo import Loop, N, examples
 
-from tutelage.weighting import AMAL, CRUST, Descent, ExampleTable, Fixed, Joint, tune_weights
-from tutelage.weighting.descent import Descender
+from tutelage.weighting import AMAL, CRUST, ExampleTable, Fixed, Joint, MetaOptimizer, tune_weights
+from tutelage.weighting.meta_optimizer import MetaOptimizerState
 
 
 def test_a_table_adds_what_occurs_twice_and_keeps_within_bounds():
@@ -25,7 +25,7 @@ def test_a_table_adds_what_occurs_twice_and_keeps_within_bounds():
 
 
 def test_coreset_probabilities():
-    weighting = AMAL(3, 3, initial=0.5).double()
+    weighting = AMAL(3, 3, init=0.5).double()
     weighting.table.rows.copy_(torch.tensor([[1.0, 2.0, 0.0], [0.5, 0.5, 0.5], [1.0, 0.0, 0.0]]))
     for rule, scores in {
         "sum_of_squares": [5.0, 0.75, 1.0],
@@ -66,7 +66,7 @@ def test_weights_are_exported_by_stable_ids(name, tmp_path):
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_the_meta_step_is_torch_s(kind):
-    settings = Descent(kind, lr=0.1, momentum=0.9, weight_decay=0.05, clip_norm=0.5)
+    settings = MetaOptimizer(kind, lr=0.1, momentum=0.9, weight_decay=0.05, clip_norm=0.5)
     tensors = {"a.b": torch.randn(3, dtype=torch.float64), "c": torch.randn(2, 2, dtype=torch.float64)}
     twins = {name: value.clone().requires_grad_() for name, value in tensors.items()}
     theirs = (
@@ -74,13 +74,13 @@ def test_the_meta_step_is_torch_s(kind):
         if kind == "adam"
         else torch.optim.SGD(twins.values(), lr=0.1, momentum=0.9, weight_decay=0.05)
     )
-    descender = Descender(settings, tensors)
+    moved = MetaOptimizerState(settings, tensors)
     for number in range(5):
         g = torch.Generator().manual_seed(number)
         gradients = {
             name: torch.randn(value.shape, generator=g, dtype=torch.float64) for name, value in tensors.items()
         }
-        descender.step(tensors, gradients)
+        moved.step(tensors, gradients)
         for name, value in twins.items():
             value.grad = gradients[name].clone()
         torch.nn.utils.clip_grad_norm_(twins.values(), 0.5, error_if_nonfinite=True)

@@ -14,12 +14,12 @@ from tutelage.weighting import (
     CRUST,
     MAOAL,
     AuxiLearn,
-    Descent,
     Equal,
     Fixed,
     GradientCosine,
     Joint,
     LearningToReweight,
+    MetaOptimizer,
     MetaWeightNet,
     SuperLoss,
     Uncertainty,
@@ -66,25 +66,29 @@ def objective_of(model: nn.Module) -> Objective:
     return Objective(model, [CrossEntropy(), Distillation("teacher", temperature=2.0)])
 
 
-QUICK = Descent(lr=0.1)
+QUICK = MetaOptimizer(lr=0.1)
 METHODS: dict[str, Callable[[nn.Module], Weighting]] = {
     "Equal": lambda model: Equal(),
     "Fixed": lambda model: Fixed([1.0, 0.5]),
-    "AMAL": lambda model: AMAL(N, K, initial=(0.4, 0.9)),
-    "AMAL, last layer": lambda model: AMAL(N, K, strategy="last_layer", repeats=2),
-    "AMAL, as released": lambda model: AMAL(N, K, initial=(0.1, 0.9), step=1500, normalise=False, repeats=5),
-    "MAOAL": lambda model: MAOAL(model, K, descent=QUICK),
+    "AMAL": lambda model: AMAL(N, K, init=(0.4, 0.9)),
+    "AMAL, last layer": lambda model: AMAL(N, K, strategy="last_layer", num_updates=2),
+    "AMAL, as released": lambda model: AMAL(N, K, init=(0.1, 0.9), lr=1500, normalise=False, num_updates=5),
+    "MAOAL": lambda model: MAOAL(model, K, meta_optimizer=QUICK),
     "MAOAL, parameters": lambda model: MAOAL(
-        model, K, partition="parameter", constraint="relu", descent=Descent("sgd", lr=0.1, momentum=0.9, clip_norm=1.0)
+        model,
+        K,
+        partition="parameter",
+        constraint="relu",
+        meta_optimizer=MetaOptimizer("sgd", lr=0.1, momentum=0.9, clip_norm=1.0),
     ),
-    "Joint": lambda model: Joint(model, N, K, initial=(0.4, 0.9), descent=QUICK, constraint="softplus"),
-    "Joint, one step": lambda model: Joint(model, N, K, look_back=0, descent=QUICK),
+    "Joint": lambda model: Joint(model, N, K, init=(0.4, 0.9), meta_optimizer=QUICK, constraint="softplus"),
+    "Joint, one step": lambda model: Joint(model, N, K, neumann_steps=0, meta_optimizer=QUICK),
     "GradientCosine": lambda model: GradientCosine(model),
     "GradientCosine, weighted": lambda model: GradientCosine(model, mode="weighted", partition="block"),
     "Uncertainty": lambda model: Uncertainty(K),
-    "AuxiLearn": lambda model: AuxiLearn(K, descent=QUICK),
+    "AuxiLearn": lambda model: AuxiLearn(K, meta_optimizer=QUICK),
     "LearningToReweight": lambda model: LearningToReweight(),
-    "MetaWeightNet": lambda model: MetaWeightNet(K, hidden=7, descent=QUICK),
+    "MetaWeightNet": lambda model: MetaWeightNet(K, hidden=7, meta_optimizer=QUICK),
     "SuperLoss": lambda model: SuperLoss(math.log(CLASSES)),
     "SuperLoss, running": lambda model: SuperLoss(num_signals=K, regularisation=0.25),
     "CRUST": lambda model: CRUST(N, fraction=0.4, radius=0.5),
@@ -96,7 +100,7 @@ NEUTRAL: dict[str, Callable[[nn.Module], Weighting]] = {
     "AMAL": lambda model: AMAL(N, K),
     "MAOAL": lambda model: MAOAL(model, K),
     "Joint": lambda model: Joint(model, N, K),
-    "Uncertainty": lambda model: Uncertainty(K, initial=-math.log(2)),
+    "Uncertainty": lambda model: Uncertainty(K, init=-math.log(2)),
     "SuperLoss": lambda model: SuperLoss(1.0, regularisation=1e40),
     "CRUST": lambda model: CRUST(N),
 }

@@ -55,7 +55,7 @@ def neumann_direction(
     batch: Batch,
     held_out: Batch,
     step_size: float,
-    loops: int = 3,
+    neumann_steps: int = 3,
     weights_BK: Tensor | None = None,
     module_weights: ModuleWeights | None = None,
     strategy: Literal["auto"] | Products = "auto",
@@ -65,7 +65,7 @@ def neumann_direction(
     .. math:: p = \eta \sum_{\tau=0}^{M} \big((I - \eta J)^\top\big)^\tau \nabla L_V(\theta), \qquad
         J^\top v = \sum_k H_k (a_k * v)
 
-    where J is the Jacobian of the weighted update direction `Field`, not symmetric with module weights. M loops give M + 1
+    where J is the Jacobian of the weighted update direction `Field`, not symmetric with module weights. M products give M + 1
     terms, as Algorithm 1 of MAOAL has it (its eq. 9 has M), and equal M + 1 unrolled steps of plain gradient descent
     at a point that they do not leave. For M to infinity p tends to :math:`J^{-\top} \nabla L_V`, whatever the step size.
 
@@ -81,29 +81,29 @@ def neumann_direction(
         batch: training examples; the Hessians are those of its losses.
         held_out: the examples whose loss is to fall; the primary signal alone is asked about them.
         step_size: eta > 0; the learning rate of training.
-        loops: M >= 0, the Hessian-vector products; 0 is one step of look-ahead.
+        neumann_steps: M >= 0, the Hessian-vector products; 0 is one step of look-ahead.
         weights_BK: u, or None for all ones.
         module_weights: a, or None for all ones.
         strategy: Hessian-vector products by "double_backward", by central differences of gradients
             ("finite_difference": no operator needs a second derivative), or "auto": the first where they agree.
 
     Raises:
-        ValueError: a step size that is not positive, a negative number of loops, or weights of another shape.
+        ValueError: a step size that is not positive, a negative ``neumann_steps``, or weights of another shape.
 
     Source: Chen et al., *Module-Aware Optimization for Auxiliary Learning*, NeurIPS 2022, eq. 8 and 9; Lorraine et al.,
     *Optimizing Millions of Hyperparameters by Implicit Differentiation*, AISTATS 2020, section 3.2.
     """
     if not step_size > 0:
         raise ValueError(f"step_size={step_size} must be positive")
-    if loops < 0:
-        raise ValueError(f"loops={loops} must not be negative")
+    if neumann_steps < 0:
+        raise ValueError(f"neumann_steps={neumann_steps} must not be negative")
     if strategy not in ("auto", "double_backward", "finite_difference"):
         raise ValueError(f"strategy={strategy!r} is not 'auto', 'double_backward' or 'finite_difference'")
     outer = Field(Probe(primary_only(objective), held_out)).at()
     field = Field(Probe(objective, batch), weights_BK, module_weights)
 
     def series(product: Product) -> tuple[dict[str, Tensor], float, list[float], list[str]]:
-        return _series(outer, product, step_size, loops)
+        return _series(outer, product, step_size, neumann_steps)
 
     chosen, why = (strategy, "as asked") if strategy != "auto" else _choose(objective, batch, outer)
     direction, used, lengths, remarks = field.with_products(chosen, series)
@@ -153,7 +153,7 @@ def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products
 
 
 def _series(
-    gradient: Parameters, product: Product, step_size: float, loops: int
+    gradient: Parameters, product: Product, step_size: float, neumann_steps: int
 ) -> tuple[dict[str, Tensor], float, list[float], list[str]]:
     """Return eta * sum_tau ((I - eta J)^T)^tau gradient, the eta used, the lengths of the terms, and remarks."""
     eta = step_size
@@ -161,7 +161,7 @@ def _series(
     kept = [dict(gradient)]  # the first terms, of which those for a shorter step are mixtures
     while True:
         v, total, lengths = kept[0], kept[0], [norm(gradient)]
-        for loop in range(loops):
+        for loop in range(neumann_steps):
             if loop + 1 < len(kept):
                 term = kept[loop + 1]
             else:

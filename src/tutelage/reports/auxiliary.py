@@ -27,7 +27,7 @@ NAMES = {
     "equal": "all losses equally",
     "fixed": "given constant weights",
     "hpo": "tuned constant weights",
-    "gcs": "gradient cosine",
+    "gradient_cosine": "gradient cosine",
     "uncertainty": "uncertainty",
     "auxilearn": "AuxiLearn",
     "maoal": "MAOAL",

@@ -5,11 +5,11 @@ from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import ModuleWeights, Weighting
 from tutelage.weighting.cosine import GradientCosine
 from tutelage.weighting.crust import CRUST
-from tutelage.weighting.descent import Descent
 from tutelage.weighting.fixed import Equal, Fixed
 from tutelage.weighting.hpo import Tuned, tune_weights
 from tutelage.weighting.joint import Joint, JointGradient
 from tutelage.weighting.maoal import MAOAL
+from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.meta_weight_net import MetaWeightNet
 from tutelage.weighting.partition import Partition
 from tutelage.weighting.reweight import LearningToReweight
@@ -22,7 +22,6 @@ __all__ = [
     "CRUST",
     "MAOAL",
     "AuxiLearn",
-    "Descent",
     "Equal",
     "ExampleTable",
     "Fixed",
@@ -30,6 +29,7 @@ __all__ = [
     "Joint",
     "JointGradient",
     "LearningToReweight",
+    "MetaOptimizer",
     "MetaWeightNet",
     "ModuleWeights",
     "Partition",

@@ -27,16 +27,16 @@ class AMAL(Weighting):
 
     (eq. 4 to 6, of which the step is the actual optimiser's). The division by the root mean square of the batch's derivatives
     is ours: as printed, they are proportional to the learning rate, and the authors' step of 1500 puts nearly every weight
-    on a bound at once. ``step=1500, normalise=False`` is what they run.
+    on a bound at once. ``lr=1500, normalise=False`` is what they run.
 
     Args:
         num_examples: N, the size of the data set that ``batch["index"]`` counts in.
         num_signals: K, primary and auxiliary.
-        initial: the first weight of every signal, or one for each; the released program begins with (0.1, 0.9).
-        step: :math:`\eta_\lambda`: the root mean square of a step's changes.
+        init: the first weight of every signal, or one for each; the released program begins with (0.1, 0.9).
+        lr: :math:`\eta_\lambda`: the root mean square of a step's changes.
         normalise: whether steps are divided by the root mean square of their derivatives, those that are exactly 0 apart.
         bounds: the least and the greatest weight.
-        repeats: steps on each call of `adapt`, looking ahead anew each time. The released program makes 5.
+        num_updates: steps on each call of `adapt`, looking ahead anew each time. The released program makes 5.
         strategy: how derivatives are taken. "last_layer" looks at the last linear layer alone, as the authors do: cheap, and
             another estimate. Everything else, see `directional_derivatives`, is of the whole network.
 
@@ -51,28 +51,28 @@ class AMAL(Weighting):
         num_examples: int,
         num_signals: int,
         *,
-        initial: float | Sequence[float] = 1.0,
-        step: float = 0.5,
+        init: float | Sequence[float] = 1.0,
+        lr: float = 0.5,
         normalise: bool = True,
         bounds: tuple[float, float] = (1e-7, 2 - 1e-7),
-        repeats: int = 1,
+        num_updates: int = 1,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        initial_K = torch.as_tensor(initial, dtype=torch.float32).reshape(-1)
-        if num_signals < 1 or len(initial_K) not in (1, num_signals):
-            raise ValueError(f"initial={initial!r} must be one number, or one for each of num_signals={num_signals}")
-        initial_K = initial_K.expand(num_signals).clone()
-        if not (0 <= bounds[0] < bounds[1]) or not ((bounds[0] <= initial_K) & (initial_K <= bounds[1])).all():
-            raise ValueError(f"initial={initial!r} must lie within bounds={bounds}, which must not be negative")
-        if not step > 0 or repeats < 1:
-            raise ValueError(f"step={step} must be positive, and repeats={repeats} at least 1")
-        self.step = step
+        init_K = torch.as_tensor(init, dtype=torch.float32).reshape(-1)
+        if num_signals < 1 or len(init_K) not in (1, num_signals):
+            raise ValueError(f"init={init!r} must be one number, or one for each of num_signals={num_signals}")
+        init_K = init_K.expand(num_signals).clone()
+        if not (0 <= bounds[0] < bounds[1]) or not ((bounds[0] <= init_K) & (init_K <= bounds[1])).all():
+            raise ValueError(f"init={init!r} must lie within bounds={bounds}, which must not be negative")
+        if not lr > 0 or num_updates < 1:
+            raise ValueError(f"lr={lr} must be positive, and num_updates={num_updates} at least 1")
+        self.lr = lr
         self.normalise = normalise
         self.bounds = bounds
-        self.repeats = repeats
+        self.num_updates = num_updates
         self.strategy: Strategy = strategy
-        self.table = ExampleTable(num_examples, initial_K)
+        self.table = ExampleTable(num_examples, init_K)
         self.visits = ExampleTable(num_examples, torch.zeros(1, dtype=torch.int64))
 
     @property
@@ -95,10 +95,10 @@ class AMAL(Weighting):
         return self._derivative(objective, batch, held_out, optimizer)(u_BK)
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
-        """Take ``repeats`` steps on the weights of the batch's examples."""
+        """Take ``num_updates`` steps on the weights of the batch's examples."""
         index_B = index_of(batch, "AMAL")
         derivative = self._derivative(objective, batch, held_out, optimizer)
-        for _ in range(self.repeats):
+        for _ in range(self.num_updates):
             self.update(index_B, derivative(self._weights_of(index_B, len(objective.signals))))
 
     def update(self, index_B: Tensor, gradient_BK: Tensor) -> None:
@@ -109,7 +109,7 @@ class AMAL(Weighting):
             squares = gradient_AK.double().square()
             size = float((squares.sum() / (squares > 0).sum().clamp(min=1)).sqrt())
         if size > 0:
-            self.table.add(index_A, gradient_AK * (-self.step / size), self.bounds)
+            self.table.add(index_A, gradient_AK * (-self.lr / size), self.bounds)
         self.visits.add(index_A, torch.ones_like(index_A)[:, None])
 
     def coreset_probabilities(self, rule: Rule = "sum_of_squares") -> Tensor:

@@ -13,9 +13,9 @@ from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient import directional_derivatives
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.descent import Descender, Descent
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
-from tutelage.weighting.implicit import LookBack
+from tutelage.weighting.implicit import NeumannSeries
+from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 
 
 class AuxiLearn(Weighting):
@@ -31,9 +31,9 @@ class AuxiLearn(Weighting):
     Args:
         num_signals: K, the primary one included.
         hidden: widths of the hidden layers.
-        look_back: Hessian-vector products.
-        neumann_step: the step size of the series; None is the optimiser's learning rate.
-        descent: how :math:`\phi` is moved; by default as MAOAL's authors do.
+        neumann_steps: Hessian-vector products.
+        neumann_lr: the step size of the series; None is the optimiser's learning rate.
+        meta_optimizer: how :math:`\phi` is moved; by default as MAOAL's authors do.
 
     Source: Navon et al., *Auxiliary Learning by Implicit Differentiation*, ICLR 2021, eq. 4 and 5, Algorithm 2.
     """
@@ -43,17 +43,17 @@ class AuxiLearn(Weighting):
         num_signals: int,
         *,
         hidden: Sequence[int] = (5, 5),
-        look_back: int = 3,
-        neumann_step: float | None = None,
-        descent: Descent | None = None,
+        neumann_steps: int = 3,
+        neumann_lr: float | None = None,
+        meta_optimizer: MetaOptimizer | None = None,
     ) -> None:
         super().__init__()
         if num_signals < 1 or min(hidden, default=1) < 1:
             raise ValueError(f"num_signals={num_signals} and hidden={hidden} must be positive")
-        self.look_back = LookBack(look_back, neumann_step)
+        self.neumann = NeumannSeries(neumann_steps, neumann_lr)
         self.network = monotone([num_signals, *hidden, 1])
-        descent = descent or Descent("sgd", lr=1e-3, momentum=0.9)
-        self.descender = Descender(descent, dict(self.network.named_parameters()))
+        meta_optimizer = meta_optimizer or MetaOptimizer("sgd", lr=1e-3, momentum=0.9)
+        self.optimizer = MetaOptimizerState(meta_optimizer, dict(self.network.named_parameters()))
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the slopes of the combined loss, (B, K)."""
@@ -66,7 +66,7 @@ class AuxiLearn(Weighting):
         combined = self._combined(objective)
         losses_BK, finite_B = current_losses(objective, batch)
         only_L = torch.tensor([0.0, 1.0], device=losses_BK.device).expand(len(losses_BK), 2)
-        p = self.look_back.direction(combined, batch, held_out, optimizer, only_L)
+        p = self.neumann.direction(combined, batch, held_out, optimizer, only_L)
         D_BK = directional_derivatives(objective, batch, p).values
         phi = leaves(self.network, losses_BK)
         found = torch.autograd.grad(self._slopes(losses_BK, phi, True), list(phi.values()), -D_BK, allow_unused=True)
@@ -76,10 +76,10 @@ class AuxiLearn(Weighting):
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the network, and cut off what is negative; none while the learning rate is 0."""
-        if self.look_back.eta(optimizer) == 0:
+        if self.neumann.eta(optimizer) == 0:
             return
         parameters = dict(self.network.named_parameters())
-        self.descender.step(parameters, self.hypergradient(objective, batch, held_out, optimizer))
+        self.optimizer.step(parameters, self.hypergradient(objective, batch, held_out, optimizer))
         for name, value in parameters.items():
             if name.endswith("weight"):
                 value.clamp_(min=0)

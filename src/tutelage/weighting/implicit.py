@@ -16,11 +16,11 @@ from tutelage.weighting.base import ModuleWeights
 PRODUCTS: tuple[Products, ...] = get_args(Products)
 
 
-class LookBack(nn.Module):
+class NeumannSeries(nn.Module):
     """A Neumann series that says once, and counts, that it had to be damped or stopped.
 
     Args:
-        loops: M, how many Hessian-vector products; 0 is one step of look-ahead.
+        neumann_steps: M, how many Hessian-vector products; 0 is one step of look-ahead.
         step_size: of the series; None is the optimiser's learning rate.
 
     Attributes:
@@ -32,13 +32,13 @@ class LookBack(nn.Module):
     damped: Tensor
     chosen: Tensor
 
-    def __init__(self, loops: int, step_size: float | None) -> None:
+    def __init__(self, neumann_steps: int, step_size: float | None) -> None:
         super().__init__()
-        if loops < 0:
-            raise ValueError(f"look_back={loops} must not be negative")
+        if neumann_steps < 0:
+            raise ValueError(f"neumann_steps={neumann_steps} must not be negative")
         if step_size is not None and not step_size > 0:
-            raise ValueError(f"neumann_step={step_size} must be positive, or None for the optimizer's learning rate")
-        self.loops = loops
+            raise ValueError(f"neumann_lr={step_size} must be positive, or None for the optimizer's learning rate")
+        self.neumann_steps = neumann_steps
         self.step_size = step_size
         self.register_buffer("damped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
@@ -67,7 +67,7 @@ class LookBack(nn.Module):
                 batch,
                 held_out,
                 self.eta(optimizer),
-                self.loops,
+                self.neumann_steps,
                 weights_BK,
                 module_weights,
                 PRODUCTS[int(self.chosen) - 1] if self.chosen else "auto",

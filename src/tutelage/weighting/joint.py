@@ -20,8 +20,8 @@ from tutelage.hypergradient import (
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.base import ModuleWeights, Weighting
-from tutelage.weighting.descent import Descent
 from tutelage.weighting.maoal import MAOAL, Constraint
+from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.partition import Level, Partition
 from tutelage.weighting.table import index_of
 
@@ -53,15 +53,15 @@ class Joint(Weighting):
         num_examples: N, the size of the data set that ``batch["index"]`` counts in.
         num_signals: K, the primary one included.
         partition: a `Partition`, or the level at which to divide the model.
-        look_back: Hessian-vector products of the Neumann series behind p, as in MAOAL; 0 takes p from one step of the actual
-            optimiser, as in AMAL.
-        neumann_step: the step size of the series; None is the optimiser's learning rate.
-        initial: the first weight of every signal, or one for each.
-        initial_importance: the first importance of all.
-        step: the root mean square of one step of the weights.
+        neumann_steps: Hessian-vector products of the Neumann series behind p, as in MAOAL; 0 takes p from one step of the
+            actual optimiser, as in AMAL.
+        neumann_lr: the step size of the series; None is the optimiser's learning rate.
+        init: the first weight of every signal, or one for each.
+        init_importance: the first importance of all.
+        lr: the root mean square of one step of the weights.
         bounds: the least and the greatest weight.
         constraint: on importances, as in MAOAL.
-        descent: how importances are moved.
+        meta_optimizer: how importances are moved.
         strategy: how the examples' derivatives are taken, see `directional_derivatives`; not "last_layer".
 
     Raises:
@@ -75,29 +75,29 @@ class Joint(Weighting):
         num_signals: int,
         *,
         partition: Level | Partition = "block",
-        look_back: int = 3,
-        neumann_step: float | None = None,
-        initial: float | Sequence[float] = 1.0,
-        initial_importance: float = 1.0,
-        step: float = 0.5,
+        neumann_steps: int = 3,
+        neumann_lr: float | None = None,
+        init: float | Sequence[float] = 1.0,
+        init_importance: float = 1.0,
+        lr: float = 0.5,
         bounds: tuple[float, float] = (1e-7, 2 - 1e-7),
         constraint: Constraint | None = None,
-        descent: Descent | None = None,
+        meta_optimizer: MetaOptimizer | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
         if strategy == "last_layer":
             raise ValueError("strategy='last_layer' sees one layer and no modules; use 'auto'")
-        self.by_example = AMAL(num_examples, num_signals, initial=initial, step=step, bounds=bounds, strategy=strategy)
+        self.by_example = AMAL(num_examples, num_signals, init=init, lr=lr, bounds=bounds, strategy=strategy)
         self.by_module = MAOAL(
             model,
             num_signals,
             partition=partition,
-            look_back=look_back,
-            neumann_step=neumann_step,
-            initial=initial_importance,
+            neumann_steps=neumann_steps,
+            neumann_lr=neumann_lr,
+            init=init_importance,
             constraint=constraint,
-            descent=descent,
+            meta_optimizer=meta_optimizer,
         )
 
     @property
@@ -128,8 +128,8 @@ class Joint(Weighting):
         """Return the derivatives of the held-out loss by the weights of the batch's examples and by the importances."""
         u_BK = self.by_example.table.lookup(index_of(batch, "Joint"))
         a = self.module_weights(objective.model)
-        look_back = self.by_module.look_back
-        look = look_back.direction if look_back.loops else look_ahead_direction
+        series = self.by_module.neumann
+        look = series.direction if series.neumann_steps else look_ahead_direction
         p = look(objective, batch, held_out, optimizer, u_BK, a)
         rows, row_of_K = torch.unique(a.values_KM, dim=0, return_inverse=True)
         gradient_BK, examples = torch.zeros_like(u_BK), 0
@@ -145,7 +145,7 @@ class Joint(Weighting):
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the weights of the batch's examples and on the importances; none while the learning rate is 0."""
-        if self.by_module.look_back.eta(optimizer) > 0:
+        if self.by_module.neumann.eta(optimizer) > 0:
             gradient = self.hypergradient(objective, batch, held_out, optimizer)
             self.by_example.update(index_of(batch, "Joint"), gradient.examples)
             self.by_module.update(gradient.modules)

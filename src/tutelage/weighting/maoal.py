@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tutelage.hypergradient import module_derivatives
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights, Weighting
-from tutelage.weighting.descent import Descender, Descent
-from tutelage.weighting.implicit import LookBack
+from tutelage.weighting.implicit import NeumannSeries
+from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 from tutelage.weighting.partition import Level, Partition
 
 Constraint = Literal["relu", "softplus"]
@@ -33,13 +33,13 @@ class MAOAL(Weighting):
         model: the model whose modules are told apart.
         num_signals: K, the primary one included.
         partition: a `Partition`, or the level at which to divide the model: "block", "parameter" or "model".
-        look_back: M, how many Hessian-vector products; 0 is one step of look-ahead.
-        neumann_step: :math:`\eta` of the series; None is the optimiser's learning rate. The released program takes 1.0, with
+        neumann_steps: M, how many Hessian-vector products; 0 is one step of look-ahead.
+        neumann_lr: :math:`\eta` of the series; None is the optimiser's learning rate. The released program takes 1.0, with
             which the series diverges on many networks; it is then damped, with a warning.
-        initial: the first importance of all.
+        init: the first importance of all.
         constraint: None leaves importances free; "relu" and "softplus" keep them from being negative. The released program
             has "relu", below 0 of which an importance has no derivative and stays where it is.
-        descent: how importances are moved.
+        meta_optimizer: how importances are moved.
 
     Raises:
         ValueError: an argument that makes no sense.
@@ -55,28 +55,28 @@ class MAOAL(Weighting):
         num_signals: int,
         *,
         partition: Level | Partition = "block",
-        look_back: int = 3,
-        neumann_step: float | None = None,
-        initial: float = 1.0,
+        neumann_steps: int = 3,
+        neumann_lr: float | None = None,
+        init: float = 1.0,
         constraint: Constraint | None = None,
-        descent: Descent | None = None,
+        meta_optimizer: MetaOptimizer | None = None,
     ) -> None:
         super().__init__()
         if num_signals < 2:
             raise ValueError(f"num_signals={num_signals}: MAOAL weighs the signals after the first, and there are none")
         if constraint not in (None, "relu", "softplus"):
             raise ValueError(f"constraint={constraint!r} is not None, 'relu' or 'softplus'")
-        if constraint is not None and not initial > 0:
-            raise ValueError(f"initial={initial} must be positive with constraint={constraint!r}")
+        if constraint is not None and not init > 0:
+            raise ValueError(f"init={init} must be positive with constraint={constraint!r}")
         self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
-        self.look_back = LookBack(look_back, neumann_step)
+        self.neumann = NeumannSeries(neumann_steps, neumann_lr)
         self.constraint = constraint
-        free = torch.full((num_signals - 1, len(self.partition)), float(initial))
+        free = torch.full((num_signals - 1, len(self.partition)), float(init))
         if constraint == "softplus":
             free = free.expm1().log()
         parameter = next(model.parameters())
         self.register_buffer("free", free.to(parameter.device, torch.promote_types(parameter.dtype, torch.float32)))
-        self.descender = Descender(descent or Descent(), {"free": self.free})
+        self.optimizer = MetaOptimizerState(meta_optimizer or MetaOptimizer(), {"free": self.free})
 
     @property
     def importance(self) -> Tensor:
@@ -101,12 +101,12 @@ class MAOAL(Weighting):
             raise ValueError(
                 f"MAOAL was made for {len(a.values_KM)} signals, the objective has {len(objective.signals)}"
             )
-        p = self.look_back.direction(objective, batch, held_out, optimizer, module_weights=a)
+        p = self.neumann.direction(objective, batch, held_out, optimizer, module_weights=a)
         return -module_derivatives(objective, batch, p, a.module_of)[1:]
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the importances; none while the learning rate is 0."""
-        if self.look_back.eta(optimizer) > 0:
+        if self.neumann.eta(optimizer) > 0:
             self.update(self.hypergradient(objective, batch, held_out, optimizer))
 
     def update(self, gradient_KM: Tensor) -> None:
@@ -114,7 +114,7 @@ class MAOAL(Weighting):
         with torch.enable_grad():
             free = self.free.detach().requires_grad_()
             gradient = torch.autograd.grad(self._constrained(free), free, gradient_KM.to(free))[0]
-        self.descender.step({"free": self.free}, {"free": gradient})
+        self.optimizer.step({"free": self.free}, {"free": gradient})
 
     def _constrained(self, free: Tensor) -> Tensor:
         if self.constraint == "relu":

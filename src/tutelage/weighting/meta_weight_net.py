@@ -9,8 +9,8 @@ from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.descent import Descender, Descent
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
+from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 
 
 class MetaWeightNet(Weighting):
@@ -25,7 +25,7 @@ class MetaWeightNet(Weighting):
     Args:
         num_signals: K.
         hidden: width of the hidden layer.
-        descent: how :math:`\phi` is moved; by default as in the authors' program.
+        meta_optimizer: how :math:`\phi` is moved; by default as in the authors' program.
         strategy: how derivatives are taken, see `directional_derivatives`.
 
     Source: Shu et al., *Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting*, NeurIPS 2019, eq. 3 to 5.
@@ -36,7 +36,7 @@ class MetaWeightNet(Weighting):
         num_signals: int = 1,
         *,
         hidden: int = 100,
-        descent: Descent | None = None,
+        meta_optimizer: MetaOptimizer | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ class MetaWeightNet(Weighting):
         self.strategy: Strategy = strategy
         layers = (nn.Linear(num_signals, hidden), nn.ReLU(), nn.Linear(hidden, num_signals), nn.Sigmoid())
         self.network = nn.Sequential(*layers).requires_grad_(False)
-        descent = descent or Descent(lr=1e-3, weight_decay=1e-4)
-        self.descender = Descender(descent, dict(self.network.named_parameters()))
+        meta_optimizer = meta_optimizer or MetaOptimizer(lr=1e-3, weight_decay=1e-4)
+        self.optimizer = MetaOptimizerState(meta_optimizer, dict(self.network.named_parameters()))
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return V of the losses, (B, K)."""
@@ -67,4 +67,4 @@ class MetaWeightNet(Weighting):
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on the network."""
         gradients = self.hypergradient(objective, batch, held_out, optimizer)
-        self.descender.step(dict(self.network.named_parameters()), gradients)
+        self.optimizer.step(dict(self.network.named_parameters()), gradients)

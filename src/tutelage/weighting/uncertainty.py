@@ -24,16 +24,16 @@ class Uncertainty(Weighting):
 
     Args:
         num_signals: K.
-        initial: the first s; -0.5, as MAOAL's authors and LibMTL have it.
+        init: the first s; -0.5, as MAOAL's authors and LibMTL have it.
 
     Source: Kendall et al., *Multi-Task Learning Using Uncertainty to Weigh Losses*, CVPR 2018, eq. 7.
     """
 
-    def __init__(self, num_signals: int, initial: float = -0.5) -> None:
+    def __init__(self, num_signals: int, init: float = -0.5) -> None:
         super().__init__()
         if num_signals < 1:
             raise ValueError(f"num_signals={num_signals} must be positive")
-        self.log_variance_K = nn.Parameter(torch.full((num_signals,), float(initial)))
+        self.log_variance_K = nn.Parameter(torch.full((num_signals,), float(init)))
 
     @property
     def weights(self) -> Tensor:

@@ -31,11 +31,11 @@ def _maoal(model: nn.Module, examples: int, tasks: Tasks, settings: WeightSettin
         model,
         len(tasks),
         partition=partition_of(model, settings.level, tasks),
-        look_back=settings.look_back,
-        neumann_step=settings.neumann_step,
-        initial=settings.initial,
+        neumann_steps=settings.neumann_steps,
+        neumann_lr=settings.neumann_lr,
+        init=settings.init,
         constraint=settings.constraint,
-        descent=settings.descent,
+        meta_optimizer=settings.meta_optimizer,
     )
 
 
@@ -45,11 +45,11 @@ def _joint(model: nn.Module, examples: int, tasks: Tasks, settings: WeightSettin
         examples,
         len(tasks),
         partition=partition_of(model, settings.level, tasks),
-        look_back=settings.look_back,
-        neumann_step=settings.neumann_step,
-        initial_importance=settings.initial,
+        neumann_steps=settings.neumann_steps,
+        neumann_lr=settings.neumann_lr,
+        init_importance=settings.init,
         constraint=settings.constraint,
-        descent=settings.descent,
+        meta_optimizer=settings.meta_optimizer,
     )
 
 
@@ -62,14 +62,14 @@ def _fixed(model: nn.Module, examples: int, tasks: Tasks, settings: WeightSettin
 
 
 def _auxilearn(model: nn.Module, examples: int, tasks: Tasks, settings: WeightSettings) -> Weighting:
-    return AuxiLearn(len(tasks), look_back=settings.look_back, neumann_step=settings.neumann_step)
+    return AuxiLearn(len(tasks), neumann_steps=settings.neumann_steps, neumann_lr=settings.neumann_lr)
 
 
 WEIGHTINGS: dict[Method, Make] = {
     "single": lambda model, examples, tasks, settings: Equal(),
     "equal": lambda model, examples, tasks, settings: Equal(),
     "fixed": _fixed,
-    "gcs": lambda model, examples, tasks, settings: GradientCosine(
+    "gradient_cosine": lambda model, examples, tasks, settings: GradientCosine(
         model, partition=partition_of(model, "model", tasks)
     ),
     "uncertainty": lambda model, examples, tasks, settings: Uncertainty(len(tasks)),

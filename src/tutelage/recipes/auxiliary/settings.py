@@ -10,10 +10,12 @@ import torch
 from tutelage.data.augment import AugmentationName
 from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Hardware, Optimization
-from tutelage.weighting import Descent
+from tutelage.weighting import MetaOptimizer
 
 Kind = Literal["classification", "regression", "segmentation", "map", "normals", "rotation", "l2"]
-Method = Literal["single", "equal", "fixed", "hpo", "gcs", "uncertainty", "auxilearn", "maoal", "amal", "joint"]
+Method = Literal[
+    "single", "equal", "fixed", "hpo", "gradient_cosine", "uncertainty", "auxilearn", "maoal", "amal", "joint"
+]
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,11 @@ class WeightSettings:
 
     Args:
         level: The modules that maoal and joint tell apart: block, parameter or model.
-        look_back: Hessian-vector products of the implicit derivative.
-        neumann_step: Step size of its series; the learning rate of training where it is not given.
-        initial: The first importance of every auxiliary loss.
+        neumann_steps: Hessian-vector products of the implicit derivative.
+        neumann_lr: Step size of its series; the learning rate of training where it is not given.
+        init: The first importance of every auxiliary loss.
         constraint: relu or softplus keep importances from being negative.
-        descent: How importances move.
+        meta_optimizer: How importances move.
         every: Training steps between two steps of the weights.
         constant: The auxiliary losses' weights for the method fixed.
         trials: Trainings of hpo.
@@ -127,11 +129,11 @@ class WeightSettings:
     """
 
     level: Literal["block", "parameter", "model"] = "block"
-    look_back: int = 3
-    neumann_step: float | None = None
-    initial: float = 1.0
+    neumann_steps: int = 3
+    neumann_lr: float | None = None
+    init: float = 1.0
     constraint: Literal["relu", "softplus"] | None = None
-    descent: Descent = Descent()
+    meta_optimizer: MetaOptimizer = MetaOptimizer()
     every: int = 10
     constant: tuple[float, ...] = ()
     trials: int = 10
@@ -174,7 +176,7 @@ class AuxiliarySettings:
         optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", batch_size=32
     )
     budget: Budget = Budget(epochs=200)
-    weights: WeightSettings = WeightSettings(descent=Descent(lr=1e-2, weight_decay=5e-4))
+    weights: WeightSettings = WeightSettings(meta_optimizer=MetaOptimizer(lr=1e-2, weight_decay=5e-4))
     hardware: Hardware = Hardware()
 
 
@@ -186,7 +188,7 @@ def pocket() -> AuxiliarySettings:
         body=BodySettings("pocket_resnet"),
         training=Optimization(lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=64),
         budget=Budget(epochs=15),
-        weights=WeightSettings(constraint="relu", descent=Descent(lr=0.05), every=5, trials=4),
+        weights=WeightSettings(constraint="relu", meta_optimizer=MetaOptimizer(lr=0.05), every=5, trials=4),
     )
 
 

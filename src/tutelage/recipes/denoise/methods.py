@@ -32,7 +32,7 @@ from tutelage.signals import (
     Signal,
 )
 from tutelage.training import Log, Mixed, Order, Repeated, Shuffled, fit, predict, seeds
-from tutelage.weighting import AMAL, Descent, Equal, LearningToReweight, MetaWeightNet, Weighting
+from tutelage.weighting import AMAL, Equal, LearningToReweight, MetaOptimizer, MetaWeightNet, Weighting
 
 SELECT: dict[str, Callable[[Any, Any], float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
 
@@ -101,14 +101,14 @@ METHODS: dict[str, Recipe] = {
     "meta_weight_net": Recipe(
         _weak_labels,
         lambda settings, texts, signals: MetaWeightNet(
-            signals, descent=Descent(lr=settings.mixing.meta_lr, weight_decay=1e-4)
+            signals, meta_optimizer=MetaOptimizer(lr=settings.mixing.meta_lr, weight_decay=1e-4)
         ),
         learns=True,
     ),
     "spear": Recipe(spear_terms, rules="cage"),
     "amal": Recipe(
         spear_terms,
-        lambda settings, texts, signals: AMAL(texts, signals, step=settings.mixing.step),
+        lambda settings, texts, signals: AMAL(texts, signals, lr=settings.mixing.lr),
         rules="cage",
         learns=True,
     ),

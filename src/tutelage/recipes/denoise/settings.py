@@ -62,7 +62,7 @@ class MixingSettings:
     """How weights are learned on held-out texts.
 
     Args:
-        step: Of amal: root mean square of one step's changes of its weights.
+        lr: Of amal: root mean square of one step's changes of its weights.
         meta_lr: Of meta_weight_net: learning rate of its network.
         every: Training steps between two of the weights' (learning_to_reweight needs one at each).
         held_out: Share of the validation part on which weights are learned; the rest then selects. With 1 all of it does both,
@@ -71,7 +71,7 @@ class MixingSettings:
             alone has a derivative.
     """
 
-    step: float = 0.1
+    lr: float = 0.1
     meta_lr: float = 1e-3
     every: int = 2
     held_out: float = 0.5
@@ -79,7 +79,7 @@ class MixingSettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
-        for name in ("step", "meta_lr", "every"):
+        for name in ("lr", "meta_lr", "every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"mixing.{name}={getattr(self, name)} must be positive")
         if not 0 < self.held_out <= 1:

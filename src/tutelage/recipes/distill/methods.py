@@ -49,10 +49,10 @@ def _amal(model: nn.Module, examples: int, signals: int, mixing: MixingSettings)
     return AMAL(
         examples,
         signals,
-        initial=mixing.initial,
-        step=mixing.step,
+        init=mixing.init,
+        lr=mixing.lr,
         normalise=mixing.normalise,
-        repeats=mixing.repeats,
+        num_updates=mixing.num_updates,
         strategy=mixing.strategy,
     )
 
@@ -63,15 +63,15 @@ def _joint(model: nn.Module, examples: int, signals: int, mixing: MixingSettings
         examples,
         signals,
         partition=_modules(model, mixing),
-        look_back=mixing.look_back,
-        initial=mixing.initial,
-        step=mixing.step,
+        neumann_steps=mixing.neumann_steps,
+        init=mixing.init,
+        lr=mixing.lr,
         strategy=mixing.strategy,
     )
 
 
 def _maoal(model: nn.Module, examples: int, signals: int, mixing: MixingSettings) -> Weighting:
-    return MAOAL(model, signals, partition=_modules(model, mixing), look_back=mixing.look_back)
+    return MAOAL(model, signals, partition=_modules(model, mixing), neumann_steps=mixing.neumann_steps)
 
 
 def _modules(model: nn.Module, mixing: MixingSettings) -> Partition:
@@ -84,7 +84,7 @@ def _gcs(model: nn.Module, examples: int, signals: int, mixing: MixingSettings) 
 
 
 def _auxilearn(model: nn.Module, examples: int, signals: int, mixing: MixingSettings) -> Weighting:
-    return AuxiLearn(signals, look_back=mixing.look_back)
+    return AuxiLearn(signals, neumann_steps=mixing.neumann_steps)
 
 
 def _crust(model: nn.Module, examples: int, signals: int, mixing: MixingSettings) -> Weighting:
@@ -106,15 +106,17 @@ METHODS: dict[Method, Recipe] = {
     "dgkd": Recipe(_dgkd, uses=("kd_weight", "keep")),
     "equal": Recipe(lambda *_: Equal()),
     "uncertainty": Recipe(lambda model, examples, signals, mixing: Uncertainty(signals)),
-    "gcs": Recipe(_gcs),
+    "gradient_cosine": Recipe(_gcs),
     "superloss": Recipe(_superloss, mixed=True, uses=("kd_weight", "regularisation")),
     "crust": Recipe(_crust, mixed=True, uses=("kd_weight", "fraction", "crust_start")),
-    "l2r": Recipe(lambda *_: LearningToReweight(), mixed=True, learns=True, uses=("kd_weight", "held_out_batch_size")),
-    "mwn": Recipe(lambda model, examples, signals, mixing: MetaWeightNet(signals), learns=True, uses=ADAPT),
-    "auxilearn": Recipe(_auxilearn, learns=True, uses=(*ADAPT, "look_back")),
-    "maoal": Recipe(_maoal, learns=True, uses=(*ADAPT, "look_back", "level")),
-    "amal": Recipe(_amal, learns=True, uses=(*ADAPT, "step", "normalise", "repeats", "initial", "strategy")),
-    "joint": Recipe(_joint, learns=True, uses=(*ADAPT, "step", "initial", "strategy", "look_back", "level")),
+    "learning_to_reweight": Recipe(
+        lambda *_: LearningToReweight(), mixed=True, learns=True, uses=("kd_weight", "held_out_batch_size")
+    ),
+    "meta_weight_net": Recipe(lambda model, examples, signals, mixing: MetaWeightNet(signals), learns=True, uses=ADAPT),
+    "auxilearn": Recipe(_auxilearn, learns=True, uses=(*ADAPT, "neumann_steps")),
+    "maoal": Recipe(_maoal, learns=True, uses=(*ADAPT, "neumann_steps", "level")),
+    "amal": Recipe(_amal, learns=True, uses=(*ADAPT, "lr", "normalise", "num_updates", "init", "strategy")),
+    "joint": Recipe(_joint, learns=True, uses=(*ADAPT, "lr", "init", "strategy", "neumann_steps", "level")),
 }
 """``hpo`` trains as ``kd`` several times; ``coreset`` as ``amal``, and then as ``ce`` on a part of the examples."""
 

@@ -22,11 +22,11 @@ Method = Literal[
     "equal",
     "hpo",
     "uncertainty",
-    "gcs",
+    "gradient_cosine",
     "superloss",
     "crust",
-    "l2r",
-    "mwn",
+    "learning_to_reweight",
+    "meta_weight_net",
     "auxilearn",
     "maoal",
     "amal",
@@ -109,17 +109,18 @@ class MixingSettings:
     """How the losses are weighed.
 
     Args:
-        kd_weight: Weight of the teachers together in kd (the label has the rest), and in what superloss, crust and l2r weigh;
+        kd_weight: Weight of the teachers together in kd (the label has the rest), and in what superloss, crust and
+            learning_to_reweight weigh;
             of each teacher in dgkd.
         keep: Of dgkd: probability with which a teacher is heard in a step.
         every: Training steps between two of the weights'. 10 is as often as the paper's sweep in every tenth epoch.
         held_out_batch_size: Held-out examples that one such step looks at.
-        step: Of amal and joint: root mean square of one step's changes; the authors' 1500 goes with normalise=false.
+        lr: Of amal and joint: root mean square of one step's changes; the authors' 1500 goes with normalise=false.
         normalise: Of amal: divide a step by its derivatives' root mean square.
-        repeats: Of amal: steps at each time; the authors make 5.
-        initial: Of amal and joint: first weights, one number or one for each loss; the authors start from 0.1 and 0.9.
+        num_updates: Of amal: steps at each time; the authors make 5.
+        init: Of amal and joint: first weights, one number or one for each loss; the authors start from 0.1 and 0.9.
         strategy: Of amal: how derivatives are taken; last_layer is the authors'.
-        look_back: Of maoal, joint and auxilearn: Hessian-vector products of the Neumann series; 0 looks one step ahead.
+        neumann_steps: Of maoal, joint and auxilearn: Hessian-vector products of the Neumann series; 0 looks one step ahead.
         level: Of maoal and joint: block, parameter or model.
         fraction: Of crust: share of each class that is kept.
         crust_start: Of crust: first epoch before which examples are chosen.
@@ -131,12 +132,12 @@ class MixingSettings:
     keep: float = 0.75
     every: int = 10
     held_out_batch_size: int = 1000
-    step: float = 0.5
+    lr: float = 0.5
     normalise: bool = True
-    repeats: int = 1
-    initial: tuple[float, ...] = (1.0,)
+    num_updates: int = 1
+    init: tuple[float, ...] = (1.0,)
     strategy: Strategy = "auto"
-    look_back: int = 3
+    neumann_steps: int = 3
     level: Level = "block"
     fraction: float = 0.5
     crust_start: int = 5
@@ -181,7 +182,8 @@ class DistillSettings:
     Args:
         seed: Of everything random but the division into parts.
         method: How the label and the teachers are weighed: ce (the label alone), kd (constant), dgkd (constant, each teacher
-            heard in some steps only), equal, hpo (constant, tuned), uncertainty, gcs, superloss, crust, l2r, mwn, auxilearn,
+            heard in some steps only), equal, hpo (constant, tuned), uncertainty, gradient_cosine, superloss, crust,
+            learning_to_reweight, meta_weight_net, auxilearn,
             maoal, amal, joint; or coreset.
         image_size: Height and width of the images in pixels.
         augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none, with which teachers are asked once.

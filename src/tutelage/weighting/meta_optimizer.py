@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Descent:
+class MetaOptimizer:
     """How what a weighting learns is moved: the rules of `torch.optim`.
 
     Args:
@@ -39,7 +39,7 @@ class Descent:
             raise ValueError(f"lr={self.lr} must be positive")
 
 
-class Descender(nn.Module):
+class MetaOptimizerState(nn.Module):
     """An optimiser whose whole state is buffers.
 
     Args:
@@ -49,7 +49,7 @@ class Descender(nn.Module):
 
     steps: Tensor
 
-    def __init__(self, settings: Descent, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, settings: MetaOptimizer, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.settings = settings
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
