@@ -16,6 +16,7 @@ import yaml
 
 from tutelage import cli
 from tutelage.cli import moderation as moderation_commands
+from tutelage.cli.parser import parser_for
 from tutelage.recipes.moderation import ModerationSettings, settings_for
 from tutelage.training import Interrupted
 from tutelage.training.stages import plain
@@ -90,7 +91,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def actions(command: str) -> list[argparse.Action]:
-    return [action for action in cli.parser_for(command)._actions if action.option_strings]
+    return [action for action in parser_for(command)._actions if action.option_strings]
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
@@ -114,6 +115,14 @@ def test_the_list_of_commands(command):
     assert code == 0
     assert all(f"  {name:<10} " in err for name in FLAGS)
     assert command()[0] == 2
+
+
+def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
+    program = "import sys; from tutelage import cli\ntry: cli.main(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    imported = set(found.stdout.split())
+    assert "tutelage.cli.main" in imported
+    assert not imported & {"torch", "numpy", "pandas", "jsonargparse", "tutelage.recipes", "tutelage.cli.distill"}
 
 
 @pytest.mark.parametrize(

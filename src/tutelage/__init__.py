@@ -10,8 +10,12 @@ and each room answers one question about it: which losses and targets there are 
 Shapes in names: B examples of a batch, N of a data set, C classes, K signals (or sub-tasks), M modules, P parameters.
 """
 
-from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Objective, Signal
-from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, Weighting
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Objective, Signal
+    from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, Weighting
 
 __version__ = "0.1.0"
 
@@ -29,3 +33,14 @@ __all__ = [
     "Weighting",
     "__version__",
 ]
+_SIGNALS = {"BinaryCrossEntropy", "CrossEntropy", "Distillation", "Objective", "Signal"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("tutelage.signals" if name in _SIGNALS else "tutelage.weighting"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from tutelage import cli
+from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
 from tutelage.metrics import bootstrap
 from tutelage.models import build_multi_head
@@ -441,5 +442,5 @@ def test_the_example_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "report.html").is_file()
     for word in re.findall(r"--([\w.]+)", text):
         assert f"--{word}" in {
-            option for action in cli.parser_for("auxiliary")._actions for option in action.option_strings
+            option for action in parser_for("auxiliary")._actions for option in action.option_strings
         }

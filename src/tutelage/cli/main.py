@@ -7,15 +7,9 @@ import signal
 import sys
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
-
-import jsonargparse
-import torch
-import yaml
+from typing import Any, NoReturn
 
 from tutelage.cli.commands import COMMANDS
-from tutelage.cli.parser import parser_for, positional, preset_of
-from tutelage.training import Interrupted
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +17,16 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in COMMANDS:
         _usage(words)
-    command, rest = words[0], words[1:]
+    _execute(words[0], words[1:])
+
+
+def _execute(command: str, rest: list[str]) -> None:
+    import torch
+    import yaml
+
+    from tutelage.cli.parser import positional
+    from tutelage.training import Interrupted
+
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
     try:
@@ -39,7 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    kind = COMMANDS[command]
+    import jsonargparse
+
+    from tutelage.cli.parser import parser_for, preset_of
+
+    kind = COMMANDS[command].load()
     preset, why = preset_of(command, arguments) if hasattr(kind, "settings") else (None, "")
     parser = parser_for(command, preset)
     told = parser.parse_args(arguments)
@@ -60,10 +67,10 @@ def _made(kind: Any, values: Any) -> Any:
     return kind(**{field.name: getattr(values, field.name) for field in fields(kind)})
 
 
-def _usage(words: list[str]) -> None:
+def _usage(words: list[str]) -> NoReturn:
     print("usage: tutelage COMMAND [...]\n", file=sys.stderr)
-    for name, kind in COMMANDS.items():
-        print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}", file=sys.stderr)
+    for name, command in COMMANDS.items():
+        print(f"  {name:<10} {command.help}", file=sys.stderr)
     if words and words[0] not in ("-h", "--help"):
         near = get_close_matches(words[0], list(COMMANDS), n=1)
         print(f"\nunknown command {words[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""), file=sys.stderr)

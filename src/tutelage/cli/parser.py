@@ -53,7 +53,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 def positional(command: str, arguments: list[str]) -> list[str]:
     """Turn the leading bare words of a command into its flags."""
-    names = list(_words(COMMANDS[command]))
+    names = list(_words(COMMANDS[command].load()))
     given = []
     while names and arguments and not arguments[0].startswith("-"):
         given += [f"--{names.pop(0)}", arguments.pop(0)]
@@ -81,12 +81,12 @@ def parser_for(command: str, preset: Any = None) -> jsonargparse.ArgumentParser:
         command: one of `COMMANDS`.
         preset: the settings that a command with a job's settings starts from; those of the pocket scale by default.
     """
-    kind = COMMANDS[command]
+    kind = COMMANDS[command].load()
     words = " ".join(name.upper() for name in _words(kind))
     parser = Parser(
         prog=f"tutelage {command}",
         usage=f"tutelage {command} {words}".rstrip() + " [--FLAG VALUE ...]",
-        description=(kind.__doc__ or "").split("\n")[0],
+        description=COMMANDS[command].help,
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="A YAML file of values, such as a run's config.yaml.")
@@ -106,7 +106,7 @@ def parser_for(command: str, preset: Any = None) -> jsonargparse.ArgumentParser:
 
 def preset_of(command: str, arguments: list[str]) -> tuple[Any, str]:
     """Return the settings of the scale that flags and files name, on which the other flags' defaults depend."""
-    kind = COMMANDS[command]
+    kind = COMMANDS[command].load()
     scale = _scale(arguments, kind.scale)
     # A scale that does not exist is the parser's to refuse.
     return kind.settings(scale if scale in get_args(SCALES) else kind.scale)
