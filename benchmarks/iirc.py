@@ -26,7 +26,6 @@ from tutelage.data.digits import handwritten_digits
 from tutelage.data.splits import stratified_split
 from tutelage.data.table import ImageTable
 from tutelage.generations import (
-    Course,
     Incremental,
     IncrementalSettings,
     IteratedSettings,
@@ -35,7 +34,7 @@ from tutelage.generations import (
 )
 from tutelage.models import ModelSpec, build
 from tutelage.reports import markdown_table
-from tutelage.training import Budget, Optimization, predict, seeds
+from tutelage.training import Budget, Optimization, Plan, predict, seeds
 
 SHAPES = {"closed": (0, 6, 8, 9), "curved": (2, 3, 5), "straight": (1, 4, 7)}
 CLOSED, CURVED, STRAIGHT = 10, 11, 12
@@ -80,10 +79,10 @@ def measure(seed: int, judged_on: str, settings: IncrementalSettings, rate: floa
     ]
     with seeds.fixed(seed, "init"):
         model = build(ModelSpec("pocket_resnet", len(STREAM[0]), 8, options={"widths": [16, 32]}))
-    course = Course(BUDGET, Optimization(lr=rate, batch_size=BATCH_SIZE), seed=seed)
+    plan = Plan(BUDGET, Optimization(lr=rate, batch_size=BATCH_SIZE), seed=seed)
     started = time.process_time()
     found = learn_incrementally(
-        model, model.heads[0], tasks, images.subset, images.subset(test), truth_NC, settings, course
+        model, model.heads[0], tasks, images.subset, images.subset(test), truth_NC, settings, plan
     )
     seconds = time.process_time() - started
     return Figures(found.after[-1], float(np.mean(found.after)), _set_size(found, images, test, settings), seconds)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from tutelage.generations import Course, FourViews, SSKDSettings, sskd
+from tutelage.generations import FourViews, SSKDSettings, sskd
 from tutelage.models import ImageClassifier
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill.pipeline import Pipeline, Taught, accuracy
@@ -54,12 +54,10 @@ def self_supervised(pipeline: Pipeline) -> Taught:
             features, head = _Features(network), network.get_submodule(network.heads[0])
             return FourViews(features, head, network.backbone.num_features, rivals.width)  # type: ignore[arg-type]
 
-        common = {key: value for key, value in pipeline.common(folder, "").items() if key != "name"}
-        selected = pipeline.selected(settings.select)
-        if selected:
-            selected["select_by"] = _accuracy
-        course = Course(settings.budget, **common, **selected)
-        student = sskd(new, pipeline.task.images.subset(train), rivals, course).student
+        plan = pipeline.plan(folder, "sskd", settings.budget, settings.select)
+        if settings.select:
+            plan = replace(plan, select_by=_accuracy)
+        student = sskd(new, pipeline.task.images.subset(train), rivals, plan).student
         return networks[1], {"steps": student.steps}
 
     marks = [settings.teachers[0].model, settings.student, settings.budget, settings.select, rivals, train.tolist()]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ from tutelage.recipes.distill.pipeline import accuracy
 from tutelage.recipes.distill.settings import Shares
 from tutelage.recipes.distill.task import divided
 from tutelage.signals import CrossEntropy, Distillation
-from tutelage.training import Budget, Log, Optimization, Stages, fit, predict, seeds
+from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, MetaOptimizer, Partition, Weighting
 
 TRAINING = Optimization(
@@ -111,7 +110,6 @@ def measure(seed: int, folder: Path, log: Log) -> dict[str, dict[str, float]]:
     parts, wrong = hinted(seed)
     stages = Stages(folder, log)
     marks = [seed, TRAINING, BUDGET, EXAMPLES, NOISE, UNSEEN, NAMED, GRAIN, LOUD, SHARE, EVERY, HELD_OUT, MOVED]
-    common: dict[str, Any] = {"optimization": TRAINING, "budget": BUDGET, "seed": seed, "log": log}
 
     def network(width: int, name: str) -> WithHint:
         with seeds.fixed(seed, name):
@@ -119,7 +117,12 @@ def measure(seed: int, folder: Path, log: Log) -> dict[str, dict[str, float]]:
 
     def train_teacher(out: Path) -> dict[str, float]:
         model = network(128, "teacher")
-        fit(model, parts["teacher"], signals=[CrossEntropy()], name="teacher", out=out, **common)
+        fit(
+            model,
+            parts["teacher"],
+            signals=[CrossEntropy()],
+            plan=Plan(BUDGET, TRAINING, seed=seed, out=out, log=log, name="teacher"),
+        )
         save_file(model.state_dict(), out / "teacher.safetensors")
         return {"accuracy": accuracy(*predict(model, parts["test"]))}
 
@@ -138,13 +141,18 @@ def measure(seed: int, folder: Path, log: Log) -> dict[str, dict[str, float]]:
             signals=signals,
             weighting=weighting,
             held_out=parts["held_out"] if method in LEARNS else None,
-            adapt_every=EVERY,
-            held_out_batch_size=HELD_OUT,
-            val=parts["val"],
-            select_by=accuracy,
-            name=method,
-            out=out,
-            **common,
+            plan=Plan(
+                BUDGET,
+                TRAINING,
+                val=parts["val"],
+                select_by=accuracy,
+                adapt_every=EVERY,
+                held_out_batch_size=HELD_OUT,
+                seed=seed,
+                out=out,
+                log=log,
+                name=method,
+            ),
         )
         return {"accuracy": accuracy(*predict(student, parts["test"])), **_learned(weighting, wrong)}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import Tensor
 
 from tutelage.generations import (
-    Course,
     NoisyStudentSettings,
     SelfTrainingSettings,
     noisy_student,
@@ -17,7 +16,6 @@ from tutelage.generations import (
 from tutelage.models import ImageClassifier
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.subtasks import selects
 
 STUDENTS = 3
 
@@ -34,7 +32,7 @@ def swsl(model: ModelSettings) -> Callable[[Pipeline], Tensor]:
             def new(generation: int) -> ImageClassifier:
                 return network if generation == 1 else pipeline.new(model, 2)
 
-            self_training(new, images.subset, labelled, unlabelled, chosen, _course(pipeline, network, folder))
+            self_training(new, images.subset, labelled, unlabelled, chosen, pipeline.selected(folder, network, ""))
 
         return pipeline.trained("swsl", model, train, [chosen]).scores
 
@@ -53,20 +51,8 @@ def noisy(model: ModelSettings) -> Callable[[Pipeline], Tensor]:
             def new(generation: int) -> ImageClassifier:
                 return network if generation == STUDENTS else pipeline.new(model, 2)
 
-            noisy_student(new, images.subset, labelled, unlabelled, chosen, _course(pipeline, network, folder))
+            noisy_student(new, images.subset, labelled, unlabelled, chosen, pipeline.selected(folder, network, ""))
 
         return pipeline.trained("noisy-student", model, train, [chosen]).scores
 
     return scores
-
-
-def _course(pipeline: Pipeline, network: ImageClassifier, folder: Path) -> Course:
-    settings = pipeline.settings
-    return Course(
-        settings.budget,
-        settings.training,
-        network.heads,
-        val=pipeline.task.images.subset(pipeline.rows("student_val")),
-        select_by=selects(settings.select_by, settings.fpr),
-        **pipeline._common(folder),
-    )

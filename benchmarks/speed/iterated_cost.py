@@ -23,7 +23,7 @@ from tutelage.models import ModelSpec, build
 from tutelage.models.heads import expect_one_label
 from tutelage.reports import markdown_table
 from tutelage.signals import BinaryCrossEntropy
-from tutelage.training import Budget, Optimization, fit
+from tutelage.training import Budget, Optimization, Plan, fit
 from tutelage.weighting import Weighting
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         real(*arguments)  # type: ignore[arg-type]
 
     Weighting.backward = counted  # type: ignore[method-assign, assignment]
-    training = {"budget": Budget(steps=told.steps), "optimization": Optimization(lr=2e-3, batch_size=64)}
+    plan = Plan(Budget(steps=told.steps), Optimization(lr=2e-3, batch_size=64))
     settings = IteratedSettings(told.interaction, told.imitation, rho=0.1)
     seconds: dict[str, list[float]] = {"sigmoid": [], "mile": []}
     cpu: dict[str, list[float]] = {"sigmoid": [], "mile": []}  # which a busy machine disturbs less
@@ -58,9 +58,9 @@ def main() -> None:
             expect_one_label(model, model.heads)
             passes, start, used = 0, time.perf_counter(), time.process_time()
             if method == "mile":
-                iterate(model, train, settings, **training)
+                iterate(model, train, settings, plan)
             else:
-                fit(model, train, signals=[BinaryCrossEntropy()], **training)
+                fit(model, train, signals=[BinaryCrossEntropy()], plan=plan)
             if repeat:
                 seconds[method].append(time.perf_counter() - start)
                 cpu[method].append(time.process_time() - used)

@@ -23,7 +23,7 @@ from tutelage.metrics import auroc
 from tutelage.recipes.moderation import Pipeline, pocket, posters_task
 from tutelage.reports import markdown_table
 from tutelage.subtasks import SpecialistSettings, train_specialists
-from tutelage.training import Log
+from tutelage.training import Log, Plan
 
 SUBTASKS, EPOCHS, SEED = 8, 3, 0
 
@@ -48,10 +48,13 @@ def main() -> None:
                 pipeline.rows("train"),
                 task.images.subset(pipeline.rows("teacher_val")),
                 SpecialistSettings(sharing=sharing, epochs=EPOCHS),
-                settings.specialist_training,
+                Plan(
+                    settings.budget,
+                    settings.specialist_training,
+                    augment=augmentation(settings.augmentation),
+                    seed=SEED,
+                ),
                 count=SUBTASKS,
-                augment=augmentation(settings.augmentation),
-                seed=SEED,
             )
             seconds = time.process_time() - started
             log_odds = trained.logits(task.images.subset(test)).double().numpy()

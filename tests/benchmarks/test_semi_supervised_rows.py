@@ -1,5 +1,6 @@
 """The semi-supervised rows of the moderation table: what is trained on what, and that nothing is trained twice."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -7,10 +8,9 @@ import tiny
 import torch
 from benchmarks.moderation.semi_supervised import noisy, swsl
 
-from tutelage.generations import Course
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.moderation import Pipeline
-from tutelage.training import Log
+from tutelage.training import Log, Plan, fit
 
 MODEL = ModelSettings("pocket_resnet", options={"widths": (4, 8)})
 
@@ -21,13 +21,13 @@ MODEL = ModelSettings("pocket_resnet", options={"widths": (4, 8)})
 )
 def test_a_row_on_a_tiny_task(row, trainings, tmp_path, monkeypatch):
     seen: list[tuple[str, torch.Tensor]] = []
-    real = Course.fit
 
-    def spy(self: Course, model: Any, train: Any, signals: Any, name: str, **others: Any) -> Any:
-        seen.append((name, train.index.clone()))
-        return real(self, model, train, signals, name, **others)
+    def spy(model: Any, train: Any, *, plan: Plan, **others: Any) -> Any:
+        seen.append((plan.name, train.index.clone()))
+        return fit(model, train, plan=plan, **others)
 
-    monkeypatch.setattr(Course, "fit", spy)
+    for chain in ("self_training", "noisy_student"):
+        monkeypatch.setattr(sys.modules[f"tutelage.generations.{chain}"], "fit", spy)
     task = tiny.task()
     pipeline = Pipeline(task, tiny.settings(), tmp_path, Log(None, quiet=True))
     scores = row(MODEL)(pipeline)

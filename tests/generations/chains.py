@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from tutelage.data import TensorData
 from tutelage.data.rows import Rows
-from tutelage.generations.course import Course
-from tutelage.training import Budget, Optimization
+from tutelage.training import Budget, Optimization, Plan
 
 N, C = 60, 3
 
@@ -39,7 +38,14 @@ def network(generation: int = 0) -> nn.Module:
         return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, C))
 
 
-COURSE = Course(Budget(epochs=2), Optimization(lr=0.02, batch_size=16), seed=3)
+PLAN = Plan(Budget(epochs=2), Optimization(lr=0.02, batch_size=16), seed=3)
+
+
+def spy_on_fit(monkeypatch: pytest.MonkeyPatch, spy: Callable[..., Any]) -> None:
+    """Put ``spy`` in the place of `fit` in every chain."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tutelage.generations.") and hasattr(module, "fit"):
+            monkeypatch.setattr(module, "fit", spy)
 
 
 class PowerCut(Exception):
@@ -61,15 +67,15 @@ class Cut:
 
 
 def assert_cuts_change_nothing(
-    chain: Callable[[Course], nn.Module], out: Path, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
+    chain: Callable[[Plan], nn.Module], out: Path, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
 ) -> None:
     """Straight through against cut at these batches of the whole chain and run again: the same bits in the last model."""
     monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
-    straight = chain(replace(COURSE, augment=Cut(-1), out=out / "straight"))
+    straight = chain(replace(PLAN, augment=Cut(-1), out=out / "straight"))
     for at in cuts:
-        course = replace(COURSE, augment=Cut(at), out=out / f"cut-{at}")
+        plan = replace(PLAN, augment=Cut(at), out=out / f"cut-{at}")
         with pytest.raises(PowerCut):
-            chain(course)
-        again = chain(course)
+            chain(plan)
+        again = chain(plan)
         for name, value in straight.state_dict().items():
             assert torch.equal(value, again.state_dict()[name]), (at, name)

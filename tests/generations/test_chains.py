@@ -7,7 +7,7 @@ from typing import Any
 import chains
 import pytest
 import torch
-from chains import COURSE, LABELLED, UNLABELLED, C, N, assert_cuts_change_nothing, examples, network
+from chains import LABELLED, PLAN, UNLABELLED, C, N, assert_cuts_change_nothing, examples, network
 from torch import nn
 
 from tutelage.data import TensorData
@@ -25,10 +25,10 @@ from tutelage.generations import (
     self_training,
     surest_of_each_class,
 )
-from tutelage.generations.course import Course, Relabelled
+from tutelage.generations.chain import Relabelled
 from tutelage.signals import CrossEntropy, Distillation
 from tutelage.signals.early_learning import EarlyLearning
-from tutelage.training import Budget, fit
+from tutelage.training import Plan, fit
 from tutelage.weighting import Fixed
 
 
@@ -36,13 +36,12 @@ from tutelage.weighting import Fixed
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What each training of a chain was asked to do."""
     seen: list[dict[str, Any]] = []
-    real = Course.fit
 
-    def spy(self, model, train, signals, name, **others):
-        seen.append({"model": model, "train": train, "signals": signals, "name": name, **others})
-        return real(self, model, train, signals, name, **others)
+    def spy(model, train, **others):
+        seen.append({"model": model, "train": train, "name": others["plan"].name, **others})
+        return fit(model, train, **others)
 
-    monkeypatch.setattr(Course, "fit", spy)
+    chains.spy_on_fit(monkeypatch, spy)
     return seen
 
 
@@ -83,17 +82,17 @@ def test_the_averages_move_once_a_step_and_by_index():
 
 def test_elr_without_weight_is_cross_entropy(tiny_data):
     one, other = network(), network()
-    options = {"budget": Budget(epochs=2), "optimization": COURSE.optimization, "seed": 1}
-    early_learning(one, tiny_data, num_examples=22, num_classes=C, weight=0.0, **options)
-    fit(other, tiny_data, signals=[CrossEntropy()], **options)
+    plan = replace(PLAN, seed=1)
+    early_learning(one, tiny_data, plan, num_examples=22, num_classes=C, weight=0.0)
+    fit(other, tiny_data, signals=[CrossEntropy()], plan=plan)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 
 def test_elr_cut_and_run_again(tmp_path, monkeypatch):
-    def chain(course: Course) -> nn.Module:
-        told = {**course.of("elr")}
-        return early_learning(network(), examples(LABELLED), num_examples=N, num_classes=C, **told).model
+    def chain(plan: Plan) -> nn.Module:
+        own = plan.named("elr")
+        return early_learning(network(), examples(LABELLED), own, num_examples=N, num_classes=C).model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (2, 3))
 
@@ -104,7 +103,7 @@ def test_elr_cut_and_run_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize("language", ["soft", "hard", "sets"])
 def test_each_generation_is_taught_by_the_one_before(language, calls):
     settings = BornAgainSettings(3, language, weight=0.5)
-    chain = born_again(network, examples(LABELLED), settings, COURSE)
+    chain = born_again(network, examples(LABELLED), settings, PLAN)
     assert [call["name"] for call in calls] == ["generation-0", "generation-1", "generation-2"]
     assert [len(call["signals"]) for call in calls] == [1, 2, 2]
     for generation in (1, 2):
@@ -115,8 +114,8 @@ def test_each_generation_is_taught_by_the_one_before(language, calls):
 
 
 def test_born_again_cut_and_run_again(tmp_path, monkeypatch):
-    def chain(course: Course) -> nn.Module:
-        return born_again(network, examples(LABELLED), BornAgainSettings(3), course)[-1].model
+    def chain(plan: Plan) -> nn.Module:
+        return born_again(network, examples(LABELLED), BornAgainSettings(3), plan)[-1].model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (1, 5, 12))
 
@@ -127,7 +126,7 @@ def test_born_again_cut_and_run_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("teachers", "counts"), [("last", [0, 1, 1, 1]), ("all", [0, 1, 2, 3])])
 def test_who_teaches_whom(teachers, counts, calls):
     chain = assist(
-        [network(g) for g in range(4)], examples(LABELLED), AssistantSettings(teachers, 0.8), COURSE
+        [network(g) for g in range(4)], examples(LABELLED), AssistantSettings(teachers, 0.8), PLAN
     )  # fmt: skip
     for place, (call, count) in enumerate(zip(calls, counts, strict=True)):
         said = [signal for signal in call["signals"] if isinstance(signal, Distillation)]
@@ -147,9 +146,9 @@ def test_teachers_are_dropped_on_their_own_and_the_labels_never():
 
 
 def test_assistants_cut_and_run_again(tmp_path, monkeypatch):
-    def chain(course: Course) -> nn.Module:
+    def chain(plan: Plan) -> nn.Module:
         models = [network(g) for g in range(3)]
-        return assist(models, examples(LABELLED), AssistantSettings("all", keep=0.5), course)[-1].model
+        return assist(models, examples(LABELLED), AssistantSettings("all", keep=0.5), plan)[-1].model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (3, 6, 12))
 
@@ -167,7 +166,7 @@ def test_the_surest_of_each_class_by_hand():
 
 
 def test_self_training_pretrains_on_pseudo_labels_and_ends_on_labels(calls):
-    self_training(network, examples, LABELLED, UNLABELLED, SelfTrainingSettings(top=4, considered=1), COURSE)
+    self_training(network, examples, LABELLED, UNLABELLED, SelfTrainingSettings(top=4, considered=1), PLAN)
     assert [call["name"] for call in calls] == ["teacher", "pretraining", "fine-tuning"]
     pretraining = calls[1]["train"]
     assert isinstance(pretraining, Relabelled)
@@ -179,8 +178,8 @@ def test_self_training_pretrains_on_pseudo_labels_and_ends_on_labels(calls):
 
 
 def test_self_training_cut_and_run_again(tmp_path, monkeypatch):
-    def chain(course: Course) -> nn.Module:
-        return self_training(network, examples, LABELLED, UNLABELLED, SelfTrainingSettings(top=8), course).model
+    def chain(plan: Plan) -> nn.Module:
+        return self_training(network, examples, LABELLED, UNLABELLED, SelfTrainingSettings(top=8), plan).model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (2, 5, 7))
 
@@ -197,7 +196,7 @@ def test_confident_and_balanced_images_by_hand():
 
 def test_the_losses_are_means_over_their_own_images(calls):
     settings = NoisyStudentSettings(students=2, confidence=0.0, per_class=5, ratio=0.5, smoothing=0.0)
-    noisy_student(network, examples, LABELLED, UNLABELLED, settings, COURSE)
+    noisy_student(network, examples, LABELLED, UNLABELLED, settings, PLAN)
     assert [call["name"] for call in calls] == ["teacher", "student-1", "student-2"]
     train, weights = calls[1]["train"], calls[1]["weighting"].weights
     batch = train.__getitems__(list(range(len(train))))
@@ -211,9 +210,9 @@ def test_the_losses_are_means_over_their_own_images(calls):
 
 
 def test_noisy_student_cut_and_run_again(tmp_path, monkeypatch):
-    def chain(course: Course) -> nn.Module:
+    def chain(plan: Plan) -> nn.Module:
         settings = NoisyStudentSettings(students=2, confidence=0.0)
-        return noisy_student(network, examples, LABELLED, UNLABELLED, settings, course)[-1].model
+        return noisy_student(network, examples, LABELLED, UNLABELLED, settings, plan)[-1].model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (2, 6, 13))
 
@@ -221,21 +220,21 @@ def test_noisy_student_cut_and_run_again(tmp_path, monkeypatch):
 def test_what_cannot_be_is_refused():
     nobody = LABELLED[:0]
     with pytest.raises(ValueError, match="unlabelled is empty"):
-        self_training(network, examples, LABELLED, nobody, SelfTrainingSettings(), COURSE)
+        self_training(network, examples, LABELLED, nobody, SelfTrainingSettings(), PLAN)
     with pytest.raises(ValueError, match="unlabelled is empty"):
-        noisy_student(network, examples, LABELLED, nobody, NoisyStudentSettings(), COURSE)
+        noisy_student(network, examples, LABELLED, nobody, NoisyStudentSettings(), PLAN)
     with pytest.raises(ValueError, match="sure of no image"):
-        noisy_student(network, examples, LABELLED, UNLABELLED, NoisyStudentSettings(confidence=0.999999), COURSE)
+        noisy_student(network, examples, LABELLED, UNLABELLED, NoisyStudentSettings(confidence=0.999999), PLAN)
     with pytest.raises(ValueError, match="models is empty"):
-        assist([], examples(LABELLED), AssistantSettings(), COURSE)
+        assist([], examples(LABELLED), AssistantSettings(), PLAN)
     for bad in (lambda: AssistantSettings(keep=0), lambda: BornAgainSettings(0), lambda: SelfTrainingSettings(top=0)):
         with pytest.raises(ValueError, match="=0"):
             bad()
 
 
 def test_trainings_of_one_chain_draw_differently():
-    one, other = COURSE.of("a"), COURSE.of("b")
-    assert one["seed"] != other["seed"]
-    assert replace(COURSE, out=Path("x")).of("a")["out"] == Path("x/a")
+    one, other = PLAN.named("a"), PLAN.named("b")
+    assert one.seed != other.seed
+    assert replace(PLAN, out=Path("x")).named("a").out == Path("x/a")
     assert isinstance(chains.points(), TensorData)
     assert Fixed([1.0]).weights == [1.0]

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from tutelage.data import TensorData
 from tutelage.data.rows import Rows
 from tutelage.generations import IncrementalSettings, IteratedSettings, learn_incrementally, refining_tasks
-from tutelage.generations.course import Course
 from tutelage.models.heads import grow_head
-from tutelage.training import Budget, Optimization
+from tutelage.training import Budget, Optimization, Plan
 
 # Quarters of the plane are sub-classes 2..5 of left (0) and right (1); class 6, far above, has no parent.
 PARENTS = {2: 0, 3: 0, 4: 1, 5: 1}
 STREAM = [(0, 6), (1,), (2, 4), (3, 5)]
-COURSE = Course(Budget(epochs=8), Optimization(lr=0.05, batch_size=32), seed=3)
+PLAN = Plan(Budget(epochs=8), Optimization(lr=0.05, batch_size=32), seed=3)
 
 
 def plane(size: int = 210, seed: int = 0) -> tuple[TensorData, Tensor]:
@@ -48,11 +47,11 @@ def network() -> nn.Module:
         return nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
-def learned(settings: IncrementalSettings, course: Course = COURSE) -> Any:
+def learned(settings: IncrementalSettings, plan: Plan = PLAN) -> Any:
     data, truth = plane()
     test, test_truth = plane(200, seed=1)
     tasks = refining_tasks(truth, PARENTS, STREAM, seed=0)
-    return learn_incrementally(network(), "2", tasks, lambda rows: Rows(data, rows), test, test_truth, settings, course)
+    return learn_incrementally(network(), "2", tasks, lambda rows: Rows(data, rows), test, test_truth, settings, plan)
 
 
 def test_the_protocol_shows_each_image_under_one_name_at_a_time():
@@ -107,8 +106,8 @@ def test_with_iterated_learning_and_its_budget():
 
 @pytest.mark.parametrize("iterated", [None, IteratedSettings(2, 1, rho=0.3)], ids=["plain", "mile"])
 def test_incremental_cut_and_run_again(tmp_path, monkeypatch, iterated):
-    def chain(course: Course) -> nn.Module:
-        short = replace(course, budget=Budget(epochs=2), optimization=replace(COURSE.optimization, batch_size=64))
+    def chain(plan: Plan) -> nn.Module:
+        short = replace(plan, budget=Budget(epochs=2), optimization=replace(PLAN.optimization, batch_size=64))
         return learned(IncrementalSettings(iterated=iterated), short).model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (2, 9))

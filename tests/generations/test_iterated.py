@@ -17,7 +17,7 @@ from tutelage.generations import Generations, Iterated, IteratedSettings, Schedu
 from tutelage.models.heads import expect_one_label
 from tutelage.signals import BinaryCrossEntropy, Objective, Signal
 from tutelage.signals.pseudo_labels import PseudoLabels
-from tutelage.training import Budget, Optimization, checkpoint, fit
+from tutelage.training import Budget, Optimization, Plan, checkpoint, fit
 
 N, C = 22, 3
 SGD = Optimization(optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=0.0, batch_size=8)
@@ -29,10 +29,11 @@ def network(seed: int = 2) -> nn.Module:
         return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, C))
 
 
-def trained(tiny_data: TensorData, settings: IteratedSettings, steps: int = 12, **others: Any) -> nn.Module:
-    return iterate(
-        network(), tiny_data, settings, budget=Budget(steps=steps), optimization=SGD, seed=5, **others
-    ).fitted.model
+def trained(
+    tiny_data: TensorData, settings: IteratedSettings, remember: tuple[int, int] | None = None, **planned: Any
+) -> nn.Module:
+    plan = Plan(Budget(steps=12), SGD, seed=5, **planned)
+    return iterate(network(), tiny_data, settings, plan, remember=remember).fitted.model
 
 
 # --- the schedule
@@ -90,7 +91,7 @@ def watched(tiny_data: TensorData, variant: str) -> tuple[list, list]:
     schedule = Schedule(10, 3, 2)
     signal = Iterated(model, BinaryCrossEntropy(), PseudoLabels("teacher_logits"), schedule, variant=variant)  # type: ignore[arg-type]
     before, after = Watch("before", signal), Watch("after", signal)
-    fit(model, tiny_data, signals=[before, signal, after], budget=Budget(steps=10), optimization=SGD)
+    fit(model, tiny_data, signals=[before, signal, after], plan=Plan(Budget(steps=10), SGD))
     return before.seen, after.seen
 
 
@@ -139,7 +140,7 @@ def test_two_generations_by_hand(tiny_data):
         for _ in range(2):
             descend(student, (teacher(whole["input"]).sigmoid() > 0.4).double())
     settings = IteratedSettings(3, 2, rho=0.4)
-    found = iterate(model, data, settings, budget=Budget(steps=10), optimization=plain).fitted.model
+    found = iterate(model, data, settings, Plan(Budget(steps=10), plain)).fitted.model
     for mine, theirs in zip(found.parameters(), student.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 
@@ -148,11 +149,9 @@ def test_a_teacher_that_says_nothing_but_the_given_label_is_plain_training(tiny_
     """rho near 1 with the union: the released variant is then the sigmoid baseline, bit for bit."""
     settings = IteratedSettings(3, 2, rho=1 - 1e-12, variant="released", union=True)
     found = trained(tiny_data, settings)
-    order = Generations(Schedule(12, 3, 2), torch.arange(N), torch.arange(N), batch_size=8, seed=5)
+    sampler = Generations(Schedule(12, 3, 2), torch.arange(N), torch.arange(N), batch_size=8, seed=5)
     plain = network()
-    fit(
-        plain, tiny_data, signals=[BinaryCrossEntropy()], budget=Budget(steps=12), optimization=SGD, order=order, seed=5
-    )
+    fit(plain, tiny_data, signals=[BinaryCrossEntropy()], plan=Plan(Budget(steps=12), SGD, sampler=sampler, seed=5))
     assert same(list(found.parameters()), list(plain.parameters()))
 
 
@@ -303,7 +302,7 @@ def test_every_language_learns_what_is_plain_to_see(language):
     data = TensorData(input=input, label=(input[:, 0] > 0).long())
     settings = IteratedSettings(20, 20, rho=0.5, language=language)
     model = nn.Linear(2, 2)
-    iterate(model, data, settings, budget=Budget(steps=120), optimization=SGD)
+    iterate(model, data, settings, Plan(Budget(steps=120), SGD))
     found = model(input).argmax(1)
     assert (found == data.tensors["label"]).float().mean() > 0.95
 
@@ -342,7 +341,7 @@ def test_straight_through_equals_interrupted_and_resumed(tiny_data, tmp_path: Pa
         nonlocal calls
         calls = calls if calls > step else 0
         selection = {"val": tiny_data, "select_by": lambda outputs, batch: -float(outputs.square().mean())}
-        return trained(tiny_data, settings, 12, out=out, augment=jitter, remember=(N, C), **selection)
+        return trained(tiny_data, settings, (N, C), out=out, augment=jitter, **selection)
 
     with pytest.raises(PowerCut):
         run(tmp_path / "cut")
@@ -365,10 +364,7 @@ def test_evaluations_fall_on_students(tiny_data):
         network(),
         tiny_data,
         IteratedSettings(3, 2, evaluate_every=2),
-        budget=Budget(steps=24),
-        optimization=SGD,
-        val=tiny_data,
-        select_by=lambda outputs, batch: 0.0,
+        Plan(Budget(steps=24), SGD, val=tiny_data, select_by=lambda outputs, batch: 0.0),
     ).fitted.history
     assert [entry["step"] for entry in history] == [14, 24]
 

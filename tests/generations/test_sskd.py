@@ -3,14 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from chains import assert_cuts_change_nothing
+from chains import assert_cuts_change_nothing, spy_on_fit
 from torch import Tensor, nn
 
 from tutelage.data import TensorData
 from tutelage.generations import FourViews, SSKDSettings, sskd
-from tutelage.generations.course import Course
 from tutelage.generations.sskd import ComparedDistillation, Contrast, RotatedDistillation, least_wrong, similarities
-from tutelage.training import Budget, Optimization
+from tutelage.training import Budget, Optimization, Plan, fit
 
 B, C, D = 5, 3, 4
 
@@ -88,22 +87,21 @@ def test_nobody_kept_is_no_loss():
     assert right or float(signal(outputs, wrong).detach()) == 0
 
 
-COURSE = Course(Budget(epochs=2), Optimization(lr=0.01, batch_size=8), seed=1)
+PLAN = Plan(Budget(epochs=2), Optimization(lr=0.01, batch_size=8), seed=1)
 
 
 def test_the_teachers_body_stands_still_while_its_projection_learns(monkeypatch):
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    real = Course.fit
 
-    def spy(self, model, train, signals, name, **others):
-        found = real(self, model, train, signals, name, **others)
+    def spy(model, train, **others):
+        found = fit(model, train, **others)
         teacher = getattr(model, "teacher", model)
         projection = teacher.projection[0].weight.detach().clone()
         seen.append((teacher.encoder[0].weight.detach().clone(), teacher.encoder[1].running_mean.clone(), projection))
         return found
 
-    monkeypatch.setattr(Course, "fit", spy)
-    found = sskd(views, images(20), SSKDSettings(projection=Budget(epochs=2)), COURSE)
+    spy_on_fit(monkeypatch, spy)
+    found = sskd(views, images(20), SSKDSettings(projection=Budget(epochs=2)), PLAN)
     after_labels, after_projection, student = seen
     assert torch.equal(after_labels[0], after_projection[0])
     assert torch.equal(after_labels[1], after_projection[1])
@@ -114,8 +112,8 @@ def test_the_teachers_body_stands_still_while_its_projection_learns(monkeypatch)
 
 
 def test_sskd_cut_and_run_again(tmp_path, monkeypatch):
-    def chain(course: Course) -> nn.Module:
-        return sskd(views, images(20), SSKDSettings(projection=Budget(epochs=1)), course).student.model
+    def chain(plan: Plan) -> nn.Module:
+        return sskd(views, images(20), SSKDSettings(projection=Budget(epochs=1)), plan).student.model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (3, 5, 8))
 

@@ -183,7 +183,7 @@ def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_pa
         for p, name in ((problem, "one"), (again, "other"))
     )
     assert one.val == other.val  # the test part teaches and selects nothing
-    assert one.course == other.course
+    assert one.weighting_history == other.weighting_history
 
 
 def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run_go(tmp_path: Path) -> None:

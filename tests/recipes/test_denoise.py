@@ -214,7 +214,7 @@ def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_f
     step = fit.train_step
 
     def interrupted(self, batch, steps):
-        if self.name == "only_labels" and self.step == 3:
+        if self.plan.name == "only_labels" and self.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         step(self, batch, steps)
 

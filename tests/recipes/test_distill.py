@@ -451,7 +451,7 @@ def test_killed_and_run_again_is_the_same_run(method: Method, tmp_path):
 
     def interrupted(self, batch, steps):
         step(self, batch, steps)
-        if self.name.startswith("student") and self.step == 4:
+        if self.plan.name.startswith("student") and self.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
     out = tmp_path / "killed"

@@ -34,7 +34,7 @@ def test_asked_to_stop_it_stops_and_goes_on(stop, moderated: Moderated, tmp_path
     step = fit.train_step
 
     def interrupted(self, batch, steps):
-        if self.name == "student" and self.step == 2:
+        if self.plan.name == "student" and self.step == 2:
             os.kill(os.getpid(), stop)
         step(self, batch, steps)
 

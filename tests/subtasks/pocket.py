@@ -7,9 +7,13 @@ from torch import Tensor
 
 from tutelage.data import ImageTable, digit_posters
 from tutelage.models import ImageClassifier, ModelSpec, build
-from tutelage.training import Optimization
+from tutelage.training import Budget, Optimization, Plan
 
 SGD = Optimization(optimizer="sgd", lr=0.05, weight_decay=0.0, batch_size=16)
+
+
+def plan(**changed: Any) -> Plan:
+    return Plan(Budget(epochs=1), SGD, **changed)
 
 
 def posters() -> ImageTable:
@@ -43,7 +47,7 @@ class Jitter:
         self.left = until
 
     def __call__(self, images: Tensor) -> Tensor:
-        if len(images) <= SGD.batch_size:  # and not the larger batches of an outlook
+        if len(images) <= SGD.batch_size:  # and not the larger batches of a `predict`
             self.left -= 1
             if self.left < 0:
                 raise PowerCut

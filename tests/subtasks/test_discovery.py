@@ -26,10 +26,7 @@ def found(images: ImageTable, settings: DiscoverySettings, out: Path | None = No
         images.subset,
         *pocket.rows_by_label(images),
         settings,
-        pocket.SGD,
-        augment=pocket.Jitter(until),
-        seed=3,
-        out=out,
+        pocket.plan(augment=pocket.Jitter(until), seed=3, out=out),
     )
 
 
@@ -173,8 +170,8 @@ def test_the_start_by_k_means(images):
     seen: list[Tensor] = []
     original = SelfLabels.begin_epoch
 
-    def watch(self, epoch, outlook):
-        original(self, epoch, outlook)
+    def watch(self, epoch, predict_fn):
+        original(self, epoch, predict_fn)
         seen.append(self.labels[defects].clone())
 
     with pytest.MonkeyPatch.context() as patch:

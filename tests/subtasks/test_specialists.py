@@ -64,9 +64,8 @@ def train(
         images.rows("train"),
         images.subset(images.rows("teacher_val")),
         settings,
-        pocket.SGD,
+        pocket.plan(out=out),
         count=K,
-        out=out,
     )
 
 

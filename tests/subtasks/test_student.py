@@ -14,7 +14,7 @@ from tutelage.signals import Distillation
 from tutelage.subtasks import Curriculum, Lesson, StudentSettings, acceptability, selects, teach
 from tutelage.subtasks.lesson import two_way
 from tutelage.subtasks.student import OwnSpecialist
-from tutelage.training import Budget, Fitted, Optimization
+from tutelage.training import Budget, Fitted, Optimization, Plan
 
 ROWS = torch.arange(0, 30)
 STEP = Optimization(optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, batch_size=64)
@@ -41,6 +41,11 @@ def a_lesson(images: ImageTable, substitute: bool = False) -> Lesson:
     return Lesson(ROWS, label, torch.ones(len(label)), subtask, teacher, absent, {})
 
 
+def one_step(images: ImageTable) -> Plan:
+    val = images.subset(images.rows("student_val"))
+    return Plan(Budget(steps=1), STEP, val=val, select_by=selects("auroc", 0.01), seed=7)
+
+
 def taught(
     images: ImageTable, lesson: Lesson, settings: StudentSettings, own: Tensor | None = None
 ) -> tuple[ImageClassifier, ImageClassifier, Fitted]:
@@ -51,14 +56,10 @@ def taught(
         student,
         lesson,
         images.subset(lesson.rows),
-        images.subset(images.rows("student_val")),
         settings,
-        STEP,
-        Budget(steps=1),
+        one_step(images),
         confidence_K=torch.tensor([0.5, 0.1, 0.9]),
         log_odds_NK=own,
-        select_by=selects("auroc", 0.01),
-        seed=7,
     )
     return before, student, fitted
 
@@ -174,10 +175,7 @@ def test_a_student_without_a_distillation_token(images):
             pocket.network(2),
             a_lesson(images),
             images.subset(ROWS),
-            images.subset(images.rows("student_val")),
             StudentSettings(),
-            STEP,
-            Budget(steps=1),
+            one_step(images),
             confidence_K=torch.rand(3),
-            select_by=selects("auroc", 0.01),
         )

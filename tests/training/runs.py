@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from tutelage.data import TensorData
 from tutelage.signals import Batch, CrossEntropy, Outputs, Signal
-from tutelage.training import Budget, Fitted, Optimization, fit
+from tutelage.training import Budget, Fitted, Optimization, Plan, fit
 from tutelage.weighting import Weighting
 
 N, C = 22, 3  # two batches of 8 and one of 6
@@ -52,7 +53,7 @@ class Jitter:
         self.calls = 0
 
     def __call__(self, input: Tensor) -> Tensor:
-        if len(input) <= ADAMW.batch_size:  # and not the larger ones of an outlook
+        if len(input) <= ADAMW.batch_size:  # and not the larger ones of a `predict`
             if self.calls == self.at:
                 self.happens()
             self.calls += 1
@@ -91,8 +92,8 @@ class Echo(Signal):
 
     said_N: Tensor
 
-    def begin_epoch(self, epoch: int, outlook: Any) -> None:
-        index, outputs = outlook(augmented=True)
+    def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
+        index, outputs = predict_fn(augmented=True)
         self.said_N[index] = outputs.argmax(1)
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
@@ -104,6 +105,13 @@ class Echo(Signal):
 def accuracy(outputs: Outputs, batch: Batch) -> float:
     assert isinstance(outputs, Tensor)
     return float((outputs.argmax(1) == batch["label"]).double().mean())
+
+
+def planned(arguments: dict[str, Any]) -> Fitted:
+    """Call `fit` with its own arguments and those of its plan, mixed as they are."""
+    mixed = dict(arguments)
+    plan = Plan(**{each.name: mixed.pop(each.name) for each in fields(Plan) if each.name in mixed})
+    return fit(plan=plan, **mixed)
 
 
 def whole_training(
@@ -125,7 +133,7 @@ def whole_training(
         "seed": 5,
         "out": out,
     }
-    return fit(**arguments | changed)
+    return planned(arguments | changed)
 
 
 def every_step_is_saved() -> None:

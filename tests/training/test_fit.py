@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.data import Indexed, TensorData
 from tutelage.signals import CrossEntropy, Distillation
-from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled, fit
+from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled
 from tutelage.weighting import Fixed, Uncertainty, Weighting
 
 
@@ -26,7 +26,7 @@ def tiny_fit(**changed: Any) -> Any:
         "budget": Budget(epochs=2),
         "optimization": Optimization(lr=0.01, batch_size=8),
     }
-    return fit(**arguments | changed)
+    return runs.planned(arguments | changed)
 
 
 def test_it_is_the_loop_that_one_would_write() -> None:
@@ -92,7 +92,7 @@ def test_until_ends_training_after_an_epoch() -> None:
     assert (fitted.steps, len(fitted.history)) == (6, 2)
 
 
-def test_an_order_may_visit_a_part_and_something_twice() -> None:
+def test_a_sampler_may_visit_a_part_and_something_twice() -> None:
     visited: list[int] = []
 
     class Watching(CrossEntropy):
@@ -101,7 +101,7 @@ def test_an_order_may_visit_a_part_and_something_twice() -> None:
             return super().forward(outputs, batch)
 
     order = [[1, 2, 3, 1], [7, 8]]
-    tiny_fit(signals=[Watching()], order=lambda epoch: torch.tensor(order[epoch]), budget=Budget(epochs=2))
+    tiny_fit(signals=[Watching()], sampler=lambda epoch: torch.tensor(order[epoch]), budget=Budget(epochs=2))
     assert visited == [1, 2, 3, 1, 7, 8]
 
 
@@ -299,8 +299,11 @@ def test_a_teacher_and_frozen_layers() -> None:
         ({"val": runs.points(3)}, "val and select_by belong together"),
         ({"select_by": runs.accuracy}, "val and select_by belong together"),
         ({"val": TensorData(input=torch.zeros(0, 2)), "select_by": runs.accuracy}, "empty"),
-        ({"order": lambda epoch: torch.zeros(0, dtype=torch.int64)}, "probe: epoch 0 of the order visits no example"),
-        ({"order": lambda epoch: torch.arange(1 - epoch)}, "probe: epoch 1 of the order visits no example"),
+        (
+            {"sampler": lambda epoch: torch.zeros(0, dtype=torch.int64)},
+            "probe: epoch 0 of the sampler visits no example",
+        ),
+        ({"sampler": lambda epoch: torch.arange(1 - epoch)}, "probe: epoch 1 of the sampler visits no example"),
         ({"train": torch.utils.data.TensorDataset(torch.zeros(3, 2), torch.zeros(3))}, "Indexed"),
         ({"train": Indexed(torch.utils.data.TensorDataset(torch.zeros(3, 2)))}, "give \\(input, label\\)"),
         ({"weighting": Fixed([1.0, 1.0])}, "2 weights for 1 signals"),

@@ -12,7 +12,7 @@ from torch import nn
 from tutelage.generations import Generations, Iterated, IteratedSettings, Schedule, iterate
 from tutelage.signals import BinaryCrossEntropy
 from tutelage.signals.pseudo_labels import PseudoLabels
-from tutelage.training import Budget, Optimization, fit
+from tutelage.training import Budget, Optimization, Plan, fit
 
 N, WORLD, SIZE, STEPS = 23, 2, 4, 12
 K_T, K_S = 3, 2
@@ -36,10 +36,9 @@ def data() -> Any:
 
 
 def iterated(rank: int, out: Path | None = None, **others: Any) -> dict[str, Any]:
-    found = iterate(
-        network(rank), data(), IteratedSettings(K_T, K_S, rho=0.3), budget=Budget(steps=STEPS), optimization=sgd(SIZE),
-        labelled=LABELLED, remember=(N, runs.C), seed=7, out=out, **others,
-    )  # fmt: skip
+    plan = Plan(Budget(steps=STEPS), sgd(SIZE), seed=7, out=out, **others)
+    settings = IteratedSettings(K_T, K_S, rho=0.3)
+    found = iterate(network(rank), data(), settings, plan, labelled=LABELLED, remember=(N, runs.C))
     assert found.first_said is not None
     return {
         "model": found.fitted.model.state_dict(),
@@ -81,10 +80,8 @@ def test_two_processes_are_one_with_the_batches_of_both(ends):
     model = network(0)
     said = PseudoLabels("teacher_logits", rho=0.3, remember=(N, runs.C), generations=schedule.generations)
     signal = Iterated(model, BinaryCrossEntropy(), said, schedule)
-    fit(
-        model, data(), signals=[signal], budget=Budget(steps=STEPS), optimization=sgd(WORLD * SIZE), order=together,
-        seed=7,
-    )  # fmt: skip
+    plan = Plan(Budget(steps=STEPS), sgd(WORLD * SIZE), sampler=together, seed=7)
+    fit(model, data(), signals=[signal], plan=plan)
     for rank in range(WORLD):
         found = torch.load(ends / f"two-{rank}.pt")
         for name, value in model.state_dict().items():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tutelage.data import TensorData
 from tutelage.signals import CrossEntropy, Signal
-from tutelage.training import Budget, Fitted, Interrupted, Optimization, Shuffled, fit
+from tutelage.training import Budget, Fitted, Interrupted, Optimization, Plan, Shuffled, fit
 from tutelage.training.batches import own_places
 from tutelage.weighting import Equal, Weighting
 
@@ -79,11 +79,13 @@ def train(name: str, seed: int, one: bool) -> tuple[Fitted, Weighting]:
         signals=[supervise()],
         weighting=weighting,
         held_out=data,
-        adapt_every=1_000,  # never within these steps
-        budget=Budget(epochs=3),
-        optimization=replace(STEPLY[optimizer], batch_size=WORLD * SIZE) if one else STEPLY[optimizer],
-        order=in_one_order if one else Shuffled(N, 7),
-        seed=7,
+        plan=Plan(
+            Budget(epochs=3),
+            replace(STEPLY[optimizer], batch_size=WORLD * SIZE) if one else STEPLY[optimizer],
+            adapt_every=1_000,  # never within these steps
+            sampler=in_one_order if one else Shuffled(N, 7),
+            seed=7,
+        ),
     )
     return fitted, weighting
 
@@ -97,8 +99,8 @@ class Told(CrossEntropy):
 
     told_N: Tensor
 
-    def begin_epoch(self, epoch: int, outlook: Any) -> None:
-        index, outputs = outlook(augmented=True)
+    def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
+        index, outputs = predict_fn(augmented=True)
         assert len(index) == len(outputs)
         self.told_N[index] += 1
 

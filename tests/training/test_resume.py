@@ -40,8 +40,8 @@ def assert_same_end(found: Fitted, out: Path, straight: tuple[Fitted, dict]) -> 
     runs.same(dict(found.model.state_dict()), dict(fitted.model.state_dict()))
     runs.same(found.history, fitted.history)
     runs.same(found.best, fitted.best)
-    runs.same(found.course, fitted.course)
-    assert [entry["step"] for entry in found.course] == list(range(0, STEPS + 1, 2))
+    runs.same(found.weighting_history, fitted.weighting_history)
+    assert [entry["step"] for entry in found.weighting_history] == list(range(0, STEPS + 1, 2))
     assert (found.steps, found.skipped) == (fitted.steps, fitted.skipped)
 
 
@@ -170,7 +170,7 @@ def test_terminated_from_outside(straight, tmp_path: Path) -> None:
 CHANGES = {
     "seed": {"seed": 6},
     "examples": {"train": runs.points(23)},
-    "order of the examples": {"order": lambda epoch: torch.arange(runs.N)},
+    "order of the examples": {"sampler": lambda epoch: torch.arange(runs.N)},
     "signals": {"signals": [CrossEntropy(), CrossEntropy(name="echo too")]},
     "weighting": {"weighting": Equal()},
     "budget": {"budget": Budget(steps=9)},

@@ -9,7 +9,7 @@ from weighting_zoo import CLASSES, WIDTH, K, Loop, N, assert_same, examples, net
 
 from tutelage.data import TensorData
 from tutelage.signals import CrossEntropy, Objective
-from tutelage.training import Budget, Optimization, fit
+from tutelage.training import Budget, Optimization, Plan, fit
 from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, Partition, Weighting
 
 EVERYTHING = examples()
@@ -92,11 +92,13 @@ def test_fit_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
             signals=objective_of(loop.model).signals,
             weighting=loop.weighting,
             held_out=held_out,
-            adapt_every=2,
-            augment=augment,
-            optimization=Optimization(optimizer="sgd", lr=0.1, batch_size=8),
-            budget=Budget(steps=7),
-            out=out,
+            plan=Plan(
+                Budget(steps=7),
+                Optimization(optimizer="sgd", lr=0.1, batch_size=8),
+                augment=augment,
+                adapt_every=2,
+                out=out,
+            ),
         )
         return {**loop.model.state_dict(), **loop.weighting.state_dict()}
 

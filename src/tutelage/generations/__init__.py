@@ -2,7 +2,7 @@
 
 from tutelage.generations.assistants import AssistantSettings, DroppedTeachers, assist
 from tutelage.generations.born_again import BornAgainSettings, born_again
-from tutelage.generations.course import Course, Relabelled
+from tutelage.generations.chain import Relabelled
 from tutelage.generations.elr import early_learning
 from tutelage.generations.incremental import (
     Incremental,
@@ -19,7 +19,6 @@ from tutelage.generations.sskd import FourViews, SSKDSettings, sskd
 __all__ = [
     "AssistantSettings",
     "BornAgainSettings",
-    "Course",
     "DroppedTeachers",
     "FourViews",
     "Generations",

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tutelage.generations.course import Course
 from tutelage.signals import Batch, CrossEntropy, Distillation, Signal
-from tutelage.training import Fitted
+from tutelage.training import Fitted, Plan, fit
 from tutelage.weighting import Weighting
 
 
@@ -65,7 +64,7 @@ class DroppedTeachers(Weighting):
 
 
 def assist(
-    models: Sequence[nn.Module], train: Any, settings: AssistantSettings, course: Course, *, target: str = "label"
+    models: Sequence[nn.Module], train: Any, settings: AssistantSettings, plan: Plan, *, target: str = "label"
 ) -> list[Fitted]:
     """Train models one after another, the largest first, each taught by the one before it or by all before it.
 
@@ -75,7 +74,7 @@ def assist(
         models: the teacher, the assistants, the student; trained in place.
         train: the data set.
         settings: who teaches, and how much.
-        course: what the trainings share.
+        plan: what the trainings share.
         target: the batch's key of the labels.
 
     Returns:
@@ -94,7 +93,6 @@ def assist(
             for number, teacher in enumerate(teachers)
         ]
         weights = [1 - settings.weight if teachers else 1.0, *[settings.weight] * len(teachers)]
-        chain.append(
-            course.fit(model, train, signals, f"model-{place}", weighting=DroppedTeachers(weights, settings.keep))
-        )
+        weighting = DroppedTeachers(weights, settings.keep)
+        chain.append(fit(model, train, signals=signals, plan=plan.named(f"model-{place}"), weighting=weighting))
     return chain

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tutelage.generations.course import Course, NewModel
+from tutelage.generations.chain import NewModel
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Signal
 from tutelage.signals.pseudo_labels import PseudoLabels
-from tutelage.training import Fitted
+from tutelage.training import Fitted, Plan, fit
 from tutelage.weighting import Fixed
 
 
@@ -40,7 +40,7 @@ class BornAgainSettings:
 
 
 def born_again(
-    new: NewModel, train: Any, settings: BornAgainSettings, course: Course, *, target: str = "label"
+    new: NewModel, train: Any, settings: BornAgainSettings, plan: Plan, *, target: str = "label"
 ) -> list[Fitted]:
     """Train the generations one after another, each to its end, and return them all.
 
@@ -50,7 +50,7 @@ def born_again(
         new: ``new(g)``, a fresh model for each generation.
         train: the data set.
         settings: how many, and what they say.
-        course: what their trainings share.
+        plan: what the trainings share.
         target: the batch's key of the labels.
 
     Source: Furlanello et al., *Born Again Neural Networks*, ICML 2018; Mobahi et al., *Self-Distillation Amplifies
@@ -68,6 +68,6 @@ def born_again(
             else:
                 said = Distillation(teacher, temperature=settings.temperature, kind=settings.language)
             signals, weights = [labels, said], [1 - settings.weight, settings.weight]
-        name = f"generation-{generation}"
-        chain.append(course.fit(new(generation), train, signals, name, weighting=Fixed(weights)))
+        own = plan.named(f"generation-{generation}")
+        chain.append(fit(new(generation), train, signals=signals, plan=own, weighting=Fixed(weights)))
     return chain

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tutelage.generations.course import Course, Relabelled
+from tutelage.generations.chain import Relabelled
 from tutelage.generations.iterated import IteratedSettings, iterate
 from tutelage.metrics import pw_jaccard
 from tutelage.models.heads import grow_head
 from tutelage.signals import BinaryCrossEntropy
-from tutelage.training import Budget, predict, seeds
+from tutelage.training import Budget, Plan, fit, predict, seeds
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class IncrementalSettings:
         method: finetune, on the task's images alone, or replay, with a few images of each earlier class.
         buffer: Images that are kept of each class, with the label that they had.
         threshold: A class belongs to the prediction where its sigmoid is above it.
-        first: Budget of the first task; the course's where it is not given. The paper takes 140 epochs, and then 70.
+        first: Budget of the first task; the plan's where it is not given. The paper takes 140 epochs, and then 70.
         iterated: With it each task is learned by iterated learning.
     """
 
@@ -138,7 +138,7 @@ def learn_incrementally(
     test: Any,
     truth_NC: Tensor,
     settings: IncrementalSettings,
-    course: Course,
+    plan: Plan,
 ) -> Incremental:
     """Learn the tasks one after another with a head that grows, and judge after each.
 
@@ -153,7 +153,7 @@ def learn_incrementally(
         test: the test images; their ``index`` is a row of ``truth_NC``.
         truth_NC: all labels of the test's images, bool.
         settings: the method.
-        course: what the trainings share; the budget of one task.
+        plan: what the trainings share; its budget is one task's.
 
     Source: as `refining_tasks`, sections 4 and 5.
     """
@@ -162,24 +162,22 @@ def learn_incrementally(
     after, by_task = [], []
     for number, task in enumerate(tasks):
         order += task.classes
-        name = f"task-{number}"
-        with seeds.fixed(course.seed, "head", number):
+        own = plan.named(f"task-{number}")
+        if number == 0 and settings.first is not None:
+            own = replace(own, budget=settings.first)
+        with seeds.fixed(plan.seed, "head", number):
             grow_head(model, head, len(order))
         rows, labels = torch.cat([task.rows, kept_rows]), torch.cat([task.labels, kept_labels])
         given = (labels[:, None] == torch.tensor(order)).float()
         train = Relabelled(examples(rows), given=given)
-        training = course.of(name)
-        if number == 0 and settings.first is not None:
-            training["budget"] = settings.first
         if settings.iterated is None:
-            signal = BinaryCrossEntropy("given", reduction="mean")
-            course.fit(model, train, [signal], name, budget=training["budget"])
+            fit(model, train, signals=[BinaryCrossEntropy("given", reduction="mean")], plan=own)
         else:
-            iterate(model, train, replace(settings.iterated, reduction="mean"), target="given", **training)
+            iterate(model, train, replace(settings.iterated, reduction="mean"), own, target="given")
         if settings.method == "replay":
             for label in task.classes:
                 members = task.rows[task.labels == label]
-                drawn = torch.randperm(len(members), generator=seeds.generator(course.seed, "buffer", label))
+                drawn = torch.randperm(len(members), generator=seeds.generator(plan.seed, "buffer", label))
                 kept_rows = torch.cat([kept_rows, members[drawn[: settings.buffer]]])
                 kept_labels = torch.cat([kept_labels, torch.full((min(settings.buffer, len(members)),), label)])
         logits, rest = predict(model, test)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tutelage import distributed
 from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillation, Outputs, Signal
 from tutelage.signals.pseudo_labels import NEVER, PseudoLabels
-from tutelage.training import Budget, Fitted, Optimization, fit, seeds
+from tutelage.training import Budget, Fitted, Plan, fit, seeds
 from tutelage.training.batches import index_of
 
 Language = Literal["sets", "hard", "soft"]
@@ -180,7 +180,7 @@ class Iterated(Signal):
 
 
 class Generations:
-    """An order whose epochs are whole generations: labelled examples for the interaction, all for the imitation.
+    """A sampler whose epochs are whole generations: labelled examples for the interaction, all for the imitation.
 
     Both phases draw from streams without end, ordered anew after each pass; where all examples are labelled there is one
     stream for both, as for a plain training. Each process has streams of its own, so that their phases begin together.
@@ -283,16 +283,13 @@ def iterate(
     model: nn.Module,
     train: Any,
     settings: IteratedSettings,
+    plan: Plan,
     *,
-    budget: Budget,
-    optimization: Optimization,
     labelled: Tensor | None = None,
     target: str = "label",
     head: str | None = None,
     remember: tuple[int, int] | None = None,
     passing: Passing | None = None,
-    seed: int = 0,
-    **training: Any,
 ) -> Iteration:
     """Train by multi-label iterated learning, with as many backward passes as a plain training of the same budget.
 
@@ -306,15 +303,13 @@ def iterate(
         model: trained in place; the student in the end.
         train: the data set; its unlabelled examples take part in the imitation.
         settings: k_t, k_s, rho, and what the generations speak.
-        budget: of all generations together; an epoch is a pass over the labelled examples.
-        optimization: as in `fit`.
+        plan: as in `fit`, but for the sampler; the budget is that of all generations together, and its epoch is a pass over
+            the labelled examples.
         labelled: places of the examples that have a label; all by default.
         target: the batch's key of the labels, (B,) classes or (B, C) of 0 and 1.
         head: the model's head that is trained, where it has several.
         remember: (N, C) keeps in which generation a class was first said of an example.
         passing: as in `Generations`.
-        seed: of everything random.
-        training: further arguments of `fit`.
 
     Raises:
         ValueError: a budget of less than one generation, no labelled example for a process, or what `fit` raises.
@@ -333,7 +328,7 @@ def iterate(
             f"labelled: iterated learning needs an example with a label in each of {processes} processes, and "
             f"there are {len(labelled)}"
         )
-    steps = budget.total(-(-share // optimization.batch_size))
+    steps = plan.budget.total(-(-share // plan.optimization.batch_size))
     schedule = Schedule(steps, settings.interaction, settings.imitation)
     given: Signal
     imitated: Signal
@@ -356,26 +351,17 @@ def iterate(
     signal = Iterated(
         model, given, imitated, schedule, variant=settings.variant, optimizer_state=settings.optimizer_state
     )
-    order = Generations(
+    sampler = Generations(
         schedule,
         labelled,
         everything,
-        batch_size=optimization.batch_size,
+        batch_size=plan.optimization.batch_size,
         every=settings.evaluate_every,
-        seed=seed,
+        seed=plan.seed,
         passing=passing,
         owner=owner,
     )
-    fitted = fit(
-        model,
-        train,
-        signals=[signal],
-        budget=Budget(steps=steps),
-        optimization=optimization,
-        order=order,
-        seed=seed,
-        **training,
-    )
+    fitted = fit(model, train, signals=[signal], plan=replace(plan, budget=Budget(steps=steps), sampler=sampler))
     if not isinstance(imitated, PseudoLabels):
         return Iteration(fitted, schedule.generations, None, [])
     tally_G2 = distributed.all_reduce_sum(imitated.tally_G2)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tutelage.data import WithColumns
-from tutelage.generations.course import Course, NewModel, logits_of
+from tutelage.generations.chain import NewModel, logits_of
 from tutelage.signals import CrossEntropy, Distillation, Signal
-from tutelage.training import Fitted
+from tutelage.training import Fitted, Plan, fit
 from tutelage.weighting import Fixed
 
 
@@ -67,7 +67,7 @@ def noisy_student(
     labelled: Tensor,
     unlabelled: Tensor,
     settings: NoisyStudentSettings,
-    course: Course,
+    plan: Plan,
     *,
     heads: tuple[str | None, ...] = (None,),
 ) -> list[Fitted]:
@@ -75,7 +75,7 @@ def noisy_student(
 
         L = mean CE(labelled) + ratio * mean CE(unlabelled, what the teacher says)
 
-    The noise is the student's alone: the course's augmentation, and the dropout and stochastic depth of ``new(g)``. A teacher
+    The noise is the student's alone: the plan's augmentation, and the dropout and stochastic depth of ``new(g)``. A teacher
     answers in eval mode on images as they are.
 
     Args:
@@ -84,7 +84,7 @@ def noisy_student(
         labelled: the rows that have a label.
         unlabelled: the rows that have none.
         settings: how many students, and which images they are shown.
-        course: what the trainings share.
+        plan: what the trainings share.
         heads: the model's heads; each learns all, and the teacher speaks with the mean of them.
 
     Returns:
@@ -95,7 +95,7 @@ def noisy_student(
     if len(unlabelled) == 0:
         raise ValueError("unlabelled is empty: noisy student needs images that the teacher labels")
     own = [CrossEntropy(smoothing=settings.smoothing, head=h, name=f"label {h or ''}".strip()) for h in heads]
-    chain = [course.fit(new(0), examples(labelled), own, "teacher")]
+    chain = [fit(new(0), examples(labelled), signals=own, plan=plan.named("teacher"))]
     rows = int(torch.cat([labelled, unlabelled]).max()) + 1
     for number in range(1, settings.students + 1):
         said = torch.stack([logits_of(chain[-1].model, examples(unlabelled), h) for h in heads]).mean(0)
@@ -117,5 +117,6 @@ def noisy_student(
             ]
             weights += [len(both) / len(labelled), settings.ratio * len(both) / len(chosen)]
         train = WithColumns(examples(both), teacher=teacher_NC)
-        chain.append(course.fit(new(number), train, signals, f"student-{number}", weighting=Fixed(weights)))
+        own_plan = plan.named(f"student-{number}")
+        chain.append(fit(new(number), train, signals=signals, plan=own_plan, weighting=Fixed(weights)))
     return chain

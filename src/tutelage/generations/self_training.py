@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tutelage.generations.course import Course, NewModel, Relabelled, logits_of
+from tutelage.generations.chain import NewModel, Relabelled, logits_of
 from tutelage.signals import CrossEntropy, Signal
-from tutelage.training import Budget, Fitted
+from tutelage.training import Budget, Fitted, Plan, fit
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SelfTrainingSettings:
     Args:
         top: K, the images that a class gets.
         considered: P, the classes for which an image is considered: its likeliest ones.
-        pretraining: The pre-training's budget; the course's where it is not given.
+        pretraining: The pre-training's budget; the plan's where it is not given.
         smoothing: Label smoothing of all trainings.
     """
 
@@ -60,7 +60,7 @@ def self_training(
     labelled: Tensor,
     unlabelled: Tensor,
     settings: SelfTrainingSettings,
-    course: Course,
+    plan: Plan,
     *,
     head: str | None = None,
     signals: Callable[[], list[Signal]] | None = None,
@@ -73,7 +73,7 @@ def self_training(
         labelled: the rows that have a label.
         unlabelled: the rows that the teacher labels.
         settings: K, P and the budget of the pre-training.
-        course: what the trainings share.
+        plan: what the trainings share.
         head: the model's head that the teacher speaks with, where it has several.
         signals: makes the signals of the labels anew; cross-entropy by default.
 
@@ -82,11 +82,11 @@ def self_training(
     if len(unlabelled) == 0:
         raise ValueError("unlabelled is empty: self-training needs images that the teacher labels")
     made = signals or (lambda: [CrossEntropy(smoothing=settings.smoothing, head=head)])
-    teacher = course.fit(new(0), examples(labelled), made(), "teacher")
+    teacher = fit(new(0), examples(labelled), signals=made(), plan=plan.named("teacher"))
     said_NC = logits_of(teacher.model, examples(unlabelled), head).softmax(1)
     places, classes = surest_of_each_class(said_NC, settings.top, settings.considered)
     student = new(1)
     pretraining = Relabelled(examples(unlabelled[places]), label=classes)
-    budget = settings.pretraining or course.budget
-    course.fit(student, pretraining, made(), "pretraining", budget=budget, val=None, select_by=None)
-    return course.fit(student, examples(labelled), made(), "fine-tuning")
+    own = replace(plan.named("pretraining"), budget=settings.pretraining or plan.budget, val=None, select_by=None)
+    fit(student, pretraining, signals=made(), plan=own)
+    return fit(student, examples(labelled), signals=made(), plan=plan.named("fine-tuning"))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.generations.course import Course
 from tutelage.signals import Batch, CrossEntropy, Distillation, Frozen, Outputs, Signal
-from tutelage.training import Budget, Fitted
+from tutelage.training import Budget, Fitted, Plan, fit
 from tutelage.weighting import Fixed
 
 TURNS = 3  # copies of an image: by 90, 180 and 270 degrees
@@ -211,7 +210,7 @@ class SelfSupervised:
 
 
 def sskd(
-    new: Callable[[int], FourViews], train: Any, settings: SSKDSettings, course: Course, *, target: str = "label"
+    new: Callable[[int], FourViews], train: Any, settings: SSKDSettings, plan: Plan, *, target: str = "label"
 ) -> SelfSupervised:
     """Train a teacher on the labels, then its projection alone on the contrast, then the student on all four losses.
 
@@ -219,20 +218,19 @@ def sskd(
         new: ``new(0)`` is the teacher, ``new(1)`` the student.
         train: the data set of square images.
         settings: the losses.
-        course: what the trainings share.
+        plan: what the trainings share.
         target: the batch's key of the labels.
 
     Source: Xu et al., *Knowledge Distillation Meets Self-Supervision*, ECCV 2020; the released program's weights.
     """
     teacher = new(0)
-    course.fit(teacher, train, [CrossEntropy(target, head="logits")], "teacher")
+    fit(teacher, train, signals=[CrossEntropy(target, head="logits")], plan=plan.named("teacher"))
     body = [*teacher.encoder.parameters(), *teacher.head.parameters()]
     for parameter in body:
         parameter.requires_grad_(False)
-    own = course.fit(
-        _StillBody(teacher), train, [Contrast(settings.similarity_temperature)], "projection",
-        budget=settings.projection, val=None, select_by=None, heads=(),
-    )  # fmt: skip
+    projecting = replace(plan.named("projection"), budget=settings.projection, val=None, select_by=None, heads=())
+    contrast = Contrast(settings.similarity_temperature)
+    own = fit(_StillBody(teacher), train, signals=[contrast], plan=projecting)
     signals: list[Signal] = [
         CrossEntropy(target, head="logits"),
         Distillation(teacher, temperature=settings.temperature, head="logits", teacher_head="logits"),
@@ -240,7 +238,7 @@ def sskd(
         ComparedDistillation(teacher, settings.similarity_temperature, settings.keep_comparison),
     ]
     weights = [settings.label, settings.distillation, settings.rotated, settings.comparison]
-    student = course.fit(new(1), train, signals, "student", weighting=Fixed(weights))
+    student = fit(new(1), train, signals=signals, plan=plan.named("student"), weighting=Fixed(weights))
     own.model = teacher
     return SelfSupervised(own, student)
 

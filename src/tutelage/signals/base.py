@@ -37,10 +37,10 @@ class Signal(nn.Module, ABC):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the loss of each example, (B,), or a scalar when not ``separable``."""
 
-    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+    def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
         """Let the targets of a self-labelling signal follow the model, before an epoch of training.
 
-        ``outlook(augmented=...)`` gives (index, outputs): the ``index`` of every training example, of those that this
+        ``predict_fn(augmented=...)`` gives (index, outputs): the ``index`` of every training example, of those that this
         process owns where there are several, and the model's outputs for them in eval mode. Most signals have fixed
         targets and do nothing here.
         """

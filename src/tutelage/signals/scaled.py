@@ -33,6 +33,6 @@ class Scaled(Signal):
         """Return the losses (B,), or a scalar where the signal returns one."""
         return self.factor * self.signal(outputs, batch)
 
-    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+    def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
         """Let the signal's targets follow the model."""
-        self.signal.begin_epoch(epoch, outlook)
+        self.signal.begin_epoch(epoch, predict_fn)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,7 +15,7 @@ from tutelage.signals import Batch, Outputs, Signal
 from tutelage.subtasks.kmeans import kmeans
 from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.sinkhorn import Sinkhorn, sinkhorn
-from tutelage.training import Augmentation, Budget, Hardware, Log, Optimization, fit, predict, seeds
+from tutelage.training import Budget, Plan, fit, predict, seeds
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,11 @@ class SelfLabels(Signal):
         """Return the losses (B,)."""
         return F.cross_entropy(self.own_output(outputs), self.labels[batch["index"]], reduction="none")
 
-    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+    def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
         """Assign the labels anew; the first epoch learns those that were given, as SeLa's does."""
         if epoch == 0 or epoch % self.relabel_every:
             return
-        index, outputs = outlook(augmented=True)
+        index, outputs = predict_fn(augmented=True)
         index = index.to(self.labels.device)
         own = (self.labels[index] < self.subtasks).cpu()
         index = index[own.to(index.device)]
@@ -210,13 +209,7 @@ def discover(
     defects: Tensor,
     acceptable: Tensor,
     settings: DiscoverySettings,
-    optimization: Optimization,
-    *,
-    augment: Augmentation | None,
-    seed: int = 0,
-    hardware: Hardware | None = None,
-    out: Path | None = None,
-    log: Log | None = None,
+    plan: Plan,
 ) -> Discovery:
     """Alternate labelling and learning until the labels settle or the budget ends; the discriminator is trained in place.
 
@@ -226,9 +219,8 @@ def discover(
         defects: the rows whose label is to be decomposed, (N,).
         acceptable: the acceptable rows; they take part where the settings say so.
         settings: K, lambda, epochs, and when to stop.
-        optimization: the paper's is SGD at 0.03, times 0.1 after each quartile, weight decay 0.1.
-        augment: the augmentation psi under which labels are assigned and learned.
-        seed, hardware, out, log: as in `fit`.
+        plan: as in `fit`, but for what follows from the settings: budget, sampler, heads and until. Labels are assigned and
+            learned under its augmentation. The paper's optimiser is SGD at 0.03, times 0.1 after each quartile, decay 0.1.
 
     Raises:
         ValueError: fewer examples than sub-tasks.
@@ -238,7 +230,7 @@ def discover(
         raise ValueError(f"subtasks={settings.subtasks} for {count} defective examples; ask for at most one an example")
     first = None
     if settings.start == "kmeans":
-        first = kmeans(features(discriminator, examples(defects)), settings.subtasks, seed=seed)[0]
+        first = kmeans(features(discriminator, examples(defects)), settings.subtasks, seed=plan.seed)[0]
     rest = acceptable if settings.acceptable else acceptable[:0]
     labels = SelfLabels(
         defects,
@@ -249,24 +241,21 @@ def discover(
         first=first,
         relabel_every=settings.relabel_every,
         settled_share=settings.settled_share,
-        seed=seed,
+        seed=plan.seed,
     )
     places = torch.arange(count + len(rest))
     fit(
         discriminator,
         examples(torch.cat([defects, rest])),
         signals=[labels],
-        budget=Budget(epochs=settings.epochs),
-        optimization=optimization,
-        heads=discriminator.heads,
-        order=Halves(places[:count], places[count:], seed) if settings.acceptable else None,
-        augment=augment,
-        until=labels.settled,
-        seed=seed,
-        hardware=hardware,
-        out=out,
-        log=log,
-        name="discovery",
+        plan=replace(
+            plan,
+            budget=Budget(epochs=settings.epochs),
+            heads=discriminator.heads,
+            sampler=Halves(places[:count], places[count:], plan.seed) if settings.acceptable else None,
+            until=labels.settled,
+            name="discovery",
+        ),
     )
     outputs, rest_of_batch = predict(discriminator, examples(defects))
     assert isinstance(outputs, Tensor)

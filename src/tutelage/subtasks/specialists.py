@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.signals import BinaryCrossEntropy
-from tutelage.training import Augmentation, Budget, Hardware, Interrupted, Log, Optimization, fit, predict
+from tutelage.training import Budget, Hardware, Interrupted, Plan, fit, predict
 from tutelage.training.batches import Examples
 
 FPR = 0.01
@@ -114,15 +113,10 @@ def train_specialists(
     rows: Tensor,
     val: Any,
     settings: SpecialistSettings,
-    optimization: Optimization,
+    plan: Plan,
     *,
     count: int,
-    augment: Augmentation | None = None,
     heads: Callable[[nn.Module], tuple[str, ...]] = lambda network: (),
-    seed: int = 0,
-    hardware: Hardware | None = None,
-    out: Path | None = None,
-    log: Log | None = None,
 ) -> Specialists:
     """Train the specialists; the failure of one does not lose the rest.
 
@@ -134,7 +128,8 @@ def train_specialists(
         rows: the training rows.
         val: teacher-val, which selects each network's checkpoint: by NPV at 1 % FPR, then by AUROC; the mean over the outputs
             of a trunk.
-        settings, optimization, augment, seed, hardware, out, log: as in `fit`.
+        settings: how many epochs, and whether they share a trunk.
+        plan: as in `fit`, but for budget, heads and selection, which follow from the other arguments.
         count: K.
         heads: the names of a network's heads.
 
@@ -155,17 +150,15 @@ def train_specialists(
                 network,
                 WithColumns(examples(taking_part), membership=own),
                 signals=[Membership(_weight(own[rows], settings.balance))],
-                budget=Budget(epochs=settings.epochs),
-                optimization=optimization,
-                heads=heads(network),
-                augment=augment,
-                val=val if settings.select else None,
-                select_by=_mean_performance if settings.select else None,
-                seed=seed,
-                hardware=hardware,
-                out=None if out is None else out / name,
-                log=log,
-                name=name,
+                plan=replace(
+                    plan,
+                    budget=Budget(epochs=settings.epochs),
+                    heads=heads(network),
+                    val=val if settings.select else None,
+                    select_by=_mean_performance if settings.select else None,
+                    out=None if plan.out is None else plan.out / name,
+                    name=name,
+                ),
             )
         except Interrupted:
             raise

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,7 +14,7 @@ from tutelage.models import ImageClassifier, joint_logits
 from tutelage.signals import Batch, CrossEntropy, Distillation, Signal
 from tutelage.subtasks.curricula import Curriculum, CurriculumName
 from tutelage.subtasks.lesson import Lesson, two_way
-from tutelage.training import Augmentation, Budget, Fitted, Hardware, Log, Optimization, fit
+from tutelage.training import Fitted, Plan, fit
 from tutelage.weighting import Fixed
 
 
@@ -68,7 +66,7 @@ class OwnSpecialist(Distillation):
     log_odds_NK: Tensor
     task_N: Tensor
 
-    def begin_epoch(self, epoch: int, outlook: Any) -> None:
+    def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
         """Follow the curriculum's deal of this epoch."""
         self.task_N[self.index] = self.curriculum.deal(epoch).to(self.task_N.device)
 
@@ -100,20 +98,11 @@ def teach(
     student: ImageClassifier,
     lesson: Lesson,
     examples: Any,
-    val: Any,
     settings: StudentSettings,
-    optimization: Optimization,
-    budget: Budget,
+    plan: Plan,
     *,
     confidence_K: Tensor,
-    select_by: Callable[[Any, Batch], float],
     log_odds_NK: Tensor | None = None,
-    augment: Augmentation | None = None,
-    seed: int = 0,
-    hardware: Hardware | None = None,
-    out: Path | None = None,
-    log: Log | None = None,
-    name: str = "student",
 ) -> Fitted:
     r"""Train the student in place on
 
@@ -127,11 +116,10 @@ def teach(
         student: a model with a distillation token, of two classes.
         lesson: what is taught.
         examples: the data set of ``lesson.rows``, in that order.
-        val: student-val, which selects the checkpoint.
-        settings, optimization, budget, augment, seed, hardware, out, log, name: as in `fit`.
+        settings: what counts how far, and in which order.
+        plan: as in `fit`, but for sampler and heads; student-val selects the checkpoint, see `selects`.
         confidence_K: what orders the curriculum, for each sub-task.
         log_odds_NK: given, each example is taught by its own sub-task's specialist; else by the lesson's joint teacher.
-        select_by: what selects the checkpoint, see `selects`.
 
     Raises:
         ValueError: the student has no distillation token.
@@ -141,7 +129,7 @@ def teach(
             f"student {student.spec.name!r} has no distillation token; take one that has, such as "
             "deit_base_distilled_patch16_224 or pocket_deit"
         )
-    curriculum = Curriculum(lesson.subtask[lesson.rows], settings.curriculum, confidence_K, seed)
+    curriculum = Curriculum(lesson.subtask[lesson.rows], settings.curriculum, confidence_K, plan.seed)
     teacher: Signal
     if log_odds_NK is None:
         teacher = Distillation(
@@ -161,16 +149,5 @@ def teach(
         WithColumns(examples, **columns),
         signals=signals,
         weighting=Fixed(weights[: len(signals)]),
-        optimization=optimization,
-        budget=budget,
-        heads=student.heads,
-        order=curriculum,
-        augment=augment,
-        val=val,
-        select_by=select_by,
-        seed=seed,
-        hardware=hardware,
-        out=out,
-        log=log,
-        name=name,
+        plan=replace(plan, heads=student.heads, sampler=curriculum),
     )

@@ -1,11 +1,12 @@
 """How one model is trained: `fit`, the only training loop, and what it stands on."""
 
-from tutelage.training.batches import Augmentation, Mixed, Order, Repeated, Shuffled
+from tutelage.training.batches import Augmentation, Mixed, Repeated, Sampler, Shuffled
 from tutelage.training.checkpoint import DamagedCheckpoint
-from tutelage.training.fit import Fitted, Hardware, fit
+from tutelage.training.fit import Fitted, fit
 from tutelage.training.interrupt import Interrupted
 from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
+from tutelage.training.plan import Hardware, Plan
 from tutelage.training.predict import predict
 from tutelage.training.stages import Stages, fingerprint
 
@@ -19,8 +20,9 @@ __all__ = [
     "Log",
     "Mixed",
     "Optimization",
-    "Order",
+    "Plan",
     "Repeated",
+    "Sampler",
     "Shuffled",
     "Stages",
     "fingerprint",

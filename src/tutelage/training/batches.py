@@ -1,4 +1,4 @@
-"""From a data set and an order to batches, the same ones however many workers load them and wherever one starts."""
+"""From a data set and a sampler to batches, the same ones however many workers load them and wherever one starts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tutelage.training import seeds
 Augmentation = Callable[[Tensor], Tensor]
 """A random change of a batch's ``input``, drawing from torch's global generator."""
 
-Order = Callable[[int], Tensor]
-"""``order(epoch)``: the places in the data set that this epoch visits, in order, (n,) int64; a function of the epoch alone."""
+Sampler = Callable[[int], Tensor]
+"""``sampler(epoch)``: the places in the data set that an epoch visits, in order, (n,) int64; a function of the epoch alone."""
 
 
 class Examples(Protocol):
@@ -38,15 +38,15 @@ class Shuffled:
 
 
 class Repeated:
-    """An order several times over in one epoch: for a small data set whose epochs would be too short to evaluate after each."""
+    """A sampler's epochs several at a time: for a small data set whose epochs would be too short to evaluate after each."""
 
-    def __init__(self, order: Order, passes: int) -> None:
-        self.order = order
+    def __init__(self, sampler: Sampler, passes: int) -> None:
+        self.sampler = sampler
         self.passes = passes
 
     def __call__(self, epoch: int) -> Tensor:
-        """Return the places of ``passes`` epochs of the order, one after another."""
-        return torch.cat([self.order(epoch * self.passes + turn) for turn in range(self.passes)])
+        """Return the places of ``passes`` epochs of the sampler, one after another."""
+        return torch.cat([self.sampler(epoch * self.passes + turn) for turn in range(self.passes)])
 
 
 class Mixed:
@@ -98,7 +98,7 @@ def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Ten
     """Return those of the places that this process draws: the examples with ``index % world == rank``.
 
     The assignment never changes, so that per-example state has one owner and is never exchanged. Processes whose share of
-    an order is longer stop with the shortest, so that all make the same number of equal batches.
+    an epoch is longer stop with the shortest, so that all make the same number of equal batches.
     """
     if world == 1:
         return places
@@ -107,7 +107,7 @@ def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Ten
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """Whole batches as a map-style data set: item b is a pure function of (order, seed, b)."""
+    """Whole batches as a map-style data set: item b is a pure function of (places, seed, b)."""
 
     def __init__(
         self,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,33 +15,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast, gather_states
-from tutelage.signals import Batch, Objective, Outputs, Signal
+from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
-from tutelage.training.batches import Augmentation, Batches, Examples, Order, Shuffled, index_of, own_places
+from tutelage.training.batches import Batches, Examples, Shuffled, index_of, own_places
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
-from tutelage.training.optimization import Budget, Optimization
+from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
 from tutelage.weighting import Weighting
 
 CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """How the arithmetic is done; which device does it is found, never named.
-
-    Args:
-        precision: float32, or bf16 for automatic mixed precision.
-        compile: Compile the model with torch.compile.
-        workers: Processes that load and augment data.
-        trackers: Accelerate's experiment trackers to log to besides log.jsonl, such as tensorboard or wandb.
-    """
-
-    precision: Literal["float32", "bf16"] = "float32"
-    compile: bool = False
-    workers: int = 0
-    trackers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -56,8 +38,8 @@ class Fitted:
             example was finite), the validation's value.
         best: the selected evaluation's entry, or None where nothing selects.
         skipped: examples that had no weight because a loss was not finite.
-        course: what the weighting had learned (see `Weighting.learned`), with the step: before the first step and after every
-            ``adapt_every`` steps; empty for a weighting that learns nothing.
+        weighting_history: what the weighting had learned (see `Weighting.learned`), with the step: before the first step
+            and after every ``adapt_every`` steps; empty for a weighting that learns nothing.
     """
 
     model: nn.Module
@@ -65,7 +47,7 @@ class Fitted:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     skipped: int = 0
-    course: list[dict[str, Any]] = field(default_factory=list)
+    weighting_history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit(
@@ -73,87 +55,35 @@ def fit(
     train: Examples,
     *,
     signals: Sequence[Signal],
-    budget: Budget,
-    optimization: Optimization | None = None,
-    heads: tuple[str, ...] = (),
+    plan: Plan,
     weighting: Weighting | None = None,
     held_out: Examples | None = None,
-    adapt_every: int = 100,
-    held_out_batch_size: int | None = None,
-    order: Order | None = None,
-    augment: Augmentation | None = None,
-    val: Examples | None = None,
-    select_by: Callable[[Outputs, Batch], float] | None = None,
-    until: Callable[[], bool] | None = None,
-    seed: int = 0,
-    hardware: Hardware | None = None,
-    out: Path | None = None,
-    log: Log | None = None,
-    name: str = "fit",
 ) -> Fitted:
     """Train a model on weighted signals, and return it.
 
-    A training with ``out`` checkpoints there. The same call finds the checkpoint and goes on, and on the CPU ends in the
-    same bits as if it had never stopped: every random draw is a function of ``seed`` and the step.
+    A training with ``plan.out`` checkpoints there. The same call finds the checkpoint and goes on, and on the CPU ends in the
+    same bits as if it had never stopped: every random draw is a function of ``plan.seed`` and the step.
 
     Args:
         model: trained in place; called as ``model(batch["input"])``.
         train: a map-style data set of dicts with ``index``, ``input`` and what the signals name.
         signals: the losses, the primary one first.
-        budget: epochs or steps.
-        optimization: the optimiser and its schedule.
-        heads: names of the modules with the heads' learning rate.
+        plan: how.
         weighting: how far each signal counts; the plain sum by default.
-        held_out: examples on which a learned weighting improves the primary signal, every ``adapt_every`` steps.
-        adapt_every: steps between two calls of ``weighting.adapt``; one that adapts first does so at every step.
-        held_out_batch_size: held-out examples in one call of ``weighting.adapt``; as many as in a training batch by default.
-        order: which places of ``train`` an epoch visits; all, shuffled, by default.
-        augment: a random change of each batch's ``input``.
-        val: examples that select the weights; evaluated after each epoch and at the end.
-        select_by: a number for the outputs on ``val``, higher is better; ties go to the earlier, NaN is never selected.
-        until: asked after each epoch; training ends when it says True.
-        seed: of everything random.
-        hardware: precision, compilation, workers, trackers.
-        out: the folder of checkpoints and of the log.
-        log: where to log instead of ``out/log.jsonl``.
-        name: what the person who watches reads.
+        held_out: examples on which a learned weighting improves the primary signal, every ``plan.adapt_every`` steps.
 
     Raises:
-        ValueError: an empty data set, a weighting that learns without ``held_out``, ``val`` without ``select_by`` or the
-            other way round, or a checkpoint in ``out`` that was made by another call.
-        Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``out``, where that is given.
+        ValueError: an empty data set, a weighting that learns without ``held_out``, or a checkpoint in ``plan.out`` that was
+            made by another call.
+        Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``plan.out``, where that is given.
     """
     if len(train) == 0:
-        raise ValueError(f"{name}: the training data set is empty")
-    if (val is None) != (select_by is None):
-        raise ValueError(f"{name}: val and select_by belong together; give both or neither")
+        raise ValueError(f"{plan.name}: the training data set is empty")
     weighting = weighting or Weighting()
     if type(weighting).adapt is not Weighting.adapt and held_out is None:
-        raise ValueError(f"{name}: {type(weighting).__name__} learns from held-out examples; give held_out")
-    run = _Run(
-        model=model,
-        train=train,
-        signals=signals,
-        budget=budget,
-        optimization=optimization or Optimization(),
-        heads=heads,
-        weighting=weighting,
-        held_out=held_out,
-        adapt_every=adapt_every,
-        held_out_batch_size=held_out_batch_size,
-        order=order or Shuffled(len(train), seed),
-        augment=augment,
-        val=val,
-        select_by=select_by,
-        until=until,
-        seed=seed,
-        hardware=hardware or Hardware(),
-        out=out,
-        log=log or Log(None if out is None else out / "log.jsonl", quiet=True),
-        name=name,
-    )
+        raise ValueError(f"{plan.name}: {type(weighting).__name__} learns from held-out examples; give held_out")
     with torch.random.fork_rng(devices=[]):
-        return run.go()
+        return _Run(model, train, signals, plan, weighting, held_out).go()
 
 
 @dataclass(eq=False)
@@ -163,74 +93,62 @@ class _Run:
     model: nn.Module
     train: Examples
     signals: Sequence[Signal]
-    budget: Budget
-    optimization: Optimization
-    heads: tuple[str, ...]
+    plan: Plan
     weighting: Weighting
     held_out: Examples | None
-    adapt_every: int
-    held_out_batch_size: int | None
-    order: Order
-    augment: Augmentation | None
-    val: Examples | None
-    select_by: Callable[[Outputs, Batch], float] | None
-    until: Callable[[], bool] | None
-    seed: int
-    hardware: Hardware
-    out: Path | None
-    log: Log
-    name: str
 
     def __post_init__(self) -> None:
+        self.sampler = self.plan.sampler or Shuffled(len(self.train), self.plan.seed)
+        self.log = self.plan.log or Log(None if self.plan.out is None else self.plan.out / "log.jsonl", quiet=True)
         self.accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),  # else Accelerate takes torchrun's processes for lone ones there
-            log_with=list(self.hardware.trackers) or None,
-            project_dir=None if self.out is None else str(self.out),
+            log_with=list(self.plan.hardware.trackers) or None,
+            project_dir=None if self.plan.out is None else str(self.plan.out),
         )
         device = self.accelerator.device
         self.model.to(device)
         for module in (*self.signals, self.weighting):
             module.to(device)
-        trained: nn.Module = torch.compile(self.model) if self.hardware.compile else self.model  # type: ignore[assignment]
+        trained: nn.Module = torch.compile(self.model) if self.plan.hardware.compile else self.model  # type: ignore[assignment]
         self.objective = Objective(trained, self.signals)
         self.probe = Objective(self.model, self.signals)
-        self.optimizer = self.optimization.build(self.model, self.heads)
+        self.optimizer = self.plan.optimization.build(self.model, self.plan.heads)
         learned = [p for p in self.weighting.parameters() if p.requires_grad]
         if learned:
-            self.optimizer.add_param_group({"params": learned, "lr": self.optimization.lr, "weight_decay": 0.0})
+            self.optimizer.add_param_group({"params": learned, "lr": self.plan.optimization.lr, "weight_decay": 0.0})
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
         broadcast([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
-        first_epoch = index_of(self.train)[self.order(0)].contiguous().numpy()
+        first_epoch = index_of(self.train)[self.sampler(0)].contiguous().numpy()
         self.data = hashlib.sha256(first_epoch.tobytes()).hexdigest()[:16]
         self.step = self.epoch = self.place = 0
         self.best: dict[str, Any] | None = None
         self.best_state: dict[str, Tensor] | None = None
         self.history: list[dict[str, Any]] = []
-        self.course: list[dict[str, Any]] = []
+        self.weighting_history: list[dict[str, Any]] = []
         self.sums = torch.zeros(len(self.signals) + 1, dtype=torch.float64)  # of the losses, and of the examples
         self.finished = False
 
     def go(self) -> Fitted:
         self.resume()
-        if self.hardware.trackers:
-            self.accelerator.init_trackers(self.name)
+        if self.plan.hardware.trackers:
+            self.accelerator.init_trackers(self.plan.name)
         if self.step == 0:
             self.note_learned()
-        steps = self.budget.total(len(self.batches(0)))
+        steps = self.plan.budget.total(len(self.batches(0)))
         saved = time.monotonic()
-        with stoppable() as interrupt, self.log.progress(steps, self.step, self.name) as bar:
+        with stoppable() as interrupt, self.log.progress(steps, self.step, self.plan.name) as bar:
             while self.step < steps and not self.finished:
                 if self.place == 0:
                     self.begin_epoch()
                 stop = False
-                for batch in self.batches(self.epoch).iterate(self.place, self.hardware.workers):
+                for batch in self.batches(self.epoch).iterate(self.place, self.plan.hardware.workers):
                     self.train_step(batch, steps)
                     bar.update()
                     stop = self.agreed(interrupt.requested)
                     if self.step == steps or stop:
                         break
-                    if self.out is not None and self.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
+                    if self.plan.out is not None and self.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
                         self.save()
                         saved = time.monotonic()
                 epoch_over = self.place >= len(self.batches(self.epoch))
@@ -238,18 +156,18 @@ class _Run:
                     self.evaluate(bar)
                 if epoch_over:
                     self.epoch, self.place = self.epoch + 1, 0
-                    self.finished = self.until is not None and self.agreed(self.until())
+                    self.finished = self.plan.until is not None and self.agreed(self.plan.until())
                 if stop:
                     self.save()
-                    kept = "run it again to go on" if self.out is not None else "nothing is kept, since out=None"
-                    raise Interrupted(f"{self.name} stopped at step {self.step} of {steps}; {kept}")
+                    kept = "run it again to go on" if self.plan.out is not None else "nothing is kept, since out=None"
+                    raise Interrupted(f"{self.plan.name} stopped at step {self.step} of {steps}; {kept}")
         if self.best_state is not None:
             self.model.load_state_dict(self.best_state)
         self.save()
-        if self.hardware.trackers:
+        if self.plan.hardware.trackers:
             self.accelerator.end_training()
         skipped = int(all_reduce_sum(self.weighting.skipped, self.accelerator.device))
-        return Fitted(self.model, self.step, self.history, self.best, skipped, self.course)
+        return Fitted(self.model, self.step, self.history, self.best, skipped, self.weighting_history)
 
     def agreed(self, own: bool) -> bool:
         """Return whether any process says so, so that all of them act together."""
@@ -259,41 +177,47 @@ class _Run:
 
     def batches(self, epoch: int) -> Batches:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        places = own_places(self.order(epoch), self.train, rank, world)
+        places = own_places(self.sampler(epoch), self.train, rank, world)
         if len(places) == 0:
-            raise ValueError(f"{self.name}: epoch {epoch} of the order visits no example")
+            raise ValueError(f"{self.plan.name}: epoch {epoch} of the sampler visits no example")
         return Batches(
-            self.train, places, self.optimization.batch_size, self.augment, (self.seed, "batch", epoch, rank)
+            self.train,
+            places,
+            self.plan.optimization.batch_size,
+            self.plan.augment,
+            (self.plan.seed, "batch", epoch, rank),
         )
 
     def begin_epoch(self) -> None:
         """Let self-labelling signals follow the model, and the weighting look at all examples."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         places = (index_of(self.train) % world == rank).nonzero().squeeze(1)
+        seed = (self.plan.seed, "outlook", self.epoch, rank)
 
-        def outlook(augmented: bool) -> tuple[Tensor, Outputs]:
+        def predict_fn(augmented: bool) -> tuple[Tensor, Outputs]:
             outputs, rest = predict(
                 self.model,
                 self.train,
-                augment=self.augment if augmented else None,
-                seed=(self.seed, "outlook", self.epoch, rank),
+                augment=self.plan.augment if augmented else None,
+                seed=seed,
                 places=places,
-                workers=self.hardware.workers,
+                workers=self.plan.hardware.workers,
             )
             return rest["index"], outputs
 
         for signal in self.signals:
-            signal.begin_epoch(self.epoch, outlook)
-        own = Batches(self.train, places, self.optimization.batch_size, None, (self.seed, "outlook", self.epoch, rank))
-        self.weighting.begin_epoch(self.epoch, self.probe, map(self.placed, own.iterate(workers=self.hardware.workers)))
+            signal.begin_epoch(self.epoch, predict_fn)
+        own = Batches(self.train, places, self.plan.optimization.batch_size, None, seed)
+        batches = map(self.placed, own.iterate(workers=self.plan.hardware.workers))
+        self.weighting.begin_epoch(self.epoch, self.probe, batches)
 
     def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
 
     def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
         batch = self.placed(batch)
-        torch.manual_seed(seeds.derive(self.seed, "step", self.step, self.accelerator.process_index))
-        factor = self.optimization.factor(self.step, steps)
+        torch.manual_seed(seeds.derive(self.plan.seed, "step", self.step, self.accelerator.process_index))
+        factor = self.plan.optimization.factor(self.step, steps)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         for signal in self.signals:
@@ -301,12 +225,12 @@ class _Run:
         self.model.train()
         if self.weighting.adapts_first:
             self.weighting.adapt(self.probe, batch, self.held_out_batch(self.step), self.optimizer)
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.hardware.precision == "bf16"):
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.plan.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
         all_reduce_gradients(self.model)
-        if self.optimization.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.clip_norm)
+        if self.plan.optimization.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.optimization.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         broadcast(self.model.buffers())
@@ -315,25 +239,25 @@ class _Run:
         self.sums += torch.cat([seen_BK[finite_B].sum(0), finite_B.sum()[None]])
         self.step += 1
         self.place += 1
-        if self.held_out is not None and not self.weighting.adapts_first and self.step % self.adapt_every == 0:
-            held_out = self.held_out_batch(self.step // self.adapt_every - 1)
+        if self.held_out is not None and not self.weighting.adapts_first and self.step % self.plan.adapt_every == 0:
+            held_out = self.held_out_batch(self.step // self.plan.adapt_every - 1)
             self.weighting.adapt(self.probe, batch, held_out, self.optimizer)
-        if self.step % self.adapt_every == 0:
+        if self.step % self.plan.adapt_every == 0:
             self.note_learned()
 
     def note_learned(self) -> None:
-        """Add what the weighting has learned to its course."""
+        """Add what the weighting has learned to its history."""
         if learned := self.weighting.learned():
-            self.course.append({"step": self.step, **learned})
+            self.weighting_history.append({"step": self.step, **learned})
 
     def held_out_batch(self, call: int) -> dict[str, Tensor]:
         """Return the batch of held-out examples for a call of ``adapt``: shuffled anew after each pass over them."""
         assert self.held_out is not None
-        size = min(self.held_out_batch_size or self.optimization.batch_size, len(self.held_out))
+        size = min(self.plan.held_out_batch_size or self.plan.optimization.batch_size, len(self.held_out))
         passes, number = divmod(call, len(self.held_out) // size)
-        places = Shuffled(len(self.held_out), seeds.derive(self.seed, "held out"))(passes)
+        places = Shuffled(len(self.held_out), seeds.derive(self.plan.seed, "held out"))(passes)
         places = places[: len(places) // size * size]
-        return self.placed(Batches(self.held_out, places, size, None, (self.seed, "held out", passes))[number])
+        return self.placed(Batches(self.held_out, places, size, None, (self.plan.seed, "held out", passes))[number])
 
     def evaluate(self, bar: tqdm[Any]) -> None:
         sums = all_reduce_sum(self.sums, self.accelerator.device)
@@ -341,9 +265,9 @@ class _Run:
         entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
         entry |= dict(zip(self.objective.names, means, strict=True))
         self.sums = torch.zeros_like(self.sums)
-        if self.val is not None and self.select_by is not None:
-            outputs, rest = predict(self.model, self.val, workers=self.hardware.workers)
-            value = torch.tensor(float(self.select_by(outputs, rest)), dtype=torch.float64)
+        if self.plan.val is not None and self.plan.select_by is not None:
+            outputs, rest = predict(self.model, self.plan.val, workers=self.plan.hardware.workers)
+            value = torch.tensor(float(self.plan.select_by(outputs, rest)), dtype=torch.float64)
             entry["val"] = float(
                 all_reduce_sum(value if self.main else torch.zeros_like(value), self.accelerator.device)
             )
@@ -351,8 +275,8 @@ class _Run:
                 self.best = entry
                 self.best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
         self.history.append(entry)
-        self.log.event("evaluation", name=self.name, **entry)
-        if self.hardware.trackers:
+        self.log.event("evaluation", name=self.plan.name, **entry)
+        if self.plan.hardware.trackers:
             self.accelerator.log(entry, step=self.step)
         bar.set_postfix({key: f"{value:.3g}" for key, value in entry.items() if key not in ("step", "epoch")})
 
@@ -362,15 +286,15 @@ class _Run:
             "examples": len(self.train),
             "weighting": type(self.weighting).__name__,
             "signals": self.objective.names,
-            "seed": self.seed,
-            "budget": repr(self.budget),
-            "optimization": repr(self.optimization),
+            "seed": self.plan.seed,
+            "budget": repr(self.plan.budget),
+            "optimization": repr(self.plan.optimization),
             "processes": self.accelerator.num_processes,
             "order of the examples": self.data,
         }
 
     def save(self) -> None:
-        if self.out is None:
+        if self.plan.out is None:
             return
         device = self.accelerator.device
         state: dict[str, Any] = {  # what several processes put together, so that all of them are needed here
@@ -387,16 +311,16 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             **{key: getattr(self, key) for key in _STANDING},
         }
-        checkpoint.save(self.out, state)
+        checkpoint.save(self.plan.out, state)
 
     def resume(self) -> None:
-        state = None if self.out is None else checkpoint.load(self.out)
+        state = None if self.plan.out is None else checkpoint.load(self.plan.out)
         if state is None:
             return
         for key, now in self.identity().items():
             if (then := state["identity"].get(key)) != now:
                 raise ValueError(
-                    f"{self.name}: the checkpoint in {self.out} was made with {key}={then!r}, this call has {now!r}; "
+                    f"{self.plan.name}: the checkpoint in {self.plan.out} was made with {key}={then!r}, this call has {now!r}; "
                     "delete the folder to start anew, or call with what it was made with"
                 )
         self.model.load_state_dict(state["model"])
@@ -409,7 +333,7 @@ class _Run:
             self.weighting.skipped.zero_()
         for key in _STANDING:
             setattr(self, key, state[key])
-        self.log.event("resumed", name=self.name, step=self.step)
+        self.log.event("resumed", name=self.plan.name, step=self.step)
 
 
-_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "course", "finished")
+_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "weighting_history", "finished")

@@ -95,7 +95,7 @@ class Budget:
     """How long training lasts: a number of epochs, or of optimiser steps.
 
     Args:
-        epochs: Passes over the order.
+        epochs: Passes over the data, as the sampler makes them.
         steps: Optimiser steps.
     """
 

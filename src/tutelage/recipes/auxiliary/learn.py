@@ -124,7 +124,7 @@ def evaluate(pipeline: Pipeline, found: dict[Any, Learned]) -> dict[str, Any]:
         "importance": {
             "modules": ours.modules,
             "tasks": [task.name for task in problem.sides],
-            "last": ours.course[-1].get("importance") if ours.course else None,
+            "last": ours.weighting_history[-1].get("importance") if ours.weighting_history else None,
         },
     }
 
@@ -133,13 +133,13 @@ def importance_table(learned: Learned, tasks: list[str]) -> pd.DataFrame:
     """Return what a method learned of how far each auxiliary task counts in each module, a row for each number and step."""
     rows = [
         (entry["step"], task, module, value)
-        for entry in learned.course
+        for entry in learned.weighting_history
         for task, values in zip(tasks, entry.get("importance", []), strict=False)
         for module, value in zip(learned.modules, values, strict=True)
     ]
     rows += [
         (entry["step"], task, "model", value)
-        for entry in learned.course
+        for entry in learned.weighting_history
         for task, value in zip(tasks, entry.get("weights", [None])[1:], strict=False)
     ]
     table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])

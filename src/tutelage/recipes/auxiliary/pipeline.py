@@ -18,7 +18,7 @@ from tutelage.recipes.auxiliary.methods import DEVELOPING, WEIGHTINGS, trained_o
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method
-from tutelage.training import Log, Stages, fit, predict, seeds
+from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import AMAL, Joint, tune_weights
 
 WEIGHTS = "weights.parquet"
@@ -32,7 +32,7 @@ class Learned:
         method: how the losses were weighed.
         outcomes: of the test examples, (n, d).
         val: the best value on the validation part, higher is better.
-        course: what the weighting had learned at steps; see `tutelage.training.Fitted`.
+        weighting_history: what the weighting had learned at steps; see `tutelage.training.Fitted`.
         modules: the names of the modules.
         folder: holds the network.
         facts: further plain values.
@@ -41,7 +41,7 @@ class Learned:
     method: Method
     outcomes: Outcomes
     val: float
-    course: list[dict[str, Any]]
+    weighting_history: list[dict[str, Any]]
     modules: list[str]
     folder: Path
     facts: dict[str, Any]
@@ -113,19 +113,21 @@ class Pipeline:
                 model,
                 problem.part(rows, tasks, turned),
                 signals=signals_of(problem, tasks, rows),
-                budget=settings.budget,
-                optimization=settings.training,
                 weighting=weighting,
                 held_out=problem.part(problem.rows(looked.held_out), tasks) if looked.held_out else None,
-                adapt_every=settings.weights.every,
-                augment=augmentation(settings.augmentation) if not problem.fields else None,
-                val=problem.part(problem.rows("val"), (problem.primary,)),
-                select_by=selects(problem.primary, self.classes),
-                seed=settings.seed,
-                hardware=settings.hardware,
-                out=folder,
-                log=self.log,
-                name=name,
+                plan=Plan(
+                    settings.budget,
+                    settings.training,
+                    augment=augmentation(settings.augmentation) if not problem.fields else None,
+                    val=problem.part(problem.rows("val"), (problem.primary,)),
+                    select_by=selects(problem.primary, self.classes),
+                    adapt_every=settings.weights.every,
+                    seed=settings.seed,
+                    hardware=settings.hardware,
+                    out=folder,
+                    log=self.log,
+                    name=name,
+                ),
             )
             assert fitted.best is not None
             test = problem.part(problem.rows("test"), (problem.primary,))
@@ -141,7 +143,7 @@ class Pipeline:
                 "val": fitted.best["val"],
                 "step": fitted.best["step"],
                 "skipped": fitted.skipped,
-                "course": fitted.course,
+                "weighting_history": fitted.weighting_history,
                 "modules": list(partition_of(model, settings.weights.level, tasks).names),
             }
 
@@ -153,7 +155,8 @@ class Pipeline:
         facts = self.stages.run(name, work, settings=marks)
         folder = self.stages.folder / "stages" / name
         found = load_file(folder / "test.safetensors")["outcomes"].numpy().astype(np.float64)
-        return Learned(method, found, facts["val"], facts["course"], facts["modules"], folder, {"step": facts["step"]})
+        history, further = facts["weighting_history"], {"step": facts["step"]}
+        return Learned(method, found, facts["val"], history, facts["modules"], folder, further)
 
     @property
     def measures(self) -> Any:

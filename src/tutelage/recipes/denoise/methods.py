@@ -1,4 +1,4 @@
-"""The methods of AMAL's Table 2, each as signals and a weighting over one model, one order and one call of `fit`."""
+"""The methods of AMAL's Table 2, each as signals and a weighting over one model, one sampler and one call of `fit`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tutelage.signals import (
     RuleReliability,
     Signal,
 )
-from tutelage.training import Log, Mixed, Order, Repeated, Shuffled, fit, predict, seeds
+from tutelage.training import Log, Mixed, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
 from tutelage.weighting import AMAL, Equal, LearningToReweight, MetaOptimizer, MetaWeightNet, Weighting
 
 SELECT: dict[str, Callable[[Any, Any], float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
@@ -164,15 +164,15 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
     data = task.data(columns)
     labelled, unlabelled, val = task.parts()
     batch_size = settings.training.batch_size
-    order: Order
+    sampler: Sampler
     if method.unlabelled and len(unlabelled) > 0:
         places = torch.arange(len(labelled) + len(unlabelled))
         few, many = places.split([len(labelled), len(unlabelled)])
-        order = Mixed(few, many, share=settings.labelled_share, batch_size=batch_size, seed=settings.seed)
+        sampler = Mixed(few, many, share=settings.labelled_share, batch_size=batch_size, seed=settings.seed)
         rows = torch.cat([labelled, unlabelled])
     else:
         passes = max(1, round(len(unlabelled) / (1 - settings.labelled_share) / len(labelled)))
-        rows, order = labelled, Repeated(Shuffled(len(labelled), settings.seed), passes)
+        rows, sampler = labelled, Repeated(Shuffled(len(labelled), settings.seed), passes)
     with seeds.fixed(settings.seed, "init"):
         model = RuleModel(_spec(task, columns, settings, method))
     signals = method.signals(settings, rule_class)
@@ -191,26 +191,29 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
         assert not isinstance(outputs, Tensor)
         return score(outputs["classifier"].argmax(1).numpy(), batch["label"].numpy())
 
+    optimization = settings.training
+    if model.rules is not None:
+        optimization = replace(optimization, lr=settings.rule_model.lr, encoder_lr=optimization.lr)
     fitted = fit(
         model,
         data.subset(rows),
         signals=signals,
-        budget=settings.budget,
-        optimization=replace(settings.training, lr=settings.rule_model.lr, encoder_lr=settings.training.lr)
-        if model.rules is not None
-        else settings.training,
-        heads=model.heads,
         weighting=weighting,
         held_out=held_out,
-        adapt_every=settings.mixing.every,
-        order=order,
-        val=data.subset(val),
-        select_by=select_by,
-        seed=settings.seed,
-        hardware=settings.hardware,
-        out=out,
-        log=log,
-        name=settings.method,
+        plan=Plan(
+            settings.budget,
+            optimization,
+            model.heads,
+            sampler=sampler,
+            val=data.subset(val),
+            select_by=select_by,
+            adapt_every=settings.mixing.every,
+            seed=settings.seed,
+            hardware=settings.hardware,
+            out=out,
+            log=log,
+            name=settings.method,
+        ),
     )
     outputs, _ = predict(model.cpu(), data)
     assert not isinstance(outputs, Tensor)

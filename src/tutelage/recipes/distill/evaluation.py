@@ -45,7 +45,7 @@ def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught
     def gain(other: Taught) -> dict[str, float]:
         return paired_bootstrap(share, right(ours, task), right(other, task), labels, seed=settings.seed).plain()
 
-    course = ours.facts.get("course", [])
+    history = ours.facts.get("weighting_history", [])
     return {
         "pipeline": {"recipe": "distill", "title": task.title, "seed": settings.seed, "method": settings.method},
         "data": {
@@ -63,7 +63,10 @@ def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught
         "methods": {method: judged(taught) for method, taught in found.items()},
         "difference": {method: gain(taught) for method, taught in found.items() if method != settings.method},
         "weights": None if ours.weights is None else weights_told(ours, task, train),
-        "importance": {"modules": ours.facts.get("modules"), "last": course[-1].get("importance") if course else None},
+        "importance": {
+            "modules": ours.facts.get("modules"),
+            "last": history[-1].get("importance") if history else None,
+        },
     }
 
 
@@ -150,7 +153,7 @@ def importance_table(taught: Taught) -> pd.DataFrame:
     """Return what MAOAL or Joint learned: a row for each step, loss and module."""
     rows = [
         (entry["step"], loss, module, value)
-        for entry in taught.facts.get("course", [])
+        for entry in taught.facts.get("weighting_history", [])
         for loss, values in zip(taught.losses[1:], entry.get("importance", []), strict=False)
         for module, value in zip(taught.facts["modules"], values, strict=True)
     ]

@@ -21,7 +21,7 @@ from tutelage.recipes.distill.methods import METHODS, Recipe, kd_weights, propor
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, Method, TeacherSettings
 from tutelage.recipes.distill.task import Task
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
-from tutelage.training import Log, Stages, fit, predict, seeds
+from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.batches import Batches
 from tutelage.weighting import MAOAL, Fixed, LearningToReweight, Uncertainty, Weighting, tune_weights
 from tutelage.weighting.amal import coreset_probabilities
@@ -97,9 +97,7 @@ class Pipeline:
                 network,
                 self.task.images.subset(self.rows("train")),
                 signals=[CrossEntropy(name=LABEL)],
-                budget=budget,
-                **self.selected(teacher.select),
-                **self.common(folder, name),
+                plan=self.plan(folder, name, budget, teacher.select),
             )
             return network, {"steps": fitted.steps}
 
@@ -172,19 +170,20 @@ class Pipeline:
                 examples,
                 signals=signals,
                 weighting=weighting,
-                budget=settings.budget,
                 held_out=images.subset(self.rows("held_out")) if recipe.learns else None,
-                adapt_every=settings.mixing.every,
-                held_out_batch_size=settings.mixing.held_out_batch_size,
-                **self.selected(settings.select),
-                **self.common(folder, name),
+                plan=self.plan(folder, name, settings.budget, settings.select),
             )
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
             if found is not None:
                 save_file({"weights": found}, folder / "weights.safetensors")
             part: Any = getattr(weighting, "by_module", weighting)
             modules = {"modules": list(part.partition.names)} if isinstance(part, MAOAL) else {}
-            return network, {"steps": fitted.steps, "skipped": fitted.skipped, "course": fitted.course, **modules}
+            return network, {
+                "steps": fitted.steps,
+                "skipped": fitted.skipped,
+                "weighting_history": fitted.weighting_history,
+                **modules,
+            }
 
         common = [settings.student, settings.budget, settings.select, *self.marks()]
         shared = [recipe.mixed, settings.temperature, [(use, getattr(settings.mixing, use)) for use in recipe.uses]]
@@ -240,24 +239,23 @@ class Pipeline:
             )
         return network
 
-    def selected(self, select: bool) -> dict[str, Any]:
-        """Return the arguments of `fit` by which the validation part selects, or none."""
-        if not select:
-            return {}
-        return {"val": self.task.images.subset(self.rows("val")), "select_by": accuracy}
-
-    def common(self, folder: Path, name: str) -> dict[str, Any]:
-        """Return the arguments of `fit` that all trainings share."""
+    def plan(self, folder: Path, name: str, budget: Budget, select: bool) -> Plan:
+        """Return how a model is trained in a folder; where ``select`` says so, the validation part selects its weights."""
         settings = self.settings
-        return {
-            "optimization": settings.training,
-            "augment": augmentation(settings.augmentation),
-            "seed": settings.seed,
-            "hardware": settings.hardware,
-            "out": folder,
-            "log": self.log,
-            "name": name,
-        }
+        return Plan(
+            budget,
+            settings.training,
+            augment=augmentation(settings.augmentation),
+            val=self.task.images.subset(self.rows("val")) if select else None,
+            select_by=accuracy if select else None,
+            adapt_every=settings.mixing.every,
+            held_out_batch_size=settings.mixing.held_out_batch_size,
+            seed=settings.seed,
+            hardware=settings.hardware,
+            out=folder,
+            log=self.log,
+            name=name,
+        )
 
     def marks(self) -> list[Any]:
         """Return the settings on which every training depends."""

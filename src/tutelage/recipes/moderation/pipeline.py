@@ -35,7 +35,7 @@ from tutelage.subtasks import (
     teach,
     train_specialists,
 )
-from tutelage.training import Budget, Log, Optimization, Stages, fit, predict, seeds
+from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Equal, Fixed
 
 ENCODER_BUDGET = Budget(steps=600)
@@ -131,13 +131,15 @@ class Pipeline:
                 network,
                 TensorData(input=images, label=labels),
                 signals=[kind(head=head, name=f"label {head or ''}".strip()) for head in heads],
-                budget=ENCODER_BUDGET,
-                optimization=ENCODER_TRAINING,
-                augment=augmentation(settings.augmentation),
-                hardware=settings.hardware,
-                out=folder,
-                log=self.log,
-                name=f"encoder {model.name}",
+                plan=Plan(
+                    ENCODER_BUDGET,
+                    ENCODER_TRAINING,
+                    augment=augmentation(settings.augmentation),
+                    hardware=settings.hardware,
+                    out=folder,
+                    log=self.log,
+                    name=f"encoder {model.name}",
+                ),
             )
             save_model(network, folder)
             return {"model": model.name}
@@ -153,14 +155,29 @@ class Pipeline:
         with seeds.fixed(self.settings.seed, "init", model.name):
             return build(model.spec(classes, self.settings.image_size), weights)
 
-    def _common(self, folder: Path) -> dict[str, Any]:
-        return {
-            "augment": augmentation(self.settings.augmentation),
-            "seed": self.settings.seed,
-            "hardware": self.settings.hardware,
-            "out": folder,
-            "log": self.log,
-        }
+    def plan(self, folder: Path, training: Optimization | None = None) -> Plan:
+        """Return how a model is trained in a folder, by default with the student's optimisation."""
+        settings = self.settings
+        return Plan(
+            settings.budget,
+            training or settings.training,
+            augment=augmentation(settings.augmentation),
+            seed=settings.seed,
+            hardware=settings.hardware,
+            out=folder,
+            log=self.log,
+        )
+
+    def selected(self, folder: Path, network: ImageClassifier, name: str) -> Plan:
+        """Return how a model is trained of which student-val selects the checkpoint."""
+        settings = self.settings
+        return replace(
+            self.plan(folder),
+            heads=network.heads,
+            val=self.task.images.subset(self.rows("student_val")),
+            select_by=selects(settings.select_by, settings.fpr),
+            name=name,
+        )
 
     def discovery(self) -> Found:
         """Find the sub-tasks of the defective training examples."""
@@ -178,8 +195,7 @@ class Pipeline:
                 defects,
                 acceptable,
                 settings.discovery,
-                settings.discovery_training,
-                **self._common(folder),
+                self.plan(folder, settings.discovery_training),
             )
             save_model(discriminator, folder)
             probabilities = torch.zeros(0, settings.discovery.outputs)
@@ -254,10 +270,9 @@ class Pipeline:
                 self.rows("train"),
                 images.subset(self.rows("teacher_val")),
                 settings.specialists,
-                settings.specialist_training,
+                self.plan(folder, settings.specialist_training),
                 count=count,
                 heads=_heads,
-                **self._common(folder),
             )
             everything = images.subset(torch.arange(len(images)))
             save_file({"log_odds_NK": trained.logits(everything, settings.hardware)}, folder / "log_odds.safetensors")
@@ -309,15 +324,10 @@ class Pipeline:
                 network,
                 lesson,
                 images.subset(lesson.rows),
-                images.subset(self.rows("student_val")),
                 settings.learning,
-                settings.training,
-                settings.budget,
+                self.selected(folder, network, name),
                 confidence_K=order,
                 log_odds_NK=log_odds_NK if settings.lesson.teacher == "own" else None,
-                select_by=selects(settings.select_by, settings.fpr),
-                name=name,
-                **self._common(folder),
             )
 
         marks = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
@@ -350,7 +360,8 @@ class Pipeline:
                 CrossEntropy(smoothing=settings.learning.smoothing, head=head, name=f"label {head or ''}".strip())
                 for head in heads
             ]
-            self._fit(network, WithColumns(images.subset(train_rows), label=target), signals, Equal(), folder, name)
+            examples = WithColumns(images.subset(train_rows), label=target)
+            fit(network, examples, signals=signals, plan=self.selected(folder, network, name), weighting=Equal())
 
         marks = [settings.learning.smoothing, target.tolist() if label is not None else None]
         return self.trained(name, model, train, marks, classes=classes)
@@ -368,27 +379,10 @@ class Pipeline:
                 Distillation("teacher_logits", head="dist"),
             ]
             examples = WithColumns(images.subset(self.rows("train")), teacher_logits=logits)
-            self._fit(network, examples, signals, Fixed([1.0, 1.0]), folder, name)
+            plan = self.selected(folder, network, name)
+            fit(network, examples, signals=signals, plan=plan, weighting=Fixed([1.0, 1.0]))
 
         return self.trained(name, settings.student, train, [settings.learning.smoothing], after=["teacher"])
-
-    def _fit(
-        self, network: ImageClassifier, examples: Any, signals: list[Any], weighting: Any, folder: Path, name: str
-    ) -> None:
-        settings = self.settings
-        fit(
-            network,
-            examples,
-            signals=signals,
-            weighting=weighting,
-            optimization=settings.training,
-            budget=settings.budget,
-            heads=network.heads,
-            val=self.task.images.subset(self.rows("student_val")),
-            select_by=selects(settings.select_by, settings.fpr),
-            name=name,
-            **self._common(folder),
-        )
 
     def trained(
         self,

@@ -22,7 +22,7 @@ from tutelage.models.heads import expect_one_label
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
-from tutelage.training import Log, Stages, fit, predict, seeds
+from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,17 @@ def _train(
     log: Log,
     name: str,
 ) -> tuple[list[float], Tensor | None]:
-    common: dict[str, Any] = {
-        "budget": settings.budget,
-        "optimization": settings.training,
-        "heads": model.heads,
-        "augment": augmentation(settings.augmentation),
-        "seed": settings.seed,
-        "hardware": settings.hardware,
-        "out": folder,
-        "log": log,
-        "name": name,
-    }
+    plan = Plan(
+        settings.budget,
+        settings.training,
+        model.heads,
+        augment=augmentation(settings.augmentation),
+        seed=settings.seed,
+        hardware=settings.hardware,
+        out=folder,
+        log=log,
+        name=name,
+    )
     count, classes = task.given_NC.shape
     target = "label"
     examples: Any = task.images.subset
@@ -180,28 +180,28 @@ def _train(
             model,
             examples(together),
             iterated,
+            plan,
             labelled=torch.arange(len(rows)),
             target=target,
             remember=(count, classes),
             passing=passing,
-            **common,
         )
         return found.coverage, found.first_said
     if passing is not None:
-        common["order"] = partial(passing, torch.arange(len(rows)))
+        plan = replace(plan, sampler=partial(passing, torch.arange(len(rows))))
     if settings.method == "elr":
         regularised = settings.early_learning
         early_learning(
             model,
             examples(rows),
+            plan,
             num_examples=count,
             num_classes=classes,
             beta=regularised.beta,
             weight=regularised.weight,
             target=target,
-            **common,
         )
     else:
         signal = BinaryCrossEntropy(target) if settings.method == "sigmoid" else CrossEntropy(target)
-        fit(model, examples(rows), signals=[signal], **common)
+        fit(model, examples(rows), signals=[signal], plan=plan)
     return [], None
