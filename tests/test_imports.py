@@ -35,7 +35,7 @@ FLOORS = (
     {"weighting"},
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
-    {"_vision", "distributed"},
+    {"_vision", "checks", "distributed", "files"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -76,7 +76,17 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 ALWAYS = {"tutelage", "torch", "numpy", "safetensors", "accelerate", "tqdm"} | sys.stdlib_module_names
-LIGHT = ("signals", "weighting", "hypergradient", "training", "metrics", "__init__.py", "_vision.py")
+LIGHT = (
+    "signals",
+    "weighting",
+    "hypergradient",
+    "training",
+    "metrics",
+    "__init__.py",
+    "_vision.py",
+    "checks.py",
+    "files.py",
+)
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(HOUSE).parts[0] in LIGHT], ids=lambda p: p.stem)

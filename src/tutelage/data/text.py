@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
+
+from tutelage.checks import check
+from tutelage.files import read_json
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,9 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
-        if not 1 <= self.ngrams[0] <= self.ngrams[1]:
-            raise ValueError(f"ngrams={self.ngrams} must be (shortest, longest), from 1")
-        for name in ("min_count", "max_features"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check(self, ngrams="[1, 10]", min_count="[1, inf)", max_features="[1, inf)")
+        if self.ngrams[0] > self.ngrams[1]:
+            raise ValueError(f"ngrams={self.ngrams} must be (shortest, longest)")
 
 
 class Features:
@@ -48,12 +50,17 @@ class Features:
 
     Args:
         settings: which.
+        fetch: whether a sentence encoder may be fetched by its name, or be a folder; otherwise only one that was fetched
+            before is used.
         vocabulary: TF-IDF's runs of words, in the order of the columns.
         idf: their inverse document frequencies.
     """
 
-    def __init__(self, settings: FeatureSettings, vocabulary: Sequence[str] = (), idf: Any = None) -> None:
+    def __init__(
+        self, settings: FeatureSettings, vocabulary: Sequence[str] = (), idf: Any = None, *, fetch: bool = True
+    ) -> None:
         self.settings = settings
+        self.fetch = fetch
         self.vocabulary = list(vocabulary)
         self.idf = idf
 
@@ -76,7 +83,11 @@ class Features:
     def __call__(self, texts: Sequence[str]) -> Any:
         """Return the vectors, (N, D) float32: a sparse matrix from TF-IDF, an array from a sentence encoder."""
         if self.settings.kind == "sentences":
-            return _encoder(self.settings.encoder).encode(list(texts), convert_to_numpy=True).astype(np.float32)
+            return (
+                _encoder(self.settings.encoder, self.fetch)
+                .encode(list(texts), convert_to_numpy=True)
+                .astype(np.float32)
+            )
         counter = _vectorizer(self.settings, vocabulary=self.vocabulary)
         counter.idf_ = self.idf
         return counter.transform(texts).astype(np.float32).tocsr()
@@ -91,18 +102,26 @@ class Features:
 
     @classmethod
     def load(cls, folder: Path) -> Features:
-        """Read what `save` wrote.
+        """Read what `save` wrote, of a stranger perhaps: what it names is not fetched, and no path in it is followed.
 
         Raises:
             FileNotFoundError: there is none.
+            ValueError: the files are damaged or do not belong together.
         """
         path = folder / "features.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; is {folder} the model/ folder of a finished run?")
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        settings = FeatureSettings(**{**facts["settings"], "ngrams": tuple(facts["settings"]["ngrams"])})
         weights = folder / "features.safetensors"
-        return cls(settings, facts["vocabulary"], load_file(weights)["idf"] if weights.is_file() else None)
+        facts = read_json(path)
+        try:
+            settings = FeatureSettings(**{**facts["settings"], "ngrams": tuple(facts["settings"]["ngrams"])})
+            vocabulary = facts["vocabulary"]
+            idf = load_file(weights)["idf"] if settings.kind == "tfidf" else np.empty(0)
+            if idf.shape != (len(vocabulary),) or not all(isinstance(word, str) for word in vocabulary):
+                raise ValueError(f"{len(vocabulary)} words and numbers of shape {idf.shape}")
+        except Exception as error:  # a file of a stranger fails in many ways
+            raise ValueError(f"{path} and {weights.name} describe no features: {error}") from error
+        return cls(settings, vocabulary, idf if settings.kind == "tfidf" else None, fetch=False)
 
 
 def _vectorizer(settings: FeatureSettings, **options: Any) -> Any:
@@ -111,14 +130,25 @@ def _vectorizer(settings: FeatureSettings, **options: Any) -> Any:
     return TfidfVectorizer(ngram_range=settings.ngrams, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **options)
 
 
-def _encoder(name: str) -> Any:
+def _encoder(name: str, fetch: bool) -> Any:
+    if not fetch and (not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) or Path(name).exists()):
+        raise ValueError(
+            f"encoder={name!r} names a path or an address, which a run's folder may not; make the vectors yourself and "
+            "give them: features="
+        )
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise ImportError(
             "features.kind='sentences' needs the package sentence-transformers: pip install 'tutelage[sentences]'"
         ) from None
-    return SentenceTransformer(name)
+    try:
+        return SentenceTransformer(
+            name, trust_remote_code=False, local_files_only=not fetch, model_kwargs={"use_safetensors": True}
+        )
+    except OSError as error:
+        hint = "" if fetch else "; nothing is fetched because a run's folder names it: fetch it yourself first"
+        raise FileNotFoundError(f"encoder={name!r} could not be loaded{hint} ({error})") from error
 
 
 def read_features(path: str | os.PathLike[str], rows: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Models: any timm name behind its own standardisation, and pocket relatives for images of a few pixels."""
 
 from tutelage.models.autoint import AutoInt
-from tutelage.models.classifier import ImageClassifier, ModelSpec, Pixels, build, joint_logits
+from tutelage.models.classifier import ImageClassifier, ModelSpec, Pixels, build, joint_logits, load_model, save_model
 from tutelage.models.heads import expect_one_label, grow_head
 from tutelage.models.matching import PartialWeights, load_matching
 from tutelage.models.multi_head import (
@@ -17,7 +17,6 @@ from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
 from tutelage.models.self_supervised import load_self_supervised
 from tutelage.models.small import SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
-from tutelage.models.weights import load_model, save_model
 
 __all__ = [
     "AUTOINT",

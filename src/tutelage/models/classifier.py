@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tutelage import _vision
+from tutelage.checks import check
+from tutelage.models.folder import read_model, write_model
 from tutelage.models.matching import load_matching
+from tutelage.models.options import check_options
 from tutelage.models.small import SMALL
 
 
@@ -26,7 +30,7 @@ class ModelSpec:
         num_classes: Number of outputs of each head.
         image_size: Height and width of the images in pixels.
         dropout: Dropout before the heads.
-        options: Further plain arguments of the model, by name.
+        options: Further plain arguments of the architecture, by name.
     """
 
     name: str
@@ -34,6 +38,11 @@ class ModelSpec:
     image_size: int = 224
     dropout: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values, which may come from a stranger's file."""
+        check(self, num_classes="[0, 1000000]", image_size="[1, 8192]", dropout="[0, 1)")
+        check_options(self.name, self.options)
 
 
 class Pixels(nn.Module):
@@ -101,6 +110,19 @@ def joint_logits(outputs: Tensor | dict[str, Tensor]) -> Tensor:
     return torch.stack(list(outputs.values())).mean(0)
 
 
+def timm_config(name: str) -> Any:
+    """Return what timm knows of the model of a plain name; one that stands for a folder or an address is not known.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one.
+    """
+    timm = _vision.timm()
+    if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
+        near = get_close_matches(name, [*timm.list_models(), *SMALL], n=1)
+        raise ValueError(f"model {name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return timm.get_pretrained_cfg(name)
+
+
 def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     """Build a model.
 
@@ -124,12 +146,7 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
         make, mean, std = SMALL[spec.name], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
         options["img_size"] = spec.image_size
     else:
-        if not timm.is_model(spec.name):
-            near = get_close_matches(spec.name, [*timm.list_models(), *SMALL], n=1)
-            raise ValueError(
-                f"model {spec.name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
-        known = timm.get_pretrained_cfg(spec.name)
+        known = timm_config(spec.name)
         make, mean, std = partial(timm.create_model, spec.name, pretrained=weights == "timm"), known.mean, known.std
         if known.fixed_input_size:  # such a model must be told, and the others cannot be
             options["img_size"] = spec.image_size
@@ -149,3 +166,13 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
             raise FileNotFoundError(f"pretrained={weights!r}: no such file; give 'timm' or a safetensors file")
         load_matching(model, load_file(path), str(path))
     return model
+
+
+def save_model(model: ImageClassifier, folder: Path, **facts: Any) -> None:
+    """Write ``model.safetensors`` and ``config.json`` (the spec, and further plain facts) into the folder."""
+    write_model(model, model.spec, folder, facts)
+
+
+def load_model(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+    """Return the model in eval mode, and the facts that `save_model` wrote; raises as `read_model` does."""
+    return read_model(folder, ModelSpec, build)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.models.cifar import CifarResNet
-from tutelage.models.classifier import Pixels
+from tutelage.models.classifier import Pixels, timm_config
 from tutelage.models.pocket import POCKET
 
 
@@ -93,7 +93,7 @@ def encoder_decoder(name: str, width: int = 64, pretrained: bool = False, **opti
         options: further arguments of the backbone.
 
     Raises:
-        ValueError: a backbone without maps of features.
+        ValueError: an unknown backbone, or one without maps of features.
     """
     if name in POCKET:
         network = POCKET[name](num_classes=0, **options)
@@ -101,10 +101,9 @@ def encoder_decoder(name: str, width: int = 64, pretrained: bool = False, **opti
             raise ValueError(f"model {name!r} has no maps of several resolutions; take pocket_resnet or pocket_resnext")
         encoder = StageMaps(network)
         return EncoderDecoder(encoder, encoder.channels, Pixels((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), width)
-    timm = _vision.timm()
-    known = timm.get_pretrained_cfg(name)
+    known = timm_config(name)
     try:
-        found = timm.create_model(name, features_only=True, pretrained=pretrained, **options)
+        found = _vision.timm().create_model(name, features_only=True, pretrained=pretrained, **options)
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(f"model {name!r} offers no maps of features: {error}") from error
     return EncoderDecoder(found, found.feature_info.channels(), Pixels(tuple(known.mean), tuple(known.std)), width)

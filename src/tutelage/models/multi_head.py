@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tutelage.checks import check
 from tutelage.models.autoint import AutoInt
 from tutelage.models.classifier import ImageClassifier, ModelSpec, build, joint_logits
 from tutelage.models.dense import encoder_decoder
+from tutelage.models.folder import read_model, write_model
+from tutelage.models.options import check_options
 from tutelage.models.squared_norm import WithSquaredNorm
 
 AUTOINT = "autoint"
@@ -96,7 +97,7 @@ class MultiHeadSpec:
         hidden: Units of a hidden layer in each head; none for linear heads.
         dropout: Dropout before the heads of a timm or pocket model.
         squared_norm: Whether the outputs hold the squared length of the parameters.
-        options: Further plain arguments of the body, by name.
+        options: Further plain arguments of the body's architecture, by name.
     """
 
     name: str
@@ -108,6 +109,12 @@ class MultiHeadSpec:
     dropout: float = 0.0
     squared_norm: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values, which may come from a stranger's file."""
+        sizes = {"image_size": "[1, 8192]", "hidden": "[1, 65536]", "dropout": "[0, 1)"}
+        check(self, outputs="[1, 1000000]", fields="[1, 1000000000]", **sizes)
+        check_options(self.name, self.options)
 
 
 def build_multi_head(spec: MultiHeadSpec, weights: str | None = None) -> MultiHead | WithSquaredNorm:
@@ -154,24 +161,9 @@ def _width(body: nn.Module) -> int:
 
 def save_multi_head(model: nn.Module, spec: MultiHeadSpec, folder: Path, **facts: Any) -> None:
     """Write ``model.safetensors`` and ``config.json`` (the spec, and further plain facts) into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"multi_head": asdict(spec), **facts}, indent=2) + "\n")
+    write_model(model, spec, folder, facts, "multi_head")
 
 
 def load_multi_head(folder: Path) -> tuple[MultiHead | WithSquaredNorm, dict[str, Any]]:
-    """Return the model in eval mode, and the facts that `save_multi_head` wrote.
-
-    Raises:
-        FileNotFoundError: the folder holds no such model.
-    """
-    config, weights = folder / "config.json", folder / "model.safetensors"
-    for path in (config, weights):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; is {folder} the model/ folder of a finished run?")
-    facts = json.loads(config.read_text(encoding="utf-8"))
-    told = facts.pop("multi_head")
-    model = build_multi_head(MultiHeadSpec(**{**told, "maps": tuple(told["maps"]), "fields": tuple(told["fields"])}))
-    model.load_state_dict(load_file(weights))
-    return model.eval(), facts
+    """Return the model in eval mode, and the facts that `save_multi_head` wrote; raises as `read_model` does."""
+    return read_model(folder, MultiHeadSpec, build_multi_head, "multi_head")

@@ -6,16 +6,17 @@ two columns. Shapes: B examples, J columns, C classes, D features.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from tutelage.checks import check
+from tutelage.models.folder import read_model, write_model
 
 
 class Cage(nn.Module):
@@ -153,6 +154,11 @@ class RuleModelSpec:
     rules_hidden: int = 32
     quality: float = 0.85
 
+    def __post_init__(self) -> None:
+        """Check the values, which may come from a stranger's file."""
+        sizes = dict.fromkeys(("features", "classes", "hidden", "rules_hidden"), "[1, 16777216]")
+        check(self, rule_class="[0, inf)", dropout="[0, 1)", quality="(0, 1)", **sizes)
+
 
 class RuleModel(nn.Module):
     """A classifier of features and, beside it, a model of the rules, so that one optimiser and one loop train both.
@@ -191,32 +197,12 @@ class RuleModel(nn.Module):
 
     def save(self, folder: Path, **facts: Any) -> None:
         """Write ``model.safetensors`` and ``config.json`` (the spec, and further plain facts)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.contiguous().cpu() for name, value in self.state_dict().items()}, folder / "model.safetensors"
-        )
-        text = json.dumps({"model": asdict(self.spec), **facts}, indent=2)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        write_model(self, self.spec, folder, facts)
 
     @classmethod
     def load(cls, folder: Path) -> tuple[RuleModel, dict[str, Any]]:
-        """Return the model, in eval mode, and the facts that `save` wrote.
-
-        Raises:
-            FileNotFoundError: the folder holds no model.
-        """
-        config, weights = folder / "config.json", folder / "model.safetensors"
-        for path in (config, weights):
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} does not exist; is {folder} the model/ folder of a finished run?")
-        facts = json.loads(config.read_text(encoding="utf-8"))
-        plain: dict[str, Any] = facts.pop("model")
-        spec: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
-        }
-        model = cls(RuleModelSpec(**spec))
-        model.load_state_dict(load_file(weights))
-        return model.eval(), facts
+        """Return the model in eval mode, and the facts that `save` wrote; raises as `read_model` does."""
+        return read_model(folder, RuleModelSpec, cls)
 
 
 def classifier(features: int, classes: int, kind: str, hidden: int, dropout: float) -> nn.Module:

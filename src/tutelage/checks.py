@@ -1,0 +1,99 @@
+"""Settings that cannot hold nonsense: each value is of the kind that its field declares, and lies where it may."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from numbers import Integral, Real
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_NUMBERS = {int: "an integer", float: "a number"}
+
+
+def check(settings: Any, **allowed: str) -> None:
+    """Refuse a value that its field's annotation does not allow, or that lies outside its interval.
+
+    NaN is refused everywhere, an infinite number wherever its interval does not end in ``inf]``. Where a field holds several
+    numbers, each is checked; where it may be None, None is right.
+
+    Args:
+        settings: a dataclass.
+        allowed: for fields with numbers, the interval that they lie in, as it is written: ``(0, 1]``.
+
+    Raises:
+        ValueError: a value that is not allowed, with its field and what is.
+    """
+    kind: Any = type(settings)
+    kinds = _annotations(kind)
+    assert allowed.keys() <= kinds.keys(), f"{kind.__name__} has no {allowed.keys() - kinds.keys()}"
+    for each in fields(settings):
+        value, interval = getattr(settings, each.name), allowed.get(each.name, "(-inf, inf)")
+        wanted = _mistake(value, kinds[each.name], interval)
+        if wanted:
+            raise ValueError(f"{each.name}={value!r} must be {wanted}")
+
+
+def check_number(name: str, value: Any, interval: str, kind: type = float) -> None:
+    """Refuse an argument that is no number of the interval; the rules are those of `check`.
+
+    Raises:
+        ValueError: another value, with the argument's name and what is allowed.
+    """
+    wanted = _mistake(value, kind, interval)
+    if wanted:
+        raise ValueError(f"{name}={value!r} must be {wanted}")
+
+
+@cache
+def _annotations(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _mistake(value: Any, kind: Any, interval: str) -> str:
+    """Return what the value should have been, or nothing where it is right."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        found = [_mistake(value, each, interval) for each in inside]
+        return "" if "" in found else " or ".join(found)
+    if origin is Literal:
+        near = get_close_matches(str(value), list(map(str, inside)), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        right = any(value == each and type(value) is type(each) for each in inside)
+        return "" if right else f"one of {', '.join(map(repr, inside))}{hint}"
+    if origin in (tuple, list):
+        return _mistake_in_sequence(value, inside, interval)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            return "values by name"
+        return next(filter(None, (_mistake(each, inside[1], interval) for each in value.values())), "")
+    if kind in _NUMBERS:
+        real = Integral if kind is int else Real
+        right = isinstance(value, real) and not isinstance(value, bool) and _lies(float(value), interval)
+        return "" if right else _NUMBERS[kind] + (f" in {interval}" if interval != "(-inf, inf)" else "")
+    if kind is type(None):
+        return "" if value is None else "None"
+    if isinstance(kind, type) and (kind in (bool, str) or is_dataclass(kind)):
+        return "" if isinstance(value, kind) else {bool: "true or false", str: "a text"}.get(kind, f"a {kind.__name__}")
+    return ""
+
+
+def _mistake_in_sequence(value: Any, kinds: tuple[Any, ...], interval: str) -> str:
+    if not isinstance(value, (tuple, list)):
+        return "a list"
+    one = len(kinds) == 1 or kinds[1] is Ellipsis
+    if not one and len(value) != len(kinds):
+        return f"a list of {len(kinds)}"
+    each = [kinds[0]] * len(value) if one else kinds
+    wanted = next(filter(None, (_mistake(v, k, interval) for v, k in zip(value, each, strict=True))), "")
+    return f"a list, each {wanted}" if wanted else ""
+
+
+def _lies(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return above and below and not math.isnan(value)
