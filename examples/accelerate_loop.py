@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tutelage import AMAL, CrossEntropy, Distillation, Objective
-from tutelage.data import TensorData, handwritten_digits, symmetric_noise
+from tutelage.data import TensorData, endless, handwritten_digits, symmetric_noise
 from tutelage.metrics import auroc
 
 
@@ -33,14 +33,13 @@ def main(steps: int = 400) -> float:
 
     model, teacher = perceptron(), taught(train)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    loader = DataLoader(train, batch_size=50, shuffle=True, collate_fn=dict)  # TensorData gives whole batches
-    judges = DataLoader(held_out, batch_size=100, shuffle=True, collate_fn=dict)
+    loader = DataLoader(train, batch_size=50, shuffle=True)
+    judges = DataLoader(held_out, batch_size=100, shuffle=True)
     model, optimizer, loader, judges = accelerator.prepare(model, optimizer, loader, judges)
     objective = Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)]).to(accelerator.device)
     weighting = AMAL(num_examples=len(train), num_signals=2).to(accelerator.device)
-    held_out_batches = itertools.chain.from_iterable(itertools.repeat(judges))
-    batches = itertools.chain.from_iterable(itertools.repeat(loader))
-    for step, batch in enumerate(itertools.islice(batches, steps)):
+    held_out_batches = endless(judges)
+    for step, batch in enumerate(itertools.islice(endless(loader), steps)):
         weighting.backward(objective(batch), batch, model)
         optimizer.step()
         optimizer.zero_grad()
@@ -60,7 +59,7 @@ def taught(train: TensorData, steps: int = 150) -> nn.Module:
     teacher = perceptron()
     optimizer = torch.optim.Adam(teacher.parameters(), lr=3e-3)
     for _ in range(steps):
-        batch = train.__getitems__(torch.randint(0, len(train), (64,)).tolist())
+        batch = train.batch(torch.randint(0, len(train), (64,)).tolist())
         nn.functional.cross_entropy(teacher(batch["input"]), batch["label"]).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -5,7 +5,6 @@
 The weights are part of the module, so that Lightning moves, saves and restores them with the model.
 """
 
-import itertools
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tutelage import AMAL, CrossEntropy, Distillation, Objective, _vision
-from tutelage.data import TensorData, handwritten_digits, symmetric_noise
+from tutelage.data import TensorData, endless, handwritten_digits, symmetric_noise
 from tutelage.metrics import auroc
 
 _vision.transforms()  # Lightning imports torchvision: this makes that work also beside a torch of another kind than its own
@@ -28,7 +27,7 @@ class Student(lightning.LightningModule):
         self.automatic_optimization = False
         self.objective = Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)])
         self.weighting = AMAL(num_examples, num_signals=2)
-        self.held_out = itertools.chain.from_iterable(itertools.repeat(held_out))
+        self.held_out = endless(held_out)
         self.every = every
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> None:
@@ -57,7 +56,7 @@ def main(steps: int = 400) -> float:
     train = TensorData(input=pixels[train_rows], label=noisy.labels)
     held_out = TensorData(input=pixels[held_out_rows], label=digits.labels[held_out_rows])
 
-    judges = DataLoader(held_out, batch_size=100, shuffle=True, collate_fn=dict)  # TensorData gives whole batches
+    judges = DataLoader(held_out, batch_size=100, shuffle=True)
     student = Student(perceptron(), taught(train), len(train), judges)
     quiet = {
         "logger": False,
@@ -66,7 +65,7 @@ def main(steps: int = 400) -> float:
         "enable_model_summary": False,
     }
     trainer = lightning.Trainer(max_steps=steps, max_epochs=-1, devices=1, **quiet)
-    trainer.fit(student, DataLoader(train, batch_size=50, shuffle=True, collate_fn=dict))
+    trainer.fit(student, DataLoader(train, batch_size=50, shuffle=True))
 
     label, by_teacher = student.weighting.weights.cpu().unbind(1)
     return auroc((by_teacher - label).numpy(), noisy.wrong.long().numpy())
@@ -81,7 +80,7 @@ def taught(train: TensorData, steps: int = 150) -> nn.Module:
     teacher = perceptron()
     optimizer = torch.optim.Adam(teacher.parameters(), lr=3e-3)
     for _ in range(steps):
-        batch = train.__getitems__(torch.randint(0, len(train), (64,)).tolist())
+        batch = train.batch(torch.randint(0, len(train), (64,)).tolist())
         nn.functional.cross_entropy(teacher(batch["input"]), batch["label"]).backward()
         optimizer.step()
         optimizer.zero_grad()

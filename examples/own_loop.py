@@ -33,7 +33,7 @@ def main(steps: int = 400) -> float:
     teacher = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.Adam(teacher.parameters(), lr=3e-3)
     for _ in range(150):  # stopped early, before it learns the wrong labels
-        batch = train.__getitems__(torch.randint(0, 1000, (64,)).tolist())
+        batch = train.batch(torch.randint(0, 1000, (64,)).tolist())
         nn.functional.cross_entropy(teacher(batch["input"]), batch["label"]).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -42,9 +42,9 @@ def main(steps: int = 400) -> float:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     objective = Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)])
     weighting = AMAL(num_examples=len(train), num_signals=2)
-    judges = itertools.cycle(held_out.__getitems__(list(range(i, i + 100))) for i in (0, 100, 200))
+    judges = itertools.cycle(held_out.batch(list(range(i, i + 100))) for i in (0, 100, 200))
     for step in range(steps):
-        batch = train.__getitems__(torch.randint(0, 1000, (64,)).tolist())
+        batch = train.batch(torch.randint(0, 1000, (64,)).tolist())
         weighting.backward(objective(batch), batch, model)
         optimizer.step()
         optimizer.zero_grad()

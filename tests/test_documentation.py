@@ -27,7 +27,7 @@ def test_the_loop_of_the_readme_trains_before_and_after_the_diff(sign):
     assert block is not None
     torch.manual_seed(0)
     train = TensorData(input=torch.randn(48, 4), label=torch.randint(0, 3, (48,)))
-    batches = [train.__getitems__(list(range(i, i + 8))) for i in range(0, 48, 8)]
+    batches = [train.batch(list(range(i, i + 8))) for i in range(0, 48, 8)]
     model, teacher = nn.Linear(4, 3), nn.Linear(4, 3)
     before = model.weight.detach().clone()
     names = {

@@ -35,7 +35,7 @@ FLOORS = (
     {"weighting"},
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
-    {"_vision", "checks", "distributed", "files"},
+    {"_vision", "batches", "checks", "distributed", "files"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -84,6 +84,7 @@ LIGHT = (
     "metrics",
     "__init__.py",
     "_vision.py",
+    "batches.py",
     "checks.py",
     "files.py",
 )

@@ -48,7 +48,7 @@ def test_a_student_of_an_assistant_hears_it_alone_and_a_densely_guided_one_the_t
     between = load_model(tmp_path / "assistant" / "stages" / "student-kd" / "model")[0]
     assert between.spec.options == {"widths": [5]}
     asked = tmp_path / "takd" / "stages" / "teacher"
-    inputs = task.images.subset(torch.arange(len(task.images))).__getitems__([0, 1, 2])["input"]
+    inputs = task.images.subset(torch.arange(len(task.images))).batch([0, 1, 2])["input"]
     with torch.no_grad():
         said = between.eval()(inputs)
     torch.testing.assert_close(load_model(asked / "model")[0].eval()(inputs).detach(), said)
@@ -62,7 +62,7 @@ def test_a_self_supervised_student_is_a_classifier_like_any_other(task, tmp_path
     assert network.spec.options == {"widths": [6]}
     everything = task.images.subset(torch.arange(len(task.images)))
     with torch.no_grad():
-        torch.testing.assert_close(network(everything.__getitems__([3, 4])["input"]), taught.logits[[3, 4]])
+        torch.testing.assert_close(network(everything.batch([3, 4])["input"]), taught.logits[[3, 4]])
 
 
 def test_the_data_have_both_harms():

@@ -40,8 +40,8 @@ def test_subset_gives_examples_and_batches(images):
     batch = {"index": torch.tensor([4, 3]), "input": images[[4, 3]], "label": torch.tensor([0, 1])}
     assert len(subset) == 3
     assert same(subset[0], first)
-    assert same(subset.__getitems__([2, 0]), batch)
-    loaded = list(DataLoader(subset, batch_size=2, collate_fn=lambda batch: batch))
+    assert same(subset.batch([2, 0]), batch)
+    loaded = list(DataLoader(subset, batch_size=2))
     assert [batch["index"].tolist() for batch in loaded] == [[3, 0], [4]]
 
 

@@ -35,7 +35,7 @@ def test_rows_keep_the_index_of_the_whole():
     some = Rows(whole, torch.tensor([7, 2, 5]))
     assert len(some) == 3
     assert some[1] == {"index": 2, "input": 20, "label": 2}
-    batch = some.__getitems__([2, 0])
+    batch = some.batch([2, 0])
     assert batch["index"].tolist() == [5, 7]
     assert batch["input"].tolist() == [50, 70]
 
@@ -52,15 +52,15 @@ def test_a_turned_data_set_tells_how_far_and_keeps_labels():
     images = torch.randint(0, 256, (64, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     examples = Turned(Rows(TensorData(input=images, label=torch.arange(64)), torch.arange(63, -1, -1)))
     torch.manual_seed(0)
-    batch = examples.__getitems__(list(range(64)))
+    batch = examples.batch(list(range(64)))
     assert sorted(batch["rotation"].unique().tolist()) == [0, 1, 2, 3]
-    few = Turned(TensorData(input=images[:1].expand(4000, -1, -1, -1)), 0.3).__getitems__(list(range(4000)))["rotation"]
+    few = Turned(TensorData(input=images[:1].expand(4000, -1, -1, -1)), 0.3).batch(list(range(4000)))["rotation"]
     shares = torch.bincount(few, minlength=4) / 4000
     torch.testing.assert_close(shares, torch.tensor([0.7, 0.1, 0.1, 0.1]), atol=0.03, rtol=0)
     assert batch["label"].tolist() == list(range(63, -1, -1))
     assert torch.equal(turned(batch["input"], -batch["rotation"] % 4), images.flip(0))
     torch.manual_seed(0)
-    assert torch.equal(examples.__getitems__(list(range(64)))["input"], batch["input"])
+    assert torch.equal(examples.batch(list(range(64)))["input"], batch["input"])
     assert examples[0]["input"].shape == (3, 4, 4)
     assert torch.equal(examples.index, torch.arange(63, -1, -1))
 

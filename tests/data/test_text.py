@@ -34,14 +34,14 @@ def test_rows_of_features_are_batches():
     data = FeatureRows(features, label=torch.arange(5), fired=fired, beside=["fired"])
     part = data.subset(torch.tensor([4, 1]), label=torch.zeros(5))
     assert len(part) == 2
-    batch = part.__getitems__([1, 0])
+    batch = part.batch([1, 0])
     assert batch["index"].tolist() == [1, 4]
     torch.testing.assert_close(batch["input"][:, :-1], torch.from_numpy(features[[1, 4]].toarray()))
     assert batch["input"][:, -1].tolist() == [1, 1]
     assert batch["label"].tolist() == [0, 0]
     assert part[0]["index"] == 4
     dense = FeatureRows(features.toarray(), label=torch.arange(5))
-    torch.testing.assert_close(dense.__getitems__([2])["input"], torch.from_numpy(features[[2]].toarray()))
+    torch.testing.assert_close(dense.batch([2])["input"], torch.from_numpy(features[[2]].toarray()))
 
 
 def test_given_features(tmp_path):

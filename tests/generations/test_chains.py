@@ -170,7 +170,7 @@ def test_self_training_pretrains_on_pseudo_labels_and_ends_on_labels(calls):
     assert [call["name"] for call in calls] == ["teacher", "pretraining", "fine-tuning"]
     pretraining = calls[1]["train"]
     assert isinstance(pretraining, Relabelled)
-    batch = pretraining.__getitems__(list(range(len(pretraining))))
+    batch = pretraining.batch(list(range(len(pretraining))))
     assert set(batch["index"].tolist()) <= set(UNLABELLED.tolist())
     assert torch.bincount(batch["label"], minlength=C).max() <= 4
     assert calls[1]["model"] is calls[2]["model"]
@@ -199,7 +199,7 @@ def test_the_losses_are_means_over_their_own_images(calls):
     noisy_student(network, examples, LABELLED, UNLABELLED, settings, PLAN)
     assert [call["name"] for call in calls] == ["teacher", "student-1", "student-2"]
     train, weights = calls[1]["train"], calls[1]["weighting"].weights
-    batch = train.__getitems__(list(range(len(train))))
+    batch = train.batch(list(range(len(train))))
     said = torch.isfinite(batch["teacher"]).all(1)
     assert torch.equal(said, batch["label"] < 0)  # each image has one of the two
     z = torch.randn(len(train), C, dtype=torch.float64)

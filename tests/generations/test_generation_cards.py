@@ -43,7 +43,7 @@ def test_a_card_s_examples_run(name):
         "heads": ["2"],
         "train": train,
         "classes": C,
-        "loader": [train.__getitems__(list(range(start, start + 8))) for start in (0, 8, 16)],
+        "loader": [train.batch(list(range(start, start + 8))) for start in (0, 8, 16)],
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
         "new": network,
         "examples": examples,

@@ -119,11 +119,11 @@ def test_released_the_student_goes_on_from_its_teacher(tiny_data):
 
 def test_two_generations_by_hand(tiny_data):
     """Algorithm 1 written out for full batches, against `iterate`; the batch order does not matter to a full batch."""
-    whole = tiny_data.__getitems__(list(range(N)))
+    whole = tiny_data.batch(list(range(N)))
     plain = Optimization(optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, batch_size=N)
     model = nn.Linear(2, C).double()
     data = TensorData(input=whole["input"].double(), label=whole["label"])
-    whole = data.__getitems__(list(range(N)))
+    whole = data.batch(list(range(N)))
     student = deepcopy(model)
 
     def descend(network: nn.Module, targets: Tensor) -> None:
@@ -375,7 +375,7 @@ def test_a_users_own_loop(tiny_data):
     signal = Iterated(model, BinaryCrossEntropy(), PseudoLabels("teacher_logits", rho=0.1), schedule)
     objective = Objective(model, [signal])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batch = tiny_data.__getitems__(list(range(8)))
+    batch = tiny_data.batch(list(range(8)))
     for step in range(8):
         signal.begin_step(step, model, optimizer)
         objective(batch).sum().backward()

@@ -115,7 +115,7 @@ def test_declared_tasks_become_heads_and_losses_whose_batch_mean_is_that_over_th
     objective = Objective(model, signals)
     assert objective.names == [task.name for task in problem.tasks]
     torch.manual_seed(0)
-    batch = problem.part(rows, problem.tasks, turned).__getitems__(list(range(len(rows))))
+    batch = problem.part(rows, problem.tasks, turned).batch(list(range(len(rows))))
     losses_BK = objective(batch).detach()
     for k, task in enumerate(problem.tasks):
         if task.name in ("even", "size"):
@@ -234,7 +234,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path:
         pass
 
     examples = type(problem.examples)
-    whole, calls = examples.__getitems__, 0
+    whole, calls = examples.batch, 0
     patience = 3
 
     def cut(self: Any, rows: Any) -> Any:
@@ -245,7 +245,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path:
         return whole(self, rows)
 
     ends = 0
-    monkeypatch.setattr(examples, "__getitems__", cut)
+    monkeypatch.setattr(examples, "batch", cut)
     while True:
         calls, patience = 0, patience + 4
         try:

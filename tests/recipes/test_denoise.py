@@ -382,6 +382,6 @@ def test_continuous_rules_reach_the_label_model(task):
 
 
 def test_tensor_data_of_a_batch_is_what_the_signals_name(task):
-    batch = task.data(unipolar(task.votes)).__getitems__([0, 1])
+    batch = task.data(unipolar(task.votes)).batch([0, 1])
     assert {"index", "input", "label", "weak_label", "label_model_label", "fired", "scores"} == set(batch)
     assert len(TensorData(**{name: value for name, value in batch.items() if name != "index"})) == 2

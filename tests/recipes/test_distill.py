@@ -247,7 +247,7 @@ def test_weights_of_one_are_kd(tmp_path):
     gradients = []
     for mixed, weighting in ((True, Equal()), (False, Fixed(weights))):
         examples, signals = made._lesson(subset, taught, mixed)
-        objective, batch = Objective(network, signals), examples.__getitems__(list(range(20)))
+        objective, batch = Objective(network, signals), examples.batch(list(range(20)))
         assert objective.names == ["label", "teacher_0", "teacher_1"]
         network.zero_grad()
         weighting.backward(objective(batch), batch, network)
@@ -264,7 +264,7 @@ def test_a_teacher_beside_the_data_says_what_the_teacher_says(tmp_path):
     losses = []
     for each in (made, live):
         examples, signals = each._lesson(subset, taught, False)
-        losses.append(Objective(network, signals)(examples.__getitems__(list(range(10)))))
+        losses.append(Objective(network, signals)(examples.batch(list(range(10)))))
     torch.testing.assert_close(losses[0], losses[1])
 
 

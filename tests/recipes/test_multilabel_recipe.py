@@ -203,10 +203,10 @@ def test_balanced_classes_reach_the_training(method, tmp_path, monkeypatch):
     task.images.labels[task.images.rows("train")[:120]] = 0
     task.images.table["label"] = task.images.labels.numpy()
     task.given_NC = torch.nn.functional.one_hot(task.images.labels, 10).bool()
-    fetch = type(task.images.subset(torch.arange(1))).__getitems__
+    fetch = type(task.images.subset(torch.arange(1))).batch
     monkeypatch.setattr(
         type(task.images.subset(torch.arange(1))),
-        "__getitems__",
+        "batch",
         lambda data, places: (seen.append((len(data), batch := fetch(data, places))), batch)[1],
     )
     chosen = settings(method=method, rebalance=1.0, budget=Budget(steps=10))  # four passes

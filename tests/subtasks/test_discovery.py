@@ -183,7 +183,7 @@ def test_the_start_by_k_means(images):
 def test_features_are_what_the_head_sees(images):
     network = pocket.network(4).eval()
     examples = images.subset(torch.arange(5))
-    batch = examples.__getitems__(range(5))
+    batch = examples.batch(range(5))
     head = network.get_submodule(network.heads[0])
     assert torch.allclose(head(features(network, examples)), network(batch["input"]))
 

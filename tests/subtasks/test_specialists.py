@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.data import ImageArray, ImageTable
+from tutelage.data import Batched, ImageArray, ImageTable
 from tutelage.subtasks import Specialists, SpecialistSettings, train_specialists
 from tutelage.subtasks.specialists import Membership, _weight, memberships
 from tutelage.training import Interrupted
@@ -140,7 +140,7 @@ def test_a_trunk_is_one_network_and_separate_ones_are_many(images, tmp_path):
 def test_a_separate_network_sees_its_own_defects_and_what_is_acceptable(images):
     seen: list[set[int]] = []
 
-    class Watched:
+    class Watched(Batched):
         def __init__(self, rows: Tensor) -> None:
             seen.append(set(rows.tolist()))
             self.subset = images.subset(rows)
@@ -149,8 +149,8 @@ def test_a_separate_network_sees_its_own_defects_and_what_is_acceptable(images):
         def __len__(self) -> int:
             return len(self.subset)
 
-        def __getitems__(self, places):
-            return self.subset.__getitems__(places)
+        def batch(self, places):
+            return self.subset.batch(places)
 
     train(images, SEPARATE, examples=Watched)
     assert seen == [{*range(j, 24, K), *range(24, 40)} for j in range(K)]

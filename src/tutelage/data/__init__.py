@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from tutelage.data.columns import WithColumns
-from tutelage.data.indexed import Indexed, TensorData
+from tutelage.data.endless import endless
+from tutelage.data.indexed import Batched, Indexed, TensorData, batch_of
 from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problem, Problems
 from tutelage.data.rotation import Turned
@@ -51,6 +52,7 @@ _FILES = {
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
 __all__ = [
+    "Batched",
     "Indexed",
     "NoisyLabels",
     "Problem",
@@ -59,7 +61,9 @@ __all__ = [
     "TensorData",
     "Turned",
     "WithColumns",
+    "batch_of",
     "class_conditional_noise",
+    "endless",
     "symmetric_noise",
     *_FILE_OF,
 ]

@@ -1,53 +1,115 @@
 """Batches as dicts of tensors with `index`, from any map-style data set and from plain tensors."""
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import IterableDataset, default_collate
+
+from tutelage.batches import examples_of
 
 
 class MapStyle(Protocol):
     """What PyTorch calls a map-style data set."""
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """Return how many examples there are."""
 
-    def __getitem__(self, row: int, /) -> Any:
-        """One example."""
+    def __getitem__(self, place: int, /) -> Any:
+        """Return one example."""
 
 
-class Indexed:
+class Batched(ABC):
+    """A map-style data set that makes a whole batch at once, `batch(places)`, from which its single examples are taken.
+
+    ``DataLoader``, ``Subset``, ``ConcatDataset`` and ``random_split`` take it as they take any data set.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+
+    @abstractmethod
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
+        """Return the examples at these places as one batch."""
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        return examples_of(self.batch([range(len(self))[place]]))[0]
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the examples at these places, as PyTorch's loader asks for them."""
+        return examples_of(self.batch(places))
+
+
+class Derived(Batched):
+    """A data set with as many examples as another one, whose batches it changes.
+
+    Args:
+        examples: a map-style data set of dicts.
+    """
+
+    def __init__(self, examples: MapStyle) -> None:
+        self.examples = examples
+
+    @property
+    def index(self) -> Tensor | None:
+        """The ``index`` of each place, where the data set underneath knows it."""
+        return getattr(self.examples, "index", None)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+def batch_of(examples: MapStyle, places: Sequence[int]) -> Any:
+    """Return the examples at these places as one batch: in one call where the data set offers that, else collated."""
+    return examples.batch(places) if isinstance(examples, Batched) else default_collate(_listed(examples, places))
+
+
+def _listed(examples: MapStyle, places: Sequence[int]) -> list[Any]:
+    getitems = getattr(examples, "__getitems__", None)  # PyTorch's own optional protocol
+    return getitems(list(places)) if getitems is not None else [examples[place] for place in places]
+
+
+class Indexed(Batched):
     """Any map-style data set, with each example's place in it as `index` (int64).
 
-    An example may be a dict, a pair `(input, label)` or a lone input; it becomes a dict. Batches come by
-    `__getitems__`: in one call where the data set offers that, collated from single examples elsewhere.
+    An example may be a dict, a pair `(input, label)` or a lone input; it becomes a dict.
 
     Args:
         dataset: a map-style data set.
 
     Raises:
+        TypeError: the data set has no places, such as PyTorch's `IterableDataset`.
         ValueError: an example is a tuple of another length, or already holds an `index`.
     """
 
     def __init__(self, dataset: MapStyle) -> None:
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+            raise TypeError(
+                f"{type(dataset).__name__} can only be iterated over, so that its examples have no place to be found by again: "
+                "give a map-style data set, with __len__ and __getitem__, or let its own examples be dicts with an 'index'."
+            )
         self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"index": torch.tensor(row), **_as_dict(self.dataset[row])}
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        place = range(len(self))[place]
+        return {"index": torch.tensor(place), **_as_dict(self.dataset[place])}
 
-    def __getitems__(self, rows: Sequence[int]) -> dict[str, Any]:
-        """A whole batch at once."""
-        index = torch.as_tensor(rows, dtype=torch.int64)
-        fetch = getattr(self.dataset, "__getitems__", None)  # PyTorch's own optional protocol
-        batch = fetch(list(rows)) if fetch else [self.dataset[row] for row in rows]
-        if not isinstance(batch, Mapping):
-            batch = default_collate([_as_dict(example) for example in batch])
-        return {"index": index, **_as_dict(batch)}
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the examples at these places."""
+        examples = _listed(self.dataset, places)
+        return [{"index": torch.tensor(i), **_as_dict(each)} for i, each in zip(places, examples, strict=True)]
+
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
+        """Return a whole batch at once."""
+        return default_collate(self.__getitems__(places))
 
 
 def _as_dict(example: Any) -> dict[str, Any]:
@@ -64,7 +126,7 @@ def _as_dict(example: Any) -> dict[str, Any]:
     return {"input": example}
 
 
-class TensorData:
+class TensorData(Batched):
     """Tensors by name as a map-style data set: row i of each, with `index` i.
 
     Args:
@@ -85,10 +147,7 @@ class TensorData:
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {"index": torch.tensor(row), **{name: tensor[row] for name, tensor in self.tensors.items()}}
-
-    def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """A whole batch at once."""
-        index = torch.as_tensor(rows, dtype=torch.int64)
+    def batch(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """Return a whole batch at once."""
+        index = torch.as_tensor(places, dtype=torch.int64)
         return {"index": index, **{name: tensor[index] for name, tensor in self.tensors.items()}}

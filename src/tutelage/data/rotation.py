@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tutelage.data.indexed import Derived, MapStyle, batch_of
+
 QUARTERS = 4
 
 
@@ -26,39 +28,28 @@ def turned(images: Tensor, quarters_B: Tensor) -> Tensor:
     return out
 
 
-class Turned:
+class Turned(Derived):
     """A data set whose images are turned by a random multiple of 90 degrees, which the batch holds as ``rotation``.
 
     Every label of an image stays. Draws from torch's global generator, which `tutelage.training` seeds for each batch.
 
     Args:
-        examples: a map-style data set of dicts with ``index``, ``input`` (uint8 or float images) and ``__getitems__``.
+        examples: a map-style data set of dicts with ``index`` and ``input`` (uint8 or float images).
         share: of the images that are turned, each by 90, 180 or 270 degrees with equal probability; 3/4 makes upright as
             likely as each of these, as in the paper. Less is for things that are not themselves upside down.
 
     Source: Zhai et al., *S4L: Self-Supervised Semi-Supervised Learning*, ICCV 2019, section 3.1.
     """
 
-    def __init__(self, examples: Any, share: float = 0.75) -> None:
+    def __init__(self, examples: MapStyle, share: float = 0.75) -> None:
         if not 0 < share < 1:
             raise ValueError(f"share={share} of the images to turn must lie between 0 and 1")
-        self.examples = examples
+        super().__init__(examples)
         self.share = share
 
-    @property
-    def index(self) -> Tensor | None:
-        """The ``index`` of each place, where the data set underneath knows it."""
-        return getattr(self.examples, "index", None)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        return {key: value[0] for key, value in self.__getitems__([place]).items()}
-
-    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
         """Return a whole batch at once."""
-        batch = self.examples.__getitems__(places)
+        batch = batch_of(self.examples, places)
         size = len(batch["input"])
         quarters_B = (torch.rand(size) < self.share) * torch.randint(1, QUARTERS, (size,))
         return {**batch, "input": turned(batch["input"], quarters_B), "rotation": quarters_B}

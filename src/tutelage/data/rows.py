@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tutelage.data.indexed import Batched, batch_of
 
-class Rows:
+
+class Rows(Batched):
     """Some rows of a map-style data set, in a given order; an example keeps the ``index`` that it has in the whole.
 
     Args:
-        examples: a map-style data set of dicts with ``index`` and ``__getitems__``, where row i has the index i.
+        examples: a map-style data set of dicts with ``index``, where row i has the index i.
         rows: (n,) int64.
     """
 
@@ -24,9 +26,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        return self.examples[int(self.index[place])]
-
-    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
         """Return a whole batch at once."""
-        return self.examples.__getitems__(self.index[torch.as_tensor(places, dtype=torch.int64)].tolist())
+        return batch_of(self.examples, self.index[torch.as_tensor(places, dtype=torch.int64)].tolist())

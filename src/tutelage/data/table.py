@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.images import Limits, locate, read_image
+from tutelage.data.indexed import Batched
 
 SPLITS = (
     "train",
@@ -96,7 +97,7 @@ class ImageFiles:
         return torch.stack([self[row] for row in rows])
 
 
-class Subset:
+class Subset(Batched):
     """Some rows of an image table as a map-style data set: `index` (row of the table), `input`, `label`."""
 
     def __init__(self, table: "ImageTable", rows: Tensor) -> None:
@@ -106,13 +107,9 @@ class Subset:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
-        row = self.index[position]
-        return {"index": row, "input": self.table.images[int(row)], "label": self.table.labels[row]}
-
-    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """A whole batch at once."""
-        rows = self.index[torch.as_tensor(positions, dtype=torch.int64)]
+    def batch(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """Return a whole batch at once."""
+        rows = self.index[torch.as_tensor(places, dtype=torch.int64)]
         return {"index": rows, "input": self.table.images.gather(rows.tolist()), "label": self.table.labels[rows]}
 
 

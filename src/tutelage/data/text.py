@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from tutelage.checks import check
+from tutelage.data.indexed import Batched
 from tutelage.files import read_json
 
 
@@ -182,7 +183,7 @@ def read_features(path: str | os.PathLike[str], rows: int) -> np.ndarray:
     return found
 
 
-class FeatureRows:
+class FeatureRows(Batched):
     """Rows of features as a map-style data set, made dense batch by batch.
 
     Args:
@@ -208,10 +209,7 @@ class FeatureRows:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        return {name: value[0] for name, value in self.__getitems__([place]).items()}
-
-    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, places: Sequence[int]) -> dict[str, Tensor]:
         """Return a whole batch at once."""
         rows = self.index[torch.as_tensor(places, dtype=torch.int64)]
         found = self.features[rows.numpy()]

@@ -8,39 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.data.indexed import Derived, MapStyle, batch_of
 from tutelage.training import predict
 
 NewModel = Callable[[int], nn.Module]
 """``new(g)`` is a fresh model for generation g, counted from 0: equal ones, larger or smaller ones, with more noise or less."""
 
 
-class Relabelled:
+class Relabelled(Derived):
     """A data set whose examples have a target by their place, so that one may come twice with two of them.
 
     Args:
-        examples: a map-style data set of dicts with ``__getitems__``.
+        examples: a map-style data set of dicts.
         targets: a tensor by name, with one row for each place.
     """
 
-    def __init__(self, examples: Any, **targets: Tensor) -> None:
-        self.examples = examples
+    def __init__(self, examples: MapStyle, **targets: Tensor) -> None:
+        super().__init__(examples)
         self.targets = targets
 
-    @property
-    def index(self) -> Tensor | None:
-        """The ``index`` of each place, where the data set underneath knows it."""
-        return getattr(self.examples, "index", None)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        return {**self.examples[place], **{name: rows[place] for name, rows in self.targets.items()}}
-
-    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
         """Return a whole batch at once."""
         at = torch.as_tensor(places, dtype=torch.int64)
-        return {**self.examples.__getitems__(places), **{name: rows[at] for name, rows in self.targets.items()}}
+        return {**batch_of(self.examples, places), **{name: rows[at] for name, rows in self.targets.items()}}
 
 
 def logits_of(model: nn.Module, examples: Any, head: str | None = None) -> Tensor:

@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tutelage.batches import rows_of
 from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient.probe import Parameters, Probe
 from tutelage.signals import Outputs, Signal
-from tutelage.signals.base import rows_of
 
 
 def last_layer(probe: Probe, direction: Parameters) -> Tensor:
@@ -132,7 +132,8 @@ class LastLayer:
         signal: Signal = self.probe.objective.signals[0]  # type: ignore[assignment]
         batch, finite_B = self.probe.batch, self.finite_B
         if not finite_B.all():
-            batch, logits_BC = rows_of(batch, finite_B.nonzero().squeeze(1)), logits_BC[finite_B]
+            rows = finite_B.nonzero().squeeze(1)
+            batch, logits_BC = rows_of(batch, rows, len(finite_B)), logits_BC[rows]
         with torch.enable_grad(), torch.autocast(self.probe.device.type, enabled=False):
             logits_RC = logits_BC.detach().requires_grad_()
             output = logits_RC.view(len(logits_RC), *find_last_layer(self.probe).shape)

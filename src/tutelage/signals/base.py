@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Batch = Mapping[str, Tensor]
+from tutelage.batches import Batch
+
 Outputs = Tensor | Mapping[str, Tensor]
 
 
@@ -82,14 +83,6 @@ def entry(batch: Batch, key: str, whose: str) -> Tensor:
     except KeyError:
         cure = "; tutelage.data.Indexed(dataset) adds it to any map-style data set" if key == "index" else ""
         raise ValueError(f"{whose!r} needs batch[{key!r}], but the batch holds {sorted(batch)}{cure}") from None
-
-
-def rows_of(batch: Batch, rows_R: Tensor) -> dict[str, Any]:
-    """Return some rows of a batch: of its tensors, and of the lists that may stand beside them, such as file names."""
-    return {
-        key: value[rows_R] if isinstance(value, Tensor) else [value[row] for row in rows_R.tolist()]
-        for key, value in batch.items()
-    }
 
 
 def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry, rows_of
+from tutelage.batches import Batch, rows_of
+from tutelage.signals.base import Outputs, Signal, entry
 
 
 class Objective(nn.Module):
@@ -99,7 +100,7 @@ class Objective(nn.Module):
             rows = finite_B.nonzero().squeeze(1)
             if len(rows) == 0:
                 return torch.full((size, len(self.signals)), torch.nan, device=finite_B.device)
-            losses_RK = self._losses(rows_of(batch, rows))
+            losses_RK = self._losses(rows_of(batch, rows, size))
             good_R = torch.isfinite(losses_RK.detach()).all(1)
             if good_R.all():
                 holes_BK = losses_RK.new_full((size, losses_RK.shape[1]), torch.nan)

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from tutelage.data.indexed import batch_of
 from tutelage.training import seeds
 
 Augmentation = Callable[[Tensor], Tensor]
@@ -19,7 +20,7 @@ Sampler = Callable[[int], Tensor]
 
 
 class Examples(Protocol):
-    """A map-style data set of dicts of tensors; ``__getitems__(places) -> batch`` is used where there is one."""
+    """A map-style data set of dicts; one that is `tutelage.data.Batched` is asked for whole batches."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, place: int, /) -> dict[str, Any]: ...
@@ -155,10 +156,7 @@ def fetch(examples: Examples, places: Sequence[int]) -> dict[str, Tensor]:
     Raises:
         ValueError: the data set yields something else than dicts with ``index`` and ``input``.
     """
-    getitems = getattr(examples, "__getitems__", None)
-    batch = getitems(list(places)) if getitems is not None else [examples[place] for place in places]
-    if isinstance(batch, list):
-        batch = default_collate(batch)
+    batch = batch_of(examples, places)
     if not isinstance(batch, dict) or not {"index", "input"} <= batch.keys():
         found = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
         raise ValueError(

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tutelage.batches import to_device
 from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast, gather_states
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
@@ -212,7 +213,7 @@ class _Run:
         self.weighting.begin_epoch(self.epoch, self.probe, batches)
 
     def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
+        return to_device(batch, self.accelerator.device)
 
     def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
         batch = self.placed(batch)

@@ -21,10 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tutelage.batches import rows_of
 from tutelage.distributed import is_distributed, mean_over_processes
 from tutelage.hypergradient.field import columns_are_cheaper
 from tutelage.signals import Batch
-from tutelage.signals.base import rows_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Weighting(nn.Module):
         if count < len(losses):
             rows = finite_B.nonzero().squeeze(1)
             losses = losses[rows]
-            batch = rows_of(batch, rows)
+            batch = rows_of(batch, rows, len(finite_B))
         u_BK = self.example_weights(losses.detach(), batch)
         totals_K = (losses if u_BK is None else u_BK * losses).mean(0)
         self.descend(totals_K if share == 1 else share * totals_K, model)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.data import Rows, Turned, WithColumns
+from tutelage.data import Rows, Turned, WithColumns, batch_of
 from tutelage.data.problems import Problems
 from tutelage.data.rotation import QUARTERS
 from tutelage.recipes.auxiliary.settings import Shares, TaskSpec
@@ -143,7 +143,7 @@ class Problem:
     def fingerprint(self) -> str:
         """Return a hash of what training sees: labels, parts, and a sample of the inputs."""
         some = list(range(0, len(self.split), max(1, len(self.split) // 64)))
-        inputs = self.examples.__getitems__(some)["input"].double().flatten(1).sum(1).tolist()
+        inputs = batch_of(self.examples, some)["input"].double().flatten(1).sum(1).tolist()
         sums = {
             name: [
                 float(torch.nan_to_num(label.double()).sum()),
