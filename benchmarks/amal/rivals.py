@@ -60,8 +60,8 @@ def self_supervised(pipeline: Pipeline) -> Taught:
         student = sskd(new, pipeline.task.images.subset(train), rivals, plan).student
         return networks[1], {"steps": student.steps}
 
-    marks = [settings.teachers[0].model, settings.student, settings.budget, settings.select, rivals, train.tolist()]
-    return pipeline.judged("student-sskd", make, [*marks, *pipeline.marks()])
+    cache_key = [settings.teachers[0].model, settings.student, settings.budget, settings.select, rivals, train.tolist()]
+    return pipeline.judged("student-sskd", make, [*cache_key, *pipeline.shared_key()])
 
 
 class _Features(nn.Module):

@@ -109,7 +109,7 @@ def measure(seed: int, folder: Path, log: Log) -> dict[str, dict[str, float]]:
     """Train a student by every method, and return its figures; what is done in the folder is not done again."""
     parts, wrong = hinted(seed)
     stages = Stages(folder, log)
-    marks = [seed, TRAINING, BUDGET, EXAMPLES, NOISE, UNSEEN, NAMED, GRAIN, LOUD, SHARE, EVERY, HELD_OUT, MOVED]
+    cache_key = [seed, TRAINING, BUDGET, EXAMPLES, NOISE, UNSEEN, NAMED, GRAIN, LOUD, SHARE, EVERY, HELD_OUT, MOVED]
 
     def network(width: int, name: str) -> WithHint:
         with seeds.fixed(seed, name):
@@ -126,9 +126,9 @@ def measure(seed: int, folder: Path, log: Log) -> dict[str, dict[str, float]]:
         save_file(model.state_dict(), out / "teacher.safetensors")
         return {"accuracy": accuracy(*predict(model, parts["test"]))}
 
-    stages.run("teacher", train_teacher, settings=marks)
+    taught = stages.run("teacher", train_teacher, cache_key=cache_key)
     teacher = network(128, "teacher")
-    teacher.load_state_dict(load_file(folder / "stages" / "teacher" / "teacher.safetensors"))
+    teacher.load_state_dict(load_file(taught.folder / "teacher.safetensors"))
 
     def train_student(method: str, out: Path) -> dict[str, float]:
         student = network(32, "student")
@@ -157,7 +157,7 @@ def measure(seed: int, folder: Path, log: Log) -> dict[str, dict[str, float]]:
         return {"accuracy": accuracy(*predict(student, parts["test"])), **_learned(weighting, wrong)}
 
     return {
-        method: stages.run(method, partial(train_student, method), settings=marks, after=["teacher"])
+        method: stages.run(method, partial(train_student, method), cache_key=cache_key, after=["teacher"]).facts
         for method in METHODS
     }
 

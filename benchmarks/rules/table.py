@@ -182,7 +182,7 @@ class Bench:
 
         stages = Stages(self.folder / f"seed-{seed}", Log(self.folder / "log.jsonl", quiet=True))
         name = f"{method.replace('_', '-')}-{rate:g}" + ("-with-val" if with_val else "")
-        return stages.run(name, work, settings=[settings, task.fingerprint()])
+        return stages.run(name, work, cache_key=[settings, task.fingerprint()]).facts
 
     def judged(self, trained: Trained, task: RuleTask) -> dict[str, dict[str, float]]:
         """Return the test figures of the classifier and, where there is one, of the label model."""

@@ -31,7 +31,7 @@ class Recipe:
             (folder / "result.txt").write_text(str(settings))
             return {"result": settings}
 
-        return Stages(self.folder, Log(None, quiet=True)).run("teach", work, settings=settings)
+        return Stages(self.folder, Log(None, quiet=True)).run("teach", work, cache_key=settings).facts
 
 
 @pytest.fixture
@@ -98,4 +98,4 @@ def test_what_a_killed_process_had_half_written_is_cleared(recipe):
 
 def test_a_stage_after_one_that_was_not_run(recipe):
     with pytest.raises(KeyError):
-        Stages(recipe.folder, Log(None, quiet=True)).run("teach", lambda folder: {}, settings=None, after=["find"])
+        Stages(recipe.folder, Log(None, quiet=True)).run("teach", lambda folder: {}, cache_key=None, after=["find"])

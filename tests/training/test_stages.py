@@ -36,7 +36,9 @@ class Run:
                     raise KeyboardInterrupt
                 return {"from": name, "visits": len((folder / "notes").read_text())}
 
-            facts[name] = stages.run(name, work, settings=settings.get(name), after=before)
+            stage = stages.run(name, work, cache_key=settings.get(name), after=before)
+            assert (stage.folder / "notes").is_file()
+            facts[name] = stage.facts
             before = [name]
         return facts
 

@@ -8,7 +8,7 @@ from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
 from tutelage.training.plan import Hardware, Plan
 from tutelage.training.predict import predict
-from tutelage.training.stages import Stages, fingerprint
+from tutelage.training.stages import Stage, Stages, fingerprint
 
 __all__ = [
     "Augmentation",
@@ -24,6 +24,7 @@ __all__ = [
     "Repeated",
     "Sampler",
     "Shuffled",
+    "Stage",
     "Stages",
     "fingerprint",
     "fit",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,28 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage.
+
+    Attributes:
+        folder: what its work has written.
+        facts: the plain values that its work returned.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+
+
 class Stages:
     """The stages of one run.
 
-    Each stage writes into a folder of its own and returns plain facts. Its fingerprint covers its settings and the
-    fingerprints of the stages that it names, so that a change runs it and all that follows from it anew. An unfinished
-    stage whose fingerprint is the same finds its own folder again and goes on from its checkpoints, which go when it is done.
+    Each stage writes into a folder of its own and returns plain facts. Its key covers what it depends on and the keys of the
+    stages that it names, so that a change runs it and all that follows from it anew. An unfinished stage whose key is the same
+    finds its own folder again and goes on from its checkpoints, which go when it is done.
 
     Several processes run a stage together: each calls ``work`` with the same folder, computes the same and writes the same; the
-    first one keeps the marks, and none goes on before all are done.
+    first one keeps the keys, and none goes on before all are done.
 
     Args:
         folder: the run's folder.
@@ -52,50 +65,50 @@ class Stages:
     def __init__(self, folder: Path, log: Log) -> None:
         self.folder = folder
         self.log = log
-        self.fingerprints: dict[str, str] = {}
+        self.keys: dict[str, str] = {}
 
     def run(
-        self, name: str, work: Callable[[Path], dict[str, Any]], *, settings: Any, after: Sequence[str] = ()
-    ) -> dict[str, Any]:
-        """Run ``work(folder)`` unless it is done, and return its facts.
+        self, name: str, work: Callable[[Path], dict[str, Any]], *, cache_key: Any, after: Sequence[str] = ()
+    ) -> Stage:
+        """Run ``work(folder)`` unless it is done, and return its folder and its facts.
 
         Args:
             name: the stage, and its folder under the run's.
             work: does the work in the folder that it is given; what it returns must be plain values.
-            settings: everything that the result depends on besides the stages before it.
+            cache_key: everything that the result depends on besides the stages before it.
             after: the stages whose results it uses; they must have been run.
         """
-        mark = fingerprint(name, settings, [self.fingerprints[before] for before in after])
-        self.fingerprints[name] = mark
+        key = fingerprint(name, cache_key, [self.keys[before] for before in after])
+        self.keys[name] = key
         folder = self.folder / "stages" / name
-        barrier()  # with the marks as the stages before left them
-        if (done := _read(folder / DONE)) is not None and done["fingerprint"] == mark:
+        barrier()  # with the keys as the stages before left them
+        if (done := _read(folder / DONE)) is not None and done["fingerprint"] == key:
             self.log.event("stage kept", stage=name)
-            return done["facts"]
+            return Stage(folder, done["facts"])
         barrier()
         if is_main_process():
-            _begin(folder, mark)
+            _begin(folder, key)
         barrier()
         self.log.event("stage started", stage=name)
         facts = plain(work(folder))
         barrier()
         if is_main_process():
-            _write(folder / DONE, {"fingerprint": mark, "facts": facts})
+            _write(folder / DONE, {"fingerprint": key, "facts": facts})
             for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
                 checkpoint.remove(inside)
         self.log.event("stage done", stage=name, **{k: v for k, v in facts.items() if isinstance(v, int | float | str)})
-        return facts
+        return Stage(folder, facts)
 
 
-def _begin(folder: Path, mark: str) -> None:
+def _begin(folder: Path, key: str) -> None:
     """Clear the folder of other work, and mark it as begun."""
     started = _read(folder / STARTED)
-    if folder.exists() and (started is None or started["fingerprint"] != mark):
+    if folder.exists() and (started is None or started["fingerprint"] != key):
         for marker in (DONE, STARTED):  # first, so that a kill in the middle leaves nothing that looks whole
             (folder / marker).unlink(missing_ok=True)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / STARTED, {"fingerprint": mark})
+    _write(folder / STARTED, {"fingerprint": key})
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ class Pipeline:
         self.settings = settings
         self.log = log
         self.stages = Stages(out, log)
-        self.data_mark = self.problem.fingerprint()
+        self.fingerprint = self.problem.fingerprint()
         self.classes = self.problem.outputs(problem.primary) or 1
 
     def with_settings(self, settings: AuxiliarySettings) -> Pipeline:
@@ -147,13 +147,20 @@ class Pipeline:
                 "modules": list(partition_of(model, settings.weights.level, tasks).names),
             }
 
-        marks = [self.data_mark, method, [asdict(task) for task in tasks], asdict(spec), settings.seed, settings.body]
-        marks += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
-        marks += [
+        cache_key = [
+            self.fingerprint,
+            method,
+            [asdict(task) for task in tasks],
+            asdict(spec),
+            settings.seed,
+            settings.body,
+        ]
+        cache_key += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
+        cache_key += [
             settings.weights if method in DEVELOPING else settings.weights.constant if method == "fixed" else None
         ]
-        facts = self.stages.run(name, work, settings=marks)
-        folder = self.stages.folder / "stages" / name
+        stage = self.stages.run(name, work, cache_key=cache_key)
+        folder, facts = stage.folder, stage.facts
         found = load_file(folder / "test.safetensors")["outcomes"].numpy().astype(np.float64)
         history, further = facts["weighting_history"], {"step": facts["step"]}
         return Learned(method, found, facts["val"], history, facts["modules"], folder, further)

@@ -114,9 +114,9 @@ def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log
         trained.weighting.save(folder / "weighting.safetensors")
         return {"validation": trained.validation, "signals": trained.signals}
 
-    marks = {key: value for key, value in asdict(settings).items() if key not in ("parts", "suggest", "features")}
-    facts = stages.run(name, work, settings=[task.fingerprint(), marks])
-    folder = out / "stages" / name
+    relevant = {key: value for key, value in asdict(settings).items() if key not in ("parts", "suggest", "features")}
+    stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
+    folder, facts = stage.folder, stage.facts
     model, _ = RuleModel.load(folder)
     columns = unipolar(task.votes)
     outputs, _ = predict(model, task.data(columns))

@@ -66,7 +66,7 @@ class Pipeline:
         self.settings = settings
         self.log = log
         self.stages = Stages(out, log)
-        self.data_mark = task.fingerprint()
+        self.fingerprint = task.fingerprint()
         self.names = (
             ["teacher"] if len(settings.teachers) == 1 else [f"teacher_{j}" for j in range(len(settings.teachers))]
         )
@@ -101,7 +101,7 @@ class Pipeline:
             )
             return network, {"steps": fitted.steps}
 
-        return self.judged(name, train, [teacher.model, budget, teacher.select, *self.marks()])
+        return self.judged(name, train, [teacher.model, budget, teacher.select, *self.shared_key()])
 
     def student(self, method: Method, name: str | None = None) -> Taught:
         """Train a student by a method, in a stage of that name: ``student-METHOD`` by default."""
@@ -133,7 +133,7 @@ class Pipeline:
         def evaluate(weighting: Fixed) -> float:
             weights = proportions([float(weight) for weight in weighting.weights])
             recipe = replace(METHODS["equal"], make=lambda *_: Fixed(weights))
-            taught = self._student("hpo", recipe, name=f"student-hpo-{len(tried)}", marks=weights)
+            taught = self._student("hpo", recipe, name=f"student-hpo-{len(tried)}", cache_key=weights)
             tried.append((taught, weights))
             return taught.facts["val"]
 
@@ -150,7 +150,7 @@ class Pipeline:
         *,
         name: str | None = None,
         rows: Tensor | None = None,
-        marks: Sequence[Any] = (),
+        cache_key: Sequence[Any] = (),
         after: Sequence[str] = (),
     ) -> Taught:
         settings, images = self.settings, self.task.images
@@ -185,10 +185,10 @@ class Pipeline:
                 **modules,
             }
 
-        common = [settings.student, settings.budget, settings.select, *self.marks()]
+        common = [settings.student, settings.budget, settings.select, *self.shared_key()]
         shared = [recipe.mixed, settings.temperature, [(use, getattr(settings.mixing, use)) for use in recipe.uses]]
         stages = [teacher.name for teacher in teachers]
-        taught = self.judged(name, train, [method, *common, *shared, rows.tolist(), *marks], [*stages, *after])
+        taught = self.judged(name, train, [method, *common, *shared, rows.tolist(), *cache_key], [*stages, *after])
         file = taught.folder.parent / "weights.safetensors"
         weights = load_file(file)["weights"] if file.is_file() else None
         return replace(taught, weights=weights, losses=losses)
@@ -211,7 +211,7 @@ class Pipeline:
             signals = [Scaled(signal, weight) for signal, weight in zip(signals, weights, strict=True)]
         return examples, signals
 
-    def judged(self, name: str, make: Any, marks: list[Any], after: Sequence[str] = ()) -> Taught:
+    def judged(self, name: str, make: Any, cache_key: list[Any], after: Sequence[str] = ()) -> Taught:
         """Run a stage that makes a model, and return what the model says of every image."""
         images = self.task.images
 
@@ -225,9 +225,9 @@ class Pipeline:
             right = logits.argmax(1) == self.task.labels
             return {**facts, "val": float(right[self.rows("val")].double().mean())}
 
-        facts = self.stages.run(name, work, settings=[self.data_mark, marks], after=after)
-        folder = self.stages.folder / "stages" / name
-        return Taught(name, load_file(folder / "logits.safetensors")["logits"], folder / "model", None, [], facts)
+        stage = self.stages.run(name, work, cache_key=[self.fingerprint, cache_key], after=after)
+        logits = load_file(stage.folder / "logits.safetensors")["logits"]
+        return Taught(name, logits, stage.folder / "model", None, [], stage.facts)
 
     def new(self, model: ModelSettings, name: str) -> ImageClassifier:
         """Return a model with its first weights, which depend on the seed and the name."""
@@ -257,7 +257,7 @@ class Pipeline:
             name=name,
         )
 
-    def marks(self) -> list[Any]:
+    def shared_key(self) -> list[Any]:
         """Return the settings on which every training depends."""
         settings = self.settings
         return [

@@ -101,7 +101,7 @@ class Pipeline:
         self.log = log
         self.stages = Stages(out, log)
         self.encoders = Stages(encoders or out, log)
-        self.data_mark = task.fingerprint()
+        self.fingerprint = task.fingerprint()
 
     def with_settings(self, settings: ModerationSettings) -> Pipeline:
         """Return a pipeline on the same task and folder with other settings; what both share is done once."""
@@ -145,9 +145,9 @@ class Pipeline:
             return {"model": model.name}
 
         name = f"encoder-{model.name}"
-        marks = [model, settings.image_size, settings.augmentation, ENCODER_BUDGET, ENCODER_TRAINING, self.task.family]
-        self.encoders.run(name, work, settings=marks)
-        return str(self.encoders.folder / "stages" / name / "model.safetensors")
+        training = [ENCODER_BUDGET, ENCODER_TRAINING]
+        cache_key = [model, settings.image_size, settings.augmentation, *training, self.task.family]
+        return str(self.encoders.run(name, work, cache_key=cache_key).folder / "model.safetensors")
 
     def new(self, model: ModelSettings, classes: int) -> ImageClassifier:
         """Return a fresh model at its starting weights."""
@@ -212,18 +212,18 @@ class Pipeline:
             save_file(tensors, folder / "found.safetensors")
             return found.facts()
 
-        facts = self.stages.run(
+        stage = self.stages.run(
             name,
             work,
-            settings=[
-                self.data_mark,
+            cache_key=[
+                self.fingerprint,
                 settings.discovery,
                 settings.discovery_training,
                 settings.specialist,
                 self._shared(),
             ],
         )
-        saved = load_file(self.stages.folder / "stages" / name / "found.safetensors")
+        saved = load_file(stage.folder / "found.safetensors")
         subtask = torch.full((len(images),), -1)
         confidence = torch.zeros(len(images))
         subtask[saved["index"]], confidence[saved["index"]] = saved["labels"], saved["confidence"]
@@ -231,7 +231,7 @@ class Pipeline:
             float(saved["confidence"][saved["labels"] == k].mean()) if (saved["labels"] == k).any() else 0.0
             for k in range(settings.discovery.subtasks)
         ]
-        return Found(subtask, confidence, torch.tensor(means), saved["unlabelled_probabilities"], facts)
+        return Found(subtask, confidence, torch.tensor(means), saved["unlabelled_probabilities"], stage.facts)
 
     def _discovery_stage(self) -> str:
         found = self.settings.discovery
@@ -278,14 +278,14 @@ class Pipeline:
             save_file({"log_odds_NK": trained.logits(everything, settings.hardware)}, folder / "log_odds.safetensors")
             return {"failures": trained.failures}
 
-        facts = self.stages.run(
+        stage = self.stages.run(
             name,
             work,
-            settings=[settings.specialists, settings.specialist_training, settings.specialist],
+            cache_key=[settings.specialists, settings.specialist_training, settings.specialist],
             after=[after],
         )
-        log_odds_NK = load_file(self.stages.folder / "stages" / name / "log_odds.safetensors")["log_odds_NK"]
-        return log_odds_NK, {int(k): why for k, why in facts["failures"].items()}
+        log_odds_NK = load_file(stage.folder / "log_odds.safetensors")["log_odds_NK"]
+        return log_odds_NK, {int(k): why for k, why in stage.facts["failures"].items()}
 
     def selection(self, log_odds_NK: Tensor, failures: dict[int, str]) -> Selection:
         """Judge the specialists on teacher-test."""
@@ -330,8 +330,8 @@ class Pipeline:
                 log_odds_NK=log_odds_NK if settings.lesson.teacher == "own" else None,
             )
 
-        marks = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
-        return self.trained(name, settings.student, train, marks, after=[after], facts=lesson.left_out)
+        cache_key = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
+        return self.trained(name, settings.student, train, cache_key, after=[after], facts=lesson.left_out)
 
     def performance(self, log_odds_NK: Tensor) -> Tensor:
         """Return each specialist's NPV on teacher-val, (K,): what the performance curriculum goes by."""
@@ -363,8 +363,8 @@ class Pipeline:
             examples = WithColumns(images.subset(train_rows), label=target)
             fit(network, examples, signals=signals, plan=self.selected(folder, network, name), weighting=Equal())
 
-        marks = [settings.learning.smoothing, target.tolist() if label is not None else None]
-        return self.trained(name, model, train, marks, classes=classes)
+        cache_key = [settings.learning.smoothing, target.tolist() if label is not None else None]
+        return self.trained(name, model, train, cache_key, classes=classes)
 
     def single_teacher(self, name: str = "single-teacher") -> Taught:
         """Train the student with one teacher, a specialist's network that has seen all the data (DeiT's own recipe)."""
@@ -389,7 +389,7 @@ class Pipeline:
         name: str,
         model: ModelSettings,
         train: Any,
-        marks: list[Any],
+        cache_key: list[Any],
         *,
         classes: int = 2,
         after: list[str] | None = None,
@@ -408,7 +408,7 @@ class Pipeline:
             return facts or {}
 
         common = [
-            self.data_mark,
+            self.fingerprint,
             model,
             settings.training,
             settings.budget,
@@ -416,9 +416,8 @@ class Pipeline:
             settings.fpr,
             self._shared(),
         ]
-        told = self.stages.run(name, work, settings=[common, marks], after=after or [])
-        folder = self.stages.folder / "stages" / name
-        return Taught(load_file(folder / "scores.safetensors")["scores"], folder / "model", told)
+        stage = self.stages.run(name, work, cache_key=[common, cache_key], after=after or [])
+        return Taught(load_file(stage.folder / "scores.safetensors")["scores"], stage.folder / "model", stage.facts)
 
     def load(self, taught: Taught) -> ImageClassifier:
         """Return the trained model."""

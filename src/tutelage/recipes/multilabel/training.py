@@ -73,11 +73,11 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
         save_file(tensors, folder / "scores.safetensors")
         return {"coverage": coverage}
 
-    marks = replace(settings, threshold=None, val=0.1, test=0.2, search=type(settings.search)())  # of no matter here
-    facts = stages.run(name, work, settings=[task.fingerprint(), marks])
-    folder = stages.folder / "stages" / name
-    saved = load_file(folder / "scores.safetensors")
-    return Trained(name, settings, saved["scores"], folder / "model", saved.get("first_said"), facts["coverage"])
+    relevant = replace(settings, threshold=None, val=0.1, test=0.2, search=type(settings.search)())
+    stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
+    saved = load_file(stage.folder / "scores.safetensors")
+    coverage = stage.facts["coverage"]
+    return Trained(name, settings, saved["scores"], stage.folder / "model", saved.get("first_said"), coverage)
 
 
 def stage_name(settings: MultilabelSettings) -> str:
