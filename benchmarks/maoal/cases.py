@@ -94,7 +94,7 @@ def _pocket() -> list[Case]:
     )
     movielens = replace(
         base,
-        shares=Shares(test=0.1, val=0.1, developing=0.02),
+        shares=Shares(test=0.1, val=0.1, held_out=0.02),
         body=BodySettings("autoint"),
         training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
         budget=Budget(epochs=4),
@@ -103,7 +103,7 @@ def _pocket() -> list[Case]:
     people = replace(
         base,
         image_size=16,
-        shares=Shares(val=0.15, developing=0.05),
+        shares=Shares(val=0.15, held_out=0.05),
         body=BodySettings(options={"widths": [12, 24, 48], "stem_stride": 1}),
         training=replace(small, batch_size=128),
         budget=Budget(epochs=6),
@@ -111,7 +111,7 @@ def _pocket() -> list[Case]:
     )
     products = replace(
         base,
-        shares=Shares(labels=0.2, developing=0.05),
+        shares=Shares(labels=0.2, held_out=0.05),
         training=replace(small, batch_size=128),
         budget=Budget(epochs=8),
         weights=replace(base.weights, every=10, trials=2),
@@ -119,7 +119,7 @@ def _pocket() -> list[Case]:
     rooms = replace(
         base,
         augmentation="none",
-        shares=Shares(val=0.1, developing=0.1),
+        shares=Shares(val=0.1, held_out=0.1),
         training=replace(small, batch_size=16),
         budget=Budget(epochs=4),
         weights=replace(base.weights, every=20, trials=2),
@@ -160,13 +160,13 @@ def _full() -> list[Case]:
     weights = WeightSettings(
         constraint="relu", meta_optimizer=MetaOptimizer(lr=1e-2, weight_decay=5e-4), every=10, trials=10
     )
-    shares = Shares(val=0.1, developing=0.05)
+    shares = Shares(val=0.1, held_out=0.05)
     return [
         Case(
             "MovieLens-1M",
             movielens_problem,
             AuxiliarySettings(
-                shares=Shares(test=0.1, val=1 / 9, developing=512 / 600_000),
+                shares=Shares(test=0.1, val=1 / 9, held_out=512 / 600_000),
                 body=BodySettings("autoint"),
                 training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
                 budget=Budget(epochs=15),

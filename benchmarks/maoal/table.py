@@ -141,7 +141,7 @@ def _gains(found: list[Measured]) -> list[str]:
 
 def _reading(scale: Scale) -> list[str]:
     notes = [
-        "Methods that learn nothing on the developing part are trained on it too, as in the paper. All have the same network, "
+        "Methods that learn nothing on the held-out part are trained on it too, as in the paper. All have the same network, "
         "optimiser, budget and selection on the validation part; HPO-tune has that budget in each of its trials "
         "(2 to 4 at pocket scale, 10 at the paper's). The test part selects nothing; the released "
         "program of the paper selects by the best test accuracy.",

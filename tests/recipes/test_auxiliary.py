@@ -34,7 +34,7 @@ from tutelage.recipes.auxiliary import (
     problem_of,
 )
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, mean_iou, outcomes, pixel_accuracy
-from tutelage.recipes.auxiliary.methods import DEVELOPING, WEIGHTINGS, trained_on
+from tutelage.recipes.auxiliary.methods import LEARNS, WEIGHTINGS, trained_on
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.problem import divided
 from tutelage.recipes.auxiliary.sources import table_problem
@@ -202,9 +202,9 @@ def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run
     assert not (tmp_path / "weights.parquet").exists()
 
 
-def test_methods_without_learned_weights_train_on_the_developing_part() -> None:
-    assert {m for m in WEIGHTINGS if trained_on(m).held_out} == DEVELOPING
-    assert trained_on("equal").parts == ("train", "developing")
+def test_methods_without_learned_weights_train_on_the_held_out_part() -> None:
+    assert {m for m in WEIGHTINGS if trained_on(m).held_out} == LEARNS
+    assert trained_on("equal").parts == ("train", "held_out")
     assert trained_on("maoal").parts == ("train",)
 
 
@@ -267,7 +267,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path:
 def test_a_share_of_the_labels_is_hidden_in_the_training_part_alone() -> None:
     problem = squares(SIDES)
     few = problem.with_share_of_labels(0.25, seed=1)
-    train, rest = problem.rows("train"), problem.rows("developing", "val", "test")
+    train, rest = problem.rows("train"), problem.rows("held_out", "val", "test")
     assert few.present(few.primary, train) == round(0.25 * len(train))
     assert few.present(few.primary, rest) == len(rest)
     assert torch.equal(few.labels["even"], problem.labels["even"])
@@ -280,13 +280,13 @@ def test_a_share_of_the_labels_is_hidden_in_the_training_part_alone() -> None:
 def test_parts_are_drawn_once_from_what_has_none() -> None:
     given = ["train"] * 50 + ["test"] * 20 + [""] * 30
     known = torch.arange(100) % 2 == 0
-    found = divided(given, Shares(val=0.2, developing=0.1), 3, known)
+    found = divided(given, Shares(val=0.2, held_out=0.1), 3, known)
     assert (found[50:70] == "test").all()
     assert (found == "test").sum() == 20
     assert (found == "val").sum() == round(0.2 * 40)
-    assert (found == "developing").sum() == round(0.1 * 32)
-    assert known[torch.from_numpy(np.isin(found, ("val", "developing")))].all()
-    assert (found == divided(given, Shares(val=0.2, developing=0.1), 3, known)).all()
+    assert (found == "held_out").sum() == round(0.1 * 32)
+    assert known[torch.from_numpy(np.isin(found, ("val", "held_out")))].all()
+    assert (found == divided(given, Shares(val=0.2, held_out=0.1), 3, known)).all()
 
 
 def test_figures_by_hand() -> None:
@@ -388,7 +388,7 @@ def test_a_table_of_ones_own_by_the_command_line(tmp_path: Path, capsys: pytest.
     words += ["--primary", "{name: shape}", "--sides", "[{name: colour}, {name: length, kind: regression}]"]
     words += ["--body.options", "{widths: [4, 8], stem_stride: 1}", "--budget.epochs", "1", "--method", "equal"]
     words += ["--baselines", "[single]", "--training.batch_size", "16"]
-    words += ["--shares.developing", "0.2", "--shares.val", "0.2"]
+    words += ["--shares.held_out", "0.2", "--shares.val", "0.2"]
     cli.main([str(word) for word in words])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["pipeline"]["recipe"] == "auxiliary"

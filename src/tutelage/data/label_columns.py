@@ -17,7 +17,7 @@ from tutelage.data.manifest import decoded_once, read_cells
 from tutelage.data.problems import Problems
 from tutelage.data.table import ImageArray, ImageFiles, Images
 
-SPLITS = ("train", "developing", "val", "test")
+SPLITS = ("train", "held_out", "val", "test")
 
 
 @dataclass

@@ -80,8 +80,8 @@ WEIGHTINGS: dict[Method, Make] = {
 }
 """``hpo`` trains with ``fixed`` several times."""
 
-DEVELOPING: frozenset[Method] = frozenset({"auxilearn", "maoal", "amal", "joint"})
-"""The methods that learn on the developing part. The others train on it, as in the paper."""
+LEARNS: frozenset[Method] = frozenset({"auxilearn", "maoal", "amal", "joint"})
+"""The methods that learn on the held-out part. The others train on it, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,6 @@ class Trained:
 
 def trained_on(method: Method) -> Trained:
     """Return what a method may look at besides the validation part."""
-    if method in DEVELOPING:
-        return Trained(("train",), "developing")
-    return Trained(("train", "developing"), None)
+    if method in LEARNS:
+        return Trained(("train",), "held_out")
+    return Trained(("train", "held_out"), None)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import MEASURES, Answer, Outcomes, outcomes, selects
-from tutelage.recipes.auxiliary.methods import DEVELOPING, WEIGHTINGS, trained_on
+from tutelage.recipes.auxiliary.methods import LEARNS, WEIGHTINGS, trained_on
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method
@@ -157,7 +157,7 @@ class Pipeline:
         ]
         cache_key += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
         cache_key += [
-            settings.weights if method in DEVELOPING else settings.weights.constant if method == "fixed" else None
+            settings.weights if method in LEARNS else settings.weights.constant if method == "fixed" else None
         ]
         stage = self.stages.run(name, work, cache_key=cache_key)
         folder, facts = stage.folder, stage.facts

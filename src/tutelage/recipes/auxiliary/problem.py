@@ -16,7 +16,7 @@ from tutelage.data.rotation import QUARTERS
 from tutelage.recipes.auxiliary.settings import Shares, TaskSpec
 from tutelage.training.stages import fingerprint
 
-SPLITS = ("train", "developing", "val", "test")
+SPLITS = ("train", "held_out", "val", "test")
 PRIMARY_KINDS = ("classification", "regression", "segmentation")
 LEAST = 8  # examples in every part, under which nothing can be said
 
@@ -172,14 +172,14 @@ def divided(split: Sequence[str] | np.ndarray, shares: Shares, seed: int, known:
 
     Args:
         split: one of `SPLITS`, or "" (or "unassigned"), for each row. Where no row is a test row, or a validation row, or a
-            developing row, a share of the training and unassigned rows becomes one, in this order.
+            held-out row, a share of the training and unassigned rows becomes one, in this order.
         shares: of the rows that are left.
         seed: of the draws.
         known: (N,) bool, which rows have a primary label; only they are drawn, since the others could judge nothing.
     """
     out = np.array([part if part in SPLITS else "train" for part in split], dtype=object)
     rng = np.random.default_rng([seed, 11])
-    for part in ("test", "val", "developing"):
+    for part in ("test", "val", "held_out"):
         if (out == part).any():
             continue
         free = out == "train"

@@ -93,18 +93,18 @@ class Shares:
     Args:
         test: Share of the examples, where the data have no test part.
         val: Share of the rest, where the data have no validation part; it selects a checkpoint and tunes constant weights.
-        developing: Share of the rest on which weights are learned; methods that learn none train on it.
+        held_out: Share of the rest on which weights are learned; methods that learn none train on it.
         labels: Share of the training part whose primary label is used.
     """
 
     test: float = 0.2
     val: float = 0.1
-    developing: float = 0.1
+    held_out: float = 0.1
     labels: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("test", "val", "developing"):
+        for name in ("test", "val", "held_out"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"shares.{name}={getattr(self, name)} must lie between 0 and 1")
         if not 0 < self.labels <= 1:
