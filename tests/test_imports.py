@@ -35,7 +35,7 @@ FLOORS = (
     {"weighting"},
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
-    {"_vision", "batches", "checks", "distributed", "files"},
+    {"_vision", "batches", "checks", "configured", "distributed", "files"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

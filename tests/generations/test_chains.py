@@ -14,7 +14,6 @@ from tutelage.data import TensorData
 from tutelage.generations import (
     AssistantSettings,
     BornAgainSettings,
-    DroppedTeachers,
     NoisyStudentSettings,
     SelfTrainingSettings,
     assist,
@@ -29,7 +28,7 @@ from tutelage.generations.chain import Relabelled
 from tutelage.signals import CrossEntropy, Distillation
 from tutelage.signals.early_learning import EarlyLearning
 from tutelage.training import Plan, fit
-from tutelage.weighting import Fixed
+from tutelage.weighting import DroppedTeachers, Fixed
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 import json
 from unittest.mock import patch
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,15 @@ from weighting_zoo import (
     rows,
 )
 
-from tutelage.weighting import JointGradient
+from tutelage.weighting import (
+    MAOAL,
+    DroppedTeachers,
+    JointGradient,
+    LearningToReweight,
+    MetaOptimizer,
+    Partition,
+    registry,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::tutelage.hypergradient.NeumannWarning"
@@ -170,11 +179,8 @@ def test_a_batch_without_a_finite_example_changes_nothing(name):
     loop.weighting.backward(loop.objective(batch), batch, loop.model)
     assert all(p.grad is None for p in loop.model.parameters())
     assert int(loop.weighting.skipped) == 8
-    after = loop.weighting.state_dict()
-    moving = [key for key in before if "skipped" not in key and "optimizer" not in key and "visits" not in key]
-    for key in moving:
-        still = torch.equal(after[key], before[key])
-        assert still or "network" in key or "free" in key, key  # momentum and weight decay go on
+    before["skipped"] = torch.tensor(8)
+    assert_same(loop.weighting.state_dict(), before)
 
 
 @every_method
@@ -253,5 +259,81 @@ def test_what_has_been_learned_is_told_in_plain_numbers(name):
     loop = Loop(name).run(range(3))
     told = loop.weighting.learned()
     assert json.loads(json.dumps(told)) == told
-    if name.startswith(("maoal", "joint")):
-        assert torch.tensor(told["importance"], dtype=torch.float64).shape == loop.weighting.importance.shape
+    assert ("importance" in told) == name.startswith(("MAOAL", "Joint"))
+    if "importance" in told:
+        shape = torch.tensor(told["importance"], dtype=torch.float64).shape
+        assert shape == loop.weighting.importance.shape == (K - 1, len(loop.weighting.module_names()))
+
+
+@every_method
+def test_a_weighting_says_in_plain_values_what_it_was_made_with(name):
+    model = network()
+    weighting = build(name, model)
+    config = weighting.config()
+    assert json.loads(json.dumps(config)) == config
+    again = registry.build(model=model, **config)
+    assert type(again) is type(weighting)
+    assert again.config() == config == copy.deepcopy(weighting).config()
+    assert repr(again) == repr(weighting)
+    assert repr(weighting).startswith(f"{type(weighting).__name__}(")
+    assert_same(shapes(again.to(torch.float64)), shapes(weighting))
+
+
+def test_another_option_is_another_config():
+    model = network()
+    configs = [json.dumps(build(name, model).config()) for name in METHODS]
+    assert len(set(configs)) == len(METHODS)
+    assert {json.loads(config)["name"] for config in configs} == registry.WEIGHTINGS.keys()  # the zoo is complete
+    half, third = Partition.of(model, "model"), Partition.of(model, "parameter")
+    assert MAOAL(model, K, partition=half).config() != MAOAL(model, K, partition=third).config()
+
+
+def shapes(weighting: nn.Module) -> dict[str, Tensor]:
+    return {key: torch.tensor(value.shape) for key, value in weighting.state_dict().items()}
+
+
+def test_what_a_registry_is_asked_wrongly_it_says_with_the_nearest_it_knows():
+    with pytest.raises(ValueError, match="weighting 'amale' is unknown; did you mean 'amal'"):
+        registry.build("amale", num_examples=3, num_signals=2)
+    with pytest.raises(ValueError, match="weighting 'amal' has no option 'initial'; did you mean 'init'"):
+        registry.build("amal", num_examples=3, num_signals=2, initial=0.3)
+    with pytest.raises(ValueError, match="weighting 'equal' has no option 'lr'; known: none"):
+        registry.build("equal", lr=0.3)
+    with pytest.raises(ValueError, match="meta_optimizer has no option 'learning_rate'; known: kind, lr"):
+        registry.check("maoal", 2, {"meta_optimizer": {"learning_rate": 0.3}})
+    with pytest.raises(ValueError, match="lr=-1 must be positive"):
+        registry.check("amal", 2, {"lr": -1})
+    with pytest.raises(ValueError, match=r"weighting 'amal' cannot be made of .*'lr': 'high'"):
+        registry.check("amal", 2, {"lr": "high"})
+    with pytest.raises(ValueError, match=r"weighting 'fixed' cannot be made of .*missing .* 'weights'"):
+        registry.check("fixed", 2, {})
+    with pytest.raises(ValueError, match=r"weights=\[1.0\] must be one for each of num_signals=2"):
+        registry.check("fixed", 2, {"weights": [1.0]})
+
+
+def test_options_in_plain_values_are_those_of_the_constructor():
+    model = network()
+    made = registry.build("maoal", model=model, num_signals=2, partition="model", meta_optimizer={"lr": 0.3})
+    assert made.config() == MAOAL(model, 2, partition="model", meta_optimizer=MetaOptimizer(lr=0.3)).config()
+    divided = registry.build(
+        "joint", model=model, num_examples=N, num_signals=2, divide=lambda level: Partition.of(model, level, [])
+    )
+    assert divided.module_names() == list(Partition.of(model, "block", []).names)
+
+
+@every_method
+def test_weights_that_outlive_their_batch_are_known_when_training_has_ended(name, tmp_path):
+    loop, batch = Loop(name).run(range(2)), rows(examples(), range(8))
+    with torch.no_grad():
+        found = loop.weighting.last_weights(loop.objective(batch), batch)
+    forgets = isinstance(loop.weighting, LearningToReweight | DroppedTeachers)
+    assert (found is None) == forgets
+    if found is not None:
+        assert found.shape == (8, K)
+    kept = loop.weighting.export(tmp_path / "weights.parquet", ids=[f"image {i}" for i in range(N)])
+    assert kept == (tmp_path / "weights.parquet").is_file() == name.startswith(("AMAL", "Joint", "CRUST"))
+    if kept and found is not None:
+        frame = pd.read_parquet(tmp_path / "weights.parquet")
+        assert frame["id"][3] == "image 3"
+        columns = [column for column in frame if column.startswith(("signal", "weight"))]
+        torch.testing.assert_close(torch.tensor(frame[columns].to_numpy()[:8], dtype=torch.float64).expand(8, K), found)

@@ -31,6 +31,7 @@ def trained(
         if step == 1:
             batch["input"][6] = torch.nan
         held_out = rows(examples(6, seed=50 + step), torch.arange(6)[share[1]])
+        torch.manual_seed(step)
         loop.step(rows(batch, torch.arange(8)[share[0]]), held_out)
     loop.weighting.save(folder / f"{name}.safetensors")
     return {key.removeprefix("module."): value for key, value in loop.model.state_dict().items()}

@@ -14,6 +14,7 @@ from tutelage.weighting import (
     CRUST,
     MAOAL,
     AuxiLearn,
+    DroppedTeachers,
     Equal,
     Fixed,
     GradientCosine,
@@ -70,6 +71,7 @@ QUICK = MetaOptimizer(lr=0.1)
 METHODS: dict[str, Callable[[nn.Module], Weighting]] = {
     "Equal": lambda model: Equal(),
     "Fixed": lambda model: Fixed([1.0, 0.5]),
+    "DroppedTeachers": lambda model: DroppedTeachers([0.1, 0.9]),
     "AMAL": lambda model: AMAL(N, K, init=(0.4, 0.9)),
     "AMAL, last layer": lambda model: AMAL(N, K, strategy="last_layer", num_updates=2),
     "AMAL, as released": lambda model: AMAL(N, K, init=(0.1, 0.9), lr=1500, normalise=False, num_updates=5),
@@ -104,17 +106,15 @@ NEUTRAL: dict[str, Callable[[nn.Module], Weighting]] = {
     "SuperLoss": lambda model: SuperLoss(1.0, regularisation=1e40),
     "CRUST": lambda model: CRUST(N),
 }
-LEARNED = [
-    name
-    for name in METHODS
-    if name.startswith(("AMAL", "MAOAL", "Joint", "AuxiLearn", "LearningToReweight", "MetaWeightNet"))
-]
 
 
 def build(name: str, model: nn.Module, among: dict[str, Callable[[nn.Module], Weighting]] = METHODS) -> Weighting:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return among[name](model).to(next(model.parameters()).dtype)
+
+
+LEARNED = [name for name in METHODS if build(name, network()).learns]
 
 
 class Loop:
@@ -143,6 +143,7 @@ class Loop:
         """Take some steps, each of which is a function of its number."""
         everything = examples()
         for number in numbers:
+            torch.manual_seed(number)
             order = torch.randperm(N, generator=torch.Generator().manual_seed(number))
             self.step(rows(everything, order[:8]), examples(6, seed=100 + number))
         return self
@@ -150,6 +151,7 @@ class Loop:
     def gradients(self, batch: dict[str, Tensor], held_out: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the gradients of one batch, with the weights as they are."""
         self.optimizer.zero_grad()
+        torch.manual_seed(0)
         if self.weighting.adapts_first:
             self.weighting.adapt(self.objective, batch, held_out, self.optimizer)
         self.weighting.backward(self.objective(batch), batch, self.model)

@@ -1,6 +1,6 @@
 """Which earlier model teaches the next one: every chain of teachers and students, each made of calls of `fit`."""
 
-from tutelage.generations.assistants import AssistantSettings, DroppedTeachers, assist
+from tutelage.generations.assistants import AssistantSettings, assist
 from tutelage.generations.born_again import BornAgainSettings, born_again
 from tutelage.generations.chain import Relabelled
 from tutelage.generations.elr import early_learning
@@ -19,7 +19,6 @@ from tutelage.generations.sskd import FourViews, SSKDSettings, sskd
 __all__ = [
     "AssistantSettings",
     "BornAgainSettings",
-    "DroppedTeachers",
     "FourViews",
     "Generations",
     "Incremental",

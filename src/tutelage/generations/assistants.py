@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tutelage.signals import Batch, CrossEntropy, Distillation, Signal
+from tutelage.signals import CrossEntropy, Distillation, Signal
 from tutelage.training import Fitted, Plan, fit
-from tutelage.weighting import Weighting
+from tutelage.weighting import DroppedTeachers
 
 
 @dataclass(frozen=True)
@@ -37,30 +36,6 @@ class AssistantSettings:
             raise ValueError(f"weight={self.weight} must be in [0, 1]")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep={self.keep} is a probability, in (0, 1]")
-
-
-class DroppedTeachers(Weighting):
-    """Constant weights of which those of the teachers are 0 in some steps, drawn anew, each on its own, in every step.
-
-    Args:
-        weights: one for each signal, the labels' first, which is never dropped.
-        keep: probability with which a teacher counts in a step.
-
-    Source: Son et al., *Densely Guided Knowledge Distillation Using Multiple Teacher Assistants*, ICCV 2021, section 3.3 (which
-    drops one teacher a step; independent draws at 0.75 are those of AMAL's comparison).
-    """
-
-    def __init__(self, weights: Sequence[float], keep: float) -> None:
-        super().__init__()
-        self.weights = list(weights)
-        self.keep = keep
-
-    def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
-        """Return the weights of this step, the same for each example; drawn from torch's global generator."""
-        weights_K = losses_BK.new_tensor(self.weights)
-        kept_K = torch.rand(len(self.weights)) < self.keep
-        kept_K[0] = True
-        return (weights_K * kept_K.to(weights_K)).expand_as(losses_BK)
 
 
 def assist(

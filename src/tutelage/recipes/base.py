@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import yaml
 
+from tutelage.configured import plain
 from tutelage.models import ModelSpec
 from tutelage.training import Log
-from tutelage.training.stages import plain
 
 Scale = Literal["pocket", "paper"]
 

@@ -23,7 +23,7 @@ from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
 from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
-from tutelage.weighting import Weighting
+from tutelage.weighting import Equal, Weighting
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -80,8 +80,8 @@ def fit(
     """
     if len(train) == 0:
         raise ValueError(f"{plan.name}: the training data set is empty")
-    weighting = weighting or Weighting()
-    if type(weighting).adapt is not Weighting.adapt and held_out is None:
+    weighting = weighting or Equal()
+    if weighting.learns and held_out is None:
         raise ValueError(f"{plan.name}: {type(weighting).__name__} learns from held-out examples; give held_out")
     with torch.random.fork_rng(devices=[]):
         return _Run(model, train, signals, plan, weighting, held_out).go()

@@ -6,27 +6,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.configured import plain
 from tutelage.distributed import barrier, is_main_process
 from tutelage.training import checkpoint
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.log import Log
 
 DONE, STARTED = "done.json", "started.json"
-
-
-def plain(value: Any) -> Any:
-    """Return dataclasses, tuples and paths as the plain values that JSON holds."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def fingerprint(*parts: Any) -> str:

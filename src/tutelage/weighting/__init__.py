@@ -5,6 +5,7 @@ from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import ModuleWeights, Weighting
 from tutelage.weighting.cosine import GradientCosine
 from tutelage.weighting.crust import CRUST
+from tutelage.weighting.dropped import DroppedTeachers
 from tutelage.weighting.fixed import Equal, Fixed
 from tutelage.weighting.hpo import Tuned, tune_weights
 from tutelage.weighting.joint import Joint, JointGradient
@@ -12,6 +13,7 @@ from tutelage.weighting.maoal import MAOAL
 from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.meta_weight_net import MetaWeightNet
 from tutelage.weighting.partition import Partition
+from tutelage.weighting.registry import WEIGHTINGS, build
 from tutelage.weighting.reweight import LearningToReweight
 from tutelage.weighting.superloss import SuperLoss, super_loss
 from tutelage.weighting.table import ExampleTable
@@ -21,7 +23,9 @@ __all__ = [
     "AMAL",
     "CRUST",
     "MAOAL",
+    "WEIGHTINGS",
     "AuxiLearn",
+    "DroppedTeachers",
     "Equal",
     "ExampleTable",
     "Fixed",
@@ -37,6 +41,7 @@ __all__ = [
     "Tuned",
     "Uncertainty",
     "Weighting",
+    "build",
     "super_loss",
     "tune_weights",
 ]

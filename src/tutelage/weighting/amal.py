@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from tutelage.distributed import all_gather_rows
 from tutelage.hypergradient import LastLayerLookAhead, Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.table import ExampleTable, export, index_of
+from tutelage.weighting.table import ExampleTable, index_of
 
 Rule = Literal["sum_of_squares", "difference", "ratio"]
 
@@ -45,6 +44,8 @@ class AMAL(Weighting):
 
     Source: Sivasubramanian et al., *Adaptive Mixing of Auxiliary Losses in Supervised Learning*, AAAI 2023.
     """
+
+    name: ClassVar[str] = "amal"
 
     def __init__(
         self,
@@ -104,6 +105,8 @@ class AMAL(Weighting):
     def update(self, index_B: Tensor, gradient_BK: Tensor) -> None:
         """Take one step against a derivative by the weights of some examples, (B, K)."""
         index_A, gradient_AK = all_gather_rows(index_B, gradient_BK)
+        if not gradient_AK.any():  # such as of a batch without a finite example
+            return
         size = 1.0
         if self.normalise:
             squares = gradient_AK.double().square()
@@ -116,25 +119,13 @@ class AMAL(Weighting):
         """Return the probability of drawing each example into a coreset, (N,), as `coreset_probabilities` says."""
         return coreset_probabilities(self.weights, rule)
 
-    def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> None:
-        """Write the weights as parquet, one row for each example: which signals did the model not believe?
-
-        With several processes all call it and the first one writes.
-
-        Args:
-            path: the file.
-            names: the signals' names, as ``objective.names`` has them.
-            ids: an id for each example that outlives the order of the data set.
-
-        Raises:
-            ValueError: another number of names than of signals, or of ids than of examples.
-        """
+    def columns(self, names: Sequence[str] | None) -> dict[str, Tensor]:
+        """Return the weights of each signal (which ones did the model not believe?), and how often each example was visited."""
         weights_NK = self.weights
         names = names or [f"signal_{k}" for k in range(weights_NK.shape[1])]
         if len(names) != weights_NK.shape[1]:
             raise ValueError(f"names={list(names)} for {weights_NK.shape[1]} signals")
-        columns = dict(zip(names, weights_NK.unbind(1), strict=True))
-        export(path, {**columns, "visits": self.visits.whole()[:, 0]}, ids)
+        return {**dict(zip(names, weights_NK.unbind(1), strict=True)), "visits": self.visits.whole()[:, 0]}
 
     def _weights_of(self, index_B: Tensor, signals: int) -> Tensor:
         if self.table.rows.shape[1] != signals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,6 +38,8 @@ class AuxiLearn(Weighting):
 
     Source: Navon et al., *Auxiliary Learning by Implicit Differentiation*, ICLR 2021, eq. 4 and 5, Algorithm 2.
     """
+
+    name: ClassVar[str] = "auxilearn"
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ for that column's modules, down to those modules and no further. Many losses ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tutelage.batches import rows_of
-from tutelage.distributed import is_distributed, mean_over_processes
+from tutelage.configured import Configured, plain
+from tutelage.distributed import is_distributed, is_main_process, mean_over_processes
 from tutelage.hypergradient.field import columns_are_cheaper
 from tutelage.signals import Batch
 
@@ -41,7 +42,7 @@ class ModuleWeights:
     module_of: Mapping[str, int]
 
 
-class Weighting(nn.Module):
+class Weighting(Configured, nn.Module):
     """The base of every weighting; by itself it is the plain sum of all signals.
 
     Whatever a weighting learns is a parameter or a buffer, so that ``state_dict()`` is all of it. Its parameters that require
@@ -50,12 +51,26 @@ class Weighting(nn.Module):
     With several processes, ``backward``, ``adapt`` and ``state_dict`` are calls that all of them make.
 
     Attributes:
-        skipped: how many examples have had no weight because a loss of theirs was not finite (a buffer, int64).
+        name: by which commands and settings know the method; see `tutelage.weighting.registry`.
+        learns: whether `adapt` learns something on held-out examples.
         adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
+        weighs_signals: whether it weighs signals against one another, or examples whose signals keep their proportions.
+        skipped: how many examples have had no weight because a loss of theirs was not finite (a buffer, int64).
     """
 
-    skipped: Tensor
+    not_identifying = ("model",)
+    name: ClassVar[str] = ""
+    learns: ClassVar[bool] = False
     adapts_first: ClassVar[bool] = False
+    weighs_signals: ClassVar[bool] = True
+    skipped: Tensor
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Say whether the class learns, and give it a name of its own."""
+        super().__init_subclass__(**kwargs)
+        cls.learns = cls.adapt is not Weighting.adapt
+        if "name" not in cls.__dict__:
+            cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,14 +152,68 @@ class Weighting(nn.Module):
             optimizer: the model's own, whose step is looked ahead.
         """
 
+    def config(self) -> dict[str, Any]:
+        """Return the name and the arguments, as `tutelage.weighting.build` takes them, without the model."""
+        return {"name": self.name, **plain(self._arguments)}
+
     def learned(self) -> dict[str, Any]:
         """Return what has been learned so far, as few plain numbers by name, to be followed over a training."""
         return {}
 
+    def module_names(self) -> list[str]:
+        """Return the names of the modules that `learned` tells apart, M of them; none for most weightings."""
+        return []
+
+    def last_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor | None:
+        """Return how far each signal of some examples counts when training has ended, (B, K).
+
+        None for a weighting whose weights of a batch are forgotten with it.
+        """
+        u_BK = self.example_weights(losses_BK, batch)
+        return torch.ones_like(losses_BK) if u_BK is None else u_BK
+
+    def columns(self, names: Sequence[str] | None) -> dict[str, Tensor]:
+        """Return what is kept for each example of the data set, as columns (N); nothing for most weightings.
+
+        Args:
+            names: the signals' names.
+        """
+        return {}
+
+    def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> bool:
+        """Write the examples' weights as parquet, one row for each, and return whether there are any.
+
+        With several processes all call it and the first one writes.
+
+        Args:
+            path: the file.
+            names: the signals' names, as ``objective.names`` has them.
+            ids: an id for each example that outlives the order of the data set.
+
+        Raises:
+            ValueError: another number of names than of signals, or of ids than of examples.
+        """
+        columns = self.columns(names)
+        if not columns:
+            return False
+        import pandas as pd
+
+        count = len(next(iter(columns.values())))
+        if ids is not None and len(ids) != count:
+            raise ValueError(
+                f"ids names {len(ids)} examples of {count}; give one id for each index, in the order of index"
+            )
+        if is_main_process():
+            frame = pd.DataFrame({"index": range(count), **({} if ids is None else {"id": list(ids)})})
+            for name, values in columns.items():
+                frame[name] = values.cpu().numpy()
+            frame.to_parquet(path, index=False)
+        return True
+
     def save(self, path: str | Path) -> None:
         """Write ``state_dict()`` as safetensors; with several processes all call it and the first one writes."""
         state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
-        if not is_distributed() or torch.distributed.get_rank() == 0:
+        if is_main_process():
             save_file(state, path)
 
     def load(self, path: str | Path) -> None:

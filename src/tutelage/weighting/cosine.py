@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class GradientCosine(Weighting):
 
     Source: Du et al., *Adapting Auxiliary Losses Using Gradient Similarity*, 2018, section 3.
     """
+
+    name: ClassVar[str] = "gradient_cosine"
 
     def __init__(
         self,

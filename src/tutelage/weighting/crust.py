@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from tutelage.hypergradient.probe import Probe, primary_only
 from tutelage.signals import Batch, Objective
 from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.table import ExampleTable, export, index_of
+from tutelage.weighting.table import ExampleTable, index_of
 
 
 class CRUST(Weighting):
@@ -46,6 +46,9 @@ class CRUST(Weighting):
     Source: Mirzasoleiman et al., *Coresets for Robust Training of Neural Networks against Noisy Labels*, NeurIPS 2020,
     eq. 7 and 8.
     """
+
+    name: ClassVar[str] = "crust"
+    weighs_signals: ClassVar[bool] = False
 
     def __init__(self, num_examples: int, *, fraction: float = 0.5, radius: float | None = 2.0, start: int = 5) -> None:
         super().__init__()
@@ -127,9 +130,9 @@ class CRUST(Weighting):
             weights = (from_medoids <= self.radius).sum(1)
         return index[medoids], weights.to(features)
 
-    def export(self, path: str | Path, ids: list[str] | None = None) -> None:
-        """Write the weights as parquet, one row for each example, with an id where ids are given."""
-        export(path, {"weight": self.weights}, ids)
+    def columns(self, names: Sequence[str] | None) -> dict[str, Tensor]:
+        """Return the weights."""
+        return {"weight": self.weights}
 
 
 def gradient_distances(features_Nd: Tensor, pulls_NC: Tensor, biased: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,15 +21,20 @@ class Fixed(Weighting):
 
     Args:
         weights: one finite number or key for each signal, in the order of the signals.
+        num_signals: K, where it is to be checked at once.
 
     Raises:
         ValueError: no weight, a weight that is not finite, another number of signals than weights, or a key that the batch
             has not.
     """
 
-    def __init__(self, weights: Sequence[float | str]) -> None:
+    name: ClassVar[str] = "fixed"
+
+    def __init__(self, weights: Sequence[float | str], num_signals: int | None = None) -> None:
         super().__init__()
         self.weights = list(weights)
+        if num_signals is not None and len(self.weights) != num_signals:
+            raise ValueError(f"weights={weights!r} must be one for each of num_signals={num_signals}")
         if not self.weights or not all(_is_weight(weight) for weight in self.weights):
             raise ValueError(f"weights={weights!r} must be one finite number, or key of the batch, for each signal")
 
@@ -55,3 +61,5 @@ def _column(batch: Batch, key: str) -> Tensor:
 
 class Equal(Weighting):
     """Every signal counts fully: the plain sum, u = a = 1."""
+
+    name: ClassVar[str] = "equal"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +66,8 @@ class Joint(Weighting):
     Raises:
         ValueError: an argument that makes no sense.
     """
+
+    name: ClassVar[str] = "joint"
 
     def __init__(
         self,
@@ -150,6 +151,10 @@ class Joint(Weighting):
             self.by_example.update(index_of(batch, "Joint"), gradient.examples)
             self.by_module.update(gradient.modules)
 
-    def export(self, path: str | Path, names: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> None:
-        """Write the examples' weights as parquet; see `AMAL.export`."""
-        self.by_example.export(path, names, ids)
+    def module_names(self) -> list[str]:
+        """Return the modules' names."""
+        return self.by_module.module_names()
+
+    def columns(self, names: Sequence[str] | None) -> dict[str, Tensor]:
+        """Return the examples' weights and visits."""
+        return self.by_example.columns(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,7 @@ class MAOAL(Weighting):
     Source: Chen et al., *Module-Aware Optimization for Auxiliary Learning*, NeurIPS 2022.
     """
 
+    name: ClassVar[str] = "maoal"
     free: Tensor
 
     def __init__(
@@ -86,6 +87,10 @@ class MAOAL(Weighting):
     def learned(self) -> dict[str, Any]:
         """Return the importances as K - 1 lists of M numbers."""
         return {"importance": self.importance.tolist()}
+
+    def module_names(self) -> list[str]:
+        """Return the modules' names."""
+        return list(self.partition.names)
 
     def module_weights(self, model: nn.Module) -> ModuleWeights:
         """Return the importances, under a first row of ones for the primary signal."""

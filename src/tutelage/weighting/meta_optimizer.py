@@ -60,7 +60,9 @@ class MetaOptimizerState(nn.Module):
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
-        """Move the tensors in place, by one step of `torch.optim.Adam` or `SGD`."""
+        """Move the tensors in place, by one step of `torch.optim.Adam` or `SGD`; not at all where no gradient says anything."""
+        if not any(gradient.any() for gradient in gradients.values()):
+            return
         self.steps += 1
         scale = self._clip(gradients)
         for name, value in tensors.items():

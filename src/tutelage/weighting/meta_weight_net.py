@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,8 @@ class MetaWeightNet(Weighting):
 
     Source: Shu et al., *Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting*, NeurIPS 2019, eq. 3 to 5.
     """
+
+    name: ClassVar[str] = "meta_weight_net"
 
     def __init__(
         self,

@@ -32,6 +32,8 @@ class LearningToReweight(Weighting):
     Source: Ren et al., *Learning to Reweight Examples for Robust Deep Learning*, ICML 2018, eq. 5 to 8 and 12.
     """
 
+    name: ClassVar[str] = "learning_to_reweight"
+    weighs_signals: ClassVar[bool] = False
     adapts_first: ClassVar[bool] = True
 
     def __init__(self, strategy: Strategy = "auto") -> None:
@@ -53,6 +55,9 @@ class LearningToReweight(Weighting):
         w_B = same_BA @ w_A.to(losses_BK.dtype) / same_BA.sum(1)  # the mean, where an example occurs twice
         examples = all_reduce_sum(torch.tensor(len(index_B), device=index_B.device))
         return (examples * w_B)[:, None].expand_as(losses_BK)
+
+    def last_weights(self, losses_BK: Tensor, batch: Batch) -> None:
+        """Return nothing: weights are forgotten with their batch."""
 
     def hypergradient(
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer

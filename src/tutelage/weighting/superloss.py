@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class SuperLoss(Weighting):
     Source: Castells et al., *SuperLoss: A Generic Loss for Robust Curriculum Learning*, NeurIPS 2020, eq. 1 and 5.
     """
 
+    name: ClassVar[str] = "superloss"
+    weighs_signals: ClassVar[bool] = False
     threshold_K: Tensor
 
     def __init__(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.distributed import all_gather_rows, all_reduce_sum, is_distributed, rank_world
+from tutelage.distributed import all_gather_rows, all_reduce_sum, rank_world
 from tutelage.signals import Batch
 from tutelage.signals.base import entry
 
@@ -132,26 +131,3 @@ class ExampleTable(nn.Module):
             rank, world = self._place
             state_dict = {**state_dict, prefix + "rows": saved[rank::world]}
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def export(path: str | Path, columns: Mapping[str, Tensor], ids: Sequence[str] | None) -> None:
-    """Write one row for each example as parquet: its index, its id where ids are given, and the columns (N).
-
-    With several processes all call it and the first one writes.
-
-    Raises:
-        ValueError: another number of ids than of examples.
-    """
-    import pandas as pd
-
-    count = len(next(iter(columns.values())))
-    if ids is not None and len(ids) != count:
-        raise ValueError(f"ids names {len(ids)} examples of {count}; give one id for each index, in the order of index")
-    if is_distributed() and rank_world()[0] != 0:
-        return
-    frame = pd.DataFrame({"index": range(count)})
-    if ids is not None:
-        frame["id"] = list(ids)
-    for name, values in columns.items():
-        frame[name] = values.cpu().numpy()
-    frame.to_parquet(path, index=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.distributed import mean_over_processes
+from tutelage.signals import Batch
 from tutelage.weighting.base import Weighting
 
 
@@ -29,6 +30,8 @@ class Uncertainty(Weighting):
     Source: Kendall et al., *Multi-Task Learning Using Uncertainty to Weigh Losses*, CVPR 2018, eq. 7.
     """
 
+    name: ClassVar[str] = "uncertainty"
+
     def __init__(self, num_signals: int, init: float = -0.5) -> None:
         super().__init__()
         if num_signals < 1:
@@ -43,6 +46,10 @@ class Uncertainty(Weighting):
     def learned(self) -> dict[str, Any]:
         """Return the weights as a list of K numbers."""
         return {"weights": self.weights.tolist()}
+
+    def last_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the weights, the same for each example."""
+        return self.weights.to(losses_BK).expand_as(losses_BK)
 
     def descend(self, totals_K: Tensor, model: nn.Module) -> None:
         """Add the gradient of the weighted sum to ``.grad``, of the model's parameters and of s."""

@@ -19,7 +19,7 @@ from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
-from tutelage.weighting import AMAL, Joint, tune_weights
+from tutelage.weighting import tune_weights
 
 WEIGHTS = "weights.parquet"
 
@@ -137,8 +137,7 @@ class Pipeline:
             found = outcomes(answers, rest[problem.primary.target], problem.primary.kind, self.classes)
             save_file({"outcomes": torch.from_numpy(found), "answers": answers}, folder / "test.safetensors")
             save_multi_head(model, spec, folder)
-            if isinstance(weighting, AMAL | Joint):
-                weighting.export(folder / WEIGHTS, [f"weight_{task.name}" for task in tasks], problem.ids)
+            weighting.export(folder / WEIGHTS, [f"weight_{task.name}" for task in tasks], problem.ids)
             return {
                 "val": fitted.best["val"],
                 "step": fitted.best["step"],

@@ -26,7 +26,6 @@ from tutelage.reports import write_denoise_report
 from tutelage.training import Log, Stages, predict
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.stages import plain
-from tutelage.weighting import AMAL
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def denoise(
         (out / "weights.parquet").unlink(missing_ok=True)
         shutil.rmtree(out / "model", ignore_errors=True)
     distributed.barrier()
-    if isinstance(trained.weighting, AMAL):  # a call that all processes make
-        trained.weighting.export(out / "weights.parquet", trained.signals, task.table["id"].tolist())
+    trained.weighting.export(out / "weights.parquet", trained.signals, task.table["id"].tolist())
     if first:
         _finish(task, settings, out, trained, alone)
     distributed.barrier()

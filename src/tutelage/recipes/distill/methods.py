@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tutelage.generations import DroppedTeachers
 from tutelage.recipes.distill.settings import Method, MixingSettings
 from tutelage.weighting import (
     AMAL,
     CRUST,
     MAOAL,
     AuxiLearn,
+    DroppedTeachers,
     Equal,
     GradientCosine,
     Joint,

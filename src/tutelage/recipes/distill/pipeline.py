@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
-from tutelage.generations import DroppedTeachers
 from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill.methods import METHODS, Recipe, kd_weights, proportions
@@ -23,7 +22,7 @@ from tutelage.recipes.distill.task import Task
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.batches import Batches
-from tutelage.weighting import MAOAL, Fixed, LearningToReweight, Uncertainty, Weighting, tune_weights
+from tutelage.weighting import Fixed, Weighting, tune_weights
 from tutelage.weighting.amal import coreset_probabilities
 
 LABEL = "label"
@@ -176,13 +175,11 @@ class Pipeline:
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
             if found is not None:
                 save_file({"weights": found}, folder / "weights.safetensors")
-            part: Any = getattr(weighting, "by_module", weighting)
-            modules = {"modules": list(part.partition.names)} if isinstance(part, MAOAL) else {}
             return network, {
                 "steps": fitted.steps,
                 "skipped": fitted.skipped,
                 "weighting_history": fitted.weighting_history,
-                **modules,
+                "modules": weighting.module_names(),
             }
 
         common = [settings.student, settings.budget, settings.select, *self.shared_key()]
@@ -288,19 +285,15 @@ def example_weights(weighting: Weighting, objective: Objective, examples: Any, c
     Weights that are a function of the losses are those of the images as they are and of the model that was kept. None for a
     method that forgets the weights of a batch.
     """
-    if isinstance(weighting, LearningToReweight | DroppedTeachers):
-        return None
     found = torch.full((count, len(objective.signals)), torch.nan)
     device = next(objective.model.parameters()).device
     objective.eval()
     for batch in Batches(examples, torch.arange(len(examples)), 256, None, (0,)).iterate():
         batch = {key: value.to(device) for key, value in batch.items()}
         losses_BK = objective(batch)
-        u_BK = weighting.example_weights(losses_BK, batch)
+        u_BK = weighting.last_weights(losses_BK, batch)
         if u_BK is None:
-            u_BK = torch.ones_like(losses_BK)
-            if isinstance(weighting, Uncertainty):
-                u_BK = u_BK * weighting.weights
+            return None
         found[batch["index"].cpu()] = u_BK.float().cpu()
     return found
 

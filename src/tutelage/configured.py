@@ -1,0 +1,75 @@
+"""What an object was made with, in plain values: they tell it from another of its kind."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Configured:
+    """An object that remembers the arguments of its constructor, those that were left out too.
+
+    Attributes:
+        not_identifying: names of arguments that do not tell it from another, and are not remembered.
+    """
+
+    not_identifying: ClassVar[tuple[str, ...]] = ()
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember the arguments; `copy.deepcopy` and `pickle` give none and restore them."""
+        made = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(made, *args, **kwargs)
+        bound.apply_defaults()
+        own = list(bound.arguments.items())[1:]
+        made.__dict__["_arguments"] = {name: value for name, value in own if name not in cls.not_identifying}
+        return made
+
+    def config(self) -> dict[str, Any]:
+        """Return the class and the arguments as values that JSON holds."""
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", **plain(self._arguments)}
+
+    def __repr__(self) -> str:
+        """Return the class and the arguments, as one would write them."""
+        told = ", ".join(f"{name}={_short(repr(plain(value)))}" for name, value in self._arguments.items())
+        return f"{type(self).__name__}({told})"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: dataclasses by field, tensors and models that have no ``config`` by a hash."""
+    if isinstance(value, Configured):
+        return value.config()
+    if isinstance(value, nn.Module):
+        state = {name: plain(tensor) for name, tensor in value.state_dict().items()}
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "state": _hash(repr(state).encode())}
+    if isinstance(value, Tensor):
+        data = value.detach().cpu().contiguous()
+        return {
+            "shape": list(data.shape),
+            "type": str(data.dtype),
+            "hash": _hash(data.flatten().view(torch.uint8).numpy()),
+        }
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) and hasattr(value, "__qualname__") else value
+
+
+def _hash(data: Any) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _short(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -1,0 +1,130 @@
+"""Every weighting by its name, and how settings make one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+
+from tutelage.weighting.amal import AMAL
+from tutelage.weighting.auxilearn import AuxiLearn
+from tutelage.weighting.base import Weighting
+from tutelage.weighting.cosine import GradientCosine
+from tutelage.weighting.crust import CRUST
+from tutelage.weighting.dropped import DroppedTeachers
+from tutelage.weighting.fixed import Equal, Fixed
+from tutelage.weighting.joint import Joint
+from tutelage.weighting.maoal import MAOAL
+from tutelage.weighting.meta_optimizer import MetaOptimizer
+from tutelage.weighting.meta_weight_net import MetaWeightNet
+from tutelage.weighting.partition import Level, Partition
+from tutelage.weighting.reweight import LearningToReweight
+from tutelage.weighting.superloss import SuperLoss
+from tutelage.weighting.uncertainty import Uncertainty
+
+WEIGHTINGS: dict[str, type[Weighting]] = {
+    cls.name: cls
+    for cls in (
+        AMAL,
+        AuxiLearn,
+        CRUST,
+        DroppedTeachers,
+        Equal,
+        Fixed,
+        GradientCosine,
+        Joint,
+        LearningToReweight,
+        MAOAL,
+        MetaWeightNet,
+        SuperLoss,
+        Uncertainty,
+    )
+}
+"""A new weighting has a line here, and every recipe takes it."""
+
+GIVEN = ("model", "num_examples", "num_signals")
+"""What a weighting is told of the training that it is for, where its constructor asks."""
+
+
+def build(
+    name: str,
+    *,
+    model: nn.Module | None = None,
+    num_examples: int | None = None,
+    num_signals: int | None = None,
+    divide: Callable[[Level], Partition] | None = None,
+    **options: Any,
+) -> Weighting:
+    """Return the weighting of a name, as ``build(model=model, **weighting.config())`` returns an equal one.
+
+    Args:
+        name: one of `WEIGHTINGS`.
+        model: the model whose modules are told apart.
+        num_examples: N, the size of the data set that ``batch["index"]`` counts in.
+        num_signals: K, the primary one included.
+        divide: how a level divides the model, where ``partition`` is one; `Partition.of` by default.
+        options: further arguments of its constructor, also as the plain values of a file.
+
+    Raises:
+        ValueError: an unknown name, option or value.
+    """
+    cls = known(name, options)
+    takes = inspect.signature(cls).parameters
+    told = dict(zip(GIVEN, (model, num_examples, num_signals), strict=True))
+    arguments: dict[str, Any] = {key: value for key, value in told.items() if key in takes and value is not None}
+    arguments |= {key: _declared(key, value) for key, value in options.items()}
+    if divide is not None and "partition" in takes:
+        level = arguments.get("partition", takes["partition"].default)
+        arguments["partition"] = level if isinstance(level, Partition) else divide(level)
+    try:
+        return cls(**arguments)
+    except TypeError as error:  # a value of another type, or one that is missing
+        raise ValueError(f"weighting {name!r} cannot be made of {arguments}: {error}") from error
+
+
+def known(name: str, options: Iterable[str] = ()) -> type[Weighting]:
+    """Return the class of a name, which has these options.
+
+    Raises:
+        ValueError: an unknown name or option, with the nearest known one.
+    """
+    if name not in WEIGHTINGS:
+        raise ValueError(f"weighting {name!r} is unknown; {_nearest(name, WEIGHTINGS)}")
+    takes = [option for option in inspect.signature(WEIGHTINGS[name]).parameters if option not in GIVEN]
+    for option in options:
+        if option not in takes:
+            raise ValueError(f"weighting {name!r} has no option {option!r}; {_nearest(option, takes)}")
+    return WEIGHTINGS[name]
+
+
+def check(name: str, num_signals: int, options: Mapping[str, Any]) -> None:
+    """Make a weighting for a model of one parameter, so that wrong settings are told before anything long begins.
+
+    Raises:
+        ValueError: an unknown name, option or value.
+    """
+    with torch.random.fork_rng(devices=[]):
+        build(name, model=nn.Sequential(nn.Linear(1, 1)), num_examples=1, num_signals=num_signals, **options)
+
+
+def _declared(option: str, value: Any) -> Any:
+    """Return an option's value, made of the plain values of a file where it is an object."""
+    if option == "partition" and isinstance(value, Mapping):
+        return Partition(tuple(value["names"]), dict(value["module_of"]))
+    if option == "meta_optimizer" and isinstance(value, Mapping):
+        takes = inspect.signature(MetaOptimizer).parameters
+        for key in value:
+            if key not in takes:
+                raise ValueError(f"meta_optimizer has no option {key!r}; {_nearest(key, takes)}")
+        return MetaOptimizer(**value)
+    return value
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    words = list(words)
+    near = get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words) or 'none'}"
