@@ -6,6 +6,7 @@ from tutelage.hypergradient.last_layer_look_ahead import LastLayerLookAhead
 from tutelage.hypergradient.look_ahead import look_ahead_direction, look_ahead_gradient, look_ahead_parameters
 from tutelage.hypergradient.module_derivatives import module_derivatives
 from tutelage.hypergradient.neumann import NeumannSeries, NeumannWarning, neumann_direction
+from tutelage.hypergradient.optimizers import Optimizers, learning_rate
 
 __all__ = [
     "Derivatives",
@@ -13,8 +14,10 @@ __all__ = [
     "ModuleWeights",
     "NeumannSeries",
     "NeumannWarning",
+    "Optimizers",
     "Strategy",
     "directional_derivatives",
+    "learning_rate",
     "look_ahead_direction",
     "look_ahead_gradient",
     "look_ahead_parameters",

@@ -14,8 +14,8 @@ from tutelage.hypergradient.double_backward import double_backward
 from tutelage.hypergradient.field import Field
 from tutelage.hypergradient.finite_difference import finite_difference, norm
 from tutelage.hypergradient.forward_mode import forward_mode
-from tutelage.hypergradient.last_layer import find_last_layer, last_layer
-from tutelage.hypergradient.probe import Parameters, Probe
+from tutelage.hypergradient.last_layer import coupling_signals, find_last_layer, last_layer
+from tutelage.hypergradient.probe import Parameters, Probe, full_types, uncompiled
 from tutelage.signals import Batch, Objective
 
 Strategy = Literal["auto", "last_layer", "forward_mode", "finite_difference", "double_backward"]
@@ -50,6 +50,7 @@ class Derivatives:
     skipped: int
 
 
+@full_types()
 def directional_derivatives(
     objective: Objective,
     batch: Batch,
@@ -81,6 +82,7 @@ def directional_derivatives(
     """
     if strategy not in get_args(Strategy):
         raise ValueError(f"strategy={strategy!r} is not one of {', '.join(get_args(Strategy))}")
+    objective = uncompiled(objective)
     probe = Probe(objective, batch)
     direction = probe.direction(direction)
     chosen, why = (strategy, "as asked") if strategy != "auto" else choose(objective, probe, direction)
@@ -112,7 +114,8 @@ def choose(objective: Objective, probe: Probe, direction: Parameters) -> tuple[s
     """Return the cheapest strategy that is right for an objective, and why; tried once for each objective and mode."""
     if len(direction) <= 2:
         layer, reason, _ = find_last_layer(probe)
-        if layer is not None and all(name.removeprefix(probe.prefix).rpartition(".")[0] == layer for name in direction):
+        within = all(name.removeprefix(probe.prefix).rpartition(".")[0] == layer for name in direction)
+        if layer is not None and within and not coupling_signals(probe):
             return "last_layer", f"closed form: {reason}, and the direction lies within it"
     known = _choices.setdefault(objective, {})
     mode = probe.model.training

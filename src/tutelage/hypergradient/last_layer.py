@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -24,7 +26,7 @@ def last_layer(probe: Probe, direction: Parameters) -> Tensor:
     B x C x d is built.
 
     Raises:
-        ValueError: the model does not end in one linear layer.
+        ValueError: the model does not end in one linear layer, or a signal couples the examples and does not say so.
     """
     layer = LastLayer.of(probe)
     zeros = {name: torch.zeros_like(p) for name, p in layer.parameters.items()}
@@ -65,12 +67,17 @@ class LastLayer:
         """Evaluate a probe's objective once, without a graph below the last layer; the pulls only where they are wanted.
 
         Raises:
-            ValueError: the model does not end in one linear layer.
+            ValueError: the model does not end in one linear layer, or a signal couples the examples and does not say so.
         """
         name, reason, _ = find_last_layer(probe)
         if name is None:
             raise ValueError(f"strategy 'last_layer' is not applicable: {reason}; use 'auto'")
-        layer: nn.Linear = probe.model.get_submodule(name)  # type: ignore[assignment]
+        if pulled and (coupling := coupling_signals(probe)):
+            raise ValueError(
+                f"strategy 'last_layer' is not applicable: the losses of {coupling} depend on other examples' outputs; use "
+                "'auto', or set separable = False and return one loss for the batch"
+            )
+        layer = probe.model.get_submodule(name)
         owner = probe.prefix + (f"{name}." if name else "")
         weight, bias = owner + "weight", owner + "bias"
         parameters = {name: probe.parameters[name] for name in (weight, bias) if name in probe.parameters}
@@ -78,10 +85,9 @@ class LastLayer:
         features, logits = parameters[weight].new_zeros(0, width), parameters[weight].new_zeros(0, classes)
         coupled_K = torch.tensor([not separable for separable in probe.objective.separable], device=probe.device)
 
-        def cut(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def cut(inputs: Tensor, output: Tensor) -> None:
             nonlocal features, logits
-            features, logits = inputs[0].detach(), output.detach().requires_grad_(pulled)
-            return logits
+            features, logits = inputs, output
 
         def pull(losses_BK: Tensor) -> tuple[Tensor, Tensor]:
             finite_B = torch.isfinite(losses_BK.detach()).all(1)
@@ -90,12 +96,8 @@ class LastLayer:
             pulls = [_gradient(total, logits) for total in totals_K] if pulled else []
             return torch.stack(pulls, dim=1) if pulls else logits.new_zeros(len(logits), 0, classes), finite_B
 
-        hook = layer.register_forward_hook(cut)
-        try:
-            with torch.set_grad_enabled(pulled):
-                pulls_RKC, finite_B = probe.run({}, pull)
-        finally:
-            hook.remove()
+        with _cut(layer, cut, pulled), torch.set_grad_enabled(pulled):
+            pulls_RKC, finite_B = probe.run({}, pull)
 
         def placed(values_R: Tensor) -> Tensor:
             return _placed(values_R.detach(), finite_B)
@@ -141,6 +143,50 @@ class LastLayer:
             good_R = torch.isfinite(losses_R.detach())
             pulls_RC = _gradient(losses_R[good_R].sum(), logits_RC)
         return _placed(pulls_RC if good_R.all() else pulls_RC.masked_fill(~good_R[:, None], 0), finite_B)
+
+
+@contextmanager
+def _cut(layer: nn.Module, see: Callable[[Tensor, Tensor], None], graph: bool = True) -> Iterator[None]:
+    """Begin the graph at a layer's output, if there is to be one; ``see(input, output)`` is told what passes the layer."""
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        logits = output.detach().requires_grad_(graph)
+        see(inputs[0].detach(), logits)
+        return logits
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+_couples: WeakKeyDictionary[Signal, bool] = WeakKeyDictionary()
+
+
+def coupling_signals(probe: Probe) -> list[str]:
+    """Return the names of the signals that couple the examples of a batch and do not say so.
+
+    Every second example's losses may have no derivative by the others' outputs. Tried once for each signal, on the first
+    batch with two finite examples, of a model that ends in one linear layer.
+    """
+    signals: list[Signal] = [signal for signal in probe.objective.signals if signal.separable]  # type: ignore[misc]
+    if not all(signal in _couples for signal in signals):
+        logits = torch.empty(0)
+
+        def see(_: Tensor, output: Tensor) -> None:
+            nonlocal logits
+            logits = output
+
+        def try_each(losses_BK: Tensor) -> None:
+            losses_RK = losses_BK[torch.isfinite(losses_BK.detach()).all(1)]
+            if len(losses_RK) > 1:
+                for signal, losses_R in zip(probe.objective.signals, losses_RK.unbind(1), strict=True):
+                    _couples[signal] = bool(_gradient(losses_R[::2].sum(), logits)[1::2].any())  # type: ignore[index]
+
+        with _cut(probe.model.get_submodule(str(find_last_layer(probe).name)), see), torch.enable_grad():
+            probe.run({}, try_each)
+    return [signal.name for signal in signals if _couples.get(signal, False)]
 
 
 def _placed(values_R: Tensor, finite_B: Tensor) -> Tensor:

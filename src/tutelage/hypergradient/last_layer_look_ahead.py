@@ -8,8 +8,8 @@ from torch import Tensor
 from tutelage.distributed import is_distributed, mean_over_processes
 from tutelage.hypergradient.derivatives import Derivatives
 from tutelage.hypergradient.last_layer import LastLayer
-from tutelage.hypergradient.optimizers import Step, next_steps
-from tutelage.hypergradient.probe import Parameters, Probe, primary_only
+from tutelage.hypergradient.optimizers import Optimizers, Step, next_steps
+from tutelage.hypergradient.probe import Parameters, Probe, full_types, held_out_probe
 from tutelage.signals import Batch, Objective
 
 
@@ -30,17 +30,19 @@ class LastLayerLookAhead:
         objective: the model and its signals.
         batch: the training examples of the step, B.
         held_out: the examples whose mean primary loss is to fall, V.
-        optimizer: `torch.optim.SGD`, `Adam` or `AdamW`; it is read and stays as it is.
+        optimizer: as in `look_ahead_direction`.
 
     Raises:
-        ValueError: the model does not end in one linear layer that the optimiser trains, or another optimiser.
+        ValueError: the model does not end in one linear layer that the optimiser trains, another optimiser or one of another
+            model, or no held-out example.
 
     Source: Sivasubramanian et al., *Adaptive Mixing of Auxiliary Losses in Supervised Learning*, AAAI 2023, section 3.1.
     """
 
-    def __init__(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    @full_types()
+    def __init__(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         self.train = LastLayer.of(Probe(objective, batch))
-        self.held_out = LastLayer.of(Probe(primary_only(objective), held_out), pulled=False)
+        self.held_out = LastLayer.of(held_out_probe(objective, held_out), pulled=False)
         self._model = objective.model
         self._optimizer = optimizer
         layer = self.train.parameters
@@ -55,6 +57,7 @@ class LastLayerLookAhead:
             # Momentum or weight decay moves the layer even where the gradient is 0.
             self._logits_at_rest_VC = self.held_out.logits_at({name: step.landed for name, step in still.items()})
 
+    @full_types()
     def gradient(self, weights_BK: Tensor | None = None) -> Derivatives:
         """Return the derivative by each weight, (B, K), at given weights or at all ones."""
         pulls_BKC = self.train.pulls_BKC

@@ -10,15 +10,16 @@ from torch import Tensor
 from tutelage.hypergradient.derivatives import Derivatives, Strategy, directional_derivatives
 from tutelage.hypergradient.field import Field, ModuleWeights
 from tutelage.hypergradient.last_layer_look_ahead import LastLayerLookAhead
-from tutelage.hypergradient.optimizers import next_steps
-from tutelage.hypergradient.probe import Probe, primary_only
+from tutelage.hypergradient.optimizers import Optimizers, next_steps
+from tutelage.hypergradient.probe import Probe, full_types, held_out_probe
 from tutelage.signals import Batch, Objective
 
 
+@full_types()
 def look_ahead_parameters(
     objective: Objective,
     batch: Batch,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     weights_BK: Tensor | None = None,
     module_weights: ModuleWeights | None = None,
 ) -> dict[str, Tensor]:
@@ -35,7 +36,7 @@ def look_ahead_direction(
     objective: Objective,
     batch: Batch,
     held_out: Batch,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     weights_BK: Tensor | None = None,
     module_weights: ModuleWeights | None = None,
 ) -> dict[str, Tensor]:
@@ -52,23 +53,25 @@ def look_ahead_direction(
         objective: the model and its signals.
         batch: the training examples of the step.
         held_out: the examples whose loss is to fall; the primary signal alone is asked about them.
-        optimizer: `torch.optim.SGD`, `Adam` or `AdamW`; it is read and stays as it is.
+        optimizer: `torch.optim.SGD`, `Adam` or `AdamW`, or several of them; they are read and stay as they are. Clipping of
+            gradients between the backward pass and the step is not looked through.
         weights_BK: u, how far each loss of each example counts in the step; None for all ones.
         module_weights: a, how far each signal counts in each module; None for all ones.
 
     Raises:
-        ValueError: another optimiser, or weights of another shape than (B, K).
+        ValueError: another optimiser or one of another model, no held-out example, or weights of another shape than (B, K).
 
     Source: Sivasubramanian et al., *Adaptive Mixing of Auxiliary Losses in Supervised Learning*, AAAI 2023, eq. 4 and 5.
     """
     return _direction(objective, batch, held_out, optimizer, weights_BK, module_weights)[0]
 
 
+@full_types()
 def look_ahead_gradient(
     objective: Objective,
     batch: Batch,
     held_out: Batch,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     weights_BK: Tensor | None = None,
     module_weights: ModuleWeights | None = None,
     strategy: Strategy = "auto",
@@ -103,17 +106,18 @@ def look_ahead_gradient(
     return replace(D, values=values_BK / -examples, by_module=by_module_BKM)
 
 
+@full_types()
 def _direction(
     objective: Objective,
     batch: Batch,
     held_out: Batch,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     weights_BK: Tensor | None,
     module_weights: ModuleWeights | None,
 ) -> tuple[dict[str, Tensor], int]:
     """Return p, and n."""
     field = Field(Probe(objective, batch), weights_BK, module_weights)
-    outer = Field(Probe(primary_only(objective), held_out))
+    outer = Field(held_out_probe(objective, held_out))
     steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
     gradient = outer.at({name: step.landed for name, step in steps.items()})
     return {name: steps[name].slope * g for name, g in gradient.items() if name in steps}, max(field.examples, 1)

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient.field import gradients, weighted_totals
-from tutelage.hypergradient.probe import Parameters, Probe
+from tutelage.hypergradient.probe import Parameters, Probe, full_types
 from tutelage.signals import Batch, Objective
 
 
+@full_types()
 def module_derivatives(
     objective: Objective,
     batch: Batch,

@@ -14,7 +14,7 @@ from torch import Tensor
 from tutelage.hypergradient.derivatives import EXAMPLES_TO_TRY
 from tutelage.hypergradient.field import Field, ModuleWeights, Product, Products
 from tutelage.hypergradient.finite_difference import norm
-from tutelage.hypergradient.probe import Parameters, Probe, primary_only
+from tutelage.hypergradient.probe import Parameters, Probe, full_types, held_out_probe, uncompiled
 from tutelage.signals import Batch, Objective
 
 SHORTEST = 1e-3  # how far, at most, the step size is lowered
@@ -50,6 +50,7 @@ class NeumannSeries:
     remarks: list[str]
 
 
+@full_types()
 def neumann_direction(
     objective: Objective,
     batch: Batch,
@@ -88,7 +89,8 @@ def neumann_direction(
             ("finite_difference": no operator needs a second derivative), or "auto": the first where they agree.
 
     Raises:
-        ValueError: a step size that is not positive, a negative ``neumann_steps``, or weights of another shape.
+        ValueError: a step size that is not positive, a negative ``neumann_steps``, no held-out example, or weights of another
+            shape.
 
     Source: Chen et al., *Module-Aware Optimization for Auxiliary Learning*, NeurIPS 2022, eq. 8 and 9; Lorraine et al.,
     *Optimizing Millions of Hyperparameters by Implicit Differentiation*, AISTATS 2020, section 3.2.
@@ -99,7 +101,7 @@ def neumann_direction(
         raise ValueError(f"neumann_steps={neumann_steps} must not be negative")
     if strategy not in ("auto", "double_backward", "finite_difference"):
         raise ValueError(f"strategy={strategy!r} is not 'auto', 'double_backward' or 'finite_difference'")
-    outer = Field(Probe(primary_only(objective), held_out)).at()
+    outer = Field(held_out_probe(objective, held_out)).at()
     field = Field(Probe(objective, batch), weights_BK, module_weights)
 
     def series(product: Product) -> tuple[dict[str, Tensor], float, list[float], list[str]]:
@@ -122,6 +124,7 @@ def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products
     only once: autograd then sees no second way to the parameters. Both are taken of a copy in float64, few examples and a
     tiny step, as a longer one crosses kinks of ReLU, where the two differ and neither is wrong.
     """
+    objective = uncompiled(objective)
     known = _choices.setdefault(objective, {})
     mode = objective.model.training
     if mode not in known:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+"""The model's own optimiser, or several that share its parameters between them."""
 
 
 @dataclass(frozen=True)
@@ -24,37 +28,63 @@ class Step:
 
 
 def next_steps(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     model: nn.Module,
     values: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
 ) -> dict[str, Step]:
-    """Return the step that an optimiser would take for each parameter that it holds and that has a gradient.
+    """Return the step that the optimisers would take for each parameter that they hold and that has a gradient.
 
-    Everything is read from ``optimizer.param_groups`` and ``optimizer.state``, which stay as they are. What is done to
-    gradients between the backward pass and the step, such as clipping, is not known here.
+    Everything is read from ``param_groups`` and ``state``, which stay as they are. What is done to gradients between the
+    backward pass and the step, such as clipping, is not known here.
 
     Args:
-        optimizer: `torch.optim.SGD`, `Adam` or `AdamW` with any of their options, or a wrapper that holds one as its
-            ``optimizer``, as Accelerate's and Lightning's do.
-        model: whose parameters it holds.
+        optimizer: one or several of `torch.optim.SGD`, `Adam` and `AdamW` with any of their options, subclasses of theirs
+            that do not override ``step``, or wrappers that hold one as their ``optimizer``, as Accelerate's and Lightning's do.
+        model: whose parameters they hold.
         values: the parameters' values by name, in the type to compute in.
         gradients: their gradients by name.
 
     Raises:
-        ValueError: another optimiser.
+        ValueError: another optimiser, or one of another model.
     """
-    optimizer = _unwrapped(optimizer)
-    rule = _RULES[type(optimizer)]
-    group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    steps = {}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    held, steps = False, {}
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in gradients and id(parameter) in group_of:
-                group, gradient = group_of[id(parameter)], gradients[name]
-                state = optimizer.state.get(parameter, {})
-                steps[name] = rule(group, state, values[name], -gradient if group["maximize"] else gradient)
+        for each in _each(optimizer):
+            inside, rule = _rule_of(each)
+            for group in inside.param_groups:
+                for parameter in group["params"]:
+                    name = names.get(id(parameter))
+                    if name is None:
+                        continue
+                    held = True
+                    if name in gradients:
+                        gradient = -gradients[name] if group["maximize"] else gradients[name]
+                        steps[name] = rule(group, inside.state.get(parameter, {}), values[name], gradient)
+    if not held:
+        raise ValueError(_FOREIGN.format(type(model).__name__))
     return steps
+
+
+def learning_rate(optimizer: Optimizers, model: nn.Module) -> float:
+    """Return the optimisers' learning rate; of several, the one of most of the model's parameters.
+
+    Raises:
+        ValueError: no optimiser holds a parameter of the model.
+    """
+    own = {id(parameter) for parameter in model.parameters()}
+    sizes: dict[float, int] = {}
+    for each in _each(optimizer):
+        for group in each.param_groups:
+            size = sum(parameter.numel() for parameter in group["params"] if id(parameter) in own)
+            sizes[float(group["lr"])] = sizes.get(float(group["lr"]), 0) + size
+    if not any(sizes.values()):
+        raise ValueError(_FOREIGN.format(type(model).__name__))
+    return max(sizes, key=sizes.__getitem__)
+
+
+_FOREIGN = "the optimizer holds no parameter of the {}: give the one that trains the objective's model"
 
 
 def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], value: Tensor, gradient: Tensor) -> Step:
@@ -113,20 +143,29 @@ def _signed(slope: Any, group: Mapping[str, Any]) -> Any:
     return -slope if group["maximize"] else slope
 
 
-_RULES: dict[type, Callable[[Mapping[str, Any], Mapping[str, Any], Tensor, Tensor], Step]] = {
+_RULES: dict[type[torch.optim.Optimizer], Callable[[Mapping[str, Any], Mapping[str, Any], Tensor, Tensor], Step]] = {
     torch.optim.SGD: _sgd,
     torch.optim.Adam: _adam,
     torch.optim.AdamW: _adam,
 }
 
 
-def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
-    """Return the optimiser inside of its wrappers."""
-    while type(optimizer) not in _RULES:
-        if not isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+def _each(optimizer: Optimizers) -> Sequence[torch.optim.Optimizer]:
+    return optimizer if isinstance(optimizer, Sequence) else (optimizer,)
+
+
+def _rule_of(optimizer: Any) -> tuple[torch.optim.Optimizer, Callable[..., Step]]:
+    """Return the optimiser inside of its wrappers, and the rule of its step."""
+    inside = optimizer
+    while True:
+        for kind, rule in _RULES.items():
+            # ``unwrap``: torch puts a hook for its profiler around the ``step`` of each class that is used.
+            if isinstance(inside, kind) and inspect.unwrap(type(inside).step) is inspect.unwrap(kind.step):
+                return inside, rule
+        if not isinstance(getattr(inside, "optimizer", None), torch.optim.Optimizer):
+            why = ", as it overrides step()" if isinstance(inside, tuple(_RULES)) else ""
             raise ValueError(
-                f"the step of {type(optimizer).__name__} can not be looked ahead; use torch.optim's SGD, Adam or AdamW, or "
-                "a weighting that does not look ahead"
+                f"the step of {type(inside).__name__} can not be looked ahead{why}; use torch.optim's SGD, Adam or AdamW, or a "
+                "weighting that does not look ahead"
             )
-        optimizer = optimizer.optimizer
-    return optimizer
+        inside = inside.optimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tutelage.signals import Batch, Objective
+from tutelage.signals.base import entry
 
 Parameters = Mapping[str, Tensor]
 Result = TypeVar("Result")
@@ -28,7 +29,7 @@ class Probe:
     of DistributedDataParallel. Afterwards buffers, random states and gradients are what they were.
 
     Args:
-        objective: the `Objective`.
+        objective: the `Objective`, compiled or not; the given one is not touched.
         batch: the examples, (B, ...) each.
 
     Attributes:
@@ -40,6 +41,7 @@ class Probe:
     """
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
+        objective = uncompiled(objective)
         model, self.prefix = _unwrapped(objective.model)
         if self.prefix:
             objective = _with(objective, model=model)
@@ -118,7 +120,7 @@ class Probe:
         fast_attention = torch.backends.mha.get_fastpath_enabled()
         with (
             torch.random.fork_rng(devices, **kind),
-            torch.autocast(self.device.type, enabled=False),
+            full_types(),
             _eagerly(),
         ):
             torch.set_rng_state(self._random_state)
@@ -131,9 +133,38 @@ class Probe:
                 torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
+def held_out_probe(objective: Objective, held_out: Batch) -> Probe:
+    """Return a probe of the first signal alone: no teacher is asked, and no target of a side task is needed.
+
+    Raises:
+        ValueError: the batch is empty.
+    """
+    if len(entry(held_out, "input", "held_out")) == 0:
+        raise ValueError("the held-out batch is empty, so nothing could be learned from it: give at least one example")
+    return Probe(primary_only(objective), held_out)
+
+
 def primary_only(objective: Objective) -> Objective:
-    """Return the objective with its first signal alone: no teacher is asked, and no target of a side task is needed."""
+    """Return the objective with its first signal alone."""
+    objective = uncompiled(objective)
     return _with(objective, signals=nn.ModuleList([objective.signals[0]]))
+
+
+def uncompiled(objective: Objective) -> Objective:
+    """Return the objective inside of what `torch.compile` makes of it."""
+    while "_orig_mod" in objective._modules:
+        objective = objective._modules["_orig_mod"]  # type: ignore[assignment]
+    return objective
+
+
+@contextmanager
+def full_types() -> Iterator[None]:
+    """Compute in the tensors' own types inside of a caller's autocast too: half precision is too coarse for derivatives."""
+    accelerator = torch.accelerator.current_accelerator()
+    with ExitStack() as stack:
+        for kind in {"cpu"} if accelerator is None else {"cpu", accelerator.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def _with(objective: Objective, **modules: nn.Module) -> Objective:
