@@ -10,13 +10,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from tutelage.batches import Batch, size_of
 from tutelage.hypergradient.double_backward import double_backward
 from tutelage.hypergradient.field import Field
 from tutelage.hypergradient.finite_difference import finite_difference, norm
 from tutelage.hypergradient.forward_mode import forward_mode
 from tutelage.hypergradient.last_layer import coupling_signals, find_last_layer, last_layer
-from tutelage.hypergradient.probe import Parameters, Probe, full_types, uncompiled
-from tutelage.signals import Batch, Objective
+from tutelage.hypergradient.probe import Parameters, Probe, few_of, full_types, uncompiled
+from tutelage.signals import Objective
 
 Strategy = Literal["auto", "last_layer", "forward_mode", "finite_difference", "double_backward"]
 
@@ -28,7 +29,6 @@ STRATEGIES: dict[str, Callable[[Probe, Parameters], Tensor]] = {
 }
 # How far from the backward pass a strategy may be (relative, float32 or TF32) before "auto" distrusts it.
 TOLERANCES = {"forward_mode": 1e-2, "finite_difference": 3e-2, "double_backward": 1e-2}
-EXAMPLES_TO_TRY = 8
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def directional_derivatives(
     probe = Probe(objective, batch)
     direction = probe.direction(direction)
     chosen, why = (strategy, "as asked") if strategy != "auto" else choose(objective, probe, direction)
-    zeros_BK = next(iter(probe.parameters.values())).new_zeros(len(batch["input"]), len(objective.signals))
+    zeros_BK = next(iter(probe.parameters.values())).new_zeros(size_of(batch), len(objective.signals))
 
     def derive(part: Parameters) -> Tensor:
         return STRATEGIES[chosen](probe, part) if part else zeros_BK
@@ -120,8 +120,7 @@ def choose(objective: Objective, probe: Probe, direction: Parameters) -> tuple[s
     known = _choices.setdefault(objective, {})
     mode = probe.model.training
     if mode not in known:
-        few = {key: value[:EXAMPLES_TO_TRY] for key, value in probe.batch.items()}
-        known[mode] = _try(Probe(objective, few))
+        known[mode] = _try(Probe(objective, few_of(probe.batch)))
     return known[mode]
 
 

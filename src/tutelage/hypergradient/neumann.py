@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from tutelage.hypergradient.derivatives import EXAMPLES_TO_TRY
+from tutelage.batches import Batch, map_tensors
 from tutelage.hypergradient.field import Field, ModuleWeights, Product, Products
 from tutelage.hypergradient.finite_difference import norm
-from tutelage.hypergradient.probe import Parameters, Probe, full_types, held_out_probe, uncompiled
-from tutelage.signals import Batch, Objective
+from tutelage.hypergradient.probe import Parameters, Probe, few_of, full_types, held_out_probe, uncompiled
+from tutelage.signals import Objective
 
 SHORTEST = 1e-3  # how far, at most, the step size is lowered
 TOLERANCE = 0.1  # how far double backward may be from a difference before "auto" distrusts it
@@ -128,18 +128,15 @@ def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products
     known = _choices.setdefault(objective, {})
     mode = objective.model.training
     if mode not in known:
-        few = {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}
+        few = few_of(batch)
         try:
             trial = copy.deepcopy(objective).double()
-            few = {
-                key: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-                for key, value in few.items()
-            }
-            field = Field(Probe(trial, few), step=TINY)
+            wide = map_tensors(few, lambda value: value.double() if value.is_floating_point() else value)
+            field = Field(Probe(trial, wide), step=TINY)
             v = {name: value.double() for name, value in v.items()}
             expected = field.with_products("finite_difference", lambda product: product(v))
         except (RuntimeError, TypeError):  # a model that cannot be copied, or has no float64
-            field = Field(Probe(objective, {key: value[:EXAMPLES_TO_TRY] for key, value in batch.items()}))
+            field = Field(Probe(objective, few))
             expected = field.with_products("finite_difference", lambda product: product(v))
         try:
             found = field.with_products("double_backward", lambda product: product(v))

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
+from tutelage.batches import Batch, map_tensors, rows_of, size_of
+from tutelage.signals import Objective
 
 Parameters = Mapping[str, Tensor]
 Result = TypeVar("Result")
+
+EXAMPLES_TO_TRY = 8
 
 
 class Probe:
@@ -47,7 +49,7 @@ class Probe:
             objective = _with(objective, model=model)
         self.objective = objective
         self.model = model
-        self.batch = {key: _widened(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
+        self.batch: Batch = map_tensors(batch, _widened)
         self.parameters = {self.prefix + name: _widened(p.detach()) for name, p in model.named_parameters()}
         self.trainable = [self.prefix + name for name, p in model.named_parameters() if p.requires_grad]
         if not self.parameters:
@@ -133,13 +135,19 @@ class Probe:
                 torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
+def few_of(batch: Batch) -> Batch:
+    """Return the first examples of a batch, on which a way to a derivative is tried."""
+    size = size_of(batch)
+    return rows_of(batch, torch.arange(min(size, EXAMPLES_TO_TRY)), size)
+
+
 def held_out_probe(objective: Objective, held_out: Batch) -> Probe:
     """Return a probe of the first signal alone: no teacher is asked, and no target of a side task is needed.
 
     Raises:
         ValueError: the batch is empty.
     """
-    if len(entry(held_out, "input", "held_out")) == 0:
+    if size_of(held_out) == 0:
         raise ValueError("the held-out batch is empty, so nothing could be learned from it: give at least one example")
     return Probe(primary_only(objective), held_out)
 
