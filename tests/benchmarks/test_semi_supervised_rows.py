@@ -15,6 +15,7 @@ from tutelage.training import Log, Plan, fit
 MODEL = ModelSettings("pocket_resnet", options={"widths": (4, 8)})
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("row", "trainings"),
     [(swsl, ["teacher", "pretraining", "fine-tuning"]), (noisy, ["teacher", "student-1", "student-2", "student-3"])],

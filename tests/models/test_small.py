@@ -18,6 +18,7 @@ def images(count: int, size: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("size", [24, 32])
 def test_every_parameter_learns_and_examples_do_not_see_each_other(name: str, size: int) -> None:

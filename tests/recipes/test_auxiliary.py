@@ -214,6 +214,7 @@ KINDS = {
 }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
     make, of, figure = KINDS[kind]

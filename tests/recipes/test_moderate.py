@@ -59,6 +59,7 @@ def subtasks(moderated: Moderated) -> pd.DataFrame:
     return pd.read_parquet(moderated.folder / "subtasks.parquet")
 
 
+@pytest.mark.trains
 def test_the_runs_folder(moderated, metrics):
     assert {path.name for path in moderated.folder.iterdir()} == FILES
     assert {path.name for path in (moderated.folder / "model").iterdir()} == {"config.json", "model.safetensors"}

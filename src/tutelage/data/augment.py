@@ -67,7 +67,8 @@ def _windows(images: Tensor, corners_2B: Tensor, size: torch.Size) -> Tensor:
     rows = corners_2B[0][:, None] + torch.arange(size[0])
     columns = corners_2B[1][:, None] + torch.arange(size[1])
     each = torch.arange(len(images))[:, None, None]
-    return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    windows = images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return windows.clone(memory_format=torch.contiguous_format)  # `contiguous` leaves the strides of a single channel
 
 
 def augmentation(name: AugmentationName) -> RandAugment | CropFlip | Shift | None:

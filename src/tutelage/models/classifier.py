@@ -18,6 +18,7 @@ from tutelage.checks import check
 from tutelage.models.folder import read_model, write_model
 from tutelage.models.matching import load_matching
 from tutelage.models.options import check_options
+from tutelage.models.pixels import Pixels, layout_of
 from tutelage.models.small import SMALL
 
 
@@ -43,26 +44,6 @@ class ModelSpec:
         """Check the values, which may come from a stranger's file."""
         check(self, num_classes="[0, 1000000]", image_size="[1, 8192]", dropout="[0, 1)")
         check_options(self.name, self.options)
-
-
-class Pixels(nn.Module):
-    """From uint8 pixels, (B, 3, H, W), to standardised floats; floats are taken to lie in [0, 1] already.
-
-    The model holds its own mean and deviation, so that training, export and service cannot disagree on them.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (images - mean) / std, (B, 3, H, W) float."""
-        unit = images if images.is_floating_point() else images.to(self.mean.dtype) / 255
-        return (unit - self.mean) / self.std
 
 
 class ImageClassifier(nn.Module):
@@ -159,7 +140,7 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
             f"pretrained='timm': the weights of {spec.name!r} could not be fetched ({type(error).__name__}); offline, "
             "give the path of a safetensors file, or none for random weights"
         ) from error
-    model = ImageClassifier(backbone, Pixels(tuple(mean), tuple(std)), spec)
+    model = ImageClassifier(backbone, Pixels(tuple(mean), tuple(std), layout_of(backbone)), spec)
     if weights is not None and weights != "timm":
         path = Path(weights)
         if not path.is_file():

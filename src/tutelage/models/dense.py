@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.models.cifar import CifarResNet
-from tutelage.models.classifier import Pixels, timm_config
+from tutelage.models.classifier import timm_config
+from tutelage.models.pixels import Pixels, layout_of
 from tutelage.models.pocket import POCKET
 
 
@@ -100,10 +101,12 @@ def encoder_decoder(name: str, width: int = 64, pretrained: bool = False, **opti
         if not isinstance(network, CifarResNet):
             raise ValueError(f"model {name!r} has no maps of several resolutions; take pocket_resnet or pocket_resnext")
         encoder = StageMaps(network)
-        return EncoderDecoder(encoder, encoder.channels, Pixels((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), width)
+        pixels = Pixels((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), layout_of(encoder))
+        return EncoderDecoder(encoder, encoder.channels, pixels, width)
     known = timm_config(name)
     try:
         found = _vision.timm().create_model(name, features_only=True, pretrained=pretrained, **options)
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(f"model {name!r} offers no maps of features: {error}") from error
-    return EncoderDecoder(found, found.feature_info.channels(), Pixels(tuple(known.mean), tuple(known.std)), width)
+    pixels = Pixels(tuple(known.mean), tuple(known.std), layout_of(found))
+    return EncoderDecoder(found, found.feature_info.channels(), pixels, width)
