@@ -1,3 +1,5 @@
+import tracemalloc
+
 import hostile
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tutelage.data import ImageArray, ImageTable, Problems, drop_duplicates, find_duplicates, perceptual_hash
-from tutelage.data.duplicates import as_hex, connected, from_hex, near_pairs, normalised, perceptual_hashes
+from tutelage.data.duplicates import as_hex, connected, from_hex, near_groups, normalised, perceptual_hashes
 
 
 def tensor(image: Image.Image, size: int = 64) -> torch.Tensor:
@@ -76,16 +78,46 @@ def test_hash_of_a_sequence_and_as_text():
     assert perceptual_hashes(ImageArray(images[:0])).shape == from_hex([]).shape == (0, 4)
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 10**6), count=st.integers(0, 40), radius=st.sampled_from([0, 1, 2, 3, 7, 16, 17, 31, 127]))
-def test_no_pair_is_missed_and_none_is_invented(seed, count, radius):
-    hashes = hashes_near_each_other(seed, count, flips=radius)
-    brute = distance(hashes[:, None], hashes[None]) <= radius
-    pairs = near_pairs(hashes, radius)
-    found = np.zeros((count, count), dtype=bool)
-    found[pairs[0], pairs[1]] = True
-    assert not found.diagonal().any()
-    assert np.array_equal(found | found.T | np.eye(count, dtype=bool), brute)
+def groups_by_comparing_all(hashes: np.ndarray, radius: int) -> list[int]:
+    near = distance(hashes[:, None], hashes[None]) <= radius
+    _, group = connected_components(coo_array(near), directed=False) if len(hashes) else (0, np.empty(0, int))
+    return [int(np.flatnonzero(group == each)[0]) for each in group]
+
+
+@pytest.mark.parametrize("radius", [*range(17), 17, 31, 127])
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 40), at_once=st.sampled_from([1, 30, 1 << 16]))
+def test_no_pair_is_missed_and_none_is_invented(radius, seed, count, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tutelage.data.duplicates._AT_ONCE", at_once)
+        for flips in (radius // 2, radius):
+            hashes = hashes_near_each_other(seed, count, flips)
+            assert near_groups(hashes, radius).tolist() == groups_by_comparing_all(hashes, radius)
+
+
+@pytest.mark.parametrize("radius", range(17))
+def test_a_pair_at_the_radius_is_one_group_and_one_beyond_it_is_two(radius):
+    rng = np.random.default_rng(radius)
+    for _ in range(10):
+        bits = np.repeat(rng.integers(0, 2, (1, 256), dtype=np.uint8), 3, axis=0)
+        turned = rng.permutation(256)
+        bits[1, turned[: radius + 1]] ^= 1
+        bits[2, turned[radius + 1 : 2 * radius + 1]] ^= 1
+        assert near_groups(np.packbits(bits, axis=1).view(np.uint64), radius).tolist() == [0, 1, 0]
+
+
+def test_a_burst_of_one_template_holds_few_pairs_at_a_time():
+    burst = hashes_near_each_other(0, 4_000, flips=12)
+    burst[:] = np.where(
+        np.arange(4_000)[:, None] % 1_000 == 999, burst, burst[:1]
+    )  # most of them equal, a few strangers
+    noise = np.packbits(np.random.default_rng(1).random((4_000, 256)) < 0.03, axis=1).view(np.uint64)
+    tracemalloc.start()
+    groups = near_groups(burst ^ noise, 16)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (groups == 0).sum() >= 3_900
+    assert peak < 50 << 20  # each pair once would be 128 MB
 
 
 @settings(deadline=None)
@@ -163,5 +195,5 @@ def test_hashes_in_the_table_save_decoding():
 
 
 def test_senseless_radius():
-    with pytest.raises(ValueError, match="radius is 128"):
+    with pytest.raises(ValueError, match=r"radius=128 must be an integer in \[0, 127\]"):
         find_duplicates(table([tensor(hostile.photograph())]), radius=128)

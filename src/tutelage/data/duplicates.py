@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from tutelage.checks import check_number
 from tutelage.data.problems import Problems
 from tutelage.data.table import Images, ImageTable
 
@@ -20,6 +21,7 @@ _SIDE = 64  # pictures are compared at this size,
 _LOW = 16  # by this many low frequencies a side:
 _BITS = _LOW * _LOW
 _DCT = 2 * np.cos(math.pi * np.arange(_LOW)[:, None] * (2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
+_AT_ONCE = 1 << 16  # pairs that are compared at once
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 Rows = npt.NDArray[np.int64]
@@ -67,11 +69,12 @@ def from_hex(texts: Iterable[str]) -> Hashes:
     return np.frombuffer(bytes.fromhex("".join(texts)), dtype=np.uint64).reshape(-1, _BITS // 64)
 
 
-def near_pairs(hashes: Hashes, radius: int) -> Edges:
-    """All pairs of hashes that differ in at most `radius` bits (2, E), some of them several times.
+def near_groups(hashes: Hashes, radius: int) -> Rows:
+    """Group hashes that differ in at most `radius` bits from another one of their group: its smallest row (N,).
 
     Cut the bits into radius // 2 + 1 bands: two such hashes differ in at most one bit of at least one band
-    (pigeonhole). So only pairs that agree on a band but for one given bit are compared, and none is missed.
+    (pigeonhole). So only pairs whose words of a band are equal, or differ in one bit, are compared, and none is missed.
+    Pairs that are in one group already are passed over, and about 2^16 (or N) are held at a time.
 
     Args:
         hashes: uint64 (N, 4).
@@ -80,25 +83,77 @@ def near_pairs(hashes: Hashes, radius: int) -> Edges:
     Raises:
         ValueError: `radius` is out of range.
     """
-    if not 0 <= radius < _BITS // 2:
-        raise ValueError(f"radius is {radius}: give a number of bits from 0 to {_BITS // 2 - 1}.")
+    check_number("radius", radius, f"[0, {_BITS // 2 - 1}]", int)
     bits = np.unpackbits(hashes.view(np.uint8), axis=1)
-    pairs = [np.empty((2, 0), np.int64)]
+    root = np.arange(len(hashes))
     for band in np.array_split(np.arange(_BITS), max(radius // 2 + 1, _BITS // 64)):
-        words = _packed(bits[:, band])[:, 0]
+        words, word, count = np.unique(_packed(bits[:, band])[:, 0], return_inverse=True, return_counts=True)
+        bucket = _Buckets(word, np.argsort(word, kind="stable"), np.cumsum(count) - count, count)
+        several = np.flatnonzero(count > 1)
+        root = bucket.join(hashes, radius, root, several, several)
         for wildcard in _packed(np.eye(len(band), dtype=np.uint8))[:, 0]:
-            keys = words & ~wildcard
-            order = np.argsort(keys)
-            keys = keys[order]
-            end = np.searchsorted(keys, keys, side="right")
-            here, step = np.arange(len(hashes)), 0
-            while len(here):  # compare each hash with the one `step` places on, as long as that has the same key
-                step += 1
-                here = here[here + step < end[here]]
-                pair = np.stack([order[here], order[here + step]])
-                distance = np.bitwise_count(hashes[pair[0]] ^ hashes[pair[1]]).sum(1)
-                pairs.append(pair[:, distance <= radius])
-    return np.concatenate(pairs, axis=1)
+            without = np.flatnonzero(words & wildcard == 0)
+            place = np.searchsorted(words, words[without] | wildcard)
+            found = words[np.minimum(place, len(words) - 1)] == words[without] | wildcard
+            root = bucket.join(hashes, radius, root, without[found], place[found])
+    return root
+
+
+@dataclass(frozen=True)
+class _Buckets:
+    """The rows that have each word: `members[start:start + count]`."""
+
+    word: Rows
+    members: Rows
+    start: Rows
+    count: Rows
+
+    def rows(self, words: Rows) -> Rows:
+        return self.members[_ranges(self.start[words], self.count[words])]
+
+    def spread(self, root: Rows, words: Rows) -> tuple[Rows, Rows]:
+        """Return the lowest and the highest root among the rows of each word."""
+        if not len(words):
+            return words, words
+        roots, at = root[self.rows(words)], np.cumsum(self.count[words]) - self.count[words]
+        return np.minimum.reduceat(roots, at), np.maximum.reduceat(roots, at)
+
+    def join(self, hashes: Hashes, radius: int, root: Rows, left: Rows, right: Rows) -> Rows:
+        """Return the roots after all rows of the words `left` were compared with those of the words `right`."""
+        (low, high), (low_right, high_right) = self.spread(root, left), self.spread(root, right)
+        several = np.minimum(low, low_right) < np.maximum(high, high_right)
+        left, right = left[several], right[several]
+        rows, other = self.rows(left), np.repeat(right, self.count[left]) * len(hashes)
+        inside = self.rows(np.unique(right))
+        while len(rows):  # by word and group: a row's own group is a run of its bucket, which is passed over
+            key = self.word[inside] * len(hashes) + root[inside]
+            order = np.argsort(key)
+            key, inside = key[order], inside[order]
+            first, last = np.searchsorted(key, other), np.searchsorted(key, other + len(hashes))
+            own = other + root[rows]
+            ends = np.stack([np.searchsorted(key, own), last], 1)
+            starts = np.stack([first, np.searchsorted(key, own, side="right")], 1)
+            lengths = (ends - starts).sum(1)
+            now = np.cumsum(lengths) <= _AT_ONCE
+            now[:1] = True
+            one = np.repeat(rows[now], lengths[now])
+            two = inside[_ranges(starts[now].ravel(), (ends - starts)[now].ravel())]
+            near = np.bitwise_count(hashes[one] ^ hashes[two]).sum(1) <= radius
+            if near.any():
+                edges, moved = root[np.stack([one[near], two[near]])], np.arange(len(root))
+                touched = np.zeros(len(root), dtype=bool)
+                touched[edges] = True
+                labels = np.flatnonzero(touched)
+                moved[labels] = labels[connected(len(labels), (np.cumsum(touched) - 1)[edges])]
+                root = moved[root]
+            rows, other = rows[~now], other[~now]
+        return root
+
+
+def _ranges(starts: Rows, lengths: Rows) -> Rows:
+    """The numbers from each start on, as many as each length, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
 def _packed(bits: npt.NDArray) -> Hashes:
@@ -156,9 +211,8 @@ def find_duplicates(images: ImageTable, radius: int = 16) -> Duplicates:
     table = images.table
     hashes = from_hex(table["phash"]) if "phash" in table else perceptual_hashes(images.images)
     present = np.flatnonzero(table["split"] != "left_out")
-    copies = alike(as_hex(hashes[present]))
-    distinct = np.setdiff1d(np.arange(len(present)), copies[1])  # so that a thousand blank images stay cheap
-    edges = {"image": np.concatenate([copies, distinct[near_pairs(hashes[present[distinct]], radius)]], axis=1)}
+    near = near_groups(hashes[present], radius)
+    edges = {"image": np.stack([near, np.arange(len(near))])[:, near != np.arange(len(near))]}
     if "headline" in table:
         edges["headline"] = alike([normalised(text) for text in table["headline"].iloc[present]])
 
