@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.results_table import hardware
+from benchmarks.results_table import hardware, markdown_table
 from tutelage.data.digits import handwritten_digits
 from tutelage.data.splits import stratified_split
 from tutelage.data.table import ImageTable
@@ -33,7 +33,6 @@ from tutelage.generations import (
     refining_tasks,
 )
 from tutelage.models import ModelSpec, build
-from tutelage.reports import markdown_table
 from tutelage.training import Budget, Optimization, Plan, predict, seeds
 
 SHAPES = {"closed": (0, 6, 8, 9), "curved": (2, 3, 5), "straight": (1, 4, 7)}

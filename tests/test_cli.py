@@ -5,19 +5,19 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 import yaml
 
-from tutelage import cli
-from tutelage.cli import moderation as moderation_commands
+from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
-from tutelage.recipes.moderation import ModerationSettings, settings_for
+from tutelage.data.manifest import LABELS, Columns
+from tutelage.recipes import moderation
 from tutelage.training import Interrupted
 from tutelage.training.stages import plain
 
@@ -43,16 +43,17 @@ DISTILL = [
     *("mixing", "coreset", "training", "budget", "select", "train_on_held_out", "baselines", "hardware"),
 ]
 FLAGS = {
-    "auxiliary": ["data", "out", "folder", "primary", "sides", "fields", *AUXILIARY],
-    "demo": ["out", "noise", "noise_rate", *JOB],
-    "denoise": ["data", "out", "rules", "votes", "vectors", "columns", "classes", "processes", *DENOISE],
-    "distill": ["data", "out", "folder", "columns", "train_images", "test_images", "classes", *DISTILL],
-    "moderate": ["manifest", "out", "columns", "labels", *JOB],
-    "multilabel": ["data", "out", "columns", "truth", *MULTILABEL],
-    "predict": ["run_folder", "manifest", "out", "fpr", "columns"],
+    "auxiliary": ["data", "folder", "primary", "sides", "fields", "out", *AUXILIARY],
+    "demo": ["noise", "noise_rate", "out", *JOB],
+    "denoise": ["data", "rules", "votes", "vectors", "columns", "classes", "processes", "out", *DENOISE],
+    "distill": ["data", "folder", "columns", "train_images", "test_images", "classes", "out", *DISTILL],
+    "moderate": ["manifest", "columns", "labels", "out", *JOB],
+    "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
+    "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
 }
 """Frozen: a flag that goes or comes is a change of what people rely on."""
+Noise = Literal["uniform", "structured", "none"]
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -80,13 +81,26 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     class Done:
         report = Path("report.html")
 
-    def moderate(task: Any, settings: ModerationSettings, out: Path, **others: Any) -> Done:
-        calls.append({"task": task, "settings": settings, "out": out, **others})
+    def run(name: str, task: Any, settings: moderation.ModerationSettings, out: Path, **others: Any) -> Done:
+        calls.append({"name": name, "task": task, "settings": settings, "out": out, **others})
         return Done()
 
-    monkeypatch.setattr(moderation_commands, "moderate", moderate)
-    monkeypatch.setattr(moderation_commands, "posters_task", lambda *told, **others: (*told, others))
-    monkeypatch.setattr(moderation_commands, "manifest_task", lambda *told, **others: (*told, others))
+    def demo_task(settings: Any, noise: Noise = "uniform", noise_rate: float = 0.2) -> dict[str, Any]:
+        return {"noise": noise, "noise_rate": noise_rate}
+
+    def moderation_task(
+        manifest: Path,
+        settings: Any,
+        columns: Columns = Columns(),
+        labels: Mapping[str, int] = LABELS,
+        *,
+        out: Path | None = None,
+    ) -> dict[str, Any]:
+        return {"manifest": manifest, "columns": columns, "labels": labels}
+
+    monkeypatch.setattr(recipes, "run", run)
+    monkeypatch.setattr(moderation, "demo_task", demo_task)
+    monkeypatch.setattr(moderation, "moderation_task", moderation_task)
     return calls
 
 
@@ -122,7 +136,7 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     imported = set(found.stdout.split())
     assert "tutelage.cli.main" in imported
-    assert not imported & {"torch", "numpy", "pandas", "jsonargparse", "tutelage.recipes", "tutelage.cli.distill"}
+    assert not imported & {"torch", "numpy", "pandas", "jsonargparse", "tutelage.recipes", "tutelage.data"}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +171,7 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("moderate ads.csv --out runs/ads", "there is no manifest ads.csv."),
         ("moderate ads.csv --out runs/ads --colums.image x", "did you mean --columns.image?"),
         ("predict", "the following arguments are required: run_folder, manifest"),
-        ("predict runs/ads new.csv", "runs/ads/model/config.json does not exist"),
+        ("predict runs/ads new.csv", "runs/ads holds no metrics.json"),
         ("predict runs/ads new.csv --out scores.txt", "out='scores.txt' must end in .parquet or .csv"),
         ("report runs/ads", "runs/ads holds no metrics.json"),
         (
@@ -230,8 +244,8 @@ def test_values_reach_the_job(asked, command):
     assert (call["settings"].selection.rule, call["settings"].selection.threshold) == ("npv", 0.1)
     assert call["settings"].student.options == {"embed_dim": 32}
     assert call["out"] == Path("runs/x")
-    assert call["task"] == (3, "structured", 24, {"noise_rate": 0.2})
-    assert call["told"] == {"noise": "structured", "noise_rate": 0.2}
+    assert call["task"] == {"noise": "structured", "noise_rate": 0.2}
+    assert call["command_args"] == {"noise": "structured", "noise_rate": 0.2}
 
 
 def test_without_flags_a_job_has_its_scales_settings(asked, command):
@@ -241,15 +255,18 @@ def test_without_flags_a_job_has_its_scales_settings(asked, command):
         (["demo", "--scale=auto"], "auto"),
     ):
         code, _, err = command(*words)
-        expected, why = settings_for(scale)
+        expected, why = recipes.load("moderation").preset(scale)
         assert code == 0
         assert asked.pop()["settings"] == expected
         assert err == why + "\n"
 
 
-def test_no_noise_is_no_noise(asked, command):
-    command("demo", "--noise", "none")
-    assert asked[0]["task"][-1] == {"noise_rate": 0.0}
+def test_no_noise_is_no_noise(monkeypatch):
+    asked: list[Any] = []
+    monkeypatch.setattr(moderation.task, "posters_task", lambda *given, **others: asked.append((given, others)))
+    moderation.demo_task(replace(moderation.pocket(), seed=3), "none", 0.3)
+    moderation.demo_task(replace(moderation.pocket(), seed=3), "structured", 0.3)
+    assert asked == [((3, "none", 24), {"noise_rate": 0.0}), ((3, "structured", 24), {"noise_rate": 0.3})]
 
 
 def test_a_scale_in_a_file_moves_the_other_defaults(asked, command, tmp_path):
@@ -257,8 +274,9 @@ def test_a_scale_in_a_file_moves_the_other_defaults(asked, command, tmp_path):
     command("demo", "--config", tmp_path / "paper.yaml")
     command("demo", f"--config={tmp_path / 'paper.yaml'}", "--scale", "pocket")
     paper, pocket = (call["settings"] for call in asked)
-    assert paper == replace(settings_for("paper")[0], seed=4)
-    assert pocket == replace(settings_for("pocket")[0], seed=4)
+    preset = recipes.load("moderation").preset
+    assert paper == replace(preset("paper")[0], seed=4)
+    assert pocket == replace(preset("pocket")[0], seed=4)
 
 
 def test_flags_after_a_file_have_the_last_word(asked, command, tmp_path):
@@ -273,14 +291,15 @@ def test_settings_written_down_and_given_back_are_the_same(asked, command, tmp_p
     words = ["--columns.image", "picture", "--labels", '{"good": 1, "bad": 0}', "--scale", scale]
     command("moderate", "ads.csv", "--out", "runs/one", *words, "--training.lr", "0.0123")
     first = asked.pop()
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain({**first["told"], **asdict(first["settings"])})))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain({**first["command_args"], **asdict(first["settings"])})))
     code, _, err = command("moderate", "--config", tmp_path / "config.yaml", "--out", "runs/two")
     assert code == 0, err
     second = asked.pop()
     assert second["settings"] == first["settings"]
-    assert second["told"] == first["told"]
-    assert second["task"][0] == first["task"][0] == Path("ads.csv")
-    assert second["task"][2:4] == first["task"][2:4]
+    assert second["command_args"] == first["command_args"]
+    assert second["task"] == first["task"]
+    assert first["task"]["manifest"] == Path("ads.csv")
+    assert first["task"]["columns"] == Columns(image="picture")
     assert second["out"] == Path("runs/two")
 
 
@@ -289,7 +308,7 @@ def test_print_config_can_be_given_back(asked, command, tmp_path):
     assert code == 0
     (tmp_path / "config.yaml").write_text(out)
     assert command("demo", "--config", tmp_path / "config.yaml")[0] == 0
-    assert asked[0]["settings"] == replace(settings_for("pocket")[0], seed=3)
+    assert asked[0]["settings"] == replace(moderation.pocket(), seed=3)
 
 
 @pytest.mark.parametrize(
@@ -303,17 +322,17 @@ def test_print_config_can_be_given_back(asked, command, tmp_path):
     ],
 )
 def test_how_a_job_ends(command, monkeypatch, failure, code, said):
-    def fails(*told: Any, **others: Any) -> None:
+    def fails(settings: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(moderation_commands, "posters_task", fails)
+    monkeypatch.setattr(moderation, "demo_task", fails)
     found, _, err = command("demo")
     assert found == code
     assert re.sub(r"^scale .*\n", "", err) == said
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(command, monkeypatch):
-    monkeypatch.setattr(moderation_commands, "posters_task", lambda *told, **others: [][0])
+    monkeypatch.setattr(moderation, "demo_task", lambda settings: [][0])
     with pytest.raises(IndexError):
         command("demo")
 

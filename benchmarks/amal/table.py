@@ -15,7 +15,7 @@ from tutelage.metrics import auroc
 from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.evaluation import right
 from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
-from tutelage.recipes.distill.task import task_of
+from tutelage.recipes.distill.task import distill_task
 from tutelage.training import Log
 
 FIRST_SEED = 300  # settings were chosen on seeds below 300
@@ -68,7 +68,14 @@ def measure(
 def _of_case(case: Case, seed: int, data: Path | None, folder: Path) -> Iterator[Measured]:
     settings = replace(case.settings, seed=seed, shares=replace(case.settings.shares, seed=seed))
     source = None if data is None or case.data == "digits" else data / case.data
-    task = task_of(case.data, settings, folder=source, rows=case.images, classes=case.classes)
+    task = distill_task(
+        case.data,
+        settings,
+        folder=source,
+        train_images=case.images[0],
+        test_images=case.images[1],
+        classes=case.classes,
+    )
     log = Log(folder / "log.jsonl")
     pipeline = Pipeline(task, settings, folder, log)
     for row, student in case.students.items():

@@ -76,7 +76,7 @@ def _reading(scale: Scale, data: Path | None) -> list[str]:
 
 def heat_maps(rows: list[ResultRow]) -> dict[str, str]:
     """Return the ablations as SVG, by name: F1 and set size by k_t and k_s, and by rho; those that were measured."""
-    from tutelage.reports.heat import heat_map
+    from benchmarks.heat import heat_map
 
     plots = {}
     for name, label in (("F1", "f1"), ("set size", "set-size")):

@@ -16,12 +16,11 @@ from statistics import median
 
 import torch
 
-from benchmarks.results_table import hardware
+from benchmarks.results_table import hardware, markdown_table
 from tutelage.data.grids import digit_grids
 from tutelage.generations import IteratedSettings, iterate
 from tutelage.models import ModelSpec, build
 from tutelage.models.heads import expect_one_label
-from tutelage.reports import markdown_table
 from tutelage.signals import BinaryCrossEntropy
 from tutelage.training import Budget, Optimization, Plan, fit
 from tutelage.weighting import Weighting

@@ -20,9 +20,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from benchmarks.results_table import hardware
+from benchmarks.results_table import hardware, markdown_table
 from tutelage.data import ABSTAIN, Rule, apply_rules
-from tutelage.reports import markdown_table
 
 HAM, SPAM = 0, 1
 LINK = re.compile(r"https?://|www\.", re.IGNORECASE)

@@ -17,11 +17,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from benchmarks.results_table import hardware
+from benchmarks.results_table import hardware, markdown_table
 from tutelage.data.augment import augmentation
 from tutelage.metrics import auroc
 from tutelage.recipes.moderation import Pipeline, pocket, posters_task
-from tutelage.reports import markdown_table
 from tutelage.subtasks import SpecialistSettings, train_specialists
 from tutelage.training import Log, Plan
 

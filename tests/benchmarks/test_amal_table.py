@@ -15,7 +15,7 @@ from tutelage.data import TensorData
 from tutelage.models import load_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill import NoiseSettings, Pipeline, Task, TeacherSettings, pocket
-from tutelage.recipes.distill.task import task_of
+from tutelage.recipes.distill.task import distill_task
 from tutelage.training import Budget, Log
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
@@ -32,7 +32,7 @@ TINY = replace(
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return task_of("digits", TINY)
+    return distill_task("digits", TINY)
 
 
 def pipeline(task: Task, out: Path) -> Pipeline:

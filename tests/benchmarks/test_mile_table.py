@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.heat import heat_map
 from benchmarks.mile import summary, table
 from benchmarks.mile.table import PARTS, TABLE_1, TABLE_5, Figure, pocket_variants
 from benchmarks.results_table import ResultRow
@@ -14,7 +15,6 @@ from PIL import Image
 
 from tutelage.generations import IteratedSettings
 from tutelage.recipes.multilabel import training
-from tutelage.reports.heat import heat_map
 from tutelage.training import Budget
 
 

@@ -8,7 +8,8 @@ import pytest
 import tiny
 import torch
 
-from tutelage.recipes.moderation import Moderated, Task, moderate
+from tutelage import recipes
+from tutelage.recipes.moderation import Task
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))  # hostile images
 
@@ -29,5 +30,5 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="session")
-def moderated(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Moderated:
-    return moderate(task, tiny.settings(), tmp_path_factory.mktemp("posters") / "run", quiet=True)
+def moderated(task: Task, tmp_path_factory: pytest.TempPathFactory) -> recipes.Run:
+    return recipes.run("moderation", task, tiny.settings(), tmp_path_factory.mktemp("posters") / "run", quiet=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tutelage import recipes
 from tutelage.generations import IteratedSettings
 from tutelage.recipes import multilabel as recipe
 from tutelage.recipes.multilabel import evaluation, grids_task
@@ -36,4 +37,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     evaluation.RESAMPLES = 10
     sys.modules["tutelage.training.fit"].CHECKPOINT_SECONDS = -1.0  # type: ignore[attr-defined]
-    print(recipe.multilabel(task(), settings(), Path(sys.argv[1]), quiet=True).folder)
+    print(recipes.run("multilabel", task(), settings(), Path(sys.argv[1]), quiet=True).folder)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tutelage import cli
+from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
 from tutelage.metrics import bootstrap
@@ -27,11 +27,10 @@ from tutelage.recipes.auxiliary import (
     Shares,
     TaskSpec,
     WeightSettings,
+    auxiliary_task,
     declared,
     judgement,
-    learn,
     pocket,
-    problem_of,
 )
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, mean_iou, outcomes, pixel_accuracy
 from tutelage.recipes.auxiliary.methods import LEARNS, WEIGHTINGS, trained_on
@@ -170,7 +169,7 @@ def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_pa
         method=method, budget=Budget(epochs=1), weights=WeightSettings(every=3, trials=2, constant=(0.5, 0.5))
     )
     problem = squares((TaskSpec("even"), TaskSpec("turn", "rotation")))
-    found = learn(problem, of, tmp_path, quiet=True)
+    found = recipes.run("auxiliary", problem, of, tmp_path, quiet=True)
     figures = found.metrics["methods"][method]
     assert 0 <= figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"] <= 1
     again = replace(problem, labels={**problem.labels, "kind": problem.labels["kind"].clone()})
@@ -189,7 +188,7 @@ def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_pa
 def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run_go(tmp_path: Path) -> None:
     problem = replace(squares((TaskSpec("even"), TaskSpec("turn", "rotation"))), ids=[f"image {i}" for i in range(N)])
     of = settings(method="joint", weights=WeightSettings(every=1, neumann_steps=0, constraint="relu"))
-    report = learn(problem, of, tmp_path, quiet=True).report
+    report = recipes.run("auxiliary", problem, of, tmp_path, quiet=True).report
     found, rows = pd.read_parquet(tmp_path / "weights.parquet"), problem.rows("train").tolist()
     assert list(found) == ["index", "id", "weight_kind", "weight_even", "weight_turn", "visits"]
     assert found["index"].tolist() == rows
@@ -198,7 +197,7 @@ def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run
     assert found["weight_kind"].between(0, 2).all()
     assert found["weight_kind"].nunique() > 10
     assert f"kind {found['weight_kind'].mean():.2f}," in report.read_text()
-    learn(problem, replace(of, method="equal"), tmp_path, quiet=True)
+    recipes.run("auxiliary", problem, replace(of, method="equal"), tmp_path, quiet=True)
     assert not (tmp_path / "weights.parquet").exists()
 
 
@@ -218,7 +217,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
     make, of, figure = KINDS[kind]
-    found = learn(make(), replace(of, baselines=("single",)), tmp_path, quiet=True)
+    found = recipes.run("auxiliary", make(), replace(of, baselines=("single",)), tmp_path, quiet=True)
     assert set(found.metrics["methods"]) == {"maoal", "single"}
     assert figure in found.metrics["methods"]["maoal"]
     assert found.metrics["difference"]["single"]["low"] <= found.metrics["difference"]["single"]["high"]
@@ -229,7 +228,7 @@ def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
 
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path: Path, monkeypatch: Any) -> None:
     problem, of = squares(SIDES[2:]), settings(baselines=("equal",))
-    straight = learn(problem, of, tmp_path / "straight", quiet=True)
+    straight = recipes.run("auxiliary", problem, of, tmp_path / "straight", quiet=True)
 
     class Power(Exception):
         pass
@@ -250,7 +249,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path:
     while True:
         calls, patience = 0, patience + 4
         try:
-            found = learn(problem, of, tmp_path / "killed", quiet=True)
+            found = recipes.run("auxiliary", problem, of, tmp_path / "killed", quiet=True)
             break
         except Power:
             ends += 1
@@ -343,32 +342,37 @@ def test_mistakes_in_declarations_are_named(task: dict[str, Any], answer: str) -
 
 def test_further_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sides is empty"):
-        learn(squares(()), settings(), tmp_path)
+        recipes.run("auxiliary", squares(()), settings(), tmp_path)
     with pytest.raises(
         ValueError, match="data='moveilens' is no table and no known set; known: digits, people, movielens"
     ):
-        problem_of("moveilens", settings())
+        auxiliary_task("moveilens", settings())
     with pytest.raises(ValueError, match="give folder, where they lie"):
-        problem_of("movielens", settings())
+        auxiliary_task("movielens", settings())
     with pytest.raises(ValueError, match="declare its primary task and its sides"):
-        problem_of("mine.csv", settings())
+        auxiliary_task("mine.csv", settings())
     with pytest.raises(ValueError, match="needs a map for each example, which no table holds"):
         table_problem(tmp_path / "mine.csv", TaskSpec("a"), [TaskSpec("b", "map")], settings())
     of = settings(method="fixed")
     with pytest.raises(ValueError, match="one weight for each of 1 auxiliary tasks"):
-        learn(squares((TaskSpec("even"),)), of, tmp_path, quiet=True)
+        recipes.run("auxiliary", squares((TaskSpec("even"),)), of, tmp_path, quiet=True)
     with pytest.raises(ValueError, match=r"shares\.labels=0 must lie in"):
         Shares(labels=0)
 
 
 def test_the_built_in_digits() -> None:
-    problem = problem_of(
-        "digits", settings(), sides=[TaskSpec("parity"), TaskSpec("other", column="mistaken", head="digit")]
+    problem = auxiliary_task(
+        "digits", settings(), sides=({"name": "parity"}, {"name": "other", "column": "mistaken", "head": "digit"})
     )
     assert {part: len(problem.rows(part)) for part in ("train", "test")}["test"] == 450
     assert problem.outputs(problem.primary) == 10
     assert problem.examples[0]["input"].shape == (3, 8, 8)
-    assert [task.name for task in problem_of("digits", settings()).sides] == ["parity", "high", "rotation", "arbitrary"]
+    assert [task.name for task in auxiliary_task("digits", settings()).sides] == [
+        "parity",
+        "high",
+        "rotation",
+        "arbitrary",
+    ]
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -402,7 +406,7 @@ def test_a_table_of_ones_own_by_the_command_line(tmp_path: Path, capsys: pytest.
     answers = pd.read_csv(tmp_path / "answers.csv")
     assert len(answers) == 79
     assert set(answers["answer"]) <= {"short", "long"}
-    assert "79 examples answered (shape); 1 left out: format 1" in capsys.readouterr().out
+    assert "79 examples answered; 1 left out: format 1" in capsys.readouterr().out
     (tmp_path / "run" / "report.html").unlink()
     cli.main(["report", str(tmp_path / "run")])
     assert (tmp_path / "run" / "report.html").is_file()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tutelage import cli
+from tutelage import cli, recipes
 from tutelage.data.digits import handwritten_digits
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
@@ -24,19 +24,15 @@ from tutelage.models import load_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill import (
     CoresetSettings,
-    Distilled,
     DistillSettings,
     NoiseSettings,
     Pipeline,
     Shares,
     Task,
     TeacherSettings,
-    distill,
+    distill_task,
     evaluation,
     pocket,
-    score,
-    settings_for,
-    task_of,
 )
 from tutelage.recipes.distill.methods import METHODS, kd_weights
 from tutelage.recipes.distill.pipeline import doubt_of
@@ -86,9 +82,9 @@ def tiny(given: DistillSettings | None = None) -> Task:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory) -> Distilled:
+def done(tmp_path_factory) -> recipes.Run:
     given = settings()
-    return distill(tiny(given), given, tmp_path_factory.mktemp("distill") / "run", quiet=True)
+    return recipes.run("distill", tiny(given), given, tmp_path_factory.mktemp("distill") / "run", quiet=True)
 
 
 def pipeline(out: Path, **changed: Any) -> Pipeline:
@@ -204,33 +200,33 @@ def photographs(tmp_path_factory) -> Path:
 
 def test_ones_own_images(photographs):
     given = settings(image_size=8, shares=Shares(held_out=0.2, val=0.2))
-    folder = task_of(str(photographs), replace(given, noise=NoiseSettings()))
+    folder = distill_task(str(photographs), replace(given, noise=NoiseSettings()))
     assert folder.classes == ("black", "grey", "white")
     assert len(folder.images) == 90
     assert folder.problems.counts() == {"no_label": 1, "format": 1}  # the broken picture, and the manifest
     assert folder.truth is None
-    noisy = task_of(str(photographs), given)
+    noisy = distill_task(str(photographs), given)
     assert noisy.truth is not None
     assert torch.equal(noisy.truth, folder.labels)
-    manifest = task_of(str(photographs / "shades.csv"), replace(given, noise=NoiseSettings()))
+    manifest = distill_task(str(photographs / "shades.csv"), replace(given, noise=NoiseSettings()))
     assert manifest.classes == folder.classes
     assert len(manifest.images.rows("unlabelled")) == 6
     assert (manifest.labels[manifest.images.rows("unlabelled")] == -1).all()
     path = photographs / "images.csv"
     path.write_text("image\nblack/0.png\n")
     with pytest.raises(ValueError, match="has no column 'label'"):
-        task_of(str(path), given)
+        distill_task(str(path), given)
 
 
 def test_built_in_data_and_what_is_missing(monkeypatch):
-    task = task_of("digits", pocket())
+    task = distill_task("digits", pocket())
     assert {part: len(task.images.rows(part)) for part in PARTS} == {
         "train": 1013, "held_out": 200, "val": 135, "test": 449}  # fmt: skip
     monkeypatch.delenv("TUTELAGE_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="data='cifar10' needs the folder of its files"):
-        task_of("cifar10", pocket())
+        distill_task("cifar10", pocket())
     with pytest.raises(ValueError, match="image_size=32: the digits have 8 pixels"):
-        task_of("digits", settings_for("paper")[0])
+        distill_task("digits", DistillSettings())
 
 
 # ------------------------------------------------------------------------------------------------------- what is trained
@@ -325,7 +321,7 @@ def test_a_coreset_is_drawn_by_the_weights(tmp_path):
 
 def test_unlabelled_images_are_taught_by_teachers_alone(photographs, tmp_path):
     given = settings(image_size=8, shares=Shares(held_out=0.2, val=0.2), noise=NoiseSettings())
-    task = task_of(str(photographs / "shades.csv"), given)
+    task = distill_task(str(photographs / "shades.csv"), given)
     made = Pipeline(task, given, tmp_path, Log(None, quiet=True))
     rows = made.rows("unlabelled")
     kd, ce = made.student("kd"), made.student("ce")
@@ -429,7 +425,7 @@ def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concern
         path.name: path.read_bytes() for path in done.folder.iterdir() if path.is_file() and path.suffix != ".jsonl"
     }
     told = len((done.folder / "log.jsonl").read_text().splitlines())
-    distill(tiny(), settings(), done.folder, quiet=True)
+    recipes.run("distill", tiny(), settings(), done.folder, quiet=True)
     assert all((done.folder / name).read_bytes() == bytes for name, bytes in before.items())
     events = [json.loads(line) for line in (done.folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in events[told:]} == {"stage kept"}
@@ -445,7 +441,7 @@ def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concern
 def test_killed_and_run_again_is_the_same_run(method: Method, tmp_path):
     """The signal comes in the middle of an epoch of the student."""
     given = settings(method=method, baselines=())
-    straight = distill(tiny(given), given, tmp_path / "straight", quiet=True)
+    straight = recipes.run("distill", tiny(given), given, tmp_path / "straight", quiet=True)
     fit = sys.modules["tutelage.training.fit"]._Run
     step = fit.train_step
 
@@ -458,16 +454,16 @@ def test_killed_and_run_again_is_the_same_run(method: Method, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "train_step", interrupted)
         with pytest.raises(Interrupted, match=f"student-{method} stopped at step 4"):
-            distill(tiny(given), given, out, quiet=True)
+            recipes.run("distill", tiny(given), given, out, quiet=True)
     assert not (out / "metrics.json").exists()
-    distill(tiny(given), given, out, quiet=True)
+    recipes.run("distill", tiny(given), given, out, quiet=True)
     for name in ("metrics.json", "weights.parquet", "examples.parquet", "importance.parquet"):
         assert (out / name).read_bytes() == (straight.folder / name).read_bytes(), name
 
 
 def test_joint_shows_its_importance(tmp_path):
     given = settings(method="joint", baselines=("ce",))
-    found = distill(tiny(given), given, tmp_path, quiet=True)
+    found = recipes.run("distill", tiny(given), given, tmp_path, quiet=True)
     importance = pd.read_parquet(tmp_path / "importance.parquet")
     assert set(importance["task"]) == {"teacher"}
     assert list(dict.fromkeys(importance["module"])) == found.metrics["importance"]["modules"]
@@ -478,10 +474,10 @@ def test_new_images_are_classified(photographs, tmp_path):
     given = settings(
         image_size=8, shares=Shares(held_out=0.2, val=0.2), noise=NoiseSettings(), method="kd", baselines=()
     )
-    distill(task_of(str(photographs), given), given, tmp_path / "run", quiet=True)
+    recipes.run("distill", distill_task(str(photographs), given), given, tmp_path / "run", quiet=True)
     html = (tmp_path / "run" / "report.html").read_text()
     assert "not known" in html  # how many labels are wrong
-    table, problems = score(tmp_path / "run", photographs / "shades.csv", tmp_path / "new.csv")
+    table, problems = recipes.predict(tmp_path / "run", photographs / "shades.csv", tmp_path / "new.csv")
     assert len(problems) == 0
     assert len(table) == 90
     assert set(table["predicted"]) <= {"black", "grey", "white"}
@@ -504,4 +500,4 @@ def test_the_command(photographs, tmp_path, capsys):
     cli.main(["report", str(out)])
     with pytest.raises(SystemExit):
         cli.main(["predict", str(out), str(photographs / "shades.csv"), "--fpr", "0.01"])
-    assert "which decides by the likeliest; leave fpr out" in capsys.readouterr().err
+    assert "a run of distill has no use for it; leave fpr out" in capsys.readouterr().err

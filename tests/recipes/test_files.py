@@ -15,10 +15,10 @@ import torch
 import yaml
 from PIL import Image
 
-from tutelage import cli
+from tutelage import cli, recipes
 from tutelage.data import Columns, digit_posters, read_image
 from tutelage.models import load_model
-from tutelage.recipes.moderation import manifest_task, score
+from tutelage.recipes.moderation import moderation_task
 from tutelage.subtasks import acceptability
 from tutelage.training.stages import plain
 
@@ -147,7 +147,7 @@ def test_a_decision_at_another_rate(run, ads, tmp_path):
     at = {}
     for rate in (0.01, 0.05):
         out = tmp_path / "scores.csv"
-        at[rate], _ = score(run, ads / "new.csv", out, fpr=rate, columns=Columns(image="picture"))
+        at[rate], _ = recipes.predict(run, ads / "new.csv", out, fpr=rate, columns=Columns(image="picture"))
         assert pd.read_csv(out)["decision"].tolist() == at[rate]["decision"].tolist()
     assert at[0.01]["score"].equals(at[0.05]["score"])
     assert (at[0.01]["decision"] == "defective").sum() >= (at[0.05]["decision"] == "defective").sum()
@@ -204,7 +204,7 @@ def test_a_folder_with_a_subfolder_for_each_label(ads, tmp_path):
         place = tmp_path / "ads" / ["defective", "acceptable"][posters.labels[row]]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(place / f"{row}.png")
-    task = manifest_task(tmp_path / "ads", tiny.settings())
+    task = moderation_task(tmp_path / "ads", tiny.settings())
     assert task.title == "ads"
     assert len(task.images) == 70
     assert int((task.labels == 0).sum()) == int((posters.labels[posters.rows("train")] == 0).sum())

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import tiny
 
-from tutelage.recipes.moderation import Moderated, moderate
+from tutelage import recipes
 from tutelage.training import Interrupted
 
 
-def test_killed_at_random_moments_and_run_again(moderated: Moderated, tmp_path: Path) -> None:
+def test_killed_at_random_moments_and_run_again(moderated: recipes.Run, tmp_path: Path) -> None:
     draw = random.Random(0)
     moments = [f"{draw.uniform(0, 0.8):.2f}" for _ in range(3)]
     out = tmp_path / "run"
@@ -28,7 +28,7 @@ def test_killed_at_random_moments_and_run_again(moderated: Moderated, tmp_path: 
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_stops_and_goes_on(stop, moderated: Moderated, tmp_path: Path) -> None:
+def test_asked_to_stop_it_stops_and_goes_on(stop, moderated: recipes.Run, tmp_path: Path) -> None:
     """The signal comes while the student learns; nothing is lost."""
     fit = sys.modules["tutelage.training.fit"]._Run
     step = fit.train_step
@@ -41,7 +41,7 @@ def test_asked_to_stop_it_stops_and_goes_on(stop, moderated: Moderated, tmp_path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "train_step", interrupted)
         with pytest.raises(Interrupted, match="student stopped at step 3 of 4; run it again to go on"):
-            moderate(tiny.task(), tiny.settings(), tmp_path, quiet=True)
+            recipes.run("moderation", tiny.task(), tiny.settings(), tmp_path, quiet=True)
     assert not (tmp_path / "metrics.json").exists()
-    moderate(tiny.task(), tiny.settings(), tmp_path, quiet=True)
+    recipes.run("moderation", tiny.task(), tiny.settings(), tmp_path, quiet=True)
     assert (tmp_path / "metrics.json").read_bytes() == (moderated.folder / "metrics.json").read_bytes()

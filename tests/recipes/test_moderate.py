@@ -14,9 +14,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
 from tutelage.models import load_model
-from tutelage.recipes.moderation import Moderated, Task, moderate
+from tutelage.recipes.moderation import Task
 from tutelage.subtasks import acceptability
 
 FILES = {
@@ -45,17 +46,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def metrics(moderated: Moderated) -> dict[str, Any]:
+def metrics(moderated: recipes.Run) -> dict[str, Any]:
     return json.loads((moderated.folder / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def examples(moderated: Moderated) -> pd.DataFrame:
+def examples(moderated: recipes.Run) -> pd.DataFrame:
     return pd.read_parquet(moderated.folder / "examples.parquet")
 
 
 @pytest.fixture(scope="module")
-def subtasks(moderated: Moderated) -> pd.DataFrame:
+def subtasks(moderated: recipes.Run) -> pd.DataFrame:
     return pd.read_parquet(moderated.folder / "subtasks.parquet")
 
 
@@ -96,7 +97,7 @@ def test_the_figures_of_the_data(metrics, examples, task):
     assert metrics["data"]["label_noise"] == pytest.approx((train["label"] != train["true_label"]).mean())
     assert metrics["data"]["left_out"] == {}
     assert metrics["data"]["duplicates"] == 0
-    assert metrics["pipeline"] == {"title": task.title, "seed": 0, "fpr": 0.01}
+    assert metrics["pipeline"] == {"recipe": "moderation", "title": task.title, "seed": 0, "fpr": 0.01}
 
 
 def test_the_list_of_examples(examples, task, moderated):
@@ -165,7 +166,7 @@ def test_the_log(moderated):
 
 def test_running_it_again_changes_nothing(moderated, task):
     before, told = contents(moderated.folder), len(events(moderated.folder))
-    again = moderate(task, tiny.settings(), moderated.folder, quiet=True)
+    again = recipes.run("moderation", task, tiny.settings(), moderated.folder, quiet=True)
     assert again.metrics == moderated.metrics
     assert contents(moderated.folder) == before
     assert {event["event"] for event in events(moderated.folder)[told:]} == {"stage kept"}
@@ -176,7 +177,7 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     shutil.copytree(moderated.folder, folder)
     told = len(events(folder))
     settings = replace(tiny.settings(), learning=replace(tiny.settings().learning, weight=0.3))
-    changed = moderate(task, settings, folder, quiet=True)
+    changed = recipes.run("moderation", task, settings, folder, quiet=True)
     assert {e["stage"] for e in events(folder)[told:] if e["event"] == "stage done"} == {"student"}
     before, after = (pd.read_parquet(run / "examples.parquet") for run in (moderated.folder, folder))
     assert not after["score_student"].equals(before["score_student"])
@@ -199,7 +200,7 @@ def test_without_the_truth_nothing_is_claimed_of_it(task: Task, tmp_path):
     """No true sub-tasks, no true labels: the moderator's own are what the test is judged by."""
     table = task.table.drop(columns=["true_label", "true_subtask"])
     blind = replace(task, images=type(task.images)(task.images.images, table))
-    found = moderate(blind, tiny.settings(), tmp_path, quiet=True)
+    found = recipes.run("moderation", blind, tiny.settings(), tmp_path, quiet=True)
     assert found.metrics["data"]["label_noise"] is None
     assert found.metrics["subtasks"]["nmi"] is None
     listed = pd.read_parquet(tmp_path / "examples.parquet")

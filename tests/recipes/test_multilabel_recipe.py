@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tutelage import cli
+from tutelage import cli, recipes
 from tutelage.generations import IteratedSettings
 from tutelage.metrics import label_sets
 from tutelage.models import load_model
@@ -25,8 +25,7 @@ from tutelage.recipes.multilabel import (
     SearchSettings,
     evaluation,
     grids_task,
-    manifest_task,
-    multilabel,
+    multilabel_task,
     training,
 )
 from tutelage.recipes.multilabel.choice import choose
@@ -62,8 +61,8 @@ def grids(seed: int = 0) -> recipe.MultilabelTask:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> recipe.Multilabelled:
-    return multilabel(grids(), settings(), tmp_path_factory.mktemp("grids") / "run", quiet=True)
+def run(tmp_path_factory: pytest.TempPathFactory) -> recipes.Run:
+    return recipes.run("multilabel", grids(), settings(), tmp_path_factory.mktemp("grids") / "run", quiet=True)
 
 
 def test_the_folder_says_the_same_everywhere(run):
@@ -100,13 +99,10 @@ def test_generations_of_labels(run):
 
 def test_the_report_stands_alone_and_is_the_same_again(run):
     html = (run.folder / "report.html").read_text()
-    assert html.count("<h2") == 4
+    assert html.count("<h2") == 5
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert f"{run.metrics['test']['chosen']['f1']['value']:.3f}" in html
-    from tutelage.recipes.runs import REPORTS
-
-    before = html
-    assert REPORTS["multilabel"](run.folder).read_text() == before
+    assert recipes.report(run.folder).read_text() == html
 
 
 @pytest.mark.parametrize("step", [2, 4, 9, 10, 13])
@@ -127,10 +123,10 @@ def test_a_run_that_is_cut_and_run_again_ends_in_the_same_figures(run, step, tmp
 
     monkeypatch.setattr(training, "augmentation", lambda name: nothing)
     with pytest.raises(Cut):
-        multilabel(grids(), settings(), tmp_path, quiet=True)
-    assert multilabel(grids(), settings(), tmp_path, quiet=True).metrics == run.metrics
+        recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True)
+    assert recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True).metrics == run.metrics
     kept = calls
-    multilabel(grids(), settings(), tmp_path, quiet=True)  # nothing is trained again
+    recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True)  # nothing is trained again
     assert calls == kept
 
 
@@ -139,7 +135,7 @@ def test_a_run_that_is_cut_and_run_again_ends_in_the_same_figures(run, step, tmp
 
 @pytest.mark.parametrize("method", ["softmax", "sigmoid", "elr", "hard", "soft"])
 def test_every_method_fills_the_folder(method, tmp_path):
-    found = multilabel(grids(), settings(method=method), tmp_path, quiet=True)
+    found = recipes.run("multilabel", grids(), settings(method=method), tmp_path, quiet=True)
     assert found.report.is_file()
     one = method not in ("sigmoid",)
     assert (found.metrics["validation"]["threshold"] is None) == one
@@ -154,9 +150,9 @@ def test_mile_takes_as_many_backward_passes_as_sigmoid(monkeypatch, tmp_path):
     passes: list[int] = []
     real = Weighting.backward
     monkeypatch.setattr(Weighting, "backward", lambda *told: (passes.append(1), real(*told))[1])
-    multilabel(grids(), settings(), tmp_path / "mile", quiet=True)
+    recipes.run("multilabel", grids(), settings(), tmp_path / "mile", quiet=True)
     mile = len(passes)
-    multilabel(grids(), settings(method="sigmoid"), tmp_path / "sigmoid", quiet=True)
+    recipes.run("multilabel", grids(), settings(method="sigmoid"), tmp_path / "sigmoid", quiet=True)
     assert mile == len(passes) - mile == 14
 
 
@@ -267,7 +263,10 @@ def test_several_given_labels_are_judged_by_f1():
 def test_several_given_labels_train_sigmoids_alone(tmp_path):
     task = grids()
     task.given_NC = task.truth_NC
-    assert multilabel(task, settings(), tmp_path / "mile", quiet=True).metrics["validation"]["criterion"] == "f1"
+    assert (
+        recipes.run("multilabel", task, settings(), tmp_path / "mile", quiet=True).metrics["validation"]["criterion"]
+        == "f1"
+    )
     with pytest.raises(ValueError, match="method='softmax' learns one label an image"):
         training.train(task, settings(method="softmax"), Stages(tmp_path, Log(None)), Log(None, quiet=True))
 
@@ -355,7 +354,7 @@ def test_a_folder_with_a_subfolder_for_each_class(shop, tmp_path):
         target = tmp_path / "data" / ["cat", "dog"][row % 2]
         target.mkdir(parents=True, exist_ok=True)
         (target / f"{row}.png").write_bytes((shop / f"{row}.png").read_bytes())
-    task = manifest_task(tmp_path / "data", settings(radius=-1))
+    task = multilabel_task(str(tmp_path / "data"), settings(radius=-1))
     assert task.classes == ["cat", "dog"]
     assert task.given_NC.sum(0).tolist() == [15, 15]
     assert set(task.images.table["split"]) == {"train", "val", "test"}
@@ -369,7 +368,7 @@ def test_cells_that_name_nothing_and_labels_of_no_image(shop, tmp_path):
     frame.loc[len(frame)] = [frame["picture"][1], "digit 9", "digit 9"]
     messy = Path(shutil.copytree(shop, tmp_path / "shop")) / "messy.csv"
     frame.to_csv(messy, index=False)
-    task = manifest_task(messy, settings(radius=-1), recipe_columns(), "all")
+    task = multilabel_task(str(messy), settings(radius=-1), recipe_columns(), "all")
     assert task.classes == [f"digit {c}" for c in range(10)]
     row = task.images.table.set_index("id").loc["4.png"]
     assert (row["label"], row["split"]) == (-1, "unlabelled")
@@ -380,8 +379,8 @@ def test_cells_that_name_nothing_and_labels_of_no_image(shop, tmp_path):
 
 
 def test_unlabelled_images_get_labels_too(shop, tmp_path):
-    task = manifest_task(shop / "shop.csv", settings(radius=-1), recipe_columns())
-    found = multilabel(task, settings(iterated=IteratedSettings(3, 3, rho=0.05)), tmp_path, quiet=True)
+    task = multilabel_task(str(shop / "shop.csv"), settings(radius=-1), recipe_columns())
+    found = recipes.run("multilabel", task, settings(iterated=IteratedSettings(3, 3, rho=0.05)), tmp_path, quiet=True)
     labels = pd.read_parquet(tmp_path / "labels.parquet")
     assert (labels["given"] == "").any()
     assert found.metrics["test"]["judged_by"] == "the given labels"

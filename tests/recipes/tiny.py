@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from tutelage import _vision
+from tutelage import _vision, recipes
 from tutelage.metrics import bootstrap, paired_bootstrap
 from tutelage.recipes.base import ModelSettings
-from tutelage.recipes.moderation import ModerationSettings, Task, moderate, pocket, posters_task
+from tutelage.recipes.moderation import ModerationSettings, Task, pocket, posters_task
 from tutelage.subtasks import DiscoverySettings, SelectionSettings, SpecialistSettings
 from tutelage.training import Budget
 
@@ -62,7 +62,7 @@ def killed_and_run_again(out: Path, seconds: list[float]) -> int:
     for patience in [*seconds, None]:
         told = log.stat().st_size if log.exists() else 0
         if (process := os.fork()) == 0:
-            moderate(task(), settings(), out, quiet=True)
+            recipes.run("moderation", task(), settings(), out, quiet=True)
             os._exit(0)
         if patience is not None:
             while not log.exists() or log.stat().st_size == told:
@@ -82,6 +82,6 @@ if __name__ == "__main__":  # a process of its own, with a single thread that ca
     hurry()
     _vision.timm()
     if sys.argv[1] == "--once":
-        print(moderate(task(), settings(), Path(sys.argv[2]), quiet=True).folder)
+        print(recipes.run("moderation", task(), settings(), Path(sys.argv[2]), quiet=True).folder)
     else:
         print(killed_and_run_again(Path(sys.argv[1]), [float(word) for word in sys.argv[2:]]))

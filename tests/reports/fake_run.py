@@ -92,7 +92,12 @@ def fake_run(
     )
     test = split == "test"
     metrics = {
-        "pipeline": {"title": text.get("title", "digit posters, uniform noise"), "seed": seed, "fpr": 0.01},
+        "pipeline": {
+            "recipe": "moderation",
+            "title": text.get("title", "digit posters, uniform noise"),
+            "seed": seed,
+            "fpr": 0.01,
+        },
         "data": {
             "counts": {
                 str(name): {

@@ -12,9 +12,9 @@ from fake_run import fake_run
 from PIL import Image
 
 from tutelage.metrics import npv_at_fpr
-from tutelage.reports import write_report
+from tutelage.recipes import report as write_report
+from tutelage.reports import RunFolder
 from tutelage.reports.curves import judged_test, operating_curve
-from tutelage.reports.run_folder import read_run
 from tutelage.reports.sections import settings, suspects
 from tutelage.reports.wording import fixed, percent, rate, verdict
 
@@ -229,7 +229,7 @@ def test_subtasks_are_listed_by_use(run, page):
 
 def test_a_montage_shows_the_surest_of_its_subtask(run, page):
     examples = pd.read_parquet(run / "examples.parquet")
-    gallery = read_run(run).gallery
+    gallery = RunFolder(run).gallery
     by_alt = {attributes["alt"]: attributes["src"] for attributes, _ in page.all("img")}
     for number in (0, 5):
         members = examples[examples["subtask"] == number].sort_values("subtask_confidence", ascending=False)
@@ -324,7 +324,7 @@ def test_evaluations_that_were_taken_again_count_once(copy):
         + told(event="stage started", stage="t")
         + told(name="b", step=4, loss=0.6)
     )
-    found = read_run(copy)
+    found = RunFolder(copy)
     a, b = found.trainings
     assert (a.name, a.steps, a.losses) == ("a", [1, 2], {"loss": [1.0, 0.8]})
     assert a.val[0] == 0.1

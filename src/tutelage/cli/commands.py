@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+OURS = {"settings", "out", "quiet"}
+"""Parameters of a task's function that are no flags of their own."""
 
 
 @dataclass(frozen=True)
@@ -13,38 +18,64 @@ class Command:
 
     Attributes:
         help: what it does, in one line.
-        path: the module and the name of the dataclass whose fields are its flags, divided by a colon.
+        path: module and name, divided by a colon, of the function whose parameters are its flags. It returns the task of the
+            recipe; where there is no recipe, it does what the command says.
+        recipe: what is run on the task; its settings are further flags.
+        scale: where the settings start by default.
+        out: the run's folder by default; required where it is None.
     """
 
     help: str
     path: str
+    recipe: str | None = None
+    scale: Literal["auto", "pocket", "paper"] = "auto"
+    out: Path | None = None
 
     def load(self) -> Any:
-        """Import the dataclass whose fields are the flags."""
+        """Import the function."""
         module, _, name = self.path.partition(":")
         return getattr(import_module(module), name)
+
+    def parameters(self) -> dict[str, bool]:
+        """Return the parameters that are flags, and whether each is required, so that it may be a leading bare word."""
+        ours = OURS if self.recipe else set()
+        found = signature(self.load()).parameters
+        return {name: each.default is each.empty for name, each in found.items() if name not in ours}
 
 
 COMMANDS = {
     "auxiliary": Command(
         "Train a model on a primary task with auxiliary tasks, each weighed in the modules that it helps.",
-        "tutelage.cli.auxiliary:Auxiliary",
+        "tutelage.recipes.auxiliary:auxiliary_task",
+        "auxiliary",
     ),
     "demo": Command(
-        "Run moderate on digit posters: real handwritten digits that need no download.", "tutelage.cli.moderation:Demo"
+        "Run moderate on digit posters: real handwritten digits that need no download.",
+        "tutelage.recipes.moderation:demo_task",
+        "moderation",
+        scale="pocket",
+        out=Path("runs/demo"),
     ),
-    "denoise": Command("Train a text classifier on labelling rules and a few labels.", "tutelage.cli.denoise:Denoise"),
+    "denoise": Command(
+        "Train a text classifier on labelling functions (rules) and a few labels.",
+        "tutelage.recipes.denoise:text_task",
+        "denoise",
+    ),
     "distill": Command(
         "Train a small model on its labels and larger models, each weighed by how much it helps for each example.",
-        "tutelage.cli.distill:Distill",
+        "tutelage.recipes.distill:distill_task",
+        "distill",
     ),
     "moderate": Command(
-        "Train a moderation model on a manifest of labelled images.", "tutelage.cli.moderation:Moderate"
+        "Train a moderation model on a manifest of labelled images.",
+        "tutelage.recipes.moderation:moderation_task",
+        "moderation",
     ),
     "multilabel": Command(
         "Train a multi-label model on images with one label each, and find the labels that are missing.",
-        "tutelage.cli.multilabel:Multilabel",
+        "tutelage.recipes.multilabel:multilabel_task",
+        "multilabel",
     ),
-    "predict": Command("Apply a run's model to new images, texts or rows of a table.", "tutelage.cli.runs:Predict"),
-    "report": Command("Write a run's report.html again from the files in its folder.", "tutelage.cli.runs:Report"),
+    "predict": Command("Apply a run's model to new images, texts or rows of a table.", "tutelage.cli.runs:predict"),
+    "report": Command("Write a run's report.html again from the files in its folder.", "tutelage.cli.runs:report"),
 }

@@ -7,7 +7,8 @@ import signal
 import sys
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from inspect import signature
+from typing import NoReturn
 
 from tutelage.cli.commands import COMMANDS
 
@@ -41,30 +42,34 @@ def _execute(command: str, rest: list[str]) -> None:
         sys.exit(2)
 
 
-def _run(command: str, arguments: list[str]) -> None:
+def _run(name: str, arguments: list[str]) -> None:
     import jsonargparse
 
+    from tutelage import recipes
     from tutelage.cli.parser import parser_for, preset_of
+    from tutelage.distributed import is_main_process
 
-    kind = COMMANDS[command].load()
-    preset, why = preset_of(command, arguments) if hasattr(kind, "settings") else (None, "")
-    parser = parser_for(command, preset)
-    told = parser.parse_args(arguments)
+    command = COMMANDS[name]
+    preset, why = preset_of(name, arguments)
+    parser = parser_for(name, preset)
+    parsed = parser.parse_args(arguments)
     for action in parser._actions:
-        group, _, name = action.dest.partition(".")
-        if name not in ("", "help") and not isinstance(told[group], jsonargparse.Namespace):
-            raise ValueError(f"{group}={told[group]!r} is no value; set what it consists of, such as {group}.{name}")
-    values = parser.instantiate(told)
-    job = _made(kind, values)
-    if preset is None:
-        job.run()
+        group, _, inner = action.dest.partition(".")
+        if inner not in ("", "help") and not isinstance(parsed[group], jsonargparse.Namespace):
+            raise ValueError(f"{group}={parsed[group]!r} is no value; set what it consists of, such as {group}.{inner}")
+    values = parser.instantiate(parsed)
+    given = {parameter: getattr(values, parameter) for parameter in command.parameters()}
+    function = command.load()
+    if command.recipe is None:
+        function(**given)
         return
     print(why, file=sys.stderr)
-    job.run(_made(type(preset), values))
-
-
-def _made(kind: Any, values: Any) -> Any:
-    return kind(**{field.name: getattr(values, field.name) for field in fields(kind)})
+    settings = type(preset)(**{field.name: getattr(values, field.name) for field in fields(preset)})
+    listing = {"out": values.out} if "out" in signature(function).parameters else {}
+    task = function(**given, settings=settings, **listing)
+    done = recipes.run(command.recipe, task, settings, values.out, command_args=given)
+    if is_main_process():
+        print(f"report: {done.report}")
 
 
 def _usage(words: list[str]) -> NoReturn:

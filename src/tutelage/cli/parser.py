@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
@@ -12,7 +13,8 @@ from typing import Any, Literal, NoReturn, get_args
 import jsonargparse
 import yaml
 
-from tutelage.cli.commands import COMMANDS
+from tutelage.cli.commands import COMMANDS, OURS
+from tutelage.recipes import load
 
 SCALES = Literal["auto", "pocket", "paper"]
 WRITTEN = {"tuple": "a list as [one,two]", "dict": "names and values as {name: value}"}
@@ -53,15 +55,15 @@ def nearest(name: str, known: list[str]) -> str:
 
 def positional(command: str, arguments: list[str]) -> list[str]:
     """Turn the leading bare words of a command into its flags."""
-    names = list(_words(COMMANDS[command].load()))
+    names = _words(command)
     given = []
     while names and arguments and not arguments[0].startswith("-"):
         given += [f"--{names.pop(0)}", arguments.pop(0)]
     return given + arguments
 
 
-def _words(kind: Any) -> tuple[str, ...]:
-    return getattr(kind, "positional", ())
+def _words(command: str) -> list[str]:
+    return [name for name, required in COMMANDS[command].parameters().items() if required]
 
 
 def _leaves(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -74,42 +76,50 @@ def _leaves(settings: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def parser_for(command: str, preset: Any = None) -> jsonargparse.ArgumentParser:
+def parser_for(name: str, preset: Any = None) -> jsonargparse.ArgumentParser:
     """Return the parser of one command, with every flag's help from the docstrings.
 
     Args:
-        command: one of `COMMANDS`.
-        preset: the settings that a command with a job's settings starts from; those of the pocket scale by default.
+        name: one of `COMMANDS`.
+        preset: the settings that a recipe's command starts from; those of the pocket scale by default.
     """
-    kind = COMMANDS[command].load()
-    words = " ".join(name.upper() for name in _words(kind))
+    command = COMMANDS[name]
+    words = " ".join(word.upper() for word in _words(name))
     parser = Parser(
-        prog=f"tutelage {command}",
-        usage=f"tutelage {command} {words}".rstrip() + " [--FLAG VALUE ...]",
-        description=COMMANDS[command].help,
+        prog=f"tutelage {name}",
+        usage=f"tutelage {name} {words}".rstrip() + " [--FLAG VALUE ...]",
+        description=command.help,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="A YAML file of values, such as a run's config.yaml.")
-    parser.add_class_arguments(kind, as_group=False)
-    if (settings := getattr(kind, "settings", None)) is not None:
-        preset = settings("pocket")[0] if preset is None else preset
+    parser.add_argument("--config", action="config", help="YAML file of values, such as a run's config.yaml.")
+    skip = OURS if command.recipe else set()
+    parser.add_function_arguments(command.load(), as_group=False, skip=skip & set(signature(command.load()).parameters))
+    if command.recipe is not None:
+        preset = load(command.recipe).preset("pocket")[0] if preset is None else preset
+        out = {"required": True} if command.out is None else {"default": command.out}
+        parser.add_argument("--out", type=Path, help="Folder of the run.", **out)
         parser.add_argument(
             "--scale",
             type=SCALES,
-            default=kind.scale,
-            help="Where the settings start: paper, pocket (small data and models, for a CPU), or auto.",
+            default=command.scale,
+            help="Preset of the settings: paper, pocket (small data and models, for a CPU), or auto.",
         )
         parser.add_class_arguments(type(preset), as_group=False)
         parser.set_defaults(_leaves(preset))
     return parser
 
 
-def preset_of(command: str, arguments: list[str]) -> tuple[Any, str]:
-    """Return the settings of the scale that flags and files name, on which the other flags' defaults depend."""
-    kind = COMMANDS[command].load()
-    scale = _scale(arguments, kind.scale)
+def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
+    """Return the settings of the scale that flags and files name, on which the other flags' defaults depend, and the reason.
+
+    A command without a recipe has none.
+    """
+    command = COMMANDS[name]
+    if command.recipe is None:
+        return None, ""
+    scale: Any = _scale(arguments, command.scale)
     # A scale that does not exist is the parser's to refuse.
-    return kind.settings(scale if scale in get_args(SCALES) else kind.scale)
+    return load(command.recipe).preset(scale if scale in get_args(SCALES) else command.scale)
 
 
 def _scale(arguments: list[str], scale: str) -> str:

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from tutelage.cli.job import finish
+from tutelage import recipes
 from tutelage.data.manifest import Columns
-from tutelage.recipes.runs import REPORTS, SCORES, recipe_of
 
 
-@dataclass(frozen=True)
-class Predict:
-    """Score new data with a run's model: images, or whatever the run learned from.
-
-    Args:
-        run_folder: The folder of a finished run.
-        manifest: A CSV or Parquet file of new data; with a column image where the run learned from images.
-        out: The table to write, .parquet or .csv.
-        fpr: Of a moderation run: the false-positive rate to decide at, one that the run has a threshold for, or its own.
-        columns: The manifest's own names of its columns.
-    """
-
-    positional: ClassVar[tuple[str, ...]] = ("run_folder", "manifest")
-
-    run_folder: Path
-    manifest: Path
-    out: Path = Path("scores.parquet")
-    fpr: float | None = None
-    columns: Columns = Columns()
-
-    def run(self) -> None:
-        """Do it."""
-        score = SCORES[recipe_of(self.run_folder)]
-        print(score(self.run_folder, self.manifest, self.out, fpr=self.fpr, columns=self.columns))
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write a run's report.html anew from what lies in its folder.
+def predict(
+    run_folder: Path,
+    manifest: Path,
+    out: Path = Path("scores.parquet"),
+    fpr: float | None = None,
+    vectors: Path | None = None,
+    columns: Columns = Columns(),
+) -> None:
+    """Apply a run's model to new examples.
 
     Args:
-        run_folder: The folder of a finished run.
+        run_folder: Folder of a finished run.
+        manifest: CSV or Parquet file of new examples, with a column image if the run learned from images.
+        out: Table to write, .parquet or .csv.
+        fpr: For a moderation run: false-positive rate at which to decide; one that the run has a threshold for, by default its
+            own.
+        vectors: For a denoise run that was given features: file of features, one row a text.
+        columns: Names of the manifest's columns.
     """
+    table, problems = recipes.predict(run_folder, manifest, out, columns=columns, fpr=fpr, vectors=vectors)
+    print(f"{recipes.recipe_of(run_folder).told(table)}; {problems.summary()}. Written to {out}")
 
-    positional: ClassVar[tuple[str, ...]] = ("run_folder",)
 
-    run_folder: Path
+def report(run_folder: Path) -> None:
+    """Write a run's report again.
 
-    def run(self) -> None:
-        """Do it."""
-        finish(REPORTS[recipe_of(self.run_folder)](self.run_folder))
+    Args:
+        run_folder: Folder of a finished run.
+    """
+    print(f"report: {recipes.report(run_folder)}")

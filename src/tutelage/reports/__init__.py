@@ -7,13 +7,9 @@ from importlib import import_module
 from typing import Any
 
 _FILES = {
-    "auxiliary": ("write_auxiliary_report",),
-    "denoise": ("write_denoise_report",),
-    "distill": ("write_distill_report",),
-    "moderation": ("write_report",),
-    "multilabel": ("write_multilabel_report",),
+    "page": ("write_report",),
     "plots": ("Line", "histogram", "line_plot", "montage", "training_curves"),
-    "run_folder": ("RunFolder", "Training", "read_run"),
+    "run_folder": ("RunFolder", "Training"),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 

@@ -1,8 +1,7 @@
-"""The report of a run with auxiliary losses: one HTML file that needs nothing else, from what lies in the run's folder."""
+"""What the report of a run with auxiliary losses shows."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import yaml
 from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tutelage.reports.curves import training_plots
-from tutelage.reports.page import write_page
 from tutelage.reports.plots import DASHES, SIZE, STYLE, svg
-from tutelage.reports.run_folder import read_trainings
-from tutelage.reports.sections import settings
-from tutelage.reports.wording import fixed
+from tutelage.reports.run_folder import RunFolder
+from tutelage.reports.wording import compared, fixed
 
 NAMES = {
     "single": "the primary loss alone",
@@ -37,50 +32,24 @@ NAMES = {
 LABELS = {"accuracy": "accuracy", "rmse": "RMSE", "mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
 
 
-def write_auxiliary_report(run: Path) -> Path:
-    """Write ``report.html`` from what lies in a run's folder, and return its path. The same folder gives the same file.
-
-    Raises:
-        FileNotFoundError: the folder holds no metrics.json.
-    """
-    if not (run / "metrics.json").is_file():
-        raise FileNotFoundError(f"{run} holds no metrics.json: give the folder of a run that has finished")
-    return write_page(run / "report.html", "auxiliary.html", view(run))
-
-
-def view(run: Path) -> dict[str, Any]:
-    """Everything that the template shows, as plain values."""
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+def view(run: RunFolder) -> dict[str, Any]:
+    """Return what the template shows besides the frame, as plain values."""
+    metrics = run.metrics
     method = metrics["pipeline"]["method"]
     figures = [{**figure, "label": LABELS[figure["name"]]} for figure in metrics["task"]["figures"]]
-    log, config, course = run / "log.jsonl", run / "config.yaml", run / "importance.parquet"
-    importance = (
-        pd.read_parquet(course) if course.is_file() else pd.DataFrame(columns=["step", "task", "module", "value"])
-    )
+    importance = run.table("importance.parquet", "importances by module are not shown")
+    if importance is not None and importance.empty:
+        importance = None
     return {
-        "metrics": metrics,
         "names": NAMES,
         "method": method,
         "figures": figures,
         "first": figures[0],
-        "verdicts": [
-            (other, verdict(NAMES[method], NAMES[other], gain)) for other, gain in metrics["difference"].items()
-        ],
-        "curves": list(curves(importance)),
-        "last": last(importance),
-        "weighed": weighed(run / "weights.parquet"),
-        "trainings": list(training_plots(read_trainings(log))) if log.is_file() else [],
-        "settings": settings(yaml.safe_load(config.read_text(encoding="utf-8"))) if config.is_file() else None,
+        "verdicts": [compared(NAMES[method], NAMES[other], gain) for other, gain in metrics["difference"].items()],
+        "curves": [] if importance is None else list(curves(importance)),
+        "last": None if importance is None else last(importance),
+        "weighed": weighed(run.folder / "weights.parquet"),
     }
-
-
-def verdict(ours: str, theirs: str, gain: dict[str, float]) -> str:
-    """Say what the interval of a difference allows to say; a positive difference is better."""
-    if gain["low"] > 0:
-        return f"Better than {theirs}: by {fixed(gain['value'], 4)}, and at least {fixed(gain['low'], 4)} at 95 %."
-    if gain["high"] < 0:
-        return f"Worse than {theirs}: by {fixed(-gain['value'], 4)}, and at least {fixed(-gain['high'], 4)} at 95 %."
-    return f"Whether {ours} is better than {theirs} is open: the interval of the difference contains 0."
 
 
 def curves(importance: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -127,10 +96,8 @@ def weighed(path: Path) -> dict[str, float]:
     return {str(column).removeprefix("weight_"): float(mean) for column, mean in means.items()}
 
 
-def last(importance: pd.DataFrame) -> dict[str, Any] | None:
+def last(importance: pd.DataFrame) -> dict[str, Any]:
     """The importances at the end of training, a row for each task."""
-    if importance.empty:
-        return None
     end = importance[importance["step"] == importance["step"].max()]
     modules = list(dict.fromkeys(end["module"]))
     rows = [(task, end[end["task"] == task]["value"].tolist()) for task in dict.fromkeys(end["task"])]

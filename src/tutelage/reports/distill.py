@@ -1,25 +1,20 @@
-"""The report of a distillation: one HTML file that needs nothing else, from what lies in the run's folder."""
+"""What the report of a distillation shows."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from markupsafe import Markup
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from tutelage.reports.auxiliary import curves
-from tutelage.reports.curves import training_plots
-from tutelage.reports.page import write_page
 from tutelage.reports.plots import histogram, montage
-from tutelage.reports.run_folder import read_trainings
-from tutelage.reports.sections import inlined, settings
-from tutelage.reports.wording import fixed
+from tutelage.reports.run_folder import RunFolder
+from tutelage.reports.sections import inlined
+from tutelage.reports.wording import compared, fixed
 
 NAMES = {
     "ce": "the labels alone",
@@ -41,48 +36,24 @@ NAMES = {
 }
 
 
-def write_distill_report(run: Path) -> Path:
-    """Write ``report.html`` from what lies in a run's folder, and return its path. The same folder gives the same file.
-
-    Raises:
-        FileNotFoundError: the folder holds no metrics.json.
-    """
-    if not (run / "metrics.json").is_file():
-        raise FileNotFoundError(f"{run} holds no metrics.json: give the folder of a run that has finished")
-    return write_page(run / "report.html", "distill.html", view(run))
-
-
-def view(run: Path) -> dict[str, Any]:
-    """Everything that the template shows, as plain values."""
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    method, log, config = metrics["pipeline"]["method"], run / "log.jsonl", run / "config.yaml"
-    weights, importance = (_table(run / f"{name}.parquet") for name in ("weights", "importance"))
+def view(run: RunFolder) -> dict[str, Any]:
+    """Return what the template shows besides the frame, as plain values."""
+    metrics = run.metrics
+    method = metrics["pipeline"]["method"]
+    weights = run.table("weights.parquet", "weights and the labels least believed are not shown")
+    importance = run.table("importance.parquet", "importances by module are not shown")
     return {
-        "metrics": metrics,
         "method": method,
         "names": NAMES,
         "verdicts": [
-            (other, verdict(NAMES[method], NAMES[other], gain)) for other, gain in metrics["difference"].items()
+            compared(NAMES[method], NAMES[other], gain, points=True) for other, gain in metrics["difference"].items()
         ],
         "figure": None if weights is None else weights_figure(weights, metrics),
         "weighed": None if weights is None else weighed(metrics),
-        "doubted": None if weights is None else list(doubted(run, weights, metrics["data"]["classes"])),
+        "doubted": None if weights is None else list(doubted(run, weights)),
         "known": weights is not None and "true_label" in weights,
         "curves": [] if importance is None else list(curves(importance)),
-        "trainings": list(training_plots(read_trainings(log))) if log.is_file() else [],
-        "settings": settings(yaml.safe_load(config.read_text(encoding="utf-8"))) if config.is_file() else None,
     }
-
-
-def verdict(ours: str, theirs: str, gain: dict[str, float]) -> str:
-    """Say what the interval of a difference of accuracies allows to say."""
-    points, low, high = (100 * gain[key] for key in ("value", "low", "high"))
-    between = f"{fixed(points, 1, '+')} points, with a 95 % interval from {fixed(low, 1, '+')} to {fixed(high, 1, '+')}"
-    if low > 0:
-        return f"Better than {theirs}: {between}."
-    if high < 0:
-        return f"Worse than {theirs}: {between}."
-    return f"This test cannot tell {ours} from {theirs}: {between}."
 
 
 def weights_figure(weights: pd.DataFrame, metrics: dict[str, Any]) -> Markup | None:
@@ -120,15 +91,12 @@ def weighed(metrics: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
     return [(title, found[key]) for key, title in rows.items() if key in found]
 
 
-def doubted(run: Path, weights: pd.DataFrame, classes: list[str]) -> Any:
+def doubted(run: RunFolder, weights: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The labels that were believed least, with their pictures."""
-    path = run / "gallery.safetensors"
-    if not path.is_file():
-        return
-    tensors = load_file(path)
+    classes = run.metrics["data"]["classes"]
     losses = [str(name) for name in weights if str(name).startswith("weight_")]
-    for place, picture in zip(tensors["rows"].tolist(), tensors["images"], strict=True):
-        facts = weights.iloc[place]
+    for row, picture in run.gallery.items():
+        facts = weights.iloc[row]
         yield {
             "id": str(facts["id"]),
             "picture": inlined(montage([picture], 1, 120)),
@@ -139,7 +107,3 @@ def doubted(run: Path, weights: pd.DataFrame, classes: list[str]) -> Any:
             "truth": classes[int(facts["true_label"])] if "true_label" in weights else None,
             "wrong": bool(facts["true_label"] != facts["label"]) if "true_label" in weights else None,
         }
-
-
-def _table(path: Path) -> pd.DataFrame | None:
-    return pd.read_parquet(path) if path.is_file() else None

@@ -1,36 +1,57 @@
-"""From a template and plain values to one self-contained HTML file."""
+"""From a run's folder to its report: one self-contained HTML file. The same folder gives the same file."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
 
+from tutelage.reports.curves import training_plots
+from tutelage.reports.run_folder import RunFolder
+from tutelage.reports.sections import settings
 from tutelage.reports.wording import fixed, hundred, percent, rate
 from tutelage.training.checkpoint import write_atomically
 
+LISTED = 100  # rows of a table that may be as long as the data
 
-def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
-    """Render a template of this room to a file, with the house's style as ``style``; the same view gives the same bytes."""
+
+def write_report(run: Path, template: str, view: Callable[[RunFolder], dict[str, Any]]) -> Path:
+    """Write ``report.html`` from what lies in a run's folder, and return its path.
+
+    Only metrics.json must be there; what else is missing is named in the report.
+
+    Args:
+        run: the run's folder.
+        template: a file of this room that extends base.html.
+        view: returns the values that are the recipe's own; all that base.html shows is read here.
+
+    Raises:
+        FileNotFoundError: the folder holds no metrics.json.
+    """
+    folder = RunFolder(run)
+    own = view(folder)
+    problems = folder.table("problems.csv", "what was left out is not listed")
+    shared = {
+        "metrics": folder.metrics,
+        "finished": None if folder.finished is None else datetime.fromtimestamp(folder.finished, UTC),
+        "trainings": list(training_plots(folder.trainings)),
+        "problems": None if problems is None else problems.to_dict("records"),
+        "settings": None if folder.config is None else settings(folder.config),
+        "missing": folder.missing,
+        "listed": LISTED,
+    }
     environment = Environment(
-        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(lambda name: files(__package__).joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"fixed": fixed, "percent": percent, "hundred": hundred, "rate": rate}
-    html = environment.get_template(template).render(view | {"style": _style()})
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
-    return path
-
-
-def _style() -> Markup:
-    """The style of all reports, which stands in the first one's template."""
-    found = re.search(r"<style>.*?</style>", _text("moderation.html"), re.DOTALL)
-    assert found is not None
-    return Markup(found[0])
-
-
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    html = environment.get_template(template).render(shared | own)
+    write_atomically(run / "report.html", lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    return run / "report.html"

@@ -1,9 +1,10 @@
-"""What lies in the folder of a moderation run, read for its report; whatever may be missing is named."""
+"""What lies in a run's folder, read for its report; whatever may be missing is named."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,116 +34,97 @@ class Training:
     val: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The contents of a run's folder; None for a table that is not there.
+    """The contents of a run's folder, each file read when it is asked for.
+
+    Args:
+        folder: where the run lies.
 
     Attributes:
         metrics: of metrics.json.
-        examples: one row an image.
-        subtasks: one row a sub-task.
-        gallery: pictures, uint8 (3, H, W), by their row in ``examples``.
-        trainings: in the order in which they were first evaluated.
-        finished: seconds since 1970 at the log's last line, or None.
-        config: the settings as nested plain values.
-        problems: id, reason, detail of what was left out.
-        duplicates: group, id, reason and more of the near-duplicates.
-        missing: sentences that say what is not there or could not be read.
-    """
-
-    metrics: dict[str, Any]
-    examples: pd.DataFrame | None
-    subtasks: pd.DataFrame | None
-    gallery: dict[int, NDArray[np.uint8]]
-    trainings: list[Training]
-    finished: float | None
-    config: dict[str, Any] | None
-    problems: pd.DataFrame | None
-    duplicates: pd.DataFrame | None
-    missing: list[str]
-
-
-def read_run(folder: Path) -> RunFolder:
-    """Read a run's folder.
+        missing: sentences that say what was asked for and is not there, or could not be read.
 
     Raises:
-        FileNotFoundError: it holds no metrics.json, so that there is nothing to report on.
+        FileNotFoundError: there is no metrics.json, so that there is nothing to report on.
     """
-    if not (folder / "metrics.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no metrics.json: give the folder of a run that has finished")
-    missing: list[str] = []
 
-    def optional(name: str, read: Any, without: str) -> Any:
-        if (folder / name).is_file():
-            return read(folder / name)
-        missing.append(f"{name} is not in the run's folder: {without}.")
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "metrics.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no metrics.json: give the folder of a run that has finished")
+        self.folder = folder
+        self.metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        self.missing: list[str] = []
+
+    def path(self, name: str, without: str) -> Path | None:
+        """Return a file's path; where it is not there, note what is missing ``without`` it, and return None."""
+        if (self.folder / name).is_file():
+            return self.folder / name
+        self.missing.append(f"{name} is not in the run's folder: {without}.")
         return None
 
-    events, damaged = optional("log.jsonl", _events, "the training curves are not shown") or ([], 0)
-    if damaged:
-        missing.append(f"log.jsonl: {damaged} lines could not be read, as an interruption leaves them.")
-    return RunFolder(
-        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        examples=optional("examples.parquet", pd.read_parquet, "no curve on the test and no doubted label is shown"),
-        subtasks=optional("subtasks.parquet", pd.read_parquet, "the sub-tasks are not shown"),
-        gallery=optional("gallery.safetensors", _gallery, "no pictures are shown") or {},
-        trainings=_trainings(events),
-        finished=max((event["time"] for event in events if "time" in event), default=None),
-        config=optional("config.yaml", _yaml, "the settings are not shown"),
-        problems=optional("problems.csv", _csv, "what was left out is not listed"),
-        duplicates=optional("duplicates.csv", _csv, "near-duplicates are not listed"),
-        missing=missing,
-    )
+    def table(self, name: str, without: str) -> pd.DataFrame | None:
+        """Return a table, .parquet or .csv (all of whose cells are texts), or None where it is not there."""
+        if (path := self.path(name, without)) is None:
+            return None
+        return (
+            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+        )
 
+    @cached_property
+    def gallery(self) -> dict[int, NDArray[np.uint8]]:
+        """The pictures, uint8 (3, H, W), by the row of the table that they belong to."""
+        if (path := self.path("gallery.safetensors", "no pictures are shown")) is None:
+            return {}
+        tensors = load_file(path)
+        return dict(zip(tensors["rows"].tolist(), tensors["images"], strict=True))
 
-def read_trainings(log: Path) -> list[Training]:
-    """Return the trainings that a run's log.jsonl tells of, in the order in which they were first evaluated."""
-    return _trainings(_events(log)[0])
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The settings as nested plain values."""
+        path = self.path("config.yaml", "the settings are not shown")
+        return None if path is None else yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """The log's events; lines that a kill has left unreadable are counted in ``missing``."""
+        if (path := self.path("log.jsonl", "the training curves are not shown")) is None:
+            return []
+        events: list[dict[str, Any]] = []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        if damaged := len(lines) - len(events):
+            self.missing.append(f"log.jsonl: {damaged} lines could not be read, as an interruption leaves them.")
+        return events
 
-def _csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    @property
+    def finished(self) -> float | None:
+        """Seconds since 1970 at the end of the last stage, or None; running a finished run again does not move it."""
+        ends = [event["time"] for event in self.events if event.get("event") == "stage done" and "time" in event]
+        return max(ends, default=None)
 
-
-def _yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-
-
-def _gallery(path: Path) -> dict[int, NDArray[np.uint8]]:
-    tensors = load_file(path)
-    return dict(zip(tensors["rows"].tolist(), tensors["images"], strict=True))
-
-
-def _events(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The log's events, and how many lines a kill has left unreadable."""
-    events: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(event, dict):
-            events.append(event)
-    return events, len(lines) - len(events)
-
-
-def _trainings(events: list[dict[str, Any]]) -> list[Training]:
-    """Each training as it stands in the end: evaluations that a resumed or a new attempt took again count once."""
-    kept: dict[str, list[dict[str, Any]]] = {}
-    continued: set[str] = set()  # trainings that were evaluated or resumed since a stage last started
-    for event in events:
-        kind, name = event.get("event"), str(event.get("name"))
-        if kind == "stage started":
-            continued.clear()
-        elif kind == "resumed":
-            continued.add(name)
-            kept[name] = [entry for entry in kept.get(name, []) if entry["step"] <= event["step"]]
-        elif kind == "evaluation":
-            before = kept.get(name, []) if name in continued else []
-            kept[name] = [*(entry for entry in before if entry["step"] < event["step"]), event]
-            continued.add(name)
-    return [_training(name, entries) for name, entries in kept.items() if entries]
+    @property
+    def trainings(self) -> list[Training]:
+        """Each training as it stands in the end: evaluations that a resumed or a new attempt took again count once."""
+        kept: dict[str, list[dict[str, Any]]] = {}
+        continued: set[str] = set()  # trainings that were evaluated or resumed since a stage last started
+        for event in self.events:
+            kind, name = event.get("event"), str(event.get("name"))
+            if kind == "stage started":
+                continued.clear()
+            elif kind == "resumed":
+                continued.add(name)
+                kept[name] = [entry for entry in kept.get(name, []) if entry["step"] <= event["step"]]
+            elif kind == "evaluation":
+                before = kept.get(name, []) if name in continued else []
+                kept[name] = [*(entry for entry in before if entry["step"] < event["step"]), event]
+                continued.add(name)
+        return [_training(name, entries) for name, entries in kept.items() if entries]
 
 
 def _training(name: str, entries: list[dict[str, Any]]) -> Training:

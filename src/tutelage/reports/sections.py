@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tutelage.reports.plots import montage
-from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.wording import percent
 
 PICTURES = 12  # of a sub-task
@@ -21,7 +20,9 @@ SUSPECTS = 48
 LABELS = {0: "defective", 1: "acceptable"}
 
 
-def subtasks(run: RunFolder, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def subtasks(
+    table: pd.DataFrame, examples: pd.DataFrame | None, gallery: dict[int, NDArray[np.uint8]]
+) -> Iterator[dict[str, Any]]:
     """The sub-tasks, most useful first: the kept ones, then by competence, then by number."""
     ranked = table.sort_values(["kept", "competence", "subtask"], ascending=[False, False, True], na_position="last")
     place: Counter[bool] = Counter()
@@ -32,14 +33,14 @@ def subtasks(run: RunFolder, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         if place[facts["kept"]] > CARDS:
             yield {**facts, "subtask": number, "shown": False}
             continue
-        members = None if run.examples is None else members_of(run.examples, number)
-        shown = [] if members is None else [row for row in members.index if row in run.gallery][:PICTURES]
+        members = None if examples is None else members_of(examples, number)
+        shown = [] if members is None else [row for row in members.index if row in gallery][:PICTURES]
         yield {
             **facts,
             "subtask": number,
             "shown": True,
             "pictures": len(shown),
-            "montage": inlined(montage([run.gallery[row] for row in shown], 4, 72)) if shown else None,
+            "montage": inlined(montage([gallery[row] for row in shown], 4, 72)) if shown else None,
             "truth": None if members is None else true_make_up(members),
         }
 

@@ -28,5 +28,20 @@ def hundred(share: float) -> int:
 
 
 def verdict(difference: dict[str, float]) -> str:
-    """What the interval of the difference to plain fine-tuning allows to say: better, worse or open."""
+    """What the interval of a difference allows to say: better, worse or open."""
     return "better" if difference["low"] > 0 else "worse" if difference["high"] < 0 else "open"
+
+
+def compared(ours: str, theirs: str, gain: dict[str, float], *, points: bool = False) -> str:
+    """Say what the interval of a difference allows to say; a positive difference is better.
+
+    Args:
+        ours, theirs: the two methods in words.
+        gain: value, low and high.
+        points: write the difference in percentage points.
+    """
+    scale, digits, unit = (100, 1, " points") if points else (1, 4, "")
+    value, low, high = (fixed(scale * gain[key], digits, "+") for key in ("value", "low", "high"))
+    between = f"{value}{unit}, with a 95 % interval from {low} to {high}"
+    claims = {"better": f"Better than {theirs}", "worse": f"Worse than {theirs}"}
+    return f"{claims.get(verdict(gain), f'This test cannot tell {ours} from {theirs}')}: {between}."

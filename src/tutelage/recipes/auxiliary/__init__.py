@@ -1,8 +1,7 @@
-"""MAOAL (NeurIPS 2022): a primary task with auxiliary losses, each listened to in the modules that it helps."""
+"""MAOAL (NeurIPS 2022): a primary task with auxiliary losses, each weighed in the modules that it helps."""
 
-from tutelage.recipes.auxiliary.learn import Finished, learn
 from tutelage.recipes.auxiliary.problem import Problem
-from tutelage.recipes.auxiliary.score import score_run
+from tutelage.recipes.auxiliary.recipe import RECIPE
 from tutelage.recipes.auxiliary.settings import (
     AuxiliarySettings,
     BodySettings,
@@ -11,22 +10,18 @@ from tutelage.recipes.auxiliary.settings import (
     WeightSettings,
     declared,
     pocket,
-    settings_for,
 )
-from tutelage.recipes.auxiliary.sources import problem_of
+from tutelage.recipes.auxiliary.sources import auxiliary_task
 
 __all__ = [
+    "RECIPE",
     "AuxiliarySettings",
     "BodySettings",
-    "Finished",
     "Problem",
     "Shares",
     "TaskSpec",
     "WeightSettings",
+    "auxiliary_task",
     "declared",
-    "learn",
     "pocket",
-    "problem_of",
-    "score_run",
-    "settings_for",
 ]

@@ -102,6 +102,10 @@ class Problem:
         """Return the rows of these parts, ascending."""
         return torch.from_numpy(np.flatnonzero(np.isin(self.split, splits)))
 
+    def judged_by(self) -> Tensor:
+        """Return the labels that the test is judged by, (N, ...): the primary task's."""
+        return self.labels[self.primary.target or ""]
+
     def part(self, rows: Tensor, tasks: Sequence[TaskSpec], turned: float = 0.0) -> Any:
         """Return rows as a data set with the labels that tasks read, and this share of its images turned."""
         columns = {

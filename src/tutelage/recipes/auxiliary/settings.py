@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-import torch
-
 from tutelage.data.augment import AugmentationName
-from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import MetaOptimizer
 
@@ -190,14 +187,3 @@ def pocket() -> AuxiliarySettings:
         budget=Budget(epochs=15),
         weights=WeightSettings(constraint="relu", meta_optimizer=MetaOptimizer(lr=0.05), every=5, trials=4),
     )
-
-
-def settings_for(scale: Scale | Literal["auto"]) -> tuple[AuxiliarySettings, str]:
-    """Return the settings of a scale, and a sentence that says what was chosen and why."""
-    if scale == "pocket":
-        return pocket(), "scale pocket: images of 24 pixels and a small network"
-    if scale == "paper":
-        return AuxiliarySettings(), "scale paper: images of 224 pixels, a ResNet-18"
-    if torch.accelerator.is_available():
-        return AuxiliarySettings(), "scale auto is paper, since there is an accelerator"
-    return pocket(), "scale auto is pocket (images of 24 pixels, a small network), since there is no accelerator"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tutelage.data.products import product_attributes
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
 from tutelage.data.table import ImageTable
 from tutelage.recipes.auxiliary.problem import Problem, divided, present
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
 
 L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
 Source = Callable[[Path, AuxiliarySettings], Problem]
@@ -227,28 +228,37 @@ SOURCES: dict[str, Source] = {
 """Problems in a layout of their own, by name."""
 
 
-def problem_of(
+FOLDERS = {"movielens": "ml-1m", "people": "cifar100", "pets": "pets", "products": "fashion-products", "rooms": "nyuv2"}
+"""Where a named set lies in the folder that TUTELAGE_DATA names."""
+
+
+def auxiliary_task(
     data: str,
     settings: AuxiliarySettings,
     *,
     folder: Path | None = None,
-    primary: TaskSpec | None = None,
-    sides: Sequence[TaskSpec] | None = None,
-    fields: Sequence[str] = (),
+    primary: dict[str, Any] | None = None,
+    sides: tuple[dict[str, Any], ...] | None = None,
+    fields: tuple[str, ...] = (),
 ) -> Problem:
-    """Return the problem that a name or a path means.
+    """Read a named data set or a table, with the tasks that are declared.
 
     Args:
-        data: "digits", a name of `SOURCES`, or the path of a table.
-        settings: image size, parts and seed.
-        folder: where a named set lies.
-        primary: the primary task; a table has none of its own.
-        sides: the side tasks; a named set has some of its own.
-        fields: of a table, the columns that are the input; none means its images.
+        data: digits (built in), movielens, ratings, products, people (of CIFAR-100), pets, birds, rooms, or a table's path.
+        settings: Image size, parts and seed.
+        folder: Folder of a named set; by default its folder in the one that TUTELAGE_DATA names.
+        primary: Primary task: name, kind (classification, regression, segmentation), column. A named set has its own.
+        sides: Auxiliary tasks, a list such as [{name: colour}, {name: turned, kind: rotation}]; the keys are name, kind,
+            column, weight and head; further kinds are map, normals, rotation and l2. A named set has its own.
+        fields: For a table: columns that are the input; by default the images in its column image.
 
     Raises:
         ValueError: what is missing or too much.
     """
+    known = None if primary is None else declared(primary)
+    others = None if sides is None else tuple(declared(side) for side in sides)
+    if folder is None and data in FOLDERS and "TUTELAGE_DATA" in os.environ:
+        folder = Path(os.environ["TUTELAGE_DATA"]) / FOLDERS[data]
     if data == "digits":
         problem = digits_problem(settings)
     elif data in SOURCES:
@@ -256,9 +266,9 @@ def problem_of(
             raise ValueError(f"data={data!r} is read from files; give folder, where they lie")
         problem = SOURCES[data](folder, settings)
     elif Path(data).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
-        if primary is None or sides is None:
+        if known is None or others is None:
             raise ValueError(f"data={data!r} is a table of your own; declare its primary task and its sides")
-        return table_problem(Path(data), primary, sides, settings, fields)
+        return table_problem(Path(data), known, others, settings, fields)
     else:
         raise ValueError(f"data={data!r} is no table and no known set; known: digits, {', '.join(SOURCES)}")
-    return replace(problem, primary=primary or problem.primary, sides=problem.sides if sides is None else tuple(sides))
+    return replace(problem, primary=known or problem.primary, sides=problem.sides if others is None else others)

@@ -40,7 +40,7 @@ def evaluate(task: RuleTask, trained: Trained, alone: Trained, *, method: str, s
     said = {name: predicted[test] for name, predicted in predictions(task, trained, alone).items()}
     covered = task.votes.covered
     return {
-        "pipeline": {"recipe": "denoise", "title": task.title, "seed": seed, "method": method},
+        "pipeline": {"method": method},
         "data": {
             "classes": task.classes,
             "counts": {

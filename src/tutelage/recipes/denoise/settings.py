@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tutelage.data.text import FeatureSettings
-from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["only_labels", "cage", "imply_loss", "learning_to_reweight", "meta_weight_net", "spear", "amal"]
@@ -157,11 +156,3 @@ def pocket() -> DenoiseSettings:
         training=Optimization(lr=0.01, weight_decay=0.0, batch_size=128),
         budget=Budget(steps=300),
     )
-
-
-def settings_for(scale: Scale | Literal["auto"]) -> tuple[DenoiseSettings, str]:
-    """Return the settings of a scale, and a sentence that says what was chosen and why."""
-    if scale == "paper":
-        return DenoiseSettings(), "scale paper: sentence embeddings and a perceptron of two layers of 512"
-    why = "scale pocket" if scale == "pocket" else "scale auto is pocket, which is enough for thousands of short texts"
-    return pocket(), f"{why}: TF-IDF and logistic regression"

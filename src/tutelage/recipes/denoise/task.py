@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,9 +109,13 @@ class RuleTask:
         """The label of each text, (N,), -1 where there is none."""
         return torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
 
-    def rows(self, split: str) -> Tensor:
-        """Return the rows of a split."""
-        return torch.from_numpy(np.flatnonzero(self.table["split"] == split))
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these splits, ascending."""
+        return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
+
+    def judged_by(self) -> Tensor:
+        """Return the labels that the test is judged by, (N,): the given ones."""
+        return self.labels
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the rows that are labelled for training, unlabelled with a vote, and held out for validation."""
@@ -164,46 +167,46 @@ class RuleTask:
 
 
 def text_task(
-    path: Path,
+    data: Path,
     settings: DenoiseSettings,
     *,
     rules: Path | None = None,
     votes: Path | None = None,
-    features: Path | None = None,
-    columns: TextColumns | None = None,
-    classes: Sequence[str] = (),
+    vectors: Path | None = None,
+    columns: TextColumns = TextColumns(),
+    classes: tuple[str, ...] = (),
     processes: int | None = None,
     quiet: bool = False,
 ) -> RuleTask:
-    """Read texts and what rules say of them.
+    """Read texts, and apply labelling functions (rules) to them.
 
     Args:
-        path: a .csv, .tsv or .parquet file of texts, or a folder in WRENCH's form, which has votes of its own.
-        settings: features, and how labelled texts without a split are divided.
-        rules: a Python file of rules, which is run.
-        votes: a file of votes, where rules were applied elsewhere.
-        features: a file of features, one row a text, in the place of those of the settings.
-        columns: the file's own names.
-        classes: the names of the classes, in the order of their numbers.
-        processes: how many apply the rules.
-        quiet: show no progress bar.
+        data: CSV, TSV or Parquet file with a column text (and label, id, split), or a folder in WRENCH's form with votes.
+        settings: Features, and how labelled texts without a split are divided.
+        rules: Python file of labelling functions, which is executed.
+        votes: File of votes (CSV, Parquet or WRENCH's JSON) of labelling functions that were applied elsewhere.
+        vectors: File of features (NPZ, NPY or Parquet), one row a text, instead of computed ones.
+        columns: Names of the file's columns.
+        classes: Names of the classes in the order of their numbers; by default the labels that occur, sorted.
+        processes: Number of processes that apply the rules; by default all cores for large files.
+        quiet: Show no progress bar.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: what it holds cannot be learned from, with what to do.
     """
-    wrench = path.is_dir() or path.suffix == ".json"
+    wrench = data.is_dir() or data.suffix == ".json"
     if (rules is None) == (votes is None) and not (wrench and rules is None):
         raise ValueError("give either rules, a Python file, or votes, a file of what rules said, and not both")
     problems, found, failures, left_out = Problems(), None, {}, ""
     if wrench:
-        table, found = read_wrench(path)
+        table, found = read_wrench(data)
         top = max(int(table["label"].max()), int(found.values.max())) + 1
         names = list(classes) or [str(number) for number in range(top)]
     else:
-        table, names, problems = read_texts(path, columns, classes)
+        table, names, problems = read_texts(data, columns, classes)
         if table.empty:
-            raise ValueError(f"{path}: no text is left; {problems.summary()}")
+            raise ValueError(f"{data}: no text is left; {problems.summary()}")
         left_out = problems.summary() if len(problems) else ""
     if rules is not None:
         applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
@@ -214,20 +217,20 @@ def text_task(
         found, _ = read_votes(votes, table["id"].tolist(), names)
     assert found is not None
     table = divided(table, settings.parts)
-    transform, vectors = None, None
-    if features is not None:
+    transform = None
+    if vectors is not None:
         if left_out:
             raise ValueError(
-                f"{path}: {left_out}, so that the rows of {features} are other texts' than those that are left; remove these "
+                f"{data}: {left_out}, so that the rows of {vectors} are other texts' than those that are left; remove these "
                 "rows from both files"
             )
-        vectors = read_features(features, len(table))
+        found_features = read_features(vectors, len(table))
     else:
         texts = table["text"].tolist()
         train = [text for text, split in zip(texts, table["split"], strict=True) if split == "train"]
         transform = Features.fit(train, settings.features)
-        vectors = transform(texts)
-    return RuleTask(path.stem, table, names, vectors, found, None, transform, problems, failures)
+        found_features = transform(texts)
+    return RuleTask(data.stem, table, names, found_features, found, None, transform, problems, failures)
 
 
 def divided(table: pd.DataFrame, parts: Parts) -> pd.DataFrame:

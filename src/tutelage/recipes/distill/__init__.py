@@ -1,7 +1,7 @@
-"""AMAL (AAAI 2023): distillation in which each example listens to its label and its teachers as far as they help."""
+"""AMAL (AAAI 2023): distillation in which the label and the teachers of each example are weighed by how much they help."""
 
-from tutelage.recipes.distill.distill import Distilled, distill, score, score_run
 from tutelage.recipes.distill.pipeline import Pipeline
+from tutelage.recipes.distill.recipe import RECIPE
 from tutelage.recipes.distill.settings import (
     CoresetSettings,
     DistillSettings,
@@ -10,24 +10,19 @@ from tutelage.recipes.distill.settings import (
     Shares,
     TeacherSettings,
     pocket,
-    settings_for,
 )
-from tutelage.recipes.distill.task import Task, task_of
+from tutelage.recipes.distill.task import Task, distill_task
 
 __all__ = [
+    "RECIPE",
     "CoresetSettings",
     "DistillSettings",
-    "Distilled",
     "MixingSettings",
     "NoiseSettings",
     "Pipeline",
     "Shares",
     "Task",
     "TeacherSettings",
-    "distill",
+    "distill_task",
     "pocket",
-    "score",
-    "score_run",
-    "settings_for",
-    "task_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
-from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
+from tutelage.recipes.distill.pipeline import Taught, doubt_of
+from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import PARTS, Task
 
 PICTURES = 48
@@ -31,10 +31,9 @@ def right(taught: Taught, task: Task) -> NDArray[np.float64]:
     return (taught.logits[rows].argmax(1) == task.judged_by()[rows]).double().numpy()
 
 
-def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught]) -> dict[str, Any]:
+def evaluate(task: Task, settings: DistillSettings, found: dict[str, Taught], teachers: list[Taught]) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
-    task, settings = pipeline.task, pipeline.settings
-    test, train = pipeline.rows("test"), pipeline.rows("train")
+    test, train = task.images.rows("test"), task.images.rows("train")
     labels, ours = task.judged_by()[test].numpy(), found[settings.method]
 
     def judged(taught: Taught) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught
 
     history = ours.facts.get("weighting_history", [])
     return {
-        "pipeline": {"recipe": "distill", "title": task.title, "seed": settings.seed, "method": settings.method},
+        "pipeline": {"method": settings.method},
         "data": {
             "classes": list(task.classes),
             "counts": {part: len(task.images.rows(part)) for part in (*PARTS, "unlabelled")},
@@ -55,7 +54,7 @@ def evaluate(pipeline: Pipeline, found: dict[str, Taught], teachers: list[Taught
             "label_noise": None
             if task.truth is None
             else {
-                part: float((task.truth != task.labels)[pipeline.rows(part)].double().mean())
+                part: float((task.truth != task.labels)[task.images.rows(part)].double().mean())
                 for part in ("train", "held_out", "val")
             },
         },
@@ -161,13 +160,11 @@ def importance_table(taught: Taught) -> pd.DataFrame:
     return table.astype({"step": "int64", "value": "float64"})
 
 
-def write_results(out: Path, task: Task, metrics: dict[str, Any], taught: Taught) -> None:
-    """Write metrics.json, examples.parquet, weights.parquet, importance.parquet, gallery.safetensors and problems.csv."""
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+def write_tables(out: Path, task: Task, taught: Taught) -> None:
+    """Write examples.parquet, weights.parquet, importance.parquet and gallery.safetensors."""
     examples = examples_table(task, taught)
     weights = weights_table(task, taught, examples)
     examples.to_parquet(out / "examples.parquet", index=False)
     weights.to_parquet(out / "weights.parquet", index=False)
     importance_table(taught).to_parquet(out / "importance.parquet", index=False)
     save_file(gallery(task, weights), out / "gallery.safetensors")
-    task.problems.write(out)

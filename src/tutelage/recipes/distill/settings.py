@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from tutelage.data.augment import AugmentationName
 from tutelage.hypergradient import Strategy
 from tutelage.models import ModelSpec
-from tutelage.recipes.base import ModelSettings, Scale
+from tutelage.recipes.base import ModelSettings
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting.partition import Level
 
@@ -249,15 +247,3 @@ def pocket() -> DistillSettings:
         training=training,
         budget=Budget(epochs=40),
     )
-
-
-def settings_for(scale: Scale | Literal["auto"]) -> tuple[DistillSettings, str]:
-    """Return the settings of a scale, and a sentence that says what was chosen and why."""
-    if scale == "pocket":
-        return pocket(), "scale pocket: images of 8 pixels and perceptrons"
-    paper = "ResNet-110 teaches ResNet-8 on images of 32 pixels for 240 epochs"
-    if scale == "paper":
-        return DistillSettings(), f"scale paper: {paper}"
-    if torch.accelerator.is_available():
-        return DistillSettings(), f"scale auto is paper ({paper}), since there is an accelerator"
-    return pocket(), "scale auto is pocket (images of 8 pixels, perceptrons), since there is no accelerator"

@@ -54,6 +54,10 @@ class Task:
         table = self.images.table
         return torch.from_numpy(table["true_label"].to_numpy(np.int64, copy=True)) if "true_label" in table else None
 
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these splits, ascending."""
+        return self.images.rows(*splits)
+
     def judged_by(self) -> Tensor:
         """Return the labels that the test is judged by, (N,): the true ones where they are known."""
         return self.labels if self.truth is None else self.truth
@@ -66,24 +70,27 @@ class Task:
         return fingerprint(pd.util.hash_pandas_object(facts, index=False).astype(str).tolist(), pixels)
 
 
-def task_of(
+def distill_task(
     data: str,
     settings: DistillSettings,
     *,
     folder: Path | None = None,
-    columns: Columns | None = None,
-    rows: tuple[int | None, int | None] = (None, None),
-    classes: Sequence[str] | None = None,
+    columns: Columns = Columns(),
+    train_images: int | None = None,
+    test_images: int | None = None,
+    classes: tuple[str, ...] | None = None,
 ) -> Task:
-    """Make the task that a command names.
+    """Read labelled images, divide them, and add label noise where the settings ask for it.
 
     Args:
-        data: digits (built in), cifar10, cifar100, a manifest (CSV or Parquet), or a folder with a subfolder for each class.
-        settings: image size, division and noise.
-        folder: of CIFAR's files; ``$TUTELAGE_DATA/cifar10`` or ``cifar100`` by default.
-        columns: a manifest's own names.
-        rows: of CIFAR: how many images to train and to test on; None is all.
-        classes: of CIFAR: only these.
+        data: digits (built in), cifar10, cifar100, a CSV or Parquet file with columns image and label, or a folder with a
+            subfolder for each class.
+        settings: Image size, division and noise.
+        folder: Folder of CIFAR's files; by default cifar10 or cifar100 in the folder that TUTELAGE_DATA names.
+        columns: Names of a manifest's columns.
+        train_images: For CIFAR: number of training images, a random sample; null takes all.
+        test_images: For CIFAR: number of test images, a random sample; null takes all.
+        classes: For CIFAR: names of the classes to use; null takes all.
 
     Raises:
         FileNotFoundError, ValueError: the data cannot be read, or too little is left.
@@ -100,15 +107,15 @@ def task_of(
         images, found = read_cifar(
             data,  # type: ignore[arg-type]
             folder,
-            train=rows[0],
-            test=rows[1],
+            train=train_images,
+            test=test_images,
             classes=classes,
             size=settings.image_size,
         )
         count = int(images.labels.max()) + 1
         names = tuple(found.get("label", map(str, range(count))))
     else:
-        images, names, problems = _own(Path(data), columns or Columns(), settings.image_size)
+        images, names, problems = _own(Path(data), columns, settings.image_size)
     if data in ("digits", "cifar10", "cifar100"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     task = Task(Path(data).stem, divided(images, settings.shares), tuple(names), problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -84,7 +83,7 @@ def evaluate(
     }
     trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy(copy=True)) & given
     return {
-        "pipeline": {"title": task.title, "seed": seed, "fpr": fpr},
+        "pipeline": {"fpr": fpr},
         "data": {
             "counts": counts,
             "left_out": task.problems.counts(),
@@ -175,11 +174,8 @@ def gallery(task: Task, examples: pd.DataFrame) -> dict[str, Tensor]:
     return {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
 
 
-def write_results(
-    out: Path, task: Task, metrics: dict[str, Any], examples: pd.DataFrame, subtasks: pd.DataFrame
-) -> None:
-    """Write metrics.json, examples.parquet, subtasks.parquet, gallery.safetensors and duplicates.csv."""
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+def write_tables(out: Path, task: Task, examples: pd.DataFrame, subtasks: pd.DataFrame) -> None:
+    """Write examples.parquet, subtasks.parquet, gallery.safetensors and duplicates.csv."""
     examples.to_parquet(out / "examples.parquet", index=False)
     subtasks.to_parquet(out / "subtasks.parquet", index=False)
     save_file(gallery(task, examples), out / "gallery.safetensors")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from tutelage.data.augment import AugmentationName
 from tutelage.data.splits import SplitSettings
-from tutelage.recipes.base import ModelSettings, Scale
+from tutelage.recipes.base import ModelSettings
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.lesson import LessonSettings
 from tutelage.subtasks.selection import SelectionSettings
@@ -91,14 +89,3 @@ def pocket() -> ModerationSettings:
         lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),
         learning=StudentSettings(curriculum="random"),
     )
-
-
-def settings_for(scale: Scale | Literal["auto"]) -> tuple[ModerationSettings, str]:
-    """Return the settings of a scale, and a sentence that says what was chosen and why."""
-    if scale == "pocket":
-        return pocket(), "scale pocket: images of 24 pixels and small models"
-    if scale == "paper":
-        return ModerationSettings(), "scale paper: images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"
-    if torch.accelerator.is_available():
-        return ModerationSettings(), "scale auto is paper, since there is an accelerator"
-    return pocket(), "scale auto is pocket (images of 24 pixels, small models), since there is no accelerator"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,10 @@ class Task:
         """The moderator's labels, (N,): 0 defective, 1 acceptable, -1 not labelled."""
         return self.images.labels
 
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these splits, ascending."""
+        return self.images.rows(*splits)
+
     def truth(self, column: str) -> Tensor | None:
         """Return ``true_label`` or ``true_subtask``, (N,), where the table knows it; for evaluation only."""
         return torch.from_numpy(self.table[column].to_numpy(np.int64, copy=True)) if column in self.table else None
@@ -73,30 +78,30 @@ class Task:
         return fingerprint(pd.util.hash_pandas_object(facts, index=False).astype(str).tolist(), pixels)
 
 
-def manifest_task(
-    path: Path,
+def moderation_task(
+    manifest: Path,
     settings: ModerationSettings,
-    columns: Columns | None = None,
+    columns: Columns = Columns(),
     labels: Mapping[str, int] = LABELS,
     *,
     out: Path | None = None,
 ) -> Task:
-    """Read a manifest (or a folder with a subfolder for each label), drop duplicates, and split.
+    """Read a manifest, drop duplicates, and split.
 
     Args:
-        path: a CSV or Parquet file, or a folder.
-        settings: image size, duplicate radius, splits and seed.
-        columns: the manifest's own names.
-        labels: class by label name.
-        out: where problems.csv is written if the task cannot be worked on.
+        manifest: CSV or Parquet file with columns image and label, or a folder with a subfolder for each label.
+        settings: Image size, duplicate radius, splits and seed.
+        columns: Names of the manifest's columns.
+        labels: Class of each label name: 0 defective, 1 acceptable, -1 not labelled.
+        out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; too few examples left.
     """
-    if path.is_dir():
-        images, problems = read_image_folder(path, labels, size=settings.image_size)
+    if manifest.is_dir():
+        images, problems = read_image_folder(manifest, labels, size=settings.image_size)
     else:
-        images, problems = read_manifest(path, columns, labels, size=settings.image_size)
+        images, problems = read_manifest(manifest, columns, labels, size=settings.image_size)
     images, groups = drop_duplicates(images, problems, settings.radius)
     try:
         problems.require(int((images.labels >= 0).sum()), 5 * 2 * LEAST, "labelled examples")
@@ -106,7 +111,20 @@ def manifest_task(
             out.mkdir(parents=True, exist_ok=True)
             problems.write(out)
         raise
-    return Task(path.stem, str(path), images, problems=problems, duplicates=groups)
+    return Task(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
+
+
+def demo_task(
+    settings: ModerationSettings, noise: Literal["uniform", "structured", "none"] = "uniform", noise_rate: float = 0.2
+) -> Task:
+    """Return digit posters with wrong labels.
+
+    Args:
+        settings: Image size and seed.
+        noise: Kind of label noise: uniform, or structured (one permitted digit is often mistaken for a forbidden one).
+        noise_rate: Share of the training labels that are wrong.
+    """
+    return posters_task(settings.seed, noise, settings.image_size, noise_rate=0.0 if noise == "none" else noise_rate)
 
 
 def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> Task:

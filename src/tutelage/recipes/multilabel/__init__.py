@@ -1,19 +1,15 @@
 """Multi-label iterated learning (CVPR 2022): from one label an image to all of them."""
 
-from tutelage.recipes.multilabel.multilabel import Multilabelled, multilabel, score, score_run
-from tutelage.recipes.multilabel.settings import MultilabelSettings, SearchSettings, pocket, settings_for
-from tutelage.recipes.multilabel.task import MultilabelTask, grids_task, manifest_task
+from tutelage.recipes.multilabel.recipe import RECIPE
+from tutelage.recipes.multilabel.settings import MultilabelSettings, SearchSettings, pocket
+from tutelage.recipes.multilabel.task import MultilabelTask, grids_task, multilabel_task
 
 __all__ = [
+    "RECIPE",
     "MultilabelSettings",
     "MultilabelTask",
-    "Multilabelled",
     "SearchSettings",
     "grids_task",
-    "manifest_task",
-    "multilabel",
+    "multilabel_task",
     "pocket",
-    "score",
-    "score_run",
-    "settings_for",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice)
     everything, one = np.ones_like(judged_NC), np.eye(judged_NC.shape[1], dtype=bool)[judged_NC.argmax(1)]
     table = task.images.table
     return {
-        "pipeline": {"recipe": "multilabel", "title": task.title, "method": settings.method, "seed": settings.seed},
+        "pipeline": {"method": settings.method},
         "data": {
             "counts": {
                 split: {
@@ -175,17 +174,13 @@ def labels_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
     return table
 
 
-def write_results(
-    out: Path, task: MultilabelTask, metrics: dict[str, Any], examples: pd.DataFrame, labels: pd.DataFrame
-) -> None:
-    """Write metrics.json, examples.parquet, labels.parquet, gallery.safetensors, problems.csv and duplicates.csv."""
+def write_tables(out: Path, task: MultilabelTask, examples: pd.DataFrame, labels: pd.DataFrame) -> None:
+    """Write examples.parquet, labels.parquet, gallery.safetensors and duplicates.csv."""
     sure = labels.groupby("id")["score"].max().sort_values(ascending=False, kind="stable")
     row_of = {id: row for row, id in enumerate(task.images.table["id"])}
     rows = [row_of[id] for id in sure.index[:PICTURES]]
     grown = {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
     save_file(grown, out / "gallery.safetensors")
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     examples.to_parquet(out / "examples.parquet", index=False)
     labels.to_parquet(out / "labels.parquet", index=False)
-    task.problems.write(out)
     task.duplicates.to_csv(out / "duplicates.csv", index=False)

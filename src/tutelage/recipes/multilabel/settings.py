@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
-from tutelage.recipes.base import ModelSettings, Scale
+from tutelage.recipes.base import ModelSettings
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]
@@ -124,14 +122,3 @@ def pocket() -> MultilabelSettings:
         budget=Budget(steps=1500),
         iterated=IteratedSettings(interaction=100, imitation=50, rho=0.1),
     )
-
-
-def settings_for(scale: Scale | Literal["auto"]) -> tuple[MultilabelSettings, str]:
-    """Return the settings of a scale, and a sentence that says what was chosen and why."""
-    if scale == "pocket":
-        return pocket(), "scale pocket: images of 24 pixels and a small model"
-    if scale == "paper":
-        return MultilabelSettings(), "scale paper: images of 224 pixels and a ResNet-50"
-    if torch.accelerator.is_available():
-        return MultilabelSettings(), "scale auto is paper, since there is an accelerator"
-    return pocket(), "scale auto is pocket (images of 24 pixels, a small model), since there is no accelerator"

@@ -50,6 +50,15 @@ class MultilabelTask:
         """Whether some image was given more than one label."""
         return bool((self.given_NC.sum(1) > 1).any())
 
+    @property
+    def labels(self) -> Tensor:
+        """The given label of each image, (N,), the first of several; -1 where there is none."""
+        return self.images.labels
+
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these splits, ascending."""
+        return self.images.rows(*splits)
+
     def judged_by(self) -> Tensor:
         """Return the sets that the test is judged by, (N, C): all labels where they are known, the given ones elsewhere."""
         return self.given_NC if self.truth_NC is None else self.truth_NC
@@ -75,29 +84,36 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return torch.nn.functional.one_hot(labels.clamp_min(0), classes).bool() & (labels >= 0)[:, None]
 
 
-def manifest_task(
-    path: Path,
+def multilabel_task(
+    data: str,
     settings: MultilabelSettings,
-    columns: Columns | None = None,
+    columns: Columns = Columns(),
     truth: str | None = None,
     *,
     out: Path | None = None,
 ) -> MultilabelTask:
-    """Read a manifest, or a folder with a subfolder for each class; drop duplicates, and split.
+    """Read a manifest or a folder, drop duplicates, and split; or return grids of digits.
 
     A cell may name several labels, divided by ``|``. An empty one is an unlabelled image.
 
     Args:
-        path: a CSV or Parquet file, or a folder.
-        settings: image size, duplicate radius, shares and seed.
-        columns: the manifest's own names.
-        truth: the column of all labels of an image, divided by ``|``; for evaluation only.
-        out: where problems.csv is written if the task cannot be worked on.
+        data: CSV or Parquet file with columns image and label, a folder with a subfolder for each class, or digits (built in):
+            grids of scikit-learn's handwritten digits.
+        settings: Image size, duplicate radius, shares and seed.
+        columns: Names of the manifest's columns.
+        truth: Name of the column of all labels of an image, divided by |; used only for evaluation.
+        out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; fewer than two classes, too few examples, or no such column.
     """
-    columns = columns or Columns()
+    if data == "digits":
+        if truth is not None:
+            raise ValueError(f"truth={truth!r}: grids of digits have no columns and know all labels; leave truth out")
+        if settings.image_size % 3:
+            raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
+        return grids_task(settings.seed, cell=settings.image_size // 3)
+    path = Path(data)
     if path.is_dir():
         if truth is not None:
             raise ValueError(f"truth={truth!r}: a folder has no columns; give a manifest")

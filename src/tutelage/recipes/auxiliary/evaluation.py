@@ -1,0 +1,64 @@
+"""What a run leaves behind: the figures of the primary task, and how far each auxiliary task counts in each module."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval
+from tutelage.recipes.auxiliary.pipeline import Learned
+from tutelage.recipes.auxiliary.problem import SPLITS, Problem
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings
+
+
+def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Learned]) -> dict[str, Any]:
+    """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
+    measures = MEASURES[problem.primary.kind]
+    ours = found[settings.method]
+    return {
+        "pipeline": {"method": settings.method},
+        "task": {
+            "primary": asdict(problem.primary),
+            "sides": [asdict(task) for task in problem.sides],
+            "figures": [{"name": measure.name, "higher": measure.higher} for measure in measures],
+        },
+        "data": {
+            "counts": {part: len(problem.rows(part)) for part in SPLITS},
+            "labelled": {task.name: problem.present(task, problem.rows("train")) for task in problem.tasks},
+            "left_out": problem.problems.counts(),
+        },
+        "methods": {
+            method: {measure.name: interval(measure, each.outcomes, settings.seed).plain() for measure in measures}
+            | {"val": each.val, **each.facts}
+            for method, each in found.items()
+        },
+        "difference": {
+            method: difference(measures[0], ours.outcomes, each.outcomes, settings.seed).plain()
+            for method, each in found.items()
+            if method != settings.method
+        },
+        "importance": {
+            "modules": ours.modules,
+            "tasks": [task.name for task in problem.sides],
+            "last": ours.weighting_history[-1].get("importance") if ours.weighting_history else None,
+        },
+    }
+
+
+def importance_table(learned: Learned, tasks: list[str]) -> pd.DataFrame:
+    """Return what a method learned of how far each auxiliary task counts in each module, a row for each number and step."""
+    rows = [
+        (entry["step"], task, module, value)
+        for entry in learned.weighting_history
+        for task, values in zip(tasks, entry.get("importance", []), strict=False)
+        for module, value in zip(learned.modules, values, strict=True)
+    ]
+    rows += [
+        (entry["step"], task, "model", value)
+        for entry in learned.weighting_history
+        for task, value in zip(tasks, entry.get("weights", [None])[1:], strict=False)
+    ]
+    table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
+    return table.astype({"step": "int64", "value": "float64"})

@@ -1,0 +1,163 @@
+"""MAOAL as a recipe: a primary task learned with auxiliary tasks, and how far each counts in each module."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tutelage.data import TensorData
+from tutelage.data.label_columns import read_label_columns
+from tutelage.data.manifest import Columns
+from tutelage.data.problems import Problems
+from tutelage.data.table import ImageTable
+from tutelage.models import load_multi_head, save_multi_head
+from tutelage.recipes.auxiliary.evaluation import evaluate as figures_of
+from tutelage.recipes.auxiliary.evaluation import importance_table
+from tutelage.recipes.auxiliary.judgement import Answer
+from tutelage.recipes.auxiliary.network import spec_of
+from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned, Pipeline
+from tutelage.recipes.auxiliary.problem import Problem
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, pocket
+from tutelage.recipes.recipe import Recipe
+from tutelage.reports.auxiliary import NAMES, view
+from tutelage.training import Log, predict
+
+
+def train(problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) -> dict[str, Learned]:
+    """Train by the method and by its baselines.
+
+    Raises:
+        ValueError: there is no auxiliary task.
+    """
+    if not problem.sides:
+        raise ValueError("sides is empty: declare at least one auxiliary task")
+    sides = ", ".join(task.name for task in problem.sides)
+    log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
+    pipeline = Pipeline(problem, settings, out, log)
+    found: dict[str, Learned] = {}
+    for method in dict.fromkeys((settings.method, *settings.baselines)):
+        found[method] = pipeline.learned(method)
+        log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
+    return found
+
+
+def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Learned], out: Path) -> dict[str, Any]:
+    """Evaluate all methods on the test part, and write the method's model and the tables."""
+    best = found[settings.method]
+    names = [task.name for task in problem.sides]
+    importance_table(best, names).to_parquet(out / "importance.parquet", index=False)
+    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
+    if (best.folder / WEIGHTS).is_file():
+        weights = pd.read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
+        weights.to_parquet(out / WEIGHTS, index=False)
+    model, _ = load_multi_head(best.folder)
+    tasks = (problem.primary,) if settings.method == "single" else problem.tasks
+    classes = problem.classes.get(problem.primary.target or "")
+    facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
+    save_multi_head(model, spec_of(problem, tasks, settings), out / "model", **facts)
+    return figures_of(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found)
+
+
+def closing(metrics: dict[str, Any]) -> list[str]:
+    """Say how well the primary task is done, and by how much better than by the baselines."""
+    method, name = metrics["pipeline"]["method"], metrics["task"]["figures"][0]["name"]
+    figure = metrics["methods"][method][name]
+    lines = [f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[method]}"]
+    for other, gain in metrics["difference"].items():
+        by = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+        lines.append(f"  {by} against {NAMES[other]}; positive is better")
+    return lines
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's model, the task that it answers, the names of the classes and of each field's values, and the image size."""
+
+    model: Any
+    task: TaskSpec
+    classes: list[str] | None
+    values: dict[str, list[str]]
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """New examples that can be answered."""
+
+    ids: list[str]
+    data: Any
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.ids)
+
+
+def load(run: Path) -> Loaded:
+    """Return the model of a run.
+
+    Raises:
+        ValueError: it answers with maps.
+    """
+    model, facts = load_multi_head(run / "model")
+    task = TaskSpec(**facts["task"])
+    if task.kind == "segmentation":
+        raise ValueError(
+            f"{run} answers with a map for each image, which no table holds; call tutelage.models.load_multi_head"
+        )
+    size = json.loads((run / "model" / "config.json").read_text())["multi_head"]["image_size"]
+    return Loaded(model, task, facts["classes"], facts["values"], int(size))
+
+
+def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples, Problems]:
+    """Read a table as the run was made from: images by their paths, or fields by their names."""
+    columns = columns or Columns()
+    fields = list(loaded.values)
+    found = read_label_columns(data, fields=fields, image=columns.image, id=columns.id, size=loaded.image_size)
+    if found.fields is None:
+        assert found.images is not None
+        table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unlabelled"}))
+        return Examples(found.id, table.subset(torch.arange(len(table)))), found.problems
+    coded = []
+    for place, (name, values) in enumerate(loaded.values.items()):
+        codes = {value: code for code, value in enumerate(values)}
+        coded.append(torch.tensor([codes.get(value, -1) for value in found.values[name]])[found.fields[:, place]])
+    codes_NF = torch.stack(coded, 1)
+    known = (codes_NF >= 0).all(1)
+    for row in (~known).nonzero().squeeze(1).tolist():
+        found.problems.add(found.id[row], "unknown_value", "a field has a value that the run has not seen")
+    ids = [found.id[row] for row in known.nonzero().squeeze(1).tolist()]
+    return Examples(ids, TensorData(input=codes_NF[known])), found.problems
+
+
+def answer(loaded: Loaded, examples: Examples) -> pd.DataFrame:
+    """Return id and answer: a class or a number."""
+    answers, _ = predict(Answer(loaded.model, loaded.task), examples.data)
+    assert isinstance(answers, Tensor)
+    listed = answers.tolist()
+    if loaded.task.kind != "regression":
+        listed = [loaded.classes[int(place)] if loaded.classes else int(place) for place in listed]
+    return pd.DataFrame({"id": examples.ids, "answer": listed})
+
+
+RECIPE = Recipe(
+    "auxiliary",
+    {
+        "pocket": (pocket(), "images of 24 pixels and a small network"),
+        "paper": (AuxiliarySettings(), "images of 224 pixels, a ResNet-18"),
+    },
+    train,
+    evaluate,
+    closing,
+    answer,
+    lambda table: f"{len(table)} examples answered",
+    view,
+    load=load,
+    read=read,
+    examples="examples",
+)

@@ -1,0 +1,184 @@
+"""Labelling rules and few labels as a recipe: from texts to a classifier, which rule is trusted where, what to label next."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from tutelage.data.manifest import Columns
+from tutelage.data.problems import Problems
+from tutelage.data.text import Features, read_features
+from tutelage.data.text_table import TextColumns, read_texts
+from tutelage.models import RuleModel
+from tutelage.recipes.denoise import evaluation
+from tutelage.recipes.denoise.methods import METHODS, Trained
+from tutelage.recipes.denoise.methods import train as train_one
+from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
+from tutelage.recipes.denoise.task import RuleTask, unipolar
+from tutelage.recipes.recipe import Recipe
+from tutelage.reports.denoise import view
+from tutelage.training import Log, Stages, predict
+
+WEIGHTS = "weights.parquet"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The classifier by the method and by the labels alone, and where the method's stage lies."""
+
+    ours: Trained
+    labels_alone: Trained
+    stage: Path
+
+
+def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Models:
+    """Train the classifier on labels and rules, and the same one on the labels alone."""
+    covered = task.votes.covered.mean()
+    log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
+    if task.failures:
+        failed = ", ".join(f"{name} on {count}" for name, count in task.failures.items())
+        log.say(f"rules that failed: {failed} texts; see problems.csv")
+    ours, stage = trained_stage(task, settings, out, log)
+    return Models(ours, trained_stage(task, replace(settings, method="only_labels"), out, log)[0], stage)
+
+
+def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> tuple[Trained, Path]:
+    """Train a method in a stage of its own, or find it done; return what it says of every text, and the stage's folder."""
+    stages = Stages(out, log)
+    name = settings.method.replace("_", "-")
+
+    def work(folder: Path) -> dict[str, Any]:
+        trained = train_one(task, settings, out=folder, log=log)
+        trained.model.save(folder)
+        trained.weighting.save(folder / "weighting.safetensors")
+        trained.weighting.export(folder / WEIGHTS, trained.signals, task.table["id"].tolist())
+        return {"validation": trained.validation, "signals": trained.signals}
+
+    relevant = {key: value for key, value in asdict(settings).items() if key not in ("parts", "suggest", "features")}
+    stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
+    folder, facts = stage.folder, stage.facts
+    model, _ = RuleModel.load(folder)
+    columns = unipolar(task.votes)
+    outputs, _ = predict(model, task.data(columns))
+    assert isinstance(outputs, dict)
+    weighting = METHODS[settings.method].weighting(settings, len(task.table), len(facts["signals"]))
+    weighting.load(folder / "weighting.safetensors")
+    return Trained(model, columns, outputs, weighting, facts["signals"], facts["validation"]), folder
+
+
+def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Path) -> dict[str, Any]:
+    """Evaluate the models on the test texts, and write the classifier and the tables."""
+    ours, alone = models.ours, models.labels_alone
+    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
+    shutil.rmtree(out / "model", ignore_errors=True)
+    if (models.stage / WEIGHTS).is_file():
+        shutil.copy(models.stage / WEIGHTS, out / WEIGHTS)
+    trust = evaluation.trust_table(task, ours)
+    evaluation.examples_table(task, ours, alone).to_parquet(out / "examples.parquet", index=False)
+    trust.to_parquet(out / "trust.parquet", index=False)
+    evaluation.rules_table(task, trust).to_parquet(out / "rules.parquet", index=False)
+    task.votes.write(out / "votes.parquet", task.table["id"].tolist())
+    evaluation.label_next(task, settings.suggest).to_csv(out / "label_next.csv", index=False)
+    ours.model.save(out / "model", classes=task.classes)
+    if task.transform is not None:
+        task.transform.save(out / "model")
+    return evaluation.evaluate(task, ours, alone, method=settings.method, seed=settings.seed)
+
+
+def closing(metrics: dict[str, Any]) -> list[str]:
+    """Say how the classifier does, beside the labels alone and the rules alone."""
+    ours, theirs, rules = (metrics["test"][name]["macro_f1"] for name in ("model", "labels_alone", "majority"))
+    return [
+        f"macro F1: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; labels alone {theirs['value']:.3f} "
+        f"[{theirs['low']:.3f}, {theirs['high']:.3f}]; majority of the rules {rules['value']:.3f}"
+    ]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's classifier, what it was told of its texts, and where the features of new ones come from."""
+
+    run: Path
+    model: RuleModel
+    classes: list[str]
+    vectors: Path | None
+
+
+def load(run: Path, vectors: Path | None = None) -> Loaded:
+    """Return the classifier of a run.
+
+    Raises:
+        ValueError: the run was given features, and ``vectors`` is not, or the other way round.
+    """
+    model, facts = RuleModel.load(run / "model")
+    if vectors is None and not (run / "model" / "features.json").is_file():
+        raise ValueError(f"{run} learned from given features; give vectors, a file of those of the new texts")
+    return Loaded(run, model, facts["classes"], vectors)
+
+
+def read(loaded: Loaded, data: Path, columns: Columns | TextColumns | None) -> tuple[pd.DataFrame, Problems]:
+    """Read new texts. Columns have the names that they had in the run; of an image manifest's, ``id`` alone is heeded."""
+    if not isinstance(columns, TextColumns):
+        config = loaded.run / "config.yaml"
+        values: Mapping[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        own = TextColumns(**values.get("columns", {}))
+        columns = own if columns is None or columns.id == "id" else replace(own, id=columns.id)
+    table, _, problems = read_texts(data, columns, labelled=False)
+    return table, problems
+
+
+def answer(loaded: Loaded, table: pd.DataFrame) -> pd.DataFrame:
+    """Return id, text, the likeliest class, its probability, and the probability of each class."""
+    if loaded.vectors is None:
+        vectors = Features.load(loaded.run / "model")(table["text"].tolist())
+    else:
+        vectors = read_features(loaded.vectors, len(table))
+    width = loaded.model.spec.features
+    if vectors.shape[1] != width:
+        raise ValueError(f"the features of the new texts are {vectors.shape[1]} wide, those of {loaded.run} {width}")
+    parts = []
+    with torch.no_grad():
+        for start in range(0, vectors.shape[0], 1024):
+            part = vectors[start : start + 1024]
+            dense = torch.from_numpy(np.ascontiguousarray(part.toarray() if hasattr(part, "toarray") else part))
+            parts.append(loaded.model.classifier(dense).double().softmax(1).numpy())
+    probabilities_NC = np.concatenate(parts)
+    return table[["id", "text"]].assign(
+        label=[loaded.classes[place] for place in probabilities_NC.argmax(1)],
+        probability=probabilities_NC.max(1),
+        **{f"probability of {name}": probabilities_NC[:, place] for place, name in enumerate(loaded.classes)},
+    )
+
+
+def told(table: pd.DataFrame) -> str:
+    """Return how many texts got each label."""
+    counts = ", ".join(f"{count} {name}" for name, count in table["label"].value_counts().items())
+    return f"{len(table)} texts labelled: {counts}"
+
+
+RECIPE = Recipe(
+    "denoise",
+    {
+        "pocket": (pocket(), "TF-IDF and logistic regression, enough for thousands of short texts"),
+        "paper": (DenoiseSettings(), "sentence embeddings and a perceptron of two layers of 512"),
+    },
+    train,
+    evaluate,
+    closing,
+    answer,
+    told,
+    view,
+    load=load,
+    read=read,
+    examples="texts",
+    options=("vectors",),
+    auto="pocket",
+)

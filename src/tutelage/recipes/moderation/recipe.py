@@ -1,0 +1,118 @@
+"""Sub-task imputation as a recipe: from labelled images to a moderation model, and the list of what to re-label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tutelage.data.table import ImageTable
+from tutelage.models import build, load_model, save_model
+from tutelage.recipes.moderation import evaluation
+from tutelage.recipes.moderation.pipeline import Found, Pipeline, Taught
+from tutelage.recipes.moderation.settings import ModerationSettings, pocket
+from tutelage.recipes.moderation.task import Task
+from tutelage.recipes.recipe import Recipe, logits_of
+from tutelage.reports.moderation import view
+from tutelage.subtasks import Selection
+from tutelage.training import Log
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a run has found and trained."""
+
+    found: Found
+    selection: Selection
+    student: Taught
+    fine_tuned: Taught
+
+
+def train(task: Task, settings: ModerationSettings, out: Path, log: Log) -> Models:
+    """Find the sub-tasks, train and select specialists, teach the student, and fine-tune the same model plainly.
+
+    Raises:
+        ValueError: the student has no distillation token.
+    """
+    with torch.device("meta"):  # nothing is computed: refused before hours of training
+        if not build(settings.student.spec(2, settings.image_size)).distilled:
+            raise ValueError(
+                f"student.name={settings.student.name!r} has no distillation token; take one that has, such as "
+                "deit_base_distilled_patch16_224 or pocket_deit"
+            )
+    log.say(f"{task.title}: {len(task.images)} images, {task.problems.summary()}")
+    pipeline = Pipeline(task, settings, out, log)
+    found = pipeline.discovery()
+    sizes = f"{found.facts['smallest']} to {found.facts['largest']}"
+    log.say(f"found {settings.discovery.subtasks} sub-tasks of {sizes} examples")
+    log_odds_NK, failures = pipeline.specialists(found)
+    selection = pipeline.selection(log_odds_NK, failures)
+    log.say(f"kept {int(selection.kept.sum())} of {len(selection.kept)} specialists")
+    student = pipeline.student(found, log_odds_NK, selection)
+    return Models(found, selection, student, pipeline.fine_tuned(settings.student))
+
+
+def evaluate(task: Task, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
+    """Evaluate both models on the test, and write the student and the tables."""
+    found, selection, student, fine_tuned = models.found, models.selection, models.student, models.fine_tuned
+    fpr = settings.fpr
+    metrics = evaluation.evaluate(
+        task, found, selection, student, fine_tuned, fpr=fpr, seed=settings.seed, competence=settings.selection.rule
+    )
+    model, _ = load_model(student.folder)
+    thresholds = metrics["student"]["threshold"]
+    save_model(model, out / "model", labels=["defective", "acceptable"], fpr=fpr, thresholds=thresholds)
+    examples = evaluation.examples_table(task, found, selection, student, fine_tuned)
+    evaluation.write_tables(out, task, examples, evaluation.subtasks_table(found, selection))
+    return metrics
+
+
+def closing(metrics: dict[str, Any]) -> list[str]:
+    """Say how both models do."""
+    fpr = metrics["pipeline"]["fpr"]
+    rate = f"{fpr:g}"
+    ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("student", "fine_tuned"))
+    return [
+        f"NPV at {fpr:.0%} FPR: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
+        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}"
+    ]
+
+
+def load(run: Path, fpr: float | None = None) -> Any:
+    """Return the student of a run and the threshold at a false-positive rate, by default the run's own.
+
+    Raises:
+        ValueError: the run has no threshold for the rate.
+    """
+    model, facts = load_model(run / "model")
+    rate = f"{facts['fpr'] if fpr is None else fpr:g}"
+    if rate not in facts["thresholds"]:
+        raise ValueError(f"fpr={rate} has no threshold in {run}; it has {', '.join(facts['thresholds'])}")
+    return model, facts["thresholds"][rate]
+
+
+def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
+    """Return id, image, score (the probability of acceptable) and decision."""
+    scores = logits_of(loaded, images).softmax(1)[:, 1].numpy()
+    decisions = ["acceptable" if score > loaded[1] else "defective" for score in scores]
+    return images.table[["id", "image"]].assign(score=scores, decision=decisions)
+
+
+RECIPE = Recipe(
+    "moderation",
+    {
+        "pocket": (pocket(), "images of 24 pixels and small models"),
+        "paper": (ModerationSettings(), "images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"),
+    },
+    train,
+    evaluate,
+    closing,
+    answer,
+    lambda table: f"{len(table)} images scored, {(table['decision'] == 'defective').sum()} found defective",
+    view,
+    load=load,
+    options=("fpr",),
+)

@@ -1,0 +1,77 @@
+"""Multi-label iterated learning as a recipe: from one label an image to a multi-label model and the missing labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tutelage.data.table import ImageTable
+from tutelage.metrics import label_sets
+from tutelage.models import load_model, save_model
+from tutelage.recipes.multilabel import evaluation
+from tutelage.recipes.multilabel.choice import Choice, choose
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, pocket
+from tutelage.recipes.multilabel.task import MultilabelTask
+from tutelage.recipes.multilabel.training import candidates
+from tutelage.recipes.multilabel.training import train as train_one
+from tutelage.recipes.recipe import Recipe, logits_of
+from tutelage.reports.multilabel import view
+from tutelage.training import Log, Stages
+
+
+def train(task: MultilabelTask, settings: MultilabelSettings, out: Path, log: Log) -> Choice:
+    """Train every candidate, and choose one on validation."""
+    log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
+    stages = Stages(out, log)
+    return choose(task, [train_one(task, tried, stages, log) for tried in candidates(settings)])
+
+
+def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice, out: Path) -> dict[str, Any]:
+    """Evaluate the chosen model on the test, and write it and the tables."""
+    metrics = evaluation.evaluate(task, settings, choice)
+    labels = evaluation.labels_table(task, choice)
+    metrics["labels"] = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
+    model, _ = load_model(choice.trained.folder)
+    one = settings.method in ONE_LABEL
+    save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
+    evaluation.write_tables(out, task, evaluation.examples_table(task, choice), labels)
+    return metrics
+
+
+def closing(metrics: dict[str, Any]) -> list[str]:
+    """Say how well the sets fit, and whether they are better than naming every class."""
+    test, chosen = metrics["test"], metrics["validation"]
+    f1, size = test["chosen"]["f1"], test["chosen"]["mean_set_size"]
+    lines = [
+        f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
+        f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {metrics['labels']['new']} new labels"
+    ]
+    sets = metrics["pipeline"]["method"] not in ONE_LABEL
+    if chosen["criterion"] == "added_label_score" and sets and chosen["value"] <= 1:
+        lines.append("on validation, the added labels are no better than naming every class; see the report")
+    return lines
+
+
+def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
+    """Return id, image, the predicted labels and their scores, in descending order."""
+    logits_NC, facts = logits_of(loaded, images), loaded[1]
+    scores_NC = (logits_NC.softmax(1) if facts["softmax"] else logits_NC.sigmoid()).numpy()
+    names, scores = evaluation.named(facts["classes"], scores_NC, label_sets(scores_NC, facts["threshold"]))
+    return pd.DataFrame({"id": images.table["id"], "image": images.table["image"], "labels": names, "scores": scores})
+
+
+RECIPE = Recipe(
+    "multilabel",
+    {
+        "pocket": (pocket(), "images of 24 pixels and a small model"),
+        "paper": (MultilabelSettings(), "images of 224 pixels and a ResNet-50"),
+    },
+    train,
+    evaluate,
+    closing,
+    answer,
+    lambda table: f"{len(table)} images scored, {table['labels'].map(len).mean():.2f} labels each",
+    view,
+)

@@ -1,0 +1,274 @@
+"""One run, one prediction and one report for all recipes: a recipe says only what is its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import pandas as pd
+import torch
+import yaml
+from torch import Tensor
+
+from tutelage import distributed
+from tutelage.configured import plain
+from tutelage.data.manifest import Columns, read_manifest
+from tutelage.data.problems import Problems
+from tutelage.data.table import ImageTable
+from tutelage.models import joint_logits, load_model
+from tutelage.recipes.base import Scale
+from tutelage.reports import RunFolder, write_report
+from tutelage.training import Log
+from tutelage.training import predict as outputs_of
+from tutelage.training.checkpoint import write_atomically
+
+RECIPES = {name: f"tutelage.recipes.{name}" for name in ("auxiliary", "denoise", "distill", "moderation", "multilabel")}
+"""Each recipe's package, whose ``RECIPE`` it is; it is imported when the recipe is used."""
+
+
+class Task(Protocol):
+    """What a recipe learns from and is judged by."""
+
+    @property
+    def title(self) -> str:
+        """A name for people."""
+
+    @property
+    def problems(self) -> Problems:
+        """What was left out, and why."""
+
+    @property
+    def labels(self) -> Any:
+        """The given labels, (N,); a dict of them where an example has several."""
+
+    def rows(self, *splits: str) -> Tensor:
+        """Return the rows of these splits, ascending."""
+
+    def judged_by(self) -> Tensor:
+        """Return the labels that the test is judged by, (N, ...): the true ones where they are known."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of what training sees."""
+
+
+T = TypeVar("T", bound=Task)
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+def load_images_model(run: Path) -> Any:
+    """Return the image model of a run's folder and its facts."""
+    return load_model(run / "model")
+
+
+def read_images(loaded: Any, data: Path, columns: Columns | None) -> tuple[ImageTable, Problems]:
+    """Read a manifest's images, without labels, in the size of a loaded model."""
+    model, _ = loaded
+    return read_manifest(data, columns, labels=None, size=model.spec.image_size)
+
+
+def logits_of(loaded: Any, images: ImageTable) -> Tensor:
+    """Return a loaded image model's logits, (N, C) in float64."""
+    outputs, _ = outputs_of(loaded[0], images.subset(torch.arange(len(images))), batch_size=256)
+    return joint_logits(outputs).double()
+
+
+@dataclass(frozen=True)
+class Recipe(Generic[T, S, R]):
+    """What a recipe has of its own.
+
+    Attributes:
+        name: as in `RECIPES`.
+        presets: for each scale the settings and a phrase that describes them.
+        train: from (task, settings, run's folder, log) to whatever `evaluate` reads. All processes call it; each training is a
+            stage, so that a killed run goes on where it was.
+        evaluate: from (task, settings, trained, run's folder) to what metrics.json holds, a function of its arguments, without
+            times or paths. It writes ``model/`` and the tables; only the main process calls it.
+        closing: from the metrics, what is said in the end, line by line.
+        answer: from (loaded model, examples) to a table with one row an example.
+        told: from the table of answers to a phrase about it.
+        view: from the run's folder to the values of ``reports/NAME.html``.
+        load: from the run's folder, and `options` by name, to the loaded model.
+        read: from (loaded model, file, columns) to new examples and what was left out of them.
+        examples: what they are called.
+        options: the options of `predict` that `load` takes.
+        auto: the scale that auto is, where that does not depend on the hardware.
+    """
+
+    name: str
+    presets: Mapping[Scale, tuple[S, str]]
+    train: Callable[[T, S, Path, Log], R]
+    evaluate: Callable[[T, S, R, Path], dict[str, Any]]
+    closing: Callable[[dict[str, Any]], Sequence[str]]
+    answer: Callable[[Any, Any], pd.DataFrame]
+    told: Callable[[pd.DataFrame], str]
+    view: Callable[[RunFolder], dict[str, Any]]
+    load: Callable[..., Any] = load_images_model
+    read: Callable[..., tuple[Any, Problems]] = read_images
+    examples: str = "images"
+    options: tuple[str, ...] = ()
+    auto: Scale | None = None
+
+    def preset(self, scale: Literal["auto"] | Scale) -> tuple[S, str]:
+        """Return the settings of a scale, and a sentence that says what was chosen and why."""
+        accelerated = torch.accelerator.is_available()
+        chosen = scale if scale != "auto" else self.auto or ("paper" if accelerated else "pocket")
+        settings, phrase = self.presets[chosen]
+        if scale != "auto":
+            return settings, f"scale {scale}: {phrase}"
+        why = "" if self.auto else f", since there is {'an' if accelerated else 'no'} accelerator"
+        return settings, f"scale auto is {chosen} ({phrase}){why}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its figures (as in metrics.json), and its report."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    report: Path
+
+
+def load(name: str) -> Recipe[Any, Any, Any]:
+    """Import a recipe.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in RECIPES:
+        near = get_close_matches(name, RECIPES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"recipe={name!r} is not one of {', '.join(RECIPES)}{hint}")
+    return import_module(RECIPES[name]).RECIPE
+
+
+def run(
+    name: str,
+    task: Task,
+    settings: Any,
+    out: Path,
+    *,
+    command_args: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train by a recipe, evaluate, and write a report.
+
+    A run that was killed goes on where it was, and finished stages are kept; the figures do not depend on it. Of several
+    processes (``torchrun``) all train, and the main process writes.
+
+    Args:
+        name: a recipe, one of `RECIPES`.
+        task: what is worked on, of the recipe's own kind.
+        settings: the recipe's settings.
+        out: the run's folder: config.yaml, problems.csv, log.jsonl, stages/, the recipe's tables, model/, metrics.json (written
+            when all others are there) and report.html.
+        command_args: further values for config.yaml, such as the data that a command was given.
+        quiet: print nothing.
+
+    Raises:
+        ValueError: the task cannot be worked on, with what to do.
+        Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
+    """
+    recipe = load(name)
+    main = distributed.join()
+    out.mkdir(parents=True, exist_ok=True)
+    if main:
+        values = plain({**(command_args or {}), **asdict(settings)})
+        config = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        (out / "config.yaml").write_text(config, encoding="utf-8")
+        task.problems.write(out)  # at once: it also explains a run that comes to no end
+    log = Log(out / "log.jsonl", quiet=quiet)
+    trained = recipe.train(task, settings, out, log)
+    path = out / "metrics.json"
+    if main:
+        path.unlink(missing_ok=True)  # of a former run with other settings, whose tables are overwritten now
+        found = recipe.evaluate(task, settings, trained, out)
+        pipeline = {"recipe": name, "title": task.title, "seed": settings.seed, **found.pop("pipeline", {})}
+        text = json.dumps(plain({"pipeline": pipeline, **found}), indent=2) + "\n"
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        report(out)
+    distributed.barrier()
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    for line in recipe.closing(metrics):
+        log.say(line)
+    return Run(out, metrics, out / "report.html")
+
+
+def recipe_of(run_folder: Path) -> Recipe[Any, Any, Any]:
+    """Return the recipe that made a finished run.
+
+    Raises:
+        FileNotFoundError: the folder holds no metrics.json.
+        ValueError: it does not say which recipe made it.
+    """
+    path = run_folder / "metrics.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_folder} holds no metrics.json: give the folder of a run that has finished")
+    name = json.loads(path.read_text(encoding="utf-8"))["pipeline"].get("recipe")
+    if name is None:
+        raise ValueError(f"{path} names no pipeline.recipe, as an older version left it; run the same command again")
+    return load(name)
+
+
+def report(run_folder: Path) -> Path:
+    """Write a finished run's report.html from the files in its folder, and return its path."""
+    recipe = recipe_of(run_folder)
+    return write_report(run_folder, f"{recipe.name}.html", recipe.view)
+
+
+def predict(
+    run_folder: Path,
+    data: Path,
+    out: Path,
+    *,
+    columns: Any = None,
+    fpr: float | None = None,
+    vectors: Path | None = None,
+) -> tuple[pd.DataFrame, Problems]:
+    """Apply a finished run's model to new examples.
+
+    Args:
+        run_folder: the run's folder.
+        data: a .csv or .parquet file as the run was trained on; labels are not needed and not read.
+        out: the table to write, .parquet or .csv. What could not be read is listed beside it, in a CSV file whose name ends in
+            ``-problems``.
+        columns: the file's own names of its columns.
+        fpr: of a moderation run: the false-positive rate at which it decides, one of those that the run has a threshold for.
+        vectors: of a denoise run that was given features: a file of features, one row a text.
+
+    Returns:
+        The table that was written (in CSV, what a list holds is divided by ``|``), and what was left out.
+
+    Raises:
+        FileNotFoundError: no such run or file.
+        ValueError: another ending than .parquet or .csv, an option that the recipe does not take, or nothing to predict on.
+    """
+    if out.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"out={str(out)!r} must end in .parquet or .csv")
+    recipe = recipe_of(run_folder)
+    options = {name: value for name, value in (("fpr", fpr), ("vectors", vectors)) if value is not None}
+    for name, value in options.items():
+        if name not in recipe.options:
+            raise ValueError(f"{name}={value}: a run of {recipe.name} has no use for it; leave {name} out")
+    loaded = recipe.load(run_folder, **options)
+    examples, problems = recipe.read(loaded, data, columns)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    listed = problems.write(out.parent, f"{out.stem}-problems.csv")
+    problems.require(len(examples), 1, recipe.examples, listed.name)
+    table = recipe.answer(loaded, examples)
+    if out.suffix == ".parquet":
+        table.to_parquet(out, index=False)
+    else:
+        table.map(_cell).to_csv(out, index=False)
+    return table, problems
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return "|".join(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value)
