@@ -26,6 +26,7 @@ from tutelage.generations import (
 )
 from tutelage.generations.chain import Relabelled
 from tutelage.signals import CrossEntropy, Distillation
+from tutelage.signals.base import unobserved
 from tutelage.signals.early_learning import EarlyLearning
 from tutelage.training import Plan, fit
 from tutelage.weighting import DroppedTeachers, Fixed
@@ -50,17 +51,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_elr_golden_numbers():
     signal = EarlyLearning(1, 3).double()
     signal.averages_NC[0] = torch.tensor([0.2, 0.7, 0.1], dtype=torch.float64)
-    signal._due = False  # the averages as they are given
     z = torch.tensor([[2.0, 0.5, -1.0]], dtype=torch.float64, requires_grad=True)
     batch = {"index": torch.tensor([0]), "label": torch.tensor([0])}
-    loss = CrossEntropy()(z, batch) + 3 * signal(z, batch)
+    with unobserved():  # the averages as they are given
+        loss = CrossEntropy()(z, batch) + 3 * signal(z, batch)
     loss.sum().backward()
     assert float(loss.detach()) == pytest.approx(-0.7597994646758, abs=1e-12)
     expected = torch.tensor([[0.0611139305964, -0.1303255446989, 0.0692116141025]], dtype=torch.float64)
     torch.testing.assert_close(z.grad, expected, rtol=0, atol=1e-12)
 
 
-def test_the_averages_move_once_a_step_and_by_index():
+def test_the_averages_move_in_training_and_by_index():
     signal = EarlyLearning(4, 2, beta=0.75)
     z = torch.tensor([[0.0, 0.0], [20.0, -20.0]], requires_grad=True)
     batch = {"index": torch.tensor([3, 1])}
@@ -69,12 +70,11 @@ def test_the_averages_move_once_a_step_and_by_index():
     torch.testing.assert_close(signal.averages_NC[1], 0.25 * torch.tensor([1 - 1e-4, 1e-4]))
     assert not signal.averages_NC[[0, 2]].any()
     signal(z.detach(), batch)  # no gradient, no training
-    signal.begin_step(0, nn.Identity(), torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1))
+    with unobserved():
+        signal(z, batch)  # nor in a probe
     signal(z, batch)
-    signal(z, batch)  # a probe within the step
     torch.testing.assert_close(signal.averages_NC[3], torch.tensor([0.125, 0.125]) * 1.75)
     before = signal.averages_NC.clone()
-    signal.begin_step(1, nn.Identity(), torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1))
     signal(torch.full((1, 2), torch.nan, requires_grad=True), {"index": torch.tensor([3])})
     assert torch.equal(signal.averages_NC, before)  # what is not finite poisons nobody
 

@@ -43,7 +43,7 @@ def test_the_same_input_is_asked_about_once_and_an_equal_one_again(teacher):
     assert teacher.asked == 2
     del input
     assert frozen._last is not None
-    assert frozen._last[0]() is None  # the batch itself is not held
+    assert frozen._last[0][0]() is None  # the batch itself is not held
 
 
 def _overwrite(frozen: Frozen, teacher: Counting, input: Tensor) -> None:

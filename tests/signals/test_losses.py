@@ -30,6 +30,33 @@ def test_cross_entropy(smoothing: float) -> None:
     np.testing.assert_allclose(losses, expected, rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0, 3.0]])
+@pytest.mark.parametrize("soft", [False, True])
+def test_cross_entropy_of_soft_labels_and_weighted_classes(smoothing: float, weights: list | None, soft: bool) -> None:
+    shares = softmax(logits(7).numpy(), axis=1) if soft else np.eye(C)[LABELS]
+    label = torch.from_numpy(shares) if soft else LABELS
+    if soft:
+        label[2, 1] = -1.0
+        label[4, 0] = torch.nan
+    losses = CrossEntropy(smoothing=smoothing, class_weights=weights)(logits(), {"label": label})
+    target = (1 - smoothing) * softmax(logits(7).numpy(), axis=1) + smoothing / C
+    target = target if soft else (1 - smoothing) * shares + smoothing / C
+    expected = -(np.array(weights or [1.0] * C) * target * log_softmax(logits().numpy(), axis=1)).sum(1)
+    expected[[2, 4] if soft else [2]] = 0.0
+    np.testing.assert_allclose(losses, expected, rtol=1e-12, atol=0)
+
+
+def test_soft_labels_and_class_weights_that_do_not_fit_are_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"batch\['label'\] is torch.float64 \(6, 3\); expected integers, \(B,\), or soft"
+    ):
+        CrossEntropy()(logits(), {"label": torch.ones(B, 3, dtype=torch.float64)})
+    for wrong in ([1.0, -1.0], [[1.0]], [torch.inf]):
+        with pytest.raises(ValueError, match="must be one finite number, not negative, for each class"):
+            CrossEntropy(class_weights=wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_binary_cross_entropy_of_soft_targets(reduction: str) -> None:
     targets = torch.rand(B, C, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

@@ -136,8 +136,22 @@ def test_formulas():
     np.testing.assert_allclose(found[2], 1 - cosines.mean(), rtol=1e-12)
 
 
+def test_the_squared_error_of_several_numbers_is_their_mean():
+    z, targets = draw(B, 3, 2).requires_grad_(), draw(B, 3, 2)
+    targets[1, 0, 1], targets[3] = torch.nan, torch.nan
+    losses = SquaredError("numbers")(z, {"numbers": targets})
+    expected = np.nan_to_num(np.nanmean((z.detach() - targets).square().reshape(B, 6)[[0, 1, 2, 4]].numpy(), axis=1))
+    np.testing.assert_allclose(losses[[0, 1, 2, 4]].detach(), expected, rtol=1e-13)
+    assert losses[3] == 0
+    losses.sum().backward()
+    assert not z.grad[3].any()
+    assert z.grad.isfinite().all()
+    one = SquaredError("number")(z[:, 0, 0], {"number": targets[:, 0, 0].nan_to_num()})
+    assert torch.equal(SquaredError("number")(z[:, 0, :1], {"number": targets[:, 0, 0].nan_to_num()}), one)
+
+
 def test_what_does_not_fit_is_named():
-    with pytest.raises(ValueError, match=r"output is \(5, 2\); expected one number for each of 5 examples"):
+    with pytest.raises(ValueError, match=r"output is \(5, 2\); expected one number for each of the targets, \(5,\)"):
         SquaredError("number")(draw(B, 2), batch())
     with pytest.raises(ValueError, match=r"map is \(5, 2, 2\), the target's \(5, 3, 2\)"):
         PixelCrossEntropy("classes")(draw(B, C, 2, 2), batch())

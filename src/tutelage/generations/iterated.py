@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tutelage import distributed
 from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillation, Outputs, Signal
+from tutelage.signals.base import ask
 from tutelage.signals.pseudo_labels import NEVER, PseudoLabels
 from tutelage.training import Budget, Fitted, Plan, fit, seeds
 from tutelage.training.batches import index_of
@@ -174,8 +175,7 @@ class Iterated(Signal):
         """Return the losses (B,)."""
         if not self.imitating:
             return self.given(outputs, batch)
-        with torch.no_grad():
-            said_BC = self.imitated.own_output(self.copy(batch["input"]))
+        said_BC = self.imitated.own_output(ask(self.copy, batch["input"]))
         return self.imitated(outputs, {**batch, "teacher_logits": said_BC})
 
 

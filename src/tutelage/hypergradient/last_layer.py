@@ -15,6 +15,7 @@ from tutelage.batches import rows_of
 from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient.probe import Parameters, Probe
 from tutelage.signals import Outputs, Signal
+from tutelage.signals.base import unobserved
 
 
 def last_layer(probe: Probe, direction: Parameters) -> Tensor:
@@ -139,7 +140,10 @@ class LastLayer:
         with torch.enable_grad(), torch.autocast(self.probe.device.type, enabled=False):
             logits_RC = logits_BC.detach().requires_grad_()
             output = logits_RC.view(len(logits_RC), *find_last_layer(self.probe).shape)
-            losses_R = signal(output if signal.head is None else {signal.head: output}, batch).expand(len(logits_RC))
+            with unobserved():
+                losses_R = signal(output if signal.head is None else {signal.head: output}, batch).expand(
+                    len(logits_RC)
+                )
             good_R = torch.isfinite(losses_R.detach())
             pulls_RC = _gradient(losses_R[good_R].sum(), logits_RC)
         return _placed(pulls_RC if good_R.all() else pulls_RC.masked_fill(~good_R[:, None], 0), finite_B)

@@ -16,6 +16,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tutelage.batches import Batch, map_tensors, rows_of, size_of
 from tutelage.signals import Objective
+from tutelage.signals.base import unobserved
+from tutelage.signals.objective import places_of
 
 Parameters = Mapping[str, Tensor]
 Result = TypeVar("Result")
@@ -57,19 +59,9 @@ class Probe:
         self.device = next(iter(self.parameters.values())).device
         self._inside = _Inside(objective)
         names = {id(p): self.prefix + name for name, p in model.named_parameters()}
-        buffers = {id(buffer) for buffer in model.buffers()}
-        # One place for each module and attribute. Of a module that is registered under two names, `functional_call`
-        # replaces the same place twice, and then leaves the replacement in it.
-        owners = list(self._inside.named_modules())
-        self._parameter_at = {
-            f"{path}.{own}": names[id(p)]
-            for path, owner in owners
-            for own, p in owner._parameters.items()
-            if id(p) in names
-        }
-        self._buffer_places = {
-            f"{path}.{own}": b for path, owner in owners for own, b in owner._buffers.items() if id(b) in buffers
-        }
+        buffers = {id(buffer): buffer for buffer in model.buffers()}
+        self._parameter_at = places_of(self._inside, names)
+        self._buffer_places = places_of(self._inside, buffers)
         self._random_state = torch.get_rng_state()
         if self.device.type != "cpu":
             self._device_random_state = torch.get_device_module(self.device).get_rng_state(self.device)
@@ -190,7 +182,9 @@ class _Inside(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch, work: Callable[[Tensor], Result]) -> Result:
-        return work(self.objective(batch))
+        with unobserved():
+            losses_BK = self.objective(batch)
+        return work(losses_BK)
 
 
 def marked(derivatives_BK: Tensor, losses_BK: Tensor) -> Tensor:

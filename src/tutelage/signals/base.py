@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.batches import Batch
+from tutelage.batches import Batch, call, size_of, tensors_of
 
 Outputs = Tensor | Mapping[str, Tensor]
+_observing: ContextVar[bool] = ContextVar("observing", default=True)
+_precision: ContextVar[torch.dtype | None] = ContextVar("precision", default=None)
 
 
 class Signal(nn.Module, ABC):
@@ -53,36 +58,109 @@ class Signal(nn.Module, ABC):
         Most signals do nothing here.
         """
 
-    def own_output(self, outputs: Outputs) -> Tensor:
-        """Return the tensor that this signal judges: the whole output, or the head that it names.
+    @property
+    def observing(self) -> bool:
+        """Whether ``forward`` may update what is remembered of the examples: in training, not in a probe or an evaluation."""
+        return _observing.get() and torch.is_grad_enabled()
 
-        Half precision, which is what automatic mixed precision returns, becomes float32: its 8 to 11 bits are too few for
-        a loss, and for the targets that follow the logits' type.
+    def own_output(self, outputs: Any) -> Tensor:
+        """Return the tensor that this signal judges: the whole output, or the head that it names; see `head_of`."""
+        return head_of(outputs, self.head, f"signal {self.name!r}")
 
-        Raises:
-            ValueError: the model returns several heads and the signal names none of them, or the other way round.
-        """
-        if isinstance(outputs, Tensor):
-            if self.head is not None:
-                raise ValueError(
-                    f"signal {self.name!r} reads head {self.head!r}, but the model returns one tensor; "
-                    "return a dict by head name, or leave head=None"
-                )
-            return _at_least_float32(outputs)
-        if self.head is None or self.head not in outputs:
+
+def by_head(outputs: Any) -> Outputs:
+    """Return what a model returns as a tensor, or as its tensors by head name.
+
+    A mapping (Hugging Face's ``ModelOutput``), a named tuple and a dataclass have heads by the names of their entries, a tuple
+    or a list has the heads "0", "1", ... Entries that are no tensors, such as None or a tuple of hidden states, are left out.
+
+    Raises:
+        ValueError: the model returns something else.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping):
+        named: Mapping[str, Any] = outputs
+    elif isinstance(outputs, tuple | list):
+        named = dict(zip(getattr(outputs, "_fields", map(str, range(len(outputs)))), outputs, strict=True))
+    elif is_dataclass(outputs):
+        named = {field.name: getattr(outputs, field.name) for field in fields(outputs)}
+    else:
+        raise ValueError(
+            f"the model returns a {type(outputs).__name__}; expected a tensor, or a dict, tuple or dataclass of tensors"
+        )
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+
+def head_of(outputs: Any, head: str | None, whose: str, argument: str = "head") -> Tensor:
+    """Return one tensor of what a model returns; without a head, the only one, the one named "logits", or a tuple's first.
+
+    Half precision, which is what automatic mixed precision returns, becomes float32: its 8 to 11 bits are too few for
+    a loss, and for the targets that follow the logits' type.
+
+    Args:
+        outputs: see `by_head`.
+        head: its name, or None.
+        whose: who reads it, and what its argument for the head is called, for the error.
+        argument: the same.
+
+    Raises:
+        ValueError: there are several heads and none is named, or the other way round.
+    """
+    outputs = by_head(outputs)
+    if not isinstance(outputs, Tensor):
+        known = [head] if head is not None else ["logits", "0"]
+        found = next((outputs[name] for name in known if name in outputs), None)
+        if found is None:
             raise ValueError(
-                f"signal {self.name!r} reads head {self.head!r}, but the model returns {sorted(outputs)}; set head= to one"
+                f"{whose} reads head {head!r}, but the model returns {sorted(outputs)}; set {argument}= to one"
             )
-        return _at_least_float32(outputs[self.head])
+        outputs = found
+    elif head is not None:
+        raise ValueError(
+            f"{whose} reads head {head!r}, but the model returns one tensor; "
+            f"return a dict by head name, or leave {argument}=None"
+        )
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def entry(batch: Batch, key: str, whose: str) -> Tensor:
-    """Return ``batch[key]``, or say who misses it, such as a signal by its name, and what the batch holds."""
-    try:
-        return batch[key]
-    except KeyError:
+    """Return ``batch[key]``, a tensor with a row for each example; only ``input`` may be something else.
+
+    Args:
+        batch: the batch.
+        key: the entry.
+        whose: who needs it, such as a signal by its name, for the error.
+
+    Raises:
+        ValueError: the batch is no dict, lacks the entry, or the entry has another number of rows than the batch.
+    """
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            f"the batch is a {type(batch).__name__}; expected a dict by name: wrap the data set, "
+            "DataLoader(tutelage.data.Indexed(dataset), ...), or write batch = "
+            '{"index": index, "input": x, "label": y} with each example\'s place in the data set as index'
+        )
+    if key not in batch:
         cure = "; tutelage.data.Indexed(dataset) adds it to any map-style data set" if key == "index" else ""
-        raise ValueError(f"{whose!r} needs batch[{key!r}], but the batch holds {sorted(batch)}{cure}") from None
+        if key == "input":
+            cure = '; put what the model takes there: batch["input"] = {"input_ids": ..., "attention_mask": ...}'
+        raise ValueError(f"{whose!r} needs batch[{key!r}], but the batch holds {sorted(batch)}{cure}")
+    value = batch[key]
+    if key == "input":
+        return value
+    found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    if key == "index" and (
+        not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32) or value.dim() != 1
+    ):
+        raise ValueError(f"batch['index'] is {found}; {whose} needs an int64 tensor (B,), a place for each example")
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{whose!r} reads batch[{key!r}], which is {found}; give a tensor")
+    if any(tensor.dim() for name in ("input", "index") for tensor in tensors_of(batch.get(name))):
+        size, rows = size_of(batch), len(value) if value.dim() else None
+        if rows != size:
+            raise ValueError(f"{whose!r} reads batch[{key!r}], which has {rows} rows in a batch of {size}")
+    return value
 
 
 def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
@@ -90,5 +168,43 @@ def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
     return torch.where(present_B, losses_B, torch.zeros_like(losses_B))
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+@contextmanager
+def unobserved() -> Iterator[None]:
+    """Evaluate signals without updating what they remember of the examples, as a probe must."""
+    token = _observing.set(False)
+    try:
+        yield
+    finally:
+        _observing.reset(token)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute without automatic mixed precision; a teacher that is asked meanwhile (`ask`) has it back."""
+    kind = device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        yield
+        return
+    token = _precision.set(torch.get_autocast_dtype(kind))
+    try:
+        with torch.autocast(kind, enabled=False):
+            yield
+    finally:
+        _precision.reset(token)
+
+
+def teaching_precision(input: Any) -> tuple[str, torch.dtype] | None:
+    """Return the kind of device and the type in which automatic mixed precision runs a teacher; None where it is off."""
+    kind = next((tensor.device.type for tensor in tensors_of(input)), "cpu")
+    dtype = _precision.get()
+    if dtype is None and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    return None if dtype is None else (kind, dtype)
+
+
+@torch.no_grad()
+def ask(teacher: nn.Module, input: Any) -> Any:
+    """Return what a teacher returns for a batch's input, without gradient, in the precision that the model is trained in."""
+    precision = teaching_precision(input)
+    with nullcontext() if precision is None else torch.autocast(*precision):
+        return call(teacher, input)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry, masked
+from tutelage.batches import Batch
+from tutelage.signals.base import Outputs, Signal, entry, masked
 
 
 class CrossEntropy(Signal):
-    r"""Cross-entropy with label smoothing, for each example.
+    r"""Cross-entropy with a class or with probabilities, for each example.
 
-    .. math:: \ell_i = -\sum_c \big((1-s)\,[c = y_i] + s/C\big)\,\log \mathrm{softmax}(z_i)_c
+    .. math:: \ell_i = -\sum_c w_c \big((1-s)\,y_{ic} + s/C\big)\,\log \mathrm{softmax}(z_i)_c
+
+    where :math:`y_i` is one-hot for a class. Losses of weighted classes are not divided by the weights' sum over the batch, as
+    PyTorch's mean is: no example's loss depends on another's label.
 
     Args:
-        target: the batch's key of the labels, (B,) int64. A negative label means "not labelled": loss 0, no gradient.
+        target: the batch's key of the labels: (B,) integers, or (B, C) floats (soft labels). A negative class, or a row with a
+            negative entry or NaN, means "not labelled": loss 0, no gradient.
         smoothing: s in [0, 1).
+        class_weights: w, one positive number or 0 a class; 1 for all where it is None.
         head: the model's head that is judged, where it has several.
 
     Source: Szegedy et al., *Rethinking the Inception Architecture*, CVPR 2016, section 7 (smoothing).
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
         target: str = "label",
         *,
         smoothing: float = 0.0,
+        class_weights: Sequence[float] | Tensor | None = None,
         head: str | None = None,
         name: str = "cross_entropy",
     ) -> None:
@@ -34,11 +46,28 @@ class CrossEntropy(Signal):
             raise ValueError(f"smoothing={smoothing} is not in [0, 1)")
         self.target = target
         self.smoothing = smoothing
+        weights_C = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+        if weights_C is not None and not (
+            weights_C.dim() == 1 and (weights_C >= 0).all() and weights_C.isfinite().all()
+        ):
+            raise ValueError(f"class_weights={class_weights} must be one finite number, not negative, for each class")
+        self.register_buffer("class_weights", weights_C, persistent=False)
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
         logits_BC = self.own_output(outputs)
-        labels_B = entry(batch, self.target, self.name)
-        present_B = labels_B >= 0
-        losses_B = F.cross_entropy(logits_BC, labels_B.clamp_min(0), reduction="none", label_smoothing=self.smoothing)
+        labels = entry(batch, self.target, self.name)
+        if labels.is_floating_point():
+            if labels.shape != logits_BC.shape:
+                raise ValueError(
+                    f"signal {self.name!r}: batch[{self.target!r}] is {labels.dtype} {tuple(labels.shape)}; expected integers, "
+                    f"(B,), or soft labels like the logits, {tuple(logits_BC.shape)}"
+                )
+            present_B = (labels >= 0).all(1)
+            known = torch.where(present_B[:, None], labels, torch.zeros_like(labels)).to(logits_BC.dtype)
+        else:
+            present_B = labels >= 0
+            known = labels.long().clamp_min(0)
+        weights_C = None if self.class_weights is None else self.class_weights.to(logits_BC)
+        losses_B = F.cross_entropy(logits_BC, known, weights_C, reduction="none", label_smoothing=self.smoothing)
         return masked(losses_B, present_B)

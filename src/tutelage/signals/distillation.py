@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from weakref import ReferenceType, ref
 
@@ -9,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry, masked
+from tutelage.batches import Batch, tensors_of
+from tutelage.signals.base import Outputs, Signal, ask, entry, head_of, masked, teaching_precision
 
 
 class Frozen(nn.Module):
@@ -22,7 +24,7 @@ class Frozen(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._held = [model.eval()]
-        self._last: tuple[ReferenceType[Tensor], Any, Outputs] | None = None
+        self._last: tuple[list[ReferenceType[Tensor]], Any, Any] | None = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> Frozen:
         self._last = None
@@ -32,25 +34,27 @@ class Frozen(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # nothing that is remembered is copied or saved
 
-    @torch.no_grad()
-    def forward(self, input: Tensor) -> Outputs:
+    def forward(self, input: Any) -> Any:
         """Return the held model's output, detached from any graph."""
-        if type(input) is not Tensor or torch.compiler.is_compiling():
-            return self._held[0](input)
-        state = self._state(input)
-        if self._last is not None and self._last[0]() is input and self._last[1] == state:
+        asked = list(tensors_of(input))
+        if torch.compiler.is_compiling() or any(type(tensor) is not Tensor for tensor in asked):
+            return ask(self._held[0], input)
+        state = self._state(asked)
+        if (
+            self._last is not None
+            and self._last[1] == state
+            and all(held() is tensor for held, tensor in zip(self._last[0], asked, strict=True))
+        ):
             return self._last[2]
-        outputs = self._held[0](input)
-        self._last = (ref(input), state, outputs)
+        outputs = ask(self._held[0], input)
+        self._last = ([ref(tensor) for tensor in asked], state, outputs)
         return outputs
 
-    def _state(self, input: Tensor) -> tuple[Any, ...]:
-        """Return what an answer depends on beside the input's identity; a write in place counts a tensor's version up."""
+    def _state(self, asked: Sequence[Tensor]) -> tuple[Any, ...]:
+        """Return what an answer depends on beside the tensors' identity; a write in place counts a tensor's version up."""
         held = self._held[0]
-        tensors = (input, *held.parameters(), *held.buffers())
-        kind = input.device.type
-        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        return (precision, held.training, *((id(tensor), tensor._version) for tensor in tensors))
+        tensors = (*asked, *held.parameters(), *held.buffers())
+        return (teaching_precision(asked), held.training, *((id(tensor), tensor._version) for tensor in tensors))
 
 
 class Distillation(Signal):
@@ -96,14 +100,8 @@ class Distillation(Signal):
         """Return what the teacher says of the batch, (B, C)."""
         if isinstance(self.teacher, str):
             return entry(batch, self.teacher, self.name).detach()
-        outputs = self.teacher(entry(batch, "input", self.name))
-        if isinstance(outputs, Tensor):
-            return outputs
-        if self.teacher_head not in outputs:
-            raise ValueError(
-                f"signal {self.name!r}: the teacher returns heads {sorted(outputs)}; set teacher_head= to one"
-            )
-        return outputs[self.teacher_head]
+        said = self.teacher(entry(batch, "input", self.name))
+        return head_of(said, self.teacher_head, f"the teacher of signal {self.name!r}", "teacher_head")
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""

@@ -18,8 +18,8 @@ class EarlyLearning(Signal):
     p is the softmax, clamped to [1e-4, 1 - 1e-4], and :math:`\bar p` the same normalised and without gradient (equation 6,
     and the released program). The averages t start at 0, so that in the first epoch there is next to no regularisation.
 
-    The averages move once in a training step, however often the loss is evaluated in it: with `fit`, which announces each step,
-    once an announcement; in a loop without announcements, at each evaluation that has a gradient.
+    The averages of a batch move whenever an `Objective` evaluates it for training, and never in an evaluation without gradient
+    nor in a probe, such as ``weighting.adapt`` makes.
 
     Args:
         num_examples: N; ``batch["index"]`` is an example's place among them.
@@ -49,21 +49,14 @@ class EarlyLearning(Signal):
             raise ValueError(f"beta={beta} is not in [0, 1)")
         self.beta = beta
         self.register_buffer("averages_NC", torch.zeros(num_examples, num_classes))
-        self._announced = False
-        self._due = True
-
-    def begin_step(self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Let the averages move once."""
-        self._announced = self._due = True
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,), none of which is positive."""
         logits_BC = self.own_output(outputs)
         probabilities_BC = logits_BC.softmax(1).clamp(CLAMP, 1 - CLAMP)
         rows = entry(batch, "index", self.name).to(self.averages_NC.device)
-        if self._due and logits_BC.requires_grad:
+        if self.observing and logits_BC.requires_grad:
             self._move(rows, probabilities_BC.detach().to(self.averages_NC))
-            self._due = not self._announced
         averages_BC = self.averages_NC[rows].to(probabilities_BC)
         return torch.log(1 - (averages_BC * probabilities_BC).sum(1))
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry, masked
+from tutelage.signals.base import Batch, Outputs, Signal, entry, head_of, masked
 from tutelage.signals.label_model import unlabelled
 
 
@@ -97,12 +97,8 @@ class Implication(Signal):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
         log_f_BC = self.own_output(outputs).log_softmax(1)
-        assert not isinstance(outputs, Tensor)
-        if self.reliability not in outputs:
-            raise ValueError(
-                f"signal {self.name!r} reads head {self.reliability!r}, but the model returns {sorted(outputs)}"
-            )
-        logits_BJ, fired_BJ = outputs[self.reliability], entry(batch, "fired", self.name).bool()
+        logits_BJ = head_of(outputs, self.reliability, f"signal {self.name!r}", "reliability")
+        fired_BJ = entry(batch, "fired", self.name).bool()
         # 1 - r (1 - f) = (1 - r) + r f, in logarithms, which stay finite where r and 1 - f round to 1.
         log_BJ = torch.logaddexp(F.logsigmoid(-logits_BJ), F.logsigmoid(logits_BJ) + log_f_BC[:, self.rule_class])
         return masked(-self.weight * (log_BJ * fired_BJ).sum(1), unlabelled(batch, self.name))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry, masked
+from tutelage.signals.base import Batch, Outputs, Signal, entry, head_of, masked
 
 
 def unlabelled(batch: Batch, name: str) -> Tensor:
@@ -38,10 +38,7 @@ class _OfBoth(Signal):
 
     def joint(self, outputs: Outputs) -> Tensor:
         """Return log P(y, l), (B, C)."""
-        if isinstance(outputs, Tensor) or self.label_model not in outputs:
-            found = "one tensor" if isinstance(outputs, Tensor) else sorted(outputs)
-            raise ValueError(f"signal {self.name!r} reads head {self.label_model!r}, but the model returns {found}")
-        return outputs[self.label_model]
+        return head_of(outputs, self.label_model, f"signal {self.name!r}", "label_model")
 
 
 class LabelledByBoth(_OfBoth):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tutelage.batches import Batch, rows_of
-from tutelage.signals.base import Outputs, Signal, entry
+from tutelage.batches import Batch, arguments_of, finite_rows, rows_of, size_of, tensors_of
+from tutelage.signals.base import Outputs, Signal, by_head, entry, full_precision, unobserved
+
+T = TypeVar("T")
 
 
 class Objective(nn.Module):
@@ -18,12 +22,16 @@ class Objective(nn.Module):
     The first signal is the primary one. A signal that couples examples fills its column with its scalar, so that a column's
     mean is always that signal's batch loss.
 
+    ``batch["input"]`` is a tensor, or a dict or tuple of tensors, with which the model is called as ``model(**input)`` or
+    ``model(*input)``. Losses are computed in float32 or wider, also under automatic mixed precision.
+
     An example that is not finite (in its input, or in a loss) leaves the graph: its row is a constant NaN, and the others'
     losses, and what the model's buffers remember, are those of a batch without it. Whoever weighs the losses counts it and
     gives it no weight.
 
     Args:
-        model: called as ``model(batch["input"])``; returns a tensor or a dict of tensors by head name.
+        model: returns a tensor, or several by head: a dict, Hugging Face's ``ModelOutput``, a dataclass, or a tuple, whose
+            heads are "0", "1", ... A signal without a head reads the head "logits", or a tuple's first.
         signals: at least one; their names must differ.
     """
 
@@ -53,37 +61,58 @@ class Objective(nn.Module):
         Raises:
             ValueError: ``params`` names what is no parameter of the model.
         """
-        input = entry(batch, "input", "objective")
+        arguments, named = arguments_of(entry(batch, "input", "objective"))
         if params is None:
-            return self.model(input)
-        return functional_call(self.model, _replaced(self.model, params), (input,), tie_weights=False)
+            return by_head(self.model(*arguments, **named))
+        replaced = _replaced(self.model, params)
+        return by_head(functional_call(self.model, replaced, arguments, named, tie_weights=False))
 
     def forward(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the losses (B, K), differentiable by the model's parameters, or by ``params`` where they are given.
 
         ``params`` maps names as in ``model.named_parameters()`` to tensors; that path is free of side effects (batch
-        normalisation keeps its statistics), so that it can be probed.
+        normalisation keeps its statistics, and signals what they remember), so that it can be probed.
+
+        Raises:
+            ValueError: an empty batch, one that lacks what the model or a signal reads, or a loss of another shape than
+                `Signal` asks for.
         """
-        if params is not None:
-            return self._losses(batch, params)
         input = entry(batch, "input", "objective")
-        finite_B = torch.ones(len(input), dtype=torch.bool, device=input.device)
-        if input.is_floating_point():
-            finite_B = torch.isfinite(input.detach()).flatten(1).all(1) if input.dim() > 1 else torch.isfinite(input)
+        if (size := size_of(batch)) == 0:
+            raise ValueError("the batch is empty: batch['input'] has 0 rows; leave it out")
+        if params is not None:
+            with unobserved():
+                return self._losses(batch, size, params)
         # One example whose features overflow would stay in the running statistics for good, so they are kept to go back to.
-        before = [buffer.clone() for buffer in self.model.buffers()] if self.model.training else []
-        if finite_B.all():
-            losses_BK = self._losses(batch)
+        before = [(held, name, buffer.clone()) for held, name, buffer in _statistics(self.model)]
+        finite_B = finite_rows(input, size)
+        seen = finite_B is None or bool(finite_B.all())
+        if finite_B is None or seen:
+            losses_BK = self._losses(batch, size)
             finite_B = torch.isfinite(losses_BK.detach()).all(1)
             if finite_B.all():
                 return losses_BK
         # Rare: the bad rows go, and the rest is evaluated without them, since 0 * NaN in a backward pass is NaN.
-        return self._without(batch, finite_B, before)
+        while True:
+            for held, name, value in before:
+                held[name].copy_(value)
+            rows = finite_B.nonzero().squeeze(1)
+            if len(rows) == 0:
+                return torch.full((size, len(self.signals)), torch.nan, device=finite_B.device)
+            with unobserved() if seen else nullcontext():  # signals have seen these examples, and remember them once
+                losses_RK = self._losses(rows_of(batch, rows, size), len(rows))
+            seen = True
+            good_R = torch.isfinite(losses_RK.detach()).all(1)
+            if good_R.all():
+                holes_BK = losses_RK.new_full((size, losses_RK.shape[1]), torch.nan)
+                return holes_BK.index_copy(0, rows, losses_RK)
+            finite_B = finite_B.clone()
+            finite_B[rows[~good_R]] = False
 
-    def _losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
+    def _losses(self, batch: Batch, size: int, params: Mapping[str, Tensor] | None = None) -> Tensor:
         outputs = self.outputs(batch, params)
-        size = len(batch["input"])
-        columns = [signal(outputs, batch) for signal in self.signals]
+        with full_precision(next(tensors_of(outputs)).device):
+            columns = [signal(outputs, batch) for signal in self.signals]
         for signal, column in zip(self.signals, columns, strict=True):
             if column.shape != ((size,) if signal.separable else ()):
                 raise ValueError(
@@ -92,34 +121,30 @@ class Objective(nn.Module):
                 )
         return torch.stack([column.expand(size) for column in columns], dim=1)
 
-    def _without(self, batch: Batch, finite_B: Tensor, before: list[Tensor]) -> Tensor:
-        size = len(finite_B)
-        while True:
-            for buffer, value in zip(self.model.buffers(), before, strict=False):
-                buffer.copy_(value)
-            rows = finite_B.nonzero().squeeze(1)
-            if len(rows) == 0:
-                return torch.full((size, len(self.signals)), torch.nan, device=finite_B.device)
-            losses_RK = self._losses(rows_of(batch, rows, size))
-            good_R = torch.isfinite(losses_RK.detach()).all(1)
-            if good_R.all():
-                holes_BK = losses_RK.new_full((size, losses_RK.shape[1]), torch.nan)
-                return holes_BK.index_copy(0, rows, losses_RK)
-            finite_B = finite_B.clone()
-            finite_B[rows[~good_R]] = False
+
+def _statistics(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """Yield the running statistics that a forward pass may change, where they are: numbers of modules in training mode."""
+    for module in model.modules():
+        for name, buffer in module._buffers.items() if module.training else ():
+            if buffer is not None and (buffer.is_floating_point() or buffer.dim() == 0):
+                yield module._buffers, name, buffer
 
 
 def _replaced(model: nn.Module, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a call with other parameters and copies of the buffers, each by one place in the model.
-
-    Of a module that is registered under two names, `functional_call` would replace the same place twice, and then leave the
-    replacement in it; so every module is named once, and a tensor that two modules share is given to both.
-    """
+    """Return the tensors of a call with other parameters and copies of the buffers, each by one place in the model."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     if unknown := sorted(set(params) - set(names.values())):
         raise ValueError(f"params names {unknown[0]!r}, which is no name in model.named_parameters()")
     values = {own: params[name] for own, name in names.items() if name in params}
-    values |= {id(buffer): buffer.clone() for buffer in model.buffers()}
+    return places_of(model, values | {id(buffer): buffer.clone() for buffer in model.buffers()})
+
+
+def places_of(model: nn.Module, values: Mapping[int, T]) -> dict[str, T]:
+    """Return values, given by the ``id`` of a parameter or buffer, by one place of it in each module that holds it.
+
+    Of a module that is registered under two names, `functional_call` would replace the same place twice, and then leave the
+    replacement in it; so every module is named once, and a tensor that two modules share has a place in both.
+    """
     return {
         f"{path}.{own}".lstrip("."): values[id(held)]
         for path, owner in model.named_modules()

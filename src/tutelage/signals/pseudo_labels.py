@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.batches import Batch
+from tutelage.signals.base import Outputs, Signal, by_head, entry
 from tutelage.signals.binary_cross_entropy import BinaryCrossEntropy
 from tutelage.signals.distillation import Frozen
 
@@ -78,12 +79,11 @@ class PseudoLabels(Signal):
     def labels(self, batch: Batch) -> Tensor:
         """Return the pseudo-labels (B, C): 0 or 1, and -1 in the rows of which the teacher says nothing."""
         teacher = self.teacher
-        logits_BC = (
-            entry(batch, teacher, self.name) if isinstance(teacher, str) else teacher(entry(batch, "input", self.name))
-        )
-        if not isinstance(logits_BC, Tensor):
-            logits_BC = self.own_output(logits_BC)
-        logits_BC = logits_BC.detach().float()
+        if isinstance(teacher, str):
+            logits_BC = entry(batch, teacher, self.name).detach().float()
+        else:
+            said = by_head(teacher(entry(batch, "input", self.name)))
+            logits_BC = (said if isinstance(said, Tensor) else self.own_output(said)).detach().float()
         if self.sample is not None:
             said_BC = torch.bernoulli((logits_BC / self.sample).sigmoid().nan_to_num(0.0)) > 0
         else:
@@ -97,10 +97,10 @@ class PseudoLabels(Signal):
         """Return the losses (B,)."""
         labels_BC = self.labels(batch)
         present_BC = labels_BC[(labels_BC >= 0).all(1)]
-        if self.generation <= len(self.tally_G2):
+        if self.observing and self.generation <= len(self.tally_G2):
             self.tally_G2[self.generation - 1] += self.tally_G2.new_tensor([float(present_BC.sum()), len(present_BC)])
-        if self.first_said.numel():
-            rows = batch["index"].to(self.first_said.device)
+        if self.observing and self.first_said.numel():
+            rows = entry(batch, "index", self.name).to(self.first_said.device)
             said_BC = self.first_said[rows]
             new_BC = (labels_BC.to(said_BC.device) > 0) & (said_BC == NEVER)
             self.first_said[rows] = said_BC.masked_fill(new_BC, self.generation)

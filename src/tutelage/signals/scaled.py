@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tutelage.signals.base import Batch, Outputs, Signal
 
@@ -32,6 +33,10 @@ class Scaled(Signal):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,), or a scalar where the signal returns one."""
         return self.factor * self.signal(outputs, batch)
+
+    def begin_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Let the signal act before a step."""
+        self.signal.begin_step(step, model, optimizer)
 
     def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
         """Let the signal's targets follow the model."""

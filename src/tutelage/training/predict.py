@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tutelage.batches import call, map_tensors
+from tutelage.signals.base import by_head
 from tutelage.training.batches import Augmentation, Batches, Examples
-
-T = TypeVar("T", Tensor, dict[str, Tensor])
 
 
 @torch.no_grad()
@@ -46,11 +46,11 @@ def predict(
     outputs, rest = [], []
     try:
         for batch in Batches(examples, places, batch_size, augment, seed).iterate(workers=workers):
-            output = model(batch["input"].to(device))
+            output = by_head(call(model, map_tensors(batch["input"], lambda tensor: tensor.to(device))))
             outputs.append(
-                {head: value.float().cpu() for head, value in output.items()}
-                if isinstance(output, Mapping)
-                else output.float().cpu()
+                output.float().cpu()
+                if isinstance(output, Tensor)
+                else {head: value.float().cpu() for head, value in output.items() if value.dim()}
             )
             rest.append({key: value for key, value in batch.items() if key != "input"})
     finally:
@@ -61,7 +61,9 @@ def predict(
     return _joined(outputs), _joined(rest)
 
 
-def _joined(parts: list[T]) -> T:
+def _joined(parts: list[Any]) -> Any:
     if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        return torch.cat(parts) if parts[0].dim() else torch.stack(parts)
+    if isinstance(parts[0], Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+    return [item for part in parts for item in part] if isinstance(parts[0], list) else parts

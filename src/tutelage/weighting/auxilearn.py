@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tutelage.batches import size_of
 from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient import directional_derivatives
 from tutelage.signals import Batch, Objective, Outputs, Signal
@@ -116,7 +117,7 @@ class Combined(Signal):
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the combined losses, (B,)."""
-        losses_BK = torch.stack([signal(outputs, batch).expand(len(batch["input"])) for signal in self.signals], dim=1)
+        losses_BK = torch.stack([signal(outputs, batch).expand(size_of(batch)) for signal in self.signals], dim=1)
         return losses_BK[:, 0] + evaluate(self.network, losses_BK)[:, 0]
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tutelage.batches import size_of, tensors_of
 from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
@@ -63,7 +64,7 @@ class LearningToReweight(Weighting):
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
     ) -> Tensor:
         """Return the derivative of the held-out loss by each example's weight at 0, (B,)."""
-        zeros_BK = torch.zeros(len(batch["input"]), len(objective.signals), device=batch["input"].device)
+        zeros_BK = torch.zeros(size_of(batch), len(objective.signals), device=next(tensors_of(batch["input"])).device)
         return look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy).values.sum(
             1
         )

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tutelage.batches import to_device
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
@@ -289,7 +290,7 @@ def example_weights(weighting: Weighting, objective: Objective, examples: Any, c
     device = next(objective.model.parameters()).device
     objective.eval()
     for batch in Batches(examples, torch.arange(len(examples)), 256, None, (0,)).iterate():
-        batch = {key: value.to(device) for key, value in batch.items()}
+        batch = to_device(batch, device)
         losses_BK = objective(batch)
         u_BK = weighting.last_weights(losses_BK, batch)
         if u_BK is None:
