@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 _NUMBERS = {int: "an integer", float: "a number"}
 
 
-def check(settings: Any, **allowed: str) -> None:
+def check(settings: Any, section: str = "", /, **allowed: str) -> None:
     """Refuse a value that its field's annotation does not allow, or that lies outside its interval.
 
     NaN is refused everywhere, an infinite number wherever its interval does not end in ``inf]``. Where a field holds several
@@ -22,6 +22,7 @@ def check(settings: Any, **allowed: str) -> None:
 
     Args:
         settings: a dataclass.
+        section: what stands before a field's name in the message.
         allowed: for fields with numbers, the interval that they lie in, as it is written: ``(0, 1]``.
 
     Raises:
@@ -34,7 +35,7 @@ def check(settings: Any, **allowed: str) -> None:
         value, interval = getattr(settings, each.name), allowed.get(each.name, "(-inf, inf)")
         wanted = _mistake(value, kinds[each.name], interval)
         if wanted:
-            raise ValueError(f"{each.name}={value!r} must be {wanted}")
+            raise ValueError(f"{section}{section and '.'}{each.name}={value!r} must be {wanted}")
 
 
 def check_number(name: str, value: Any, interval: str, kind: type = float) -> None:
@@ -73,7 +74,7 @@ def _mistake(value: Any, kind: Any, interval: str) -> str:
     if kind in _NUMBERS:
         real = Integral if kind is int else Real
         right = isinstance(value, real) and not isinstance(value, bool) and _lies(float(value), interval)
-        return "" if right else _NUMBERS[kind] + (f" in {interval}" if interval != "(-inf, inf)" else "")
+        return "" if right else _NUMBERS[kind] + _within(interval)
     if kind is type(None):
         return "" if value is None else "None"
     if isinstance(kind, type) and (kind in (bool, str) or is_dataclass(kind)):
@@ -90,6 +91,13 @@ def _mistake_in_sequence(value: Any, kinds: tuple[Any, ...], interval: str) -> s
     each = [kinds[0]] * len(value) if one else kinds
     wanted = next(filter(None, (_mistake(v, k, interval) for v, k in zip(value, each, strict=True))), "")
     return f"a list, each {wanted}" if wanted else ""
+
+
+def _within(interval: str) -> str:
+    low, high = interval[1:-1].split(", ")
+    if high != "inf":
+        return f" in {interval}"
+    return "" if low == "-inf" else f" {'of at least' if interval[0] == '[' else 'above'} {low}"
 
 
 def _lies(value: float, interval: str) -> bool:

@@ -232,7 +232,7 @@ def test_error_and_limits_travel_between_processes():
 
 @pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_aspect": 0.5}, {"formats": ()}, {"animated": "maybe"}])
 def test_senseless_limits(limits):
-    with pytest.raises(ValueError, match=rf"Limits\.{next(iter(limits))}"):
+    with pytest.raises(ValueError, match=rf"limits\.{next(iter(limits))}"):
         Limits(**limits)
 
 

@@ -183,5 +183,5 @@ def test_a_missing_class_is_an_error():
     [{"train": 0}, {"teacher_val": 0.5, "teacher_test": 0.5}, {"burst_days": 3, "gap_days": 2}, {"val": float("nan")}],
 )
 def test_senseless_settings(change):
-    with pytest.raises(ValueError, match=rf"SplitSettings\.{next(iter(change))}"):
+    with pytest.raises(ValueError, match=rf"splits\.{next(iter(change))}"):
         SplitSettings(**change)

@@ -121,5 +121,5 @@ def test_sskd_cut_and_run_again(tmp_path, monkeypatch):
 def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match="keep_rotated=2"):
         SSKDSettings(keep_rotated=2)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="temperature=0 must be a number above 0"):
         SSKDSettings(temperature=0)

@@ -16,6 +16,8 @@ import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
+from tutelage.checks import check
+
 Reason = Literal[
     "outside_root", "missing", "not_a_file", "empty", "too_many_bytes", "format",
     "too_many_pixels", "too_small", "aspect", "animated", "truncated", "corrupt",
@@ -71,13 +73,10 @@ class Limits:
     animated: Literal["refuse", "first_frame"] = "refuse"
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "min_side", "max_aspect"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Limits.{name} is {getattr(self, name)}: give at least 1.")
+        """Check the values."""
+        check(self, "limits", **dict.fromkeys(("max_bytes", "max_pixels", "min_side", "max_aspect"), "[1, inf)"))
         if not self.formats:
-            raise ValueError("Limits.formats is empty: no image could be read. Name one, such as 'JPEG'.")
-        if self.animated not in ("refuse", "first_frame"):
-            raise ValueError(f"Limits.animated is {self.animated!r}: give 'refuse' or 'first_frame'.")
+            raise ValueError("limits.formats is empty: no image could be read. Name one, such as 'JPEG'.")
 
 
 def locate(root: str | os.PathLike[str], path: str) -> Path:

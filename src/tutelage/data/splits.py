@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tutelage.checks import check
 from tutelage.data.duplicates import Rows, connected
 from tutelage.data.problems import Problems
 from tutelage.data.table import ImageTable
@@ -41,17 +42,18 @@ class SplitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("train", "val", "test", "teacher_val", "teacher_test"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"SplitSettings.{name} is {getattr(self, name)}: give a weight above 0.")
+        """Check the values."""
+        shares = dict.fromkeys(("teacher_val", "teacher_test"), "(0, 1)")
+        weights = dict.fromkeys(("train", "val", "test"), "(0, inf)")
+        check(self, "splits", **weights, **shares, gap_days="[0, inf)", burst_days="[0, inf)")
         if self.teacher_val + self.teacher_test >= 1:
             raise ValueError(
-                f"SplitSettings.teacher_val + teacher_test is {self.teacher_val + self.teacher_test}: "
+                f"splits.teacher_val + teacher_test is {self.teacher_val + self.teacher_test}: "
                 "nothing is left for the student; give shares that sum to less than 1."
             )
-        if not 0 <= self.burst_days <= self.gap_days:
+        if self.burst_days > self.gap_days:
             raise ValueError(
-                f"SplitSettings.burst_days is {self.burst_days} and gap_days {self.gap_days}: "
+                f"splits.burst_days is {self.burst_days} and gap_days {self.gap_days}: "
                 "give 0 <= burst_days <= gap_days, or a burst would reach over the gap."
             )
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from tutelage.checks import check
 from tutelage.signals import CrossEntropy, Distillation, Signal
 from tutelage.training import Fitted, Plan, fit
 from tutelage.weighting import DroppedTeachers
@@ -32,10 +33,7 @@ class AssistantSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight={self.weight} must be in [0, 1]")
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"keep={self.keep} is a probability, in (0, 1]")
+        check(self, weight="[0, 1]", temperature="(0, inf)", keep="(0, 1]")
 
 
 def assist(

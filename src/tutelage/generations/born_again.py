@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tutelage.checks import check
 from tutelage.generations.chain import NewModel
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Signal
 from tutelage.signals.pseudo_labels import PseudoLabels
@@ -33,10 +34,7 @@ class BornAgainSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.generations < 1:
-            raise ValueError(f"generations={self.generations} must be at least 1")
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight={self.weight} must be in [0, 1]")
+        check(self, generations="[1, inf)", weight="[0, 1]", temperature="(0, inf)", rho="[0, 1)")
 
 
 def born_again(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check
 from tutelage.generations.chain import Relabelled
 from tutelage.generations.iterated import IteratedSettings, iterate
 from tutelage.metrics import pw_jaccard
@@ -52,10 +53,7 @@ class IncrementalSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.method not in ("finetune", "replay"):
-            raise ValueError(f"method={self.method!r} is neither 'finetune' nor 'replay'")
-        if self.buffer < 1:
-            raise ValueError(f"buffer={self.buffer} must be at least 1")
+        check(self, buffer="[1, inf)", threshold="[0, 1)")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage import distributed
+from tutelage.checks import check
 from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillation, Outputs, Signal
 from tutelage.signals.base import ask
 from tutelage.signals.pseudo_labels import NEVER, PseudoLabels
@@ -57,11 +58,8 @@ class IteratedSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("interaction", "imitation", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.rho < 1:
-            raise ValueError(f"rho={self.rho} is a probability, in [0, 1)")
+        steps = dict.fromkeys(("interaction", "imitation", "evaluate_every"), "[1, inf)")
+        check(self, **steps, rho="[0, 1)", sample="(0, inf)", temperature="(0, inf)")
 
 
 @dataclass(frozen=True)

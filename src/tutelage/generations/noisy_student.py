@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.generations.chain import NewModel, logits_of
 from tutelage.signals import CrossEntropy, Distillation, Signal
@@ -40,12 +41,8 @@ class NoisyStudentSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.students < 1:
-            raise ValueError(f"students={self.students} must be at least 1")
-        if not 0 <= self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} is a probability, in [0, 1)")
-        if self.per_class is not None and self.per_class < 1:
-            raise ValueError(f"per_class={self.per_class} must be at least 1, or null")
+        soft = {"temperature": "(0, inf)", "smoothing": "[0, 1)"}
+        check(self, students="[1, inf)", confidence="[0, 1)", per_class="[1, inf)", ratio="[0, inf)", **soft)
 
 
 def confident(probabilities_NC: Tensor, confidence: float, per_class: int | None) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tutelage.checks import check
 from tutelage.generations.chain import NewModel, Relabelled, logits_of
 from tutelage.signals import CrossEntropy, Signal
 from tutelage.training import Budget, Fitted, Plan, fit
@@ -32,8 +33,7 @@ class SelfTrainingSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if min(self.top, self.considered) < 1:
-            raise ValueError(f"top={self.top} and considered={self.considered} must be at least 1")
+        check(self, top="[1, inf)", considered="[1, inf)", smoothing="[0, 1)")
 
 
 def surest_of_each_class(probabilities_NC: Tensor, top: int, considered: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutelage.checks import check
 from tutelage.signals import Batch, CrossEntropy, Distillation, Frozen, Outputs, Signal
 from tutelage.training import Budget, Fitted, Plan, fit
 from tutelage.weighting import Fixed
@@ -48,11 +49,9 @@ class SSKDSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("keep_rotated", "keep_comparison"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a share, in [0, 1]")
-        if min(self.temperature, self.similarity_temperature) <= 0:
-            raise ValueError("temperature and similarity_temperature must be positive")
+        weights = dict.fromkeys(("label", "distillation", "rotated", "comparison"), "[0, inf)")
+        temperatures = dict.fromkeys(("temperature", "similarity_temperature"), "(0, inf)")
+        check(self, **weights, **temperatures, keep_rotated="[0, 1]", keep_comparison="[0, 1]", width="[1, inf)")
 
 
 class FourViews(nn.Module):

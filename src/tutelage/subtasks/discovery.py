@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutelage.checks import check
 from tutelage.models import ImageClassifier
 from tutelage.signals import Batch, Outputs, Signal
 from tutelage.subtasks.kmeans import kmeans
@@ -52,14 +53,8 @@ class DiscoverySettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.subtasks < 1:
-            raise ValueError(f"subtasks={self.subtasks} must be at least 1")
-        if min(self.epochs, self.relabel_every) < 1:
-            raise ValueError(f"epochs={self.epochs} and relabel_every={self.relabel_every} must be at least 1")
-        if self.lam <= 0:
-            raise ValueError(f"lam={self.lam} must be positive; large is sharp")
-        if not 0 <= self.minimum_size <= 1:
-            raise ValueError(f"minimum_size={self.minimum_size} is a share of N / K, in [0, 1]")
+        counts = dict.fromkeys(("subtasks", "epochs", "relabel_every"), "[1, inf)")
+        check(self, "discovery", **counts, lam="(0, inf)", settled_share="[0, 1]", minimum_size="[0, 1]")
 
 
 class SelfLabels(Signal):

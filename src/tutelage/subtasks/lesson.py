@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tutelage.checks import check
+
 ABSENT = -1
 
 
@@ -40,12 +42,8 @@ class LessonSettings:
     unlabelled_share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the values before hours of training."""
-        for name in ("contradicted", "confidence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"lesson.{name}={getattr(self, name)} is a probability, in [0, 1]")
-        if not 0 <= self.unlabelled_share < 1:
-            raise ValueError(f"lesson.unlabelled_share={self.unlabelled_share} is a share of the examples, in [0, 1)")
+        """Check the values."""
+        check(self, "lesson", contradicted="[0, 1]", confidence="[0, 1]", unlabelled_share="[0, 1)")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.checks import check
 from tutelage.metrics import auroc, bootstrap, local_precision, npv_at_fpr, npv_floor
 from tutelage.subtasks.operating import operating_points
 
@@ -47,14 +48,10 @@ class SelectionSettings:
     window: int = 20
 
     def __post_init__(self) -> None:
-        """Check the values before hours of training."""
+        """Check the values."""
+        check(self, "selection", flagged="[0, 1)", fpr="[0, 1)", window="[1, inf)")
         if self.rule != "precision" and self.threshold is None:
             raise ValueError(f"selection.rule={self.rule!r} needs selection.threshold")
-        for name in ("flagged", "fpr"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"selection.{name}={getattr(self, name)} is a share, in [0, 1)")
-        if self.window < 1:
-            raise ValueError(f"selection.window={self.window} must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.signals import BinaryCrossEntropy
@@ -38,11 +39,8 @@ class SpecialistSettings:
     select: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values, whose mistakes would else be taken for failures of the specialists."""
-        if self.epochs < 1:
-            raise ValueError(f"specialists.epochs={self.epochs} must be at least 1")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"specialists.balance={self.balance} must lie in [0, 1]")
+        """Check the values."""
+        check(self, "specialists", epochs="[1, inf)", balance="[0, 1]")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.models import ImageClassifier, joint_logits
@@ -37,13 +38,8 @@ class StudentSettings:
     smoothing: float = 0.05
 
     def __post_init__(self) -> None:
-        """Check the values before hours of training."""
-        if self.temperature <= 0:
-            raise ValueError(f"learning.temperature={self.temperature} must be positive")
-        if self.weight < 0:
-            raise ValueError(f"learning.weight={self.weight} must not be negative")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"learning.smoothing={self.smoothing} must lie in [0, 1)")
+        """Check the values."""
+        check(self, "learning", temperature="(0, inf)", weight="[0, inf)", smoothing="[0, 1)")
 
 
 class OwnSpecialist(Distillation):

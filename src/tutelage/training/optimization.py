@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from tutelage.checks import check
+
 
 @dataclass(frozen=True)
 class Optimization:
@@ -40,12 +42,12 @@ class Optimization:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
-        for field in ("lr", "batch_size"):
-            if getattr(self, field) <= 0:
-                raise ValueError(f"{field}={getattr(self, field)} must be positive")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup={self.warmup} is a share of training, in [0, 1)")
+        """Check the values."""
+        positive, share = "(0, inf)", "[0, 1)"
+        rates = {"lr": positive, "encoder_lr": positive, "clip_norm": positive, "weight_decay": "[0, inf)"}
+        check(self, **rates, momentum=share, warmup=share, batch_size="[1, inf)")
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise ValueError(f"nesterov=True needs a momentum; momentum={self.momentum}")
 
     def build(self, model: nn.Module, heads: tuple[str, ...] = ()) -> torch.optim.Optimizer:
         """Return the optimiser over the model's trainable parameters.
@@ -103,11 +105,10 @@ class Budget:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that exactly one is given."""
+        """Check the values."""
+        check(self, epochs="[1, inf)", steps="[1, inf)")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}; set the other to null")
-        if any(given is not None and given < 1 for given in (self.epochs, self.steps)):
-            raise ValueError(f"epochs={self.epochs}, steps={self.steps}: the budget must be positive")
 
     def total(self, batches_per_epoch: int) -> int:
         """Return the number of steps."""

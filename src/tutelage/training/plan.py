@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from tutelage.checks import check
 from tutelage.signals import Batch, Outputs
 from tutelage.training import seeds
 from tutelage.training.batches import Augmentation, Examples, Sampler
@@ -22,13 +23,17 @@ class Hardware:
         precision: float32, or bf16 for automatic mixed precision.
         compile: Compile the model with torch.compile.
         workers: Processes that load and augment data.
-        trackers: Accelerate's experiment trackers to log to besides log.jsonl, such as tensorboard or wandb.
+        trackers: Accelerate's experiment trackers to log to besides log.jsonl, by name, such as tensorboard or wandb.
     """
 
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
     workers: int = 0
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "hardware", workers="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,10 @@ class Plan:
     name: str = "fit"
 
     def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
+        """Check the values."""
+        check(self, self.name, adapt_every="[1, inf)", held_out_batch_size="[1, inf)")
         if (self.val is None) != (self.select_by is None):
             raise ValueError(f"{self.name}: val and select_by belong together; give both or neither")
-        if self.adapt_every < 1:
-            raise ValueError(f"{self.name}: adapt_every={self.adapt_every} must be at least 1")
 
     def named(self, name: str) -> Plan:
         """Return the plan of one training of a chain: its seed is derived from this one and the name, its folder is in ``out``.

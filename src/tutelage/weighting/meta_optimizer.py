@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check
+
 
 @dataclass(frozen=True)
 class MetaOptimizer:
@@ -33,10 +35,7 @@ class MetaOptimizer:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.kind not in ("adam", "sgd"):
-            raise ValueError(f"kind={self.kind!r} is not 'adam' or 'sgd'")
-        if not self.lr > 0:
-            raise ValueError(f"lr={self.lr} must be positive")
+        check(self, lr="(0, inf)", momentum="[0, 1)", betas="[0, 1)", weight_decay="[0, inf)", clip_norm="(0, inf)")
 
 
 class MetaOptimizerState(nn.Module):
