@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from chains import Cut, PowerCut
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -318,36 +319,21 @@ def test_each_sigmoid_starts_at_one_label_in_all():
 # --- interruption
 
 
-class PowerCut(Exception):
-    pass
-
-
 @pytest.mark.parametrize("variant", ["printed", "released"])
 @pytest.mark.parametrize("step", [1, 4, 5, 7, 10], ids=lambda step: f"step-{step}")
 def test_straight_through_equals_interrupted_and_resumed(tiny_data, tmp_path: Path, monkeypatch, variant, step):
     """Generations of 3 and 2 steps after 2 more: steps 5 and 10 begin an imitation, 7 a generation, the others lie within."""
     monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
     settings = IteratedSettings(3, 2, variant=variant)
-    calls = 0
-
-    def jitter(input: Tensor) -> Tensor:
-        nonlocal calls
-        if calls == step:
-            raise PowerCut
-        calls += 1
-        return input + 0.1 * torch.randn_like(input)
+    jitter = Cut(step + 1)
 
     def run(out: Path) -> Any:
-        nonlocal calls
-        calls = calls if calls > step else 0
         selection = {"val": tiny_data, "select_by": lambda outputs, batch: -float(outputs.square().mean())}
         return trained(tiny_data, settings, (N, C), out=out, augment=jitter, **selection)
 
     with pytest.raises(PowerCut):
         run(tmp_path / "cut")
-    calls = step + 1  # from here on nothing happens
     resumed = run(tmp_path / "cut")
-    calls = step + 1
     straight = run(tmp_path / "straight")
     assert same(list(resumed.parameters()), list(straight.parameters()))
     states = [checkpoint.load(tmp_path / name) for name in ("cut", "straight")]

@@ -105,29 +105,39 @@ def test_the_report_stands_alone_and_is_the_same_again(run):
     assert recipes.report(run.folder).read_text() == html
 
 
+class Cut(Exception):
+    pass
+
+
+class Nothing:
+    """An augmentation that changes nothing, and fails at one call of all."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.calls = 0
+
+    def config(self) -> dict[str, str]:
+        return {"name": "nothing"}
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            raise Cut
+        return images
+
+
 @pytest.mark.parametrize("step", [2, 4, 9, 10, 13])
 def test_a_run_that_is_cut_and_run_again_ends_in_the_same_figures(run, step, tmp_path, monkeypatch):
     """Two generations after two more steps: 4 begins an imitation, 9 a generation; the others lie within a phase."""
     monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
-    calls = 0
-
-    class Cut(Exception):
-        pass
-
-    def nothing(images: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            raise Cut
-        return images
-
+    nothing = Nothing(step)
     monkeypatch.setattr(training, "augmentation", lambda name: nothing)
     with pytest.raises(Cut):
         recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True)
     assert recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True).metrics == run.metrics
-    kept = calls
+    kept = nothing.calls
     recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True)  # nothing is trained again
-    assert calls == kept
+    assert nothing.calls == kept
 
 
 # --- methods

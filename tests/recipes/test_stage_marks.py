@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.training import Log, Stages, fingerprint, stages
+from tutelage.data import fingerprint
+from tutelage.training import Log, Stages, stages
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

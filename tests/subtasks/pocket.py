@@ -46,6 +46,9 @@ class Jitter:
     def __init__(self, until: int = 10**9) -> None:
         self.left = until
 
+    def config(self) -> dict[str, Any]:
+        return {"name": "jitter"}  # wherever the power cut is
+
     def __call__(self, images: Tensor) -> Tensor:
         if len(images) <= SGD.batch_size:  # and not the larger batches of a `predict`
             self.left -= 1

@@ -2,19 +2,25 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import runs
 import torch
+from torch import nn
 
-from tutelage.signals import CrossEntropy
-from tutelage.training import Budget, Fitted, Hardware, Interrupted, checkpoint
-from tutelage.weighting import CRUST, Equal
+from tutelage.data import TensorData
+from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs
+from tutelage.training import Budget, Fitted, Hardware, Interrupted, Shuffled, checkpoint, source
+from tutelage.weighting import CRUST, Equal, Fixed
 
 STEPS = runs.EPOCHS * runs.BATCHES
 
@@ -167,25 +173,81 @@ def test_terminated_from_outside(straight, tmp_path: Path) -> None:
     assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
 
 
-CHANGES = {
-    "seed": {"seed": 6},
-    "examples": {"train": runs.points(23)},
-    "order of the examples": {"sampler": lambda epoch: torch.arange(runs.N)},
-    "signals": {"signals": [CrossEntropy(), CrossEntropy(name="echo too")]},
-    "weighting": {"weighting": Equal()},
-    "budget": {"budget": Budget(steps=9)},
-    "optimization": {"optimization": runs.SGD},
+def other_accuracy(outputs: Outputs, batch: Batch) -> float:
+    return runs.accuracy(outputs, batch)
+
+
+def with_pixel_changed(size: int, seed: int = 1) -> TensorData:
+    """The same examples but for one number of the last one."""
+    data = runs.points(size, seed)
+    data.tensors["input"][-1, -1] += 1
+    return data
+
+
+def frozen() -> nn.Module:
+    model = runs.network()
+    model[0].requires_grad_(False)
+    return model
+
+
+SAID = Distillation(runs.network(9), temperature=1.0)
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "seed": [{"seed": 6}],
+    "train.examples": [{"train": runs.points(23)}],
+    "train.content": [{"train": with_pixel_changed(runs.N)}],
+    "held_out": [{"held_out": with_pixel_changed(10, 3)}, {"held_out": runs.points(11, 3)}],
+    "val": [{"val": with_pixel_changed(12, 4)}],
+    "sampler": [{"sampler": lambda epoch: torch.arange(runs.N)}, {"sampler": Shuffled(runs.N, 9)}],
+    "signals": [
+        {"signals": [CrossEntropy(), CrossEntropy(name="echo too")]},
+        {"signals": [CrossEntropy(smoothing=0.1), runs.Echo()]},
+        {"signals": [CrossEntropy(), runs.Echo(), SAID]},
+    ],
+    "weighting": [{"weighting": Equal()}, {"weighting": Fixed([1.0, 0.5])}],
+    "budget": [{"budget": Budget(steps=9)}],
+    "optimization.optimizer": [{"optimization": runs.SGD}],
+    "optimization.lr": [{"optimization": replace(runs.ADAMW, lr=0.03)}],
+    "model.shapes": [{"model": nn.Sequential(nn.Linear(2, 7), nn.ReLU(), nn.Linear(7, runs.C))}],
+    "model.frozen": [{"model": frozen()}],
+    "augment": [{"augment": None}, {"augment": partial(torch.add, other=0.1)}],
+    "select_by": [{"select_by": other_accuracy}],
+    "adapt_every": [{"adapt_every": 3}],
+    "held_out_batch_size": [{"held_out_batch_size": 4}],
+    "precision": [{"hardware": Hardware(precision="bf16")}],
+    "heads": [{"heads": ("4",)}],
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_another_call_does_not_take_the_checkpoint(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "changed"), [(name, each) for name, several in CHANGES.items() for each in several])
+def test_another_call_does_not_take_the_checkpoint(name: str, changed: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(runs.PowerCut):
         runs.whole_training(tmp_path, jitter=runs.Jitter(at=2))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=rf"made with {name}=.*, this call has .*delete the folder"):
-        runs.whole_training(tmp_path, **CHANGES[name])
+    with pytest.raises(ValueError, match=rf"made with {re.escape(name)}[\w. ]*=.*, this call has .*delete the folder"):
+        runs.whole_training(tmp_path, **changed)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_other_weights_and_another_temperature_are_another_training(tmp_path: Path) -> None:
+    """A finished training of the labels alone is not the answer to one of the teacher alone."""
+
+    def training(weights: list[float], temperature: float) -> Fitted:
+        signals = [CrossEntropy(), Distillation(runs.network(9), temperature=temperature)]
+        return runs.whole_training(tmp_path, signals=signals, weighting=Fixed(weights), held_out=None)
+
+    training([1.0, 0.0], 1.0)
+    with pytest.raises(ValueError, match=r"made with weighting"):
+        training([0.0, 1.0], 1.0)
+    with pytest.raises(ValueError, match=r"made with signals\.1"):
+        training([1.0, 0.0], 8.0)
+    assert training([1.0, 0.0], 1.0).steps == STEPS
+
+
+def test_another_code_does_not_take_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.whole_training(tmp_path)
+    monkeypatch.setattr(source, "version", lambda: "0.0.1+feed")
+    with pytest.raises(ValueError, match=r"made with code='0.*\+.*', this call has '0.0.1\+feed'"):
+        runs.whole_training(tmp_path)
 
 
 def test_workers_may_change(straight, tmp_path: Path) -> None:

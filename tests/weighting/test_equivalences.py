@@ -68,6 +68,22 @@ class PowerCut(Exception):
     pass
 
 
+class Cut:
+    """An augmentation that changes nothing, and ends after some batches."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def config(self):
+        return {"name": "cut"}  # whenever it ends
+
+    def __call__(self, input):
+        self.batches -= 1
+        if self.batches < 0:
+            raise PowerCut
+        return input
+
+
 @pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 @pytest.mark.parametrize("name", ["AMAL", "MAOAL", "Joint", "MetaWeightNet"])
 def test_fit_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
@@ -78,13 +94,6 @@ def test_fit_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
     )
 
     def run(out, batches: int = 99):
-        def augment(input):
-            nonlocal batches
-            batches -= 1
-            if batches < 0:
-                raise PowerCut
-            return input
-
         loop = Loop(name, network(torch.float32))
         fit(
             loop.model,
@@ -95,7 +104,7 @@ def test_fit_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
             plan=Plan(
                 Budget(steps=7),
                 Optimization(optimizer="sgd", lr=0.1, batch_size=8),
-                augment=augment,
+                augment=Cut(batches),
                 adapt_every=2,
                 out=out,
             ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from tutelage.data.columns import WithColumns
 from tutelage.data.endless import endless
+from tutelage.data.fingerprint import fingerprint
 from tutelage.data.indexed import Batched, Indexed, TensorData, batch_of
 from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problem, Problems
@@ -64,6 +65,7 @@ __all__ = [
     "batch_of",
     "class_conditional_noise",
     "endless",
+    "fingerprint",
     "symmetric_noise",
     *_FILE_OF,
 ]

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.fingerprint import file_facts
 from tutelage.data.images import Limits, locate, read_image
 from tutelage.data.indexed import Batched
 
@@ -89,6 +90,10 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def identity(self) -> list[object]:
+        """What tells the images from others: how they are read, and each file's size and time of its last change."""
+        return [self.size, self.limits, [(path, file_facts(self.root / path)) for path in self.paths]]
+
     def __getitem__(self, row: int) -> Tensor:
         return read_image(locate(self.root, self.paths[row]), self.size, self.limits)
 
@@ -146,6 +151,10 @@ class ImageTable:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def identity(self) -> list[object]:
+        """What tells the table from another: all images, ids, labels and splits."""
+        return [self.images, self.table[["id", "label", "split"]]]
 
     def rows(self, *splits: str) -> Tensor:
         """The rows of the given splits, ascending: int64 (n,).

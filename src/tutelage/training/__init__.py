@@ -8,7 +8,7 @@ from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
 from tutelage.training.plan import Hardware, Plan
 from tutelage.training.predict import predict
-from tutelage.training.stages import Stage, Stages, fingerprint
+from tutelage.training.stages import Stage, Stages
 
 __all__ = [
     "Augmentation",
@@ -26,7 +26,6 @@ __all__ = [
     "Shuffled",
     "Stage",
     "Stages",
-    "fingerprint",
     "fit",
     "predict",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
 from tutelage.training.batches import Batches, Examples, Shuffled, index_of, own_places
+from tutelage.training.identity import difference, identity_of
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
 from tutelage.training.plan import Plan
@@ -106,6 +106,10 @@ class _Run:
             log_with=list(self.plan.hardware.trackers) or None,
             project_dir=None if self.plan.out is None else str(self.plan.out),
         )
+        self.identity: dict[str, Any] = {}
+        if self.plan.out is not None:
+            arguments = self.model, self.train, self.signals, self.plan, self.weighting, self.held_out
+            self.identity = identity_of(*arguments, self.accelerator.num_processes)
         device = self.accelerator.device
         self.model.to(device)
         for module in (*self.signals, self.weighting):
@@ -120,8 +124,6 @@ class _Run:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
         broadcast([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
-        first_epoch = index_of(self.train)[self.sampler(0)].contiguous().numpy()
-        self.data = hashlib.sha256(first_epoch.tobytes()).hexdigest()[:16]
         self.step = self.epoch = self.place = 0
         self.best: dict[str, Any] | None = None
         self.best_state: dict[str, Tensor] | None = None
@@ -281,19 +283,6 @@ class _Run:
             self.accelerator.log(entry, step=self.step)
         bar.set_postfix({key: f"{value:.3g}" for key, value in entry.items() if key not in ("step", "epoch")})
 
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be continued."""
-        return {
-            "examples": len(self.train),
-            "weighting": type(self.weighting).__name__,
-            "signals": self.objective.names,
-            "seed": self.plan.seed,
-            "budget": repr(self.plan.budget),
-            "optimization": repr(self.plan.optimization),
-            "processes": self.accelerator.num_processes,
-            "order of the examples": self.data,
-        }
-
     def save(self) -> None:
         if self.plan.out is None:
             return
@@ -307,7 +296,7 @@ class _Run:
         if not self.main:
             return
         state |= {
-            "identity": self.identity(),
+            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             **{key: getattr(self, key) for key in _STANDING},
@@ -318,12 +307,12 @@ class _Run:
         state = None if self.plan.out is None else checkpoint.load(self.plan.out)
         if state is None:
             return
-        for key, now in self.identity().items():
-            if (then := state["identity"].get(key)) != now:
-                raise ValueError(
-                    f"{self.plan.name}: the checkpoint in {self.plan.out} was made with {key}={then!r}, this call has {now!r}; "
-                    "delete the folder to start anew, or call with what it was made with"
-                )
+        if found := difference(state["identity"], self.identity):
+            key, then, now = found
+            raise ValueError(
+                f"{self.plan.name}: the checkpoint in {self.plan.out} was made with {key}={then!r}, this call has {now!r}; "
+                "delete the folder to start anew, or call with what it was made with"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.configured import plain
+from tutelage.data.fingerprint import fingerprint
 from tutelage.distributed import barrier, is_main_process
-from tutelage.training import checkpoint
+from tutelage.training import checkpoint, source
 from tutelage.training.checkpoint import write_atomically
 from tutelage.training.log import Log
 
 DONE, STARTED = "done.json", "started.json"
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return a short hash of plain values, equal when and only when they are."""
-    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -40,9 +35,9 @@ class Stage:
 class Stages:
     """The stages of one run.
 
-    Each stage writes into a folder of its own and returns plain facts. Its key covers what it depends on and the keys of the
-    stages that it names, so that a change runs it and all that follows from it anew. An unfinished stage whose key is the same
-    finds its own folder again and goes on from its checkpoints, which go when it is done.
+    Each stage writes into a folder of its own and returns plain facts. Its key covers what it depends on, the keys of the
+    stages that it names, and the code (`source.version_of`), so that a change runs it and all that follows from it anew. An
+    unfinished stage whose key is the same finds its folder again and goes on from its checkpoints, which go when it is done.
 
     Several processes run a stage together: each calls ``work`` with the same folder, computes the same and writes the same; the
     first one keeps the keys, and none goes on before all are done.
@@ -65,10 +60,10 @@ class Stages:
         Args:
             name: the stage, and its folder under the run's.
             work: does the work in the folder that it is given; what it returns must be plain values.
-            cache_key: everything that the result depends on besides the stages before it.
+            cache_key: everything that the result depends on besides the code and the stages before it.
             after: the stages whose results it uses; they must have been run.
         """
-        key = fingerprint(name, cache_key, [self.keys[before] for before in after])
+        key = fingerprint(name, cache_key, source.version_of(work), [self.keys[before] for before in after])
         self.keys[name] = key
         folder = self.folder / "stages" / name
         barrier()  # with the keys as the stages before left them

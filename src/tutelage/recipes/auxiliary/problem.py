@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.data import Rows, Turned, WithColumns, batch_of
+from tutelage.data import Rows, Turned, WithColumns
+from tutelage.data.fingerprint import fingerprint
 from tutelage.data.problems import Problems
 from tutelage.data.rotation import QUARTERS
 from tutelage.recipes.auxiliary.settings import Shares, TaskSpec
-from tutelage.training.stages import fingerprint
 
 SPLITS = ("train", "held_out", "val", "test")
 PRIMARY_KINDS = ("classification", "regression", "segmentation")
@@ -145,22 +145,8 @@ class Problem:
         return replace(self, labels={**self.labels, self.primary.target: labels})
 
     def fingerprint(self) -> str:
-        """Return a hash of what training sees: labels, parts, and a sample of the inputs."""
-        some = list(range(0, len(self.split), max(1, len(self.split) // 64)))
-        inputs = batch_of(self.examples, some)["input"].double().flatten(1).sum(1).tolist()
-        sums = {
-            name: [
-                float(torch.nan_to_num(label.double()).sum()),
-                torch.nan_to_num(label[some].double()).flatten().sum().item(),
-            ]
-            for name, label in self.labels.items()
-        }
-        weighed = torch.arange(len(self.split), dtype=torch.float64)
-        order = {
-            name: float((weighed * torch.nan_to_num(label.double()).flatten(1).sum(1)).sum())
-            for name, label in ((name, label.reshape(len(label), -1)) for name, label in self.labels.items())
-        }
-        return fingerprint(inputs, sums, order, self.split.tolist(), list(self.fields))
+        """Return a hash of what training sees: examples, labels and parts."""
+        return fingerprint(self.examples, self.labels, self.split, self.fields)
 
 
 def present(task: TaskSpec, labels: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.data import Problems
+from tutelage.data.fingerprint import fingerprint
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
@@ -153,17 +153,8 @@ class RuleTask:
         )
 
     def fingerprint(self) -> str:
-        """Return a hash of everything that is learned from."""
-        digest = hashlib.sha256()
-        for name in ("id", "label", "split"):
-            digest.update("\0".join(self.table[name].astype(str)).encode())
-        features = self.features
-        parts = (features.data, features.indices, features.indptr) if hasattr(features, "indptr") else (features,)
-        scores = () if self.votes.scores is None else (self.votes.scores,)
-        exemplars = () if self.exemplars is None else (self.exemplars,)
-        for array in (*parts, self.votes.values, *scores, *exemplars):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        """Return a hash of what training sees: features, votes, ids, labels and splits."""
+        return fingerprint(self.table[["id", "label", "split"]], self.features, self.votes, self.exemplars)
 
 
 def text_task(

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from tutelage.data.cifar import read_cifar
 from tutelage.data.digits import CLASSES, handwritten_digits
+from tutelage.data.fingerprint import fingerprint
 from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
 from tutelage.data.noise import class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problems
@@ -21,7 +21,6 @@ from tutelage.data.splits import stratified_split
 from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.settings import DistillSettings, NoiseSettings, Shares
 from tutelage.training import seeds
-from tutelage.training.stages import fingerprint
 
 PARTS = ("train", "held_out", "val", "test")
 LEAST = 8  # images in every part, under which nothing can be said
@@ -63,11 +62,8 @@ class Task:
         return self.labels if self.truth is None else self.truth
 
     def fingerprint(self) -> str:
-        """Return a hash of what training sees: ids, labels, parts, and the pixels of a sample."""
-        some = range(0, len(self.images), max(1, len(self.images) // 64))
-        pixels = self.images.images.gather(list(some)).sum((1, 2, 3)).tolist()
-        facts = self.images.table[["id", "label", "split"]]
-        return fingerprint(pd.util.hash_pandas_object(facts, index=False).astype(str).tolist(), pixels)
+        """Return a hash of what training sees: images, ids, labels and parts."""
+        return fingerprint(self.images, self.classes)
 
 
 def distill_task(

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from tutelage.data.duplicates import drop_duplicates
+from tutelage.data.fingerprint import fingerprint
 from tutelage.data.grids import digit_grids
 from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.splits import stratified_split
 from tutelage.data.table import UNLABELLED, ImageTable
 from tutelage.recipes.multilabel.settings import MultilabelSettings
-from tutelage.training.stages import fingerprint
 
 SEPARATOR = "|"
 LEAST = 2  # examples of a class
@@ -64,11 +64,8 @@ class MultilabelTask:
         return self.given_NC if self.truth_NC is None else self.truth_NC
 
     def fingerprint(self) -> str:
-        """Return a hash of what training sees: ids, labels, splits, and the pixels of a sample."""
-        some = range(0, len(self.images), max(1, len(self.images) // 64))
-        pixels = self.images.images.gather(list(some)).sum((1, 2, 3)).tolist()
-        facts = pd.util.hash_pandas_object(self.images.table[["id", "label", "split"]], index=False)
-        return fingerprint(facts.astype(str).tolist(), pixels, self.given_NC.sum(0).tolist(), self.classes)
+        """Return a hash of what training sees: images, ids, labels and splits."""
+        return fingerprint(self.images, self.given_NC, self.classes)
 
 
 def grids_task(seed: int, mnist: Path | None = None, cell: int = 8, **sizes: int) -> MultilabelTask:

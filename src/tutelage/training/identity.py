@@ -1,0 +1,101 @@
+"""What a training is, in plain values: a checkpoint is continued only by the call that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from torch import nn
+
+from tutelage.data.fingerprint import fingerprint
+from tutelage.signals import Signal
+from tutelage.training import source
+from tutelage.training.batches import Examples
+from tutelage.training.plan import Plan
+from tutelage.weighting import Weighting
+
+
+def identity_of(
+    model: nn.Module,
+    train: Examples,
+    signals: Sequence[Signal],
+    plan: Plan,
+    weighting: Weighting,
+    held_out: Examples | None,
+    processes: int,
+) -> dict[str, Any]:
+    """Return everything on which the result of `fit` depends, but for the model's first weights.
+
+    Data sets count with their whole content, what else has no plain values of its own with its name and a hash of what it is
+    made of.
+    """
+    return {
+        "code": source.version(),
+        "model": {
+            "class": _name(model),
+            "spec": _plain(getattr(model, "spec", None)),
+            "shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
+            "frozen": [name for name, value in model.named_parameters() if not value.requires_grad],
+        },
+        "signals": [_described(signal) for signal in signals],
+        "weighting": _described(weighting),
+        "budget": asdict(plan.budget),
+        "optimization": asdict(plan.optimization),
+        "heads": list(plan.heads),
+        "seed": plan.seed,
+        "precision": plan.hardware.precision,
+        "adapt_every": plan.adapt_every,
+        "held_out_batch_size": plan.held_out_batch_size,
+        "augment": _described(plan.augment),
+        "sampler": _described(plan.sampler),
+        "select_by": _described(plan.select_by),
+        "train": _content(train),
+        "held_out": _content(held_out),
+        "val": _content(plan.val),
+        "processes": processes,
+    }
+
+
+def difference(then: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """Return the first key at which two identities differ, as ``weighting.weights.0``, with both values; None if none does."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        pairs = [(name, then.get(name), now.get(name)) for name in dict.fromkeys([*now, *then])]
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = [(str(place), *pair) for place, pair in enumerate(zip(then, now, strict=True))]
+    else:
+        return None if then == now and type(then) is type(now) else (key, then, now)
+    found = (difference(one, other, f"{key}.{name}" if key else str(name)) for name, one, other in pairs)
+    return next((each for each in found if each is not None), None)
+
+
+def _content(examples: Examples | None) -> dict[str, Any] | None:
+    return None if examples is None else {"examples": len(examples), "content": fingerprint(examples)}
+
+
+def _described(value: Any) -> Any:
+    """Return what an object or a function is: its own ``config()``, else its name and a hash of what it is made of."""
+    if value is None:
+        return None
+    config = getattr(value, "config", None)
+    if callable(config):
+        return _plain(config())
+    return {"name": getattr(value, "name", None) or _name(value), "made of": fingerprint(value)}
+
+
+def _name(value: Any) -> str:
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a checkpoint holds it: numbers, texts, lists and dicts; of anything else a hash."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return fingerprint(value)
