@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.hypergradient_cost import Cost, measured, processor
+from tutelage.hypergradient.passes import Pass, by_columns, by_rows, weighted_gradient
 from tutelage.models import MultiHead
 from tutelage.models.cifar import CifarResNet
 from tutelage.signals import CrossEntropy, Objective
@@ -60,10 +61,10 @@ def maoal_step(p: Problem) -> Tensor:
     return _gradient(p)
 
 
-def by(way: Callable[..., dict[str, Tensor]]) -> Callable[[Problem], Tensor]:
+def by(way: Callable[[ModuleWeights, list[str]], list[Pass]]) -> Callable[[Problem], Tensor]:
     def step(p: Problem) -> Tensor:
         trained = dict(p.model.named_parameters())
-        found = way(p.objective(p.batch).mean(0), p.a(), trained)
+        found = weighted_gradient(p.objective(p.batch).mean(0), way(p.a(), list(trained)), trained)
         base.add_gradients(found, trained)
         return _gradient(p)
 
@@ -90,8 +91,8 @@ def update(p: Problem) -> Tensor:
 METHODS: dict[str, Callable[[Problem], Tensor]] = {
     "plain step on the sum of all losses": plain_step,
     "MAOAL's step (ours)": maoal_step,
-    "the same, a pass for each row": by(base._by_rows),
-    "the same, a pass for each column": by(base._by_columns),
+    "the same, a pass for each row": by(by_rows),
+    "the same, a pass for each column": by(by_columns),
     "the graph kept, as in the released program": graph_kept,
     "an update: hypergradient with 3 products": update,
 }

@@ -116,9 +116,9 @@ def test_products_by_rows_and_by_columns_are_the_same(monkeypatch):
     v = {name: torch.randn_like(p) for name, p in objective.model.named_parameters()}
     found = []
     for cheaper in (False, True):
-        monkeypatch.setattr("tutelage.hypergradient.field.columns_are_cheaper", lambda rows, columns: cheaper)  # noqa: B023
+        monkeypatch.setattr("tutelage.hypergradient.passes.columns_are_cheaper", lambda rows, columns: cheaper)  # noqa: B023
         field = Field(Probe(objective, batch), u_BK, WEIGHTS)
-        assert bool(field._columns) == cheaper
+        assert all(set(each.scales.values()) == {1.0} for each in field.passes) == cheaper
         found.append(flat(field.with_products("double_backward", lambda product: product(v)), objective))
     assert distance(*found) < 1e-13
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tutelage.hypergradient.field import columns_are_cheaper
+from tutelage.hypergradient.passes import by_columns, by_rows, columns_are_cheaper, weighted_gradient
 from tutelage.signals import CrossEntropy, Distillation, Objective
-from tutelage.weighting import Equal, Fixed, ModuleWeights, Weighting, base
+from tutelage.weighting import Equal, Fixed, ModuleWeights, Weighting
 
 B, D, C, K = 6, 3, 4, 3
 SIGNALS = (CrossEntropy(), CrossEntropy(smoothing=0.3, name="smoothed"), Distillation("teacher"))
@@ -143,7 +143,10 @@ def test_by_rows_and_by_columns_are_two_ways_to_the_same_gradient(seed: int) -> 
     a_KM[1, 0] = 0.0
     a = ModuleWeights(a_KM, MODULES)
     trained = dict(model.named_parameters())
-    found = [way(Objective(model, SIGNALS)(whole).mean(0), a, trained) for way in (base._by_rows, base._by_columns)]
+    totals_K = Objective(model, SIGNALS)(whole).mean(0)
+    found = [
+        weighted_gradient(totals_K, way(a, list(trained)), trained, retain_graph=True) for way in (by_rows, by_columns)
+    ]
     assert found[0].keys() == found[1].keys() == trained.keys()
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-12, atol=1e-15)

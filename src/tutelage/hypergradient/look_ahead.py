@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from tutelage.hypergradient.derivatives import Derivatives, Strategy, directional_derivatives
-from tutelage.hypergradient.field import Field, ModuleWeights
+from tutelage.hypergradient.field import Field
 from tutelage.hypergradient.last_layer_look_ahead import LastLayerLookAhead
 from tutelage.hypergradient.optimizers import Optimizers, next_steps
+from tutelage.hypergradient.passes import ModuleWeights
 from tutelage.hypergradient.probe import Probe, full_types, held_out_probe
 from tutelage.signals import Batch, Objective
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tutelage.distributed import mean_over_processes
-from tutelage.hypergradient.field import gradients, weighted_totals
+from tutelage.hypergradient.field import weighted_totals
+from tutelage.hypergradient.passes import Pass
 from tutelage.hypergradient.probe import Parameters, Probe, full_types
 from tutelage.signals import Batch, Objective
 
@@ -47,8 +48,8 @@ def module_derivatives(
     def derive(losses_BK: Tensor) -> tuple[Tensor, int]:
         totals_K, count = weighted_totals(losses_BK, weights_BK)
         D_KM = torch.zeros(len(totals_K), modules, dtype=losses_BK.dtype, device=losses_BK.device)
-        for k, total in enumerate(totals_K):
-            for name, gradient in gradients(total, leaves).items():
+        for k in range(len(totals_K)):
+            for name, gradient in Pass.of_one(k, len(totals_K), leaves).gradients(totals_K, leaves).items():
                 D_KM[k, partition[name]] += (direction[name] * gradient).sum()
         return D_KM, count
 

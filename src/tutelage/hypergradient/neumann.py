@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 
 from tutelage.batches import Batch, map_tensors
-from tutelage.hypergradient.field import Field, ModuleWeights, Product, Products
+from tutelage.hypergradient.field import Field, Product, Products
 from tutelage.hypergradient.finite_difference import norm
+from tutelage.hypergradient.passes import ModuleWeights
 from tutelage.hypergradient.probe import Parameters, Probe, few_of, full_types, held_out_probe, uncompiled
 from tutelage.signals import Objective
 

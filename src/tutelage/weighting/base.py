@@ -12,8 +12,8 @@ for that column's modules, down to those modules and no further. Many losses ove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,25 +21,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tutelage.batches import rows_of
 from tutelage.configured import Configured, plain
 from tutelage.distributed import is_distributed, is_main_process, mean_over_processes
-from tutelage.hypergradient.field import columns_are_cheaper
+from tutelage.hypergradient import ModuleWeights
+from tutelage.hypergradient.passes import passes, weighted_gradient
+from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch
-
-
-@dataclass(frozen=True)
-class ModuleWeights:
-    """a: how far each signal counts in each module.
-
-    Attributes:
-        values_KM: the weights, on the model's device.
-        module_of: the module (a column of ``values_KM``) of each parameter, by its name in ``model.named_parameters()``.
-            A parameter that is not named, such as a head that only its own loss trains, has weight 1 for every signal.
-    """
-
-    values_KM: Tensor
-    module_of: Mapping[str, int]
 
 
 class Weighting(Configured, nn.Module):
@@ -77,7 +64,10 @@ class Weighting(Configured, nn.Module):
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor | None:
-        """Return u (B, K) without a graph, or None for all ones. ``losses_BK`` is detached and finite."""
+        """Return u (B, K) without a graph, or None for all ones.
+
+        ``losses_BK`` is detached; the weights of a row that is not finite are not used.
+        """
         return None
 
     def module_weights(self, model: nn.Module) -> ModuleWeights | None:
@@ -94,53 +84,57 @@ class Weighting(Configured, nn.Module):
                 brings its share.
         """
 
-    def backward(self, losses: Tensor, batch: Batch, model: nn.Module) -> None:
-        """Add the weighted gradient to ``.grad`` of the model's parameters, in the place of ``loss.backward()``.
+    @full_types()
+    def backward(self, losses: Tensor, batch: Batch, model: nn.Module, scale: float | Tensor = 1.0) -> None:
+        """Add the weighted gradient to ``.grad`` of all that the losses depend on, in the place of ``loss.backward()``.
 
         Args:
-            losses: (B, K), as an `Objective` returns them. A row that is not finite is counted in `skipped` and left
-                out; the mean is over the rest, in all processes together. A batch of which one process has nothing to
-                train on is left out by all.
+            losses: (B, K), as an `Objective` returns them, not scaled: many weights are functions of the losses. A row that is
+                not finite is counted in `skipped` and left out; the mean is over the rest, in all processes together. A batch
+                of which one process has nothing to train on is left out by all.
             batch: what the losses were computed from.
             model: the model whose parameters are trained.
+            scale: what the gradient is multiplied by: 1 / n to accumulate over n batches, or a `torch.amp.GradScaler`'s
+                factor, ``scaler.scale(torch.ones((), device=losses.device))``.
 
         Raises:
-            ValueError: ``losses`` is no matrix, has no graph, or has another number of signals than the weighting.
+            ValueError: ``losses`` is no matrix, has no graph, or has another number of signals than the weighting; or
+                ``scale`` is not a positive number.
         """
         if losses.dim() != 2:
             raise ValueError(
                 f"losses has shape {tuple(losses.shape)}; expected (B, K): one row an example, one column a signal"
             )
+        if not isinstance(scale, Tensor) and not 0 < scale < math.inf:
+            raise ValueError(f"scale={scale} must be a positive number: 1 / n to accumulate the gradients of n batches")
         finite_B = torch.isfinite(losses.detach()).all(1)
-        count = int(finite_B.sum())
-        if count and not losses.requires_grad:
+        if not losses.requires_grad and finite_B.any():
             raise ValueError(
                 "losses have no graph, so nothing could be trained: the model has no parameter that requires a gradient, or "
                 "the objective was called under torch.no_grad()"
             )
-        self.skipped += len(losses) - count
-        share = _share_of_step(count, losses.device)
-        if share == 0:
-            self.skipped += count
+        count = finite_B.sum()  # stays where it is: a number of it would have to be waited for
+        share = _share_of_step(count)
+        if not losses.requires_grad or share == 0:
+            self.skipped = self.skipped.to(count.device) + len(losses)
             return
-        if count < len(losses):
-            rows = finite_B.nonzero().squeeze(1)
-            losses = losses[rows]
-            batch = rows_of(batch, rows, len(finite_B))
+        self.skipped = self.skipped.to(count.device) + len(losses) - count
         u_BK = self.example_weights(losses.detach(), batch)
-        totals_K = (losses if u_BK is None else u_BK * losses).mean(0)
-        self.descend(totals_K if share == 1 else share * totals_K, model)
+        if u_BK is not None:
+            losses = torch.where(finite_B[:, None], u_BK, 0) * losses
+        totals_K = torch.where(finite_B[:, None], losses, 0).sum(0) / count.clamp(min=1)
+        self.descend(totals_K if share == 1 else share * totals_K, model, scale)
 
-    def descend(self, totals_K: Tensor, model: nn.Module) -> None:
-        """Add the gradient of each signal's total, weighed for each module, to ``.grad``.
+    def descend(self, totals_K: Tensor, model: nn.Module, scale: float | Tensor) -> None:
+        """Add the gradient of each signal's total, weighed for each module and times ``scale``, to ``.grad``.
 
         With several processes a total counts as many times as there are processes, whose gradients are then averaged.
         """
         a = self.module_weights(model)
         if a is None:
-            totals_K.sum().backward()
+            (scale * totals_K.sum()).backward()
         else:
-            accumulate(totals_K, a, model)
+            accumulate(scale * totals_K, a, model)
 
     def adapt(self, objective: Any, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on what the weighting learns; nothing to do for a weighting that learns nothing.
@@ -231,64 +225,49 @@ def accumulate(totals_K: Tensor, a: ModuleWeights, model: nn.Module) -> None:
     Raises:
         ValueError: another number of signals in one than in the other.
     """
-    if len(a.values_KM) != len(totals_K):
-        raise ValueError(f"the weighting was made for {len(a.values_KM)} signals, the objective has {len(totals_K)}")
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    rows = torch.unique(a.values_KM, dim=0)
-    columns = torch.unique(a.values_KM, dim=1)
-    way = _by_columns if columns_are_cheaper(len(rows), columns.shape[1]) else _by_rows
-    gradients = way(totals_K, a, trained)
-    add_gradients(mean_over_processes(gradients, 1, trained)[0], trained)
+    reached = {**trained, **other_leaves(totals_K, trained)}
+    own = weighted_gradient(totals_K, passes(a, list(reached), len(totals_K)), reached)
+    add_gradients(mean_of_trained(own, trained), reached)
 
 
-def _by_rows(totals_K: Tensor, a: ModuleWeights, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    rows, row_of_K = torch.unique(a.values_KM, dim=0, return_inverse=True)
-    gradients: dict[str, Tensor] = {}
-    for row, weights in enumerate(rows.tolist()):
-        scales = {name: weights[a.module_of[name]] if name in a.module_of else 1.0 for name in trained}
-        active = {name: p for name, p in trained.items() if scales[name] != 0}
-        total = totals_K[row_of_K == row].sum()
-        for name, gradient in gradients_of(total, active, retain_graph=row + 1 < len(rows)).items():
-            scaled = gradient if scales[name] == 1 else scales[name] * gradient
-            gradients[name] = gradients[name] + scaled if name in gradients else scaled
-    return gradients
+def other_leaves(totals_K: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what else the totals train: the leaves of their graph that are not the model's, such as a signal's parameters."""
+    known = {id(parameter) for parameter in trained.values()}
+    found: dict[str, Tensor] = {}
+    seen, waiting = set(), [totals_K.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+        leaf = getattr(node, "variable", None) if node.name() == "torch::autograd::AccumulateGrad" else None
+        if isinstance(leaf, Tensor) and id(leaf) not in known:
+            found[f"leaf {len(found)}"] = leaf
+    return found
 
 
-def _by_columns(totals_K: Tensor, a: ModuleWeights, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    columns, column_of_M = torch.unique(a.values_KM, dim=1, return_inverse=True)
-    column_of = {name: int(column_of_M[a.module_of[name]]) if name in a.module_of else -1 for name in trained}
-    weights = {-1: torch.ones_like(totals_K), **dict(enumerate(columns.T.to(totals_K)))}
-    wanted = sorted(set(column_of.values()))
-    gradients: dict[str, Tensor] = {}
-    for place, column in enumerate(wanted):
-        active = {name: p for name, p in trained.items() if column_of[name] == column}
-        counts_K = weights[column] != 0  # a loss of weight 0 is not passed through
-        total = (weights[column][counts_K] * totals_K[counts_K]).sum()
-        gradients |= gradients_of(total, active, retain_graph=place + 1 < len(wanted))
-    return gradients
+def mean_of_trained(gradients: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return gradients, the model's being the mean over the processes: ``autograd.grad`` passes its wrappers' hooks by."""
+    others = {name: gradient for name, gradient in gradients.items() if name not in trained}
+    own = {name: gradient for name, gradient in gradients.items() if name in trained}
+    return {**mean_over_processes(own, 1, trained)[0], **others}
 
 
-def gradients_of(total: Tensor, parameters: Mapping[str, Tensor], retain_graph: bool) -> dict[str, Tensor]:
-    """Return the gradient of a scalar by each of the parameters that it depends on."""
-    if not parameters or not total.requires_grad:
-        return {}
-    found = torch.autograd.grad(total, list(parameters.values()), retain_graph=retain_graph, allow_unused=True)
-    return {name: gradient for name, gradient in zip(parameters, found, strict=True) if gradient is not None}
-
-
-def add_gradients(gradients: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> None:
-    """Add gradients to ``.grad``; those of all processes, since ``autograd.grad`` passes the wrappers' hooks by."""
+def add_gradients(gradients: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) -> None:
+    """Add gradients to ``.grad``."""
     for name, gradient in gradients.items():
-        parameter = trained[name]
-        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        leaf = leaves[name]
+        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
 
-def _share_of_step(count: int, device: torch.device) -> float:
+def _share_of_step(count: Tensor) -> float:
     """Return what a mean over this process's examples counts in a mean over the processes; 0 where one of them has none."""
     if not is_distributed():
-        return float(count > 0)
-    counts = torch.zeros(torch.distributed.get_world_size(), dtype=torch.int64, device=device)
+        return 1.0
+    counts = torch.zeros(torch.distributed.get_world_size(), dtype=torch.int64, device=count.device)
     counts[torch.distributed.get_rank()] = count
     torch.distributed.all_reduce(counts)
     each = counts.tolist()
-    return count * len(each) / sum(each) if min(each) > 0 else 0.0
+    return each[torch.distributed.get_rank()] * len(each) / sum(each) if min(each) > 0 else 0.0

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tutelage.distributed import mean_over_processes
-from tutelage.weighting.base import Weighting, add_gradients, gradients_of
+from tutelage.hypergradient.passes import Pass, add_scaled
+from tutelage.weighting.base import Weighting, add_gradients, mean_of_trained, other_leaves
 from tutelage.weighting.partition import Level, Partition
 
 
@@ -50,23 +50,21 @@ class GradientCosine(Weighting):
         a_KM = cosines_KM.clamp(min=0) if self.mode == "weighted" else (cosines_KM > 0).to(cosines_KM)
         return torch.cat([torch.ones_like(a_KM[:1]), a_KM[1:]])
 
-    def descend(self, totals_K: Tensor, model: nn.Module) -> None:
+    def descend(self, totals_K: Tensor, model: nn.Module, scale: float | Tensor) -> None:
         """Add the gradient of each signal's total to ``.grad``, as far as it agrees with the first one's."""
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        reached = {**trained, **other_leaves(totals_K, trained)}
         module_of = self.partition.within(model)
         by_signal = []
-        for k, total in enumerate(totals_K):
-            local = gradients_of(total, trained, retain_graph=k + 1 < len(totals_K))
-            by_signal.append(mean_over_processes(local, 1, trained)[0])
+        for k in range(len(totals_K)):
+            alone = Pass.of_one(k, len(totals_K), reached)
+            own = alone.gradients(scale * totals_K, reached, retain_graph=k + 1 < len(totals_K))
+            by_signal.append(mean_of_trained(own, trained))
         a_KM = self.weights_of(cosines(by_signal, module_of, len(self.partition))).tolist()
-        gradients: dict[str, Tensor] = {}
-        for k, own in enumerate(by_signal):
-            for name, gradient in own.items():
-                a = a_KM[k][module_of[name]] if name in module_of else 1.0
-                if a != 0:
-                    scaled = gradient if a == 1 else a * gradient
-                    gradients[name] = gradients[name] + scaled if name in gradients else scaled
-        add_gradients(gradients, trained)
+        summed: dict[str, Tensor] = {}
+        for k, gradients in enumerate(by_signal):
+            add_scaled(summed, gradients, {n: a_KM[k][module_of[n]] if n in module_of else 1.0 for n in gradients})
+        add_gradients(summed, reached)
 
 
 def cosines(by_signal: list[dict[str, Tensor]], module_of: dict[str, int], modules: int) -> Tensor:

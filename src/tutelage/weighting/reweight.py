@@ -54,7 +54,7 @@ class LearningToReweight(Weighting):
         if not same_BA.any(1).all():
             raise ValueError("LearningToReweight knows no weights of this batch: call adapt on it before backward")
         w_B = same_BA @ w_A.to(losses_BK.dtype) / same_BA.sum(1)  # the mean, where an example occurs twice
-        examples = all_reduce_sum(torch.tensor(len(index_B), device=index_B.device))
+        examples = all_reduce_sum(torch.isfinite(losses_BK).all(1).sum())
         return (examples * w_B)[:, None].expand_as(losses_BK)
 
     def last_weights(self, losses_BK: Tensor, batch: Batch) -> None:

@@ -61,7 +61,9 @@ class SuperLoss(Weighting):
         if len(self.threshold_K) not in (1, losses_BK.shape[1]):
             raise ValueError(f"SuperLoss has {len(self.threshold_K)} thresholds for {losses_BK.shape[1]} signals")
         if self.running:
-            sums = all_reduce_sum(torch.cat([losses_BK.sum(0), losses_BK.new_tensor([len(losses_BK)])]))
+            finite_B = torch.isfinite(losses_BK).all(1)
+            own = torch.where(finite_B[:, None], losses_BK, 0).sum(0)
+            sums = all_reduce_sum(torch.cat([own, finite_B.sum()[None].to(own)]))
             mean_K = (sums[:-1] / sums[-1]).to(self.threshold_K)
             new = torch.lerp(mean_K, self.threshold_K, self.smoothing)
             self.threshold_K.copy_(torch.where(self.threshold_K.isnan(), mean_K, new))

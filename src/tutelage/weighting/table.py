@@ -44,6 +44,7 @@ class ExampleTable(nn.Module):
             raise ValueError(f"num_examples={num_examples} must be positive")
         self.num_examples = num_examples
         self._place = (0, 1)
+        self._asked: Tensor | None = None  # the least and the greatest index since the last look at them
         self.register_buffer("rows", initial_K.repeat(num_examples, 1))
 
     def __len__(self) -> int:
@@ -53,13 +54,16 @@ class ExampleTable(nn.Module):
         """Return the rows (B, K) of examples, whichever process holds them.
 
         Raises:
-            ValueError: an index that is not in 0..N-1.
+            ValueError: an index that is not in 0..N-1; of indices on an accelerator, which would have to be waited for, the
+                next call of `add` or `whole` says so.
         """
         self._settle()
-        self._check(index_B)
+        self._note(index_B)
+        if index_B.device.type == "cpu":
+            self._check()
+        index_B = index_B.clamp(0, self.num_examples - 1)
         rank, world = self._place
-        foreign = (index_B % world != rank).any()
-        if world == 1 or all_reduce_sum(foreign.to(torch.int64)) == 0:
+        if world == 1 or all_reduce_sum((index_B % world != rank).any().to(torch.int64)) == 0:
             return self._own(index_B)
         asked_A, sender_A = all_gather_rows(index_B, torch.full_like(index_B, rank))
         own_A = asked_A % world == rank
@@ -77,7 +81,8 @@ class ExampleTable(nn.Module):
             bounds: the least and the greatest value.
         """
         self._settle()
-        self._check(index_A)
+        self._note(index_A)
+        self._check()
         rank, world = self._place
         index_A, change_AK = index_A.to(self.rows.device), change_AK.to(self.rows)
         own_A = index_A % world == rank
@@ -90,6 +95,7 @@ class ExampleTable(nn.Module):
     def whole(self) -> Tensor:
         """Return all rows, (N, K), in all processes."""
         self._settle()
+        self._check()
         rank, world = self._place
         if world == 1:
             return self.rows.clone()
@@ -110,10 +116,20 @@ class ExampleTable(nn.Module):
         self._place = rank, world = rank_world()
         self.rows = self.rows[rank::world].clone()
 
-    def _check(self, index: Tensor) -> None:
-        if ((index < 0) | (index >= self.num_examples)).any():
+    def _note(self, index: Tensor) -> None:
+        if index.numel():
+            least, greatest = index.aminmax()
+            if self._asked is not None:
+                before = self._asked.to(index.device)
+                least, greatest = torch.minimum(least, before[0]), torch.maximum(greatest, before[1])
+            self._asked = torch.stack([least, greatest])
+
+    def _check(self) -> None:
+        asked, self._asked = self._asked, None
+        least, greatest = (0, 0) if asked is None else asked.tolist()
+        if not 0 <= least <= greatest < self.num_examples:
             raise ValueError(
-                f"batch['index'] goes from {int(index.min())} to {int(index.max())}, but the table has rows 0 to "
+                f"batch['index'] goes from {least} to {greatest}, but the table has rows 0 to "
                 f"{self.num_examples - 1}: index is the example's place in the whole data set, and num_examples its size"
             )
 

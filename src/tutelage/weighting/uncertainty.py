@@ -51,13 +51,13 @@ class Uncertainty(Weighting):
         """Return the weights, the same for each example."""
         return self.weights.to(losses_BK).expand_as(losses_BK)
 
-    def descend(self, totals_K: Tensor, model: nn.Module) -> None:
+    def descend(self, totals_K: Tensor, model: nn.Module, scale: float | Tensor) -> None:
         """Add the gradient of the weighted sum to ``.grad``, of the model's parameters and of s."""
         if totals_K.shape != self.log_variance_K.shape:
             raise ValueError(f"Uncertainty was made for {len(self.log_variance_K)} signals, there are {len(totals_K)}")
         weights_K = self.weights.to(totals_K)
-        (weights_K * totals_K).sum().backward()
+        (scale * (weights_K * totals_K).sum()).backward()
         s = {"s": self.log_variance_K.detach()}
-        gradient = mean_over_processes({"s": 0.5 - weights_K * totals_K.detach()}, 1, s)[0]["s"].to(s["s"])
+        gradient = mean_over_processes({"s": scale * (0.5 - weights_K * totals_K.detach())}, 1, s)[0]["s"].to(s["s"])
         grad = self.log_variance_K.grad
         self.log_variance_K.grad = gradient if grad is None else grad + gradient

@@ -1,0 +1,158 @@
+"""What a user's own loop asks of `backward`: scaled gradients, accumulation, signals with parameters, no waiting."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from weighting_zoo import METHODS, Loop, assert_close, build, examples, network, objective_of, rows
+
+from tutelage.signals import CrossEntropy, Objective, Signal
+from tutelage.weighting import Equal, GradientCosine, SuperLoss
+
+pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def adapted(name: str) -> Loop:
+    """A weighting that has learned something, without gradients."""
+    loop = Loop(name).run(range(3))
+    if loop.weighting.adapts_first:
+        loop.weighting.adapt(loop.objective, rows(examples(), range(8)), examples(6, seed=9), loop.optimizer)
+    loop.optimizer.zero_grad()
+    loop.weighting.zero_grad()
+    return loop
+
+
+@every_method
+@pytest.mark.parametrize("scale", [0.25, torch.tensor(65536.0)], ids=["a share", "a GradScaler's"])
+def test_a_scale_multiplies_the_gradient_and_is_not_seen_by_the_weights(name, scale):
+    batch, found = rows(examples(), range(8)), []
+    for each in (1.0, scale):
+        loop = adapted(name)
+        loop.weighting.backward(loop.objective(batch), batch, loop.model, each)
+        found.append(gradients_of(loop.model) | {f"own {n}": g for n, g in gradients_of(loop.weighting).items()})
+    assert_close(found[1], {name: float(scale) * gradient for name, gradient in found[0].items()})
+
+
+# The others' weights of a batch depend on which examples are in it together.
+ALONE = [
+    name for name in METHODS if not name.startswith(("GradientCosine", "LearningToReweight", "SuperLoss, running"))
+]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_four_accumulated_batches_are_one(name):
+    whole, found = rows(examples(), range(24)), []
+    for size in (24, 6):
+        loop = adapted(name)
+        for start in range(0, 24, size):
+            batch = rows(whole, range(start, start + size))
+            loop.weighting.backward(loop.objective(batch), batch, loop.model, scale=size / 24)
+        found.append(gradients_of(loop.model) | {f"own {n}": g for n, g in gradients_of(loop.weighting).items()})
+    assert_close(found[1], found[0])
+
+
+def test_scaled_losses_would_have_changed_the_weights():
+    """What ``scale`` is for: a weight that is a function of the loss sees another loss."""
+    batch, found = rows(examples(), range(8)), []
+    for by_hand in (False, True):
+        model = network()
+        losses = objective_of(model)(batch)
+        SuperLoss(1.0).backward(losses / 4 if by_hand else losses, batch, model, scale=1.0 if by_hand else 0.25)
+        found.append(torch.cat([g.flatten() for g in gradients_of(model).values()]))
+    assert (found[0] - found[1]).norm() > 0.5 * found[0].norm()
+
+
+def test_the_loop_of_a_gradient_scaler():
+    batch, models = rows(examples(dtype=torch.float32), range(8)), []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
+        model = network(torch.float32)
+        optimizer, objective = torch.optim.SGD(model.parameters(), lr=0.1), objective_of(model)
+        for _ in range(2):
+            if scaler is None:
+                SuperLoss(1.0).backward(objective(batch), batch, model)
+                optimizer.step()
+            else:
+                SuperLoss(1.0).backward(objective(batch), batch, model, scale=scaler.scale(torch.ones(())))
+                scaler.step(optimizer)
+                scaler.update()
+            optimizer.zero_grad()
+        models.append(dict(model.named_parameters()))
+    assert_close(models[1], models[0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_cannot_be_meant_is_refused(scale):
+    batch, model = rows(examples(), range(8)), network()
+    with pytest.raises(ValueError, match=f"scale={scale} must be a positive number"):
+        Equal().backward(objective_of(model)(batch), batch, model, scale)
+
+
+class Tempered(Signal):
+    """A loss with a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("tempered")
+        self.log_temperature = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(outputs * self.log_temperature.exp(), batch["label"], reduction="none")
+
+
+@every_method
+def test_a_signal_s_own_parameters_follow_their_losses(name):
+    model = network()
+    weighting, signal = build(name, model), Tempered()
+    objective, batch = Objective(model, [CrossEntropy(), signal]), rows(examples(), range(8))
+    optimizer = torch.optim.SGD([*model.parameters(), *signal.parameters(), *weighting.parameters()], lr=0.1)
+    if weighting.adapts_first:
+        weighting.adapt(objective, batch, examples(6, seed=9), optimizer)
+    losses_BK = objective(batch)
+    u_BK = weighting.example_weights(losses_BK.detach(), batch)
+    share = weighting.weights[1] if name == "Uncertainty" else 1.0
+    total = ((1.0 if u_BK is None else u_BK) * losses_BK)[:, 1].mean() * share
+    expected = torch.autograd.grad(total, signal.log_temperature, retain_graph=True)[0]
+    before = {key: value.clone() for key, value in weighting.state_dict().items()}
+    weighting.load_state_dict(before)
+    weighting.backward(losses_BK, batch, model)
+    found = signal.log_temperature.grad
+    assert found is not None
+    if not name.endswith("running"):  # whose weights have moved on since they were asked for
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_signal_s_own_parameters_do_not_turn_a_gate():
+    """They are in no module: the cosine is the model's alone."""
+    batch, found = rows(examples(), range(8)), []
+    for signals in ([CrossEntropy(), Tempered()], [CrossEntropy(), CrossEntropy(name="again")]):
+        model = network()
+        GradientCosine(model).backward(Objective(model, signals)(batch), batch, model)
+        found.append(gradients_of(model))
+    assert_close(found[0], found[1])
+
+
+class Waits(TorchDispatchMode):
+    """Counts where Python asks for a tensor's value, for which an accelerator would be waited."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["Equal", "Fixed", "AMAL", "SuperLoss", "SuperLoss, running", "MetaWeightNet"])
+def test_a_training_step_waits_for_nothing(name):
+    """Indices that lie on the CPU, as here, are looked at; on an accelerator the next `adapt` does so."""
+    model = network()
+    weighting, batch = build(name, model), rows(examples(), range(8))
+    losses = objective_of(model)(batch)
+    losses = torch.where(torch.arange(8)[:, None] == 3, torch.nan, losses)
+    with Waits() as waited:
+        weighting.backward(losses, batch, model)
+    assert waited.count == 0
+    assert int(weighting.skipped) == 1
