@@ -31,16 +31,17 @@ MULTILABEL = [
     *("self_supervised", "training", "budget", "iterated", "search", "early_learning", "threshold", "hardware"),
 ]
 AUXILIARY = [
-    *("scale", "seed", "method", "baselines", "image_size", "augmentation", "turned", "shares", "body", "training"),
-    *("budget", "weights", "hardware"),
+    *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "adapt", "trials", "bounds"),
+    *("baselines", "image_size", "augmentation", "turned", "shares", "body", "training", "budget", "hardware"),
 ]
 DENOISE = [
     *("scale", "seed", "method", "features", "classifier", "rule_model", "mixing", "training", "budget"),
     *("labelled_share", "select_by", "parts", "suggest", "hardware"),
 ]
 DISTILL = [
-    *("scale", "seed", "method", "image_size", "augmentation", "noise", "shares", "student", "teachers", "temperature"),
-    *("mixing", "coreset", "training", "budget", "select", "train_on_held_out", "baselines", "hardware"),
+    *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "image_size", "augmentation"),
+    *("noise", "shares", "student", "teachers", "temperature", "kd_weight", "adapt", "trials", "coreset", "training"),
+    *("budget", "select", "train_on_held_out", "baselines", "hardware"),
 ]
 FLAGS = {
     "auxiliary": ["data", "folder", "primary", "sides", "fields", "out", *AUXILIARY],

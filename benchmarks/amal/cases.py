@@ -12,12 +12,12 @@ from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import (
     CoresetSettings,
     DistillSettings,
-    Method,
     NoiseSettings,
     Rule,
     TeacherSettings,
     pocket,
 )
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget
 
 Student = Callable[[Pipeline], Taught]
@@ -63,12 +63,13 @@ class Case:
     paper: dict[str, float] = field(default_factory=dict)
 
 
-def by(method: Method, name: str | None = None, teachers: tuple[TeacherSettings, ...] = (), **mixing: Any) -> Student:
-    """Return how a student is taught by a method, with other settings of the mixing or other teachers under a name."""
+def by(method: str, name: str | None = None, teachers: tuple[TeacherSettings, ...] = (), **options: Any) -> Student:
+    """Return how a student is taught by a method, with options of the weighting or other teachers under a name."""
 
     def teach(pipeline: Pipeline) -> Taught:
         settings = pipeline.settings
-        changed = replace(settings, mixing=replace(settings.mixing, **mixing), teachers=teachers or settings.teachers)
+        defaults = {**settings.weighting_defaults, method: {**settings.weighting_defaults.get(method, {}), **options}}
+        changed = replace(settings, weighting_defaults=defaults, teachers=teachers or settings.teachers)
         folder = pipeline.stages.folder
         if teachers:
             folder = folder / f"of-{len(teachers)}"  # stages of other teachers lie apart
@@ -85,7 +86,7 @@ def _over(heard: Any, assistant: ModelSettings) -> Student:
     return lambda pipeline: over_assistant(pipeline, assistant, heard)
 
 
-def apart(method: Method) -> Student:
+def apart(method: str) -> Student:
     """Return how a student is taught that never sees the held-out labels, as AMAL's rivals in its paper."""
 
     def teach(pipeline: Pipeline) -> Taught:
@@ -167,7 +168,8 @@ def _pocket() -> list[Case]:
         shares=replace(base.shares, held_out=0.1, val=0.1),
         student=ModelSettings("cifar_resnet8"),
         teachers=(TeacherSettings(ModelSettings("cifar_resnet20")),),
-        mixing=replace(base.mixing, every=5, held_out_batch_size=128, crust_start=3),
+        weighting_defaults={**base.weighting_defaults, "crust": {"radius": None, "start": 3}},
+        adapt=AdaptSettings(every=5, batch_size=128),
         training=replace(DistillSettings().training, batch_size=64),
         budget=Budget(epochs=12),
     )
@@ -185,7 +187,7 @@ def _pocket() -> list[Case]:
                 "KD, trained to the end": by("kd", teachers=(final,)),
                 "AMAL, trained to the end": by("amal", teachers=(final,)),
                 "KD, four teachers": by("kd", teachers=four),
-                "DGKD, four teachers": by("dgkd", teachers=four),
+                "DGKD, four teachers": by("dropped_teachers", teachers=four),
                 "AMAL, four teachers": by("amal", teachers=four),
             },
         ),

@@ -28,7 +28,7 @@ def over_assistant(pipeline: Pipeline, assistant: ModelSettings, heard: Literal[
     between = TeacherSettings(folder=part("assistant", student=assistant, teachers=teachers).student("kd").folder)
     if heard == "takd":
         return part("takd", teachers=(between,)).student("kd")
-    return part("dgkd", teachers=(*teachers, between)).student("dgkd")
+    return part("dgkd", teachers=(*teachers, between)).student("dropped_teachers")
 
 
 def self_supervised(pipeline: Pipeline) -> Taught:
@@ -40,8 +40,8 @@ def self_supervised(pipeline: Pipeline) -> Taught:
     if settings.train_on_held_out:
         train = pipeline.rows("train", "held_out")
     rivals = SSKDSettings(
-        label=1 - settings.mixing.kd_weight,
-        distillation=settings.mixing.kd_weight,
+        label=1 - settings.kd_weight,
+        distillation=settings.kd_weight,
         temperature=settings.temperature,
         projection=_quarter(settings.budget),
     )

@@ -10,10 +10,9 @@ from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import (
     AuxiliarySettings,
     BodySettings,
-    Method,
     Shares,
     TaskSpec,
-    WeightSettings,
+    by_modules,
     pocket,
 )
 from tutelage.recipes.auxiliary.sources import (
@@ -24,10 +23,10 @@ from tutelage.recipes.auxiliary.sources import (
     rooms_problem,
 )
 from tutelage.recipes.base import Scale
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
-from tutelage.weighting import MetaOptimizer
 
-ROWS: dict[str, Method] = {
+ROWS: dict[str, str] = {
     "SLL": "single",
     "Equal": "equal",
     "HPO-tune": "hpo",
@@ -90,7 +89,8 @@ def _pocket() -> list[Case]:
         body=BodySettings(options={"widths": [8, 16, 32], "stem_stride": 1}),
         training=replace(small, lr=3e-3),
         budget=Budget(epochs=12),
-        weights=replace(base.weights, meta_optimizer=MetaOptimizer(lr=0.1), every=2),
+        weighting_defaults=by_modules(constraint="relu", meta_optimizer={"lr": 0.1}),
+        adapt=AdaptSettings(every=2),
     )
     movielens = replace(
         base,
@@ -98,7 +98,8 @@ def _pocket() -> list[Case]:
         body=BodySettings("autoint"),
         training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
         budget=Budget(epochs=4),
-        weights=replace(base.weights, meta_optimizer=MetaOptimizer(lr=0.05), every=20, bounds=(1e-3, 1e3)),
+        adapt=AdaptSettings(every=20),
+        bounds=(1e-3, 1e3),
     )
     people = replace(
         base,
@@ -107,14 +108,16 @@ def _pocket() -> list[Case]:
         body=BodySettings(options={"widths": [12, 24, 48], "stem_stride": 1}),
         training=replace(small, batch_size=128),
         budget=Budget(epochs=6),
-        weights=replace(base.weights, every=10, trials=2),
+        adapt=AdaptSettings(every=10),
+        trials=2,
     )
     products = replace(
         base,
         shares=Shares(labels=0.2, held_out=0.05),
         training=replace(small, batch_size=128),
         budget=Budget(epochs=8),
-        weights=replace(base.weights, every=10, trials=2),
+        adapt=AdaptSettings(every=10),
+        trials=2,
     )
     rooms = replace(
         base,
@@ -122,7 +125,8 @@ def _pocket() -> list[Case]:
         shares=Shares(val=0.1, held_out=0.1),
         training=replace(small, batch_size=16),
         budget=Budget(epochs=4),
-        weights=replace(base.weights, every=20, trials=2),
+        adapt=AdaptSettings(every=20),
+        trials=2,
         body=BodySettings(options={"widths": [16, 32, 64], "width": 32}),
     )
     return [
@@ -157,9 +161,7 @@ def _pocket() -> list[Case]:
 
 def _full() -> list[Case]:
     images = AuxiliarySettings(image_size=32, augmentation="crop_flip", body=BodySettings("resnet18"))
-    weights = WeightSettings(
-        constraint="relu", meta_optimizer=MetaOptimizer(lr=1e-2, weight_decay=5e-4), every=10, trials=10
-    )
+    weights = by_modules(constraint="relu", meta_optimizer={"lr": 1e-2, "weight_decay": 5e-4})
     shares = Shares(val=0.1, held_out=0.05)
     return [
         Case(
@@ -170,13 +172,16 @@ def _full() -> list[Case]:
                 body=BodySettings("autoint"),
                 training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=256),
                 budget=Budget(epochs=15),
-                weights=WeightSettings(
-                    constraint="relu",
-                    meta_optimizer=MetaOptimizer("sgd", lr=1e-3, momentum=0.9),
-                    every=20,
-                    neumann_lr=1.0,
-                    bounds=(1e-3, 1e3),
-                ),
+                weighting_defaults={
+                    **by_modules(
+                        constraint="relu",
+                        neumann_lr=1.0,
+                        meta_optimizer={"kind": "sgd", "lr": 1e-3, "momentum": 0.9},
+                    ),
+                    "auxilearn": {"neumann_lr": 1.0},
+                },
+                adapt=AdaptSettings(every=20),
+                bounds=(1e-3, 1e3),
             ),
             "ml-1m",
             600.0,
@@ -186,7 +191,7 @@ def _full() -> list[Case]:
         Case(
             "CIFAR-100 people, 10 side tasks",
             people_problem,
-            replace(images, shares=shares, weights=weights),
+            replace(images, shares=shares, weighting_defaults=weights),
             "cifar100",
             50_000.0,
             PEOPLE,
@@ -195,7 +200,11 @@ def _full() -> list[Case]:
             "products, 20 % of the labels",
             products_problem,
             replace(
-                images, image_size=48, shares=replace(shares, labels=0.2), weights=weights, budget=Budget(epochs=60)
+                images,
+                image_size=48,
+                shares=replace(shares, labels=0.2),
+                weighting_defaults=weights,
+                budget=Budget(epochs=60),
             ),
             "fashion-products",
             50_000.0,
@@ -206,7 +215,7 @@ def _full() -> list[Case]:
             replace(
                 images,
                 shares=shares,
-                weights=weights,
+                weighting_defaults=weights,
                 augmentation="none",
                 body=BodySettings("efficientnet_b0", "timm"),
                 training=Optimization(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=8),

@@ -11,7 +11,6 @@ from benchmarks.maoal.cases import ROWS, Case, cases
 from benchmarks.maoal.ridge import Way, ridge_error
 from benchmarks.results_table import ResultRow
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
-from tutelage.recipes.auxiliary.settings import Method
 from tutelage.recipes.base import Scale
 from tutelage.training import Log
 
@@ -87,10 +86,10 @@ def measure(
                     yield Measured(case.name, row, seed, measure.name, value)
 
 
-def _learned(pipeline: Pipeline, method: Method, case: Case) -> Learned:
+def _learned(pipeline: Pipeline, method: str, case: Case) -> Learned:
     if method == "equal" and case.equal:
-        weights = replace(pipeline.settings.weights, constant=case.equal)
-        return pipeline.with_settings(replace(pipeline.settings, weights=weights)).learned("fixed")
+        constant = {"fixed": {"weights": [1.0, *case.equal]}}
+        return pipeline.with_settings(replace(pipeline.settings, weighting_defaults=constant)).learned("fixed")
     return pipeline.learned(method)
 
 

@@ -16,6 +16,7 @@ from tutelage.models import load_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill import NoiseSettings, Pipeline, Task, TeacherSettings, pocket
 from tutelage.recipes.distill.task import distill_task
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Log
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
@@ -24,7 +25,8 @@ TINY = replace(
     pocket(),
     student=SMALL,
     teachers=(TeacherSettings(ModelSettings("pocket_mlp", options={"widths": [7]}), budget=Budget(steps=2)),),
-    mixing=replace(pocket().mixing, every=2, held_out_batch_size=8, trials=2, neumann_steps=1, crust_start=0),
+    adapt=AdaptSettings(every=2, batch_size=8),
+    trials=2,
     budget=Budget(steps=4),
     noise=NoiseSettings("symmetric", 0.4),
 )

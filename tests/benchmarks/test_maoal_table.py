@@ -18,6 +18,7 @@ from tutelage.data import TensorData
 from tutelage.metrics import bootstrap
 from tutelage.recipes.auxiliary import BodySettings, Problem, Shares, TaskSpec, judgement, pocket
 from tutelage.recipes.auxiliary.problem import divided
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
@@ -42,7 +43,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         body=BodySettings(options={"width": 4, "attention_heads": 2, "layers": 1}),
         training=Optimization(lr=0.01, batch_size=32),
         budget=Budget(epochs=1),
-        weights=replace(pocket().weights, trials=2, every=2, neumann_steps=1),
+        trials=2,
+        adapt=AdaptSettings(every=2),
     )
     case = cases.Case("stars", make, settings, None, 0.5, {"rmse": {"SLL": 0.9068}}, equal=(1e3,))
     needing = cases.Case("elsewhere", make, settings, "elsewhere", 7.0)

@@ -26,19 +26,20 @@ from tutelage.recipes.auxiliary import (
     Problem,
     Shares,
     TaskSpec,
-    WeightSettings,
     auxiliary_task,
     declared,
     judgement,
     pocket,
 )
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, mean_iou, outcomes, pixel_accuracy
-from tutelage.recipes.auxiliary.methods import LEARNS, WEIGHTINGS, trained_on
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.problem import divided
+from tutelage.recipes.auxiliary.settings import by_modules
 from tutelage.recipes.auxiliary.sources import table_problem
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Log, Optimization
+from tutelage.weighting import WEIGHTINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 N = 120
@@ -57,7 +58,9 @@ def settings(**changed: Any) -> AuxiliarySettings:
         "body": BodySettings(options={"widths": [4, 8], "stem_stride": 1}),
         "training": Optimization(lr=1e-2, batch_size=16),
         "budget": Budget(epochs=2),
-        "weights": WeightSettings(every=2, trials=2, neumann_steps=1, constraint="relu"),
+        "weighting_defaults": {**by_modules(neumann_steps=1, constraint="relu"), "auxilearn": {"neumann_steps": 1}},
+        "adapt": AdaptSettings(every=2),
+        "trials": 2,
         "baselines": (),
     }
     return replace(pocket(), **{**given, **changed})
@@ -163,11 +166,11 @@ def fields_problem() -> Problem:
     )
 
 
-@pytest.mark.parametrize("method", [*WEIGHTINGS, "hpo"])
+@pytest.mark.parametrize("method", ["single", *WEIGHTINGS, "hpo"])
 def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_path: Path) -> None:
-    of = settings(
-        method=method, budget=Budget(epochs=1), weights=WeightSettings(every=3, trials=2, constant=(0.5, 0.5))
-    )
+    constant = {name: {"weights": [1.0, 0.5, 0.5]} for name in ("fixed", "dropped_teachers")}
+    chosen = {"method": method} if method in ("single", "hpo") else {"weighting": method}
+    of = settings(budget=Budget(epochs=1), weighting_defaults=constant, adapt=AdaptSettings(every=3), **chosen)
     problem = squares((TaskSpec("even"), TaskSpec("turn", "rotation")))
     found = recipes.run("auxiliary", problem, of, tmp_path, quiet=True)
     figures = found.metrics["methods"][method]
@@ -187,7 +190,7 @@ def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_pa
 
 def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run_go(tmp_path: Path) -> None:
     problem = replace(squares((TaskSpec("even"), TaskSpec("turn", "rotation"))), ids=[f"image {i}" for i in range(N)])
-    of = settings(method="joint", weights=WeightSettings(every=1, neumann_steps=0, constraint="relu"))
+    of = settings(weighting="joint", weighting_options={"neumann_steps": 0}, adapt=AdaptSettings(every=1))
     report = recipes.run("auxiliary", problem, of, tmp_path, quiet=True).report
     found, rows = pd.read_parquet(tmp_path / "weights.parquet"), problem.rows("train").tolist()
     assert list(found) == ["index", "id", "weight_kind", "weight_even", "weight_turn", "visits"]
@@ -197,14 +200,31 @@ def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run
     assert found["weight_kind"].between(0, 2).all()
     assert found["weight_kind"].nunique() > 10
     assert f"kind {found['weight_kind'].mean():.2f}," in report.read_text()
-    recipes.run("auxiliary", problem, replace(of, method="equal"), tmp_path, quiet=True)
+    recipes.run("auxiliary", problem, replace(of, weighting="equal", weighting_options={}), tmp_path, quiet=True)
     assert not (tmp_path / "weights.parquet").exists()
 
 
-def test_methods_without_learned_weights_train_on_the_held_out_part() -> None:
-    assert {m for m in WEIGHTINGS if trained_on(m).held_out} == LEARNS
-    assert trained_on("equal").parts == ("train", "held_out")
-    assert trained_on("maoal").parts == ("train",)
+@pytest.mark.parametrize("weighting", ["equal", "maoal"])
+def test_weightings_that_learn_nothing_train_on_the_held_out_part(weighting: str, tmp_path: Path, monkeypatch) -> None:
+    from tutelage.recipes.auxiliary import pipeline
+
+    problem, of = squares((TaskSpec("even"),)), settings(weighting=weighting)
+    seen: dict[str, Any] = {}
+
+    def noted(model: Any, train: Any, **others: Any) -> Any:
+        seen.update(train=train, held_out=others["held_out"])
+        raise InterruptedError
+
+    monkeypatch.setattr(pipeline, "fit", noted)
+    with pytest.raises(InterruptedError):
+        pipeline.Pipeline(problem, of, tmp_path, Log(None, quiet=True)).learned(weighting)
+    held_out, train = problem.rows("held_out").tolist(), seen["train"].index.tolist()
+    if weighting == "equal":
+        assert seen["held_out"] is None
+        assert set(held_out) <= set(train)
+    else:
+        assert sorted(seen["held_out"].index.tolist()) == sorted(held_out)
+        assert not set(held_out) & set(train)
 
 
 KINDS = {
@@ -353,8 +373,8 @@ def test_further_mistakes(tmp_path: Path) -> None:
         auxiliary_task("mine.csv", settings())
     with pytest.raises(ValueError, match="needs a map for each example, which no table holds"):
         table_problem(tmp_path / "mine.csv", TaskSpec("a"), [TaskSpec("b", "map")], settings())
-    of = settings(method="fixed")
-    with pytest.raises(ValueError, match="one weight for each of 1 auxiliary tasks"):
+    of = settings(weighting="fixed", weighting_options={"weights": [1.0]})
+    with pytest.raises(ValueError, match=r"weights=\[1.0\] must be one for each of num_signals=2"):
         recipes.run("auxiliary", squares((TaskSpec("even"),)), of, tmp_path, quiet=True)
     with pytest.raises(ValueError, match=r"shares\.labels=0 must lie in"):
         Shares(labels=0)
@@ -391,7 +411,7 @@ def test_a_table_of_ones_own_by_the_command_line(tmp_path: Path, capsys: pytest.
     table.to_csv(tmp_path / "table.csv", index=False)
     words = ["auxiliary", tmp_path / "table.csv", "--out", tmp_path / "run", "--scale", "pocket", "--image_size", "8"]
     words += ["--primary", "{name: shape}", "--sides", "[{name: colour}, {name: length, kind: regression}]"]
-    words += ["--body.options", "{widths: [4, 8], stem_stride: 1}", "--budget.epochs", "1", "--method", "equal"]
+    words += ["--body.options", "{widths: [4, 8], stem_stride: 1}", "--budget.epochs", "1", "--weighting", "equal"]
     words += ["--baselines", "[single]", "--training.batch_size", "16"]
     words += ["--shares.held_out", "0.2", "--shares.val", "0.2"]
     cli.main([str(word) for word in words])
@@ -430,7 +450,7 @@ def test_fields_of_ones_own_and_values_that_a_run_has_not_seen(
         "1",
     ]
     words += ["--primary", "{name: stars, kind: regression}", "--sides", "[{name: l2, kind: l2, weight: 0.001}]"]
-    words += ["--fields", "[who, what]", "--baselines", "[]", "--training.batch_size", "32", "--method", "equal"]
+    words += ["--fields", "[who, what]", "--baselines", "[]", "--training.batch_size", "32", "--weighting", "equal"]
     cli.main([str(word) for word in words])
     pd.DataFrame({"who": ["a", "z"], "what": ["y", "x"]}).to_csv(tmp_path / "new.csv", index=False)
     cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "answers.parquet")])

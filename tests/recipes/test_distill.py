@@ -34,13 +34,13 @@ from tutelage.recipes.distill import (
     evaluation,
     pocket,
 )
-from tutelage.recipes.distill.methods import METHODS, kd_weights
 from tutelage.recipes.distill.pipeline import doubt_of
-from tutelage.recipes.distill.settings import Method
+from tutelage.recipes.distill.settings import kd_weights
 from tutelage.recipes.distill.task import PARTS, divided, with_noise
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Log
-from tutelage.weighting import Equal, Fixed
+from tutelage.weighting import WEIGHTINGS, Equal, Fixed
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 NOISE = NoiseSettings("symmetric", 0.4)
@@ -60,10 +60,17 @@ def _quickly():
         yield
 
 
+QUICKLY: dict[str, dict[str, Any]] = {
+    **{name: {"neumann_steps": 1} for name in ("auxilearn", "joint", "maoal")},
+    "crust": {"radius": None, "start": 1},
+    "superloss": {"regularisation": 0.25},
+}
+
+
 def settings(**changed: Any) -> DistillSettings:
     base = pocket()
-    mixing = replace(base.mixing, every=1, held_out_batch_size=8, trials=2, neumann_steps=1, crust_start=1)
-    given = {"student": SMALL, "teachers": (TeacherSettings(SMALL, budget=Budget(epochs=1)),), "mixing": mixing}
+    given = {"student": SMALL, "teachers": (TeacherSettings(SMALL, budget=Budget(epochs=1)),)}
+    given |= {"adapt": AdaptSettings(every=1, batch_size=8), "trials": 2, "weighting_defaults": QUICKLY}
     return replace(base, **given | {"budget": Budget(epochs=2), "noise": NOISE} | changed)
 
 
@@ -235,7 +242,7 @@ def test_built_in_data_and_what_is_missing(monkeypatch):
 def test_weights_of_one_are_kd(tmp_path):
     """SuperLoss, CRUST and L2R weigh what kd sums: neutral weights are (1 - lambda, lambda / teachers), and sum to 1."""
     teachers = tuple(TeacherSettings(SMALL, budget=Budget(epochs=epochs)) for epochs in (1, 2))
-    made = pipeline(tmp_path, teachers=teachers, mixing=replace(settings().mixing, kd_weight=0.8))
+    made = pipeline(tmp_path, teachers=teachers, kd_weight=0.8)
     taught, network = made.teachers(), made.new(SMALL, "student")
     subset = made.task.images.subset(made.rows("train"))
     weights = kd_weights(0.8, 2)
@@ -264,8 +271,8 @@ def test_a_teacher_beside_the_data_says_what_the_teacher_says(tmp_path):
     torch.testing.assert_close(losses[0], losses[1])
 
 
-@pytest.mark.parametrize("method", [*METHODS, "hpo", "coreset"])
-def test_every_method_trains(method: Method, tmp_path):
+@pytest.mark.parametrize("method", ["ce", "kd", *WEIGHTINGS, "hpo", "coreset"])
+def test_every_method_trains(method: str, tmp_path):
     made = pipeline(tmp_path)
     taught = made.student(method)
     assert taught.logits.shape == (200, 10)
@@ -275,7 +282,7 @@ def test_every_method_trains(method: Method, tmp_path):
         assert taught.losses == ["label"]
     else:
         assert taught.losses == ["label", "teacher"]
-    if method in ("learning_to_reweight", "dgkd"):  # which forget the weights of a batch
+    if method in ("learning_to_reweight", "dropped_teachers"):  # which forget the weights of a batch
         assert taught.weights is None
     else:
         assert taught.weights is not None
@@ -283,7 +290,7 @@ def test_every_method_trains(method: Method, tmp_path):
         seen = taught.weights[train].isfinite().all(1)
         assert int(seen.sum()) == (round(0.2 * len(train)) if method == "coreset" else len(train))
         held = taught.weights[made.rows("held_out")].isfinite().all(1)
-        learns = method in METHODS and METHODS[method].learns
+        learns = method in WEIGHTINGS and WEIGHTINGS[method].learns
         assert bool(held.all()) == (not learns and method != "coreset")
         assert held.any() == held.all()
     before = {path.name for path in (tmp_path / "stages").iterdir()}
@@ -429,7 +436,7 @@ def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concern
     assert all((done.folder / name).read_bytes() == bytes for name, bytes in before.items())
     events = [json.loads(line) for line in (done.folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in events[told:]} == {"stage kept"}
-    changed = settings(mixing=replace(settings().mixing, lr=0.1))
+    changed = settings(weighting_options={"lr": 0.1})
     made = Pipeline(tiny(), changed, done.folder, Log(done.folder / "log.jsonl", quiet=True))
     told = len(events)
     made.student("kd")
@@ -437,10 +444,25 @@ def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concern
     assert {event["event"] for event in events[told:]} == {"stage kept"}  # amal's step is none of kd's business
 
 
+def test_a_weighting_is_checked_when_it_is_named():
+    with pytest.raises(ValueError, match="weighting 'amla' is unknown; did you mean 'amal'"):
+        settings(weighting="amla")
+    with pytest.raises(ValueError, match="weighting 'joint' has no option 'step'"):
+        settings(weighting="joint", weighting_options={"step": 3})
+    with pytest.raises(ValueError, match="weighting 'superlos' is unknown; did you mean 'superloss'"):
+        settings(weighting_defaults={"superlos": {}})
+    with pytest.raises(ValueError, match="keep=2 is a probability"):
+        settings(weighting="dropped_teachers", weighting_options={"keep": 2})
+    with pytest.raises(ValueError, match="are of no use with method='kd'"):
+        settings(method="kd", weighting_options={"lr": 0.3})
+    with pytest.raises(ValueError, match="weighting 'cd' is unknown"):
+        settings(baselines=("cd",))
+
+
 @pytest.mark.parametrize("method", ["amal", "joint", "crust", "learning_to_reweight"])
-def test_killed_and_run_again_is_the_same_run(method: Method, tmp_path):
+def test_killed_and_run_again_is_the_same_run(method: str, tmp_path):
     """The signal comes in the middle of an epoch of the student."""
-    given = settings(method=method, baselines=())
+    given = settings(weighting=method, baselines=())
     straight = recipes.run("distill", tiny(given), given, tmp_path / "straight", quiet=True)
     fit = sys.modules["tutelage.training.fit"]._Run
     step = fit.train_step
@@ -462,7 +484,7 @@ def test_killed_and_run_again_is_the_same_run(method: Method, tmp_path):
 
 
 def test_joint_shows_its_importance(tmp_path):
-    given = settings(method="joint", baselines=("ce",))
+    given = settings(weighting="joint", baselines=("ce",))
     found = recipes.run("distill", tiny(given), given, tmp_path, quiet=True)
     importance = pd.read_parquet(tmp_path / "importance.parquet")
     assert set(importance["task"]) == {"teacher"}
@@ -488,7 +510,8 @@ def test_new_images_are_classified(photographs, tmp_path):
 def test_the_command(photographs, tmp_path, capsys):
     out = tmp_path / "run"
     words = [*("distill", str(photographs), "--out", str(out), "--scale", "pocket", "--image_size", "8"),
-             *("--budget.epochs", "1", "--shares.val", "0.2", "--method", "superloss", "--baselines", '["ce"]'),
+             *("--budget.epochs", "1", "--shares.val", "0.2", "--weighting", "superloss", "--baselines", '["ce"]'),
+             *("--weighting_options.regularisation", "0.5"),
              *("--teachers", '[{"model": {"name": "pocket_mlp"}, "budget": {"epochs": 1}}]')]  # fmt: skip
     cli.main(words)
     assert f"report: {out / 'report.html'}" in capsys.readouterr().out

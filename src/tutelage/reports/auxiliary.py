@@ -15,20 +15,14 @@ from matplotlib.figure import Figure
 
 from tutelage.reports.plots import DASHES, SIZE, STYLE, svg
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import compared, fixed
+from tutelage.reports.wording import Names, compared, fixed
 
-NAMES = {
-    "single": "the primary loss alone",
-    "equal": "all losses equally",
-    "fixed": "given constant weights",
-    "hpo": "tuned constant weights",
-    "gradient_cosine": "gradient cosine",
-    "uncertainty": "uncertainty",
-    "auxilearn": "AuxiLearn",
-    "maoal": "MAOAL",
-    "amal": "AMAL",
-    "joint": "Joint",
-}
+NAMES = Names(
+    single="the primary loss alone",
+    equal="all losses equally",
+    fixed="given constant weights",
+    hpo="tuned constant weights",
+)
 LABELS = {"accuracy": "accuracy", "rmse": "RMSE", "mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
 
 

@@ -14,26 +14,15 @@ from tutelage.reports.auxiliary import curves
 from tutelage.reports.plots import histogram, montage
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import inlined
-from tutelage.reports.wording import compared, fixed
+from tutelage.reports.wording import Names, compared, fixed
 
-NAMES = {
-    "ce": "the labels alone",
-    "kd": "distillation at a fixed weight",
-    "dgkd": "DGKD",
-    "equal": "label and teachers equally",
-    "hpo": "distillation at a tuned weight",
-    "uncertainty": "uncertainty weighting",
-    "gradient_cosine": "gradient cosine",
-    "superloss": "SuperLoss",
-    "crust": "CRUST",
-    "learning_to_reweight": "Learning to Reweight",
-    "meta_weight_net": "Meta-Weight-Net",
-    "auxilearn": "AuxiLearn",
-    "maoal": "MAOAL",
-    "amal": "AMAL",
-    "joint": "Joint",
-    "coreset": "a coreset by AMAL’s weights",
-}
+NAMES = Names(
+    ce="the labels alone",
+    kd="distillation at a fixed weight",
+    equal="label and teachers equally",
+    hpo="distillation at a tuned weight",
+    coreset="a coreset by the examples’ weights",
+)
 
 
 def view(run: RunFolder) -> dict[str, Any]:

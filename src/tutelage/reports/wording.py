@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import math
 
+from tutelage.weighting import WEIGHTINGS
+
 DASH = "–"
+
+
+class Names(dict[str, str]):
+    """What methods are called, by their names in settings: a report's own words, and else the weightings' titles."""
+
+    def __missing__(self, name: str) -> str:
+        return WEIGHTINGS[name].title if name in WEIGHTINGS else name
 
 
 def fixed(value: float | None, digits: int = 3, sign: str = "") -> str:

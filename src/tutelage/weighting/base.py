@@ -39,6 +39,7 @@ class Weighting(Configured, nn.Module):
 
     Attributes:
         name: by which commands and settings know the method; see `tutelage.weighting.registry`.
+        title: by which reports do.
         learns: whether `adapt` learns something on held-out examples.
         adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
         weighs_signals: whether it weighs signals against one another, or examples whose signals keep their proportions.
@@ -47,17 +48,20 @@ class Weighting(Configured, nn.Module):
 
     not_identifying = ("model",)
     name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
     learns: ClassVar[bool] = False
     adapts_first: ClassVar[bool] = False
     weighs_signals: ClassVar[bool] = True
     skipped: Tensor
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Say whether the class learns, and give it a name of its own."""
+        """Say whether the class learns, and give it a name and a title of its own."""
         super().__init_subclass__(**kwargs)
         cls.learns = cls.adapt is not Weighting.adapt
         if "name" not in cls.__dict__:
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
+        if "title" not in cls.__dict__:
+            cls.title = cls.__name__
 
     def __init__(self) -> None:
         super().__init__()

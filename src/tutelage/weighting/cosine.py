@@ -31,6 +31,7 @@ class GradientCosine(Weighting):
     """
 
     name: ClassVar[str] = "gradient_cosine"
+    title: ClassVar[str] = "gradient cosine"
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class DroppedTeachers(Fixed):
     """
 
     name: ClassVar[str] = "dropped_teachers"
+    title: ClassVar[str] = "DGKD"
 
     def __init__(self, weights: Sequence[float | str], keep: float = 0.75, num_signals: int | None = None) -> None:
         super().__init__(weights, num_signals)

@@ -34,6 +34,7 @@ class MetaWeightNet(Weighting):
     """
 
     name: ClassVar[str] = "meta_weight_net"
+    title: ClassVar[str] = "Meta-Weight-Net"
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class LearningToReweight(Weighting):
     """
 
     name: ClassVar[str] = "learning_to_reweight"
+    title: ClassVar[str] = "Learning to Reweight"
     weighs_signals: ClassVar[bool] = False
     adapts_first: ClassVar[bool] = True
 

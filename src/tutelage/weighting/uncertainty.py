@@ -31,6 +31,7 @@ class Uncertainty(Weighting):
     """
 
     name: ClassVar[str] = "uncertainty"
+    title: ClassVar[str] = "uncertainty weighting"
 
     def __init__(self, num_signals: int, init: float = -0.5) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ from tutelage.recipes.auxiliary.settings import (
     BodySettings,
     Shares,
     TaskSpec,
-    WeightSettings,
     declared,
     pocket,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "Problem",
     "Shares",
     "TaskSpec",
-    "WeightSettings",
     "auxiliary_task",
     "declared",
     "pocket",

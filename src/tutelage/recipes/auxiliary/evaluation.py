@@ -16,9 +16,9 @@ from tutelage.recipes.auxiliary.settings import AuxiliarySettings
 def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Learned]) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     measures = MEASURES[problem.primary.kind]
-    ours = found[settings.method]
+    ours = found[settings.chosen]
     return {
-        "pipeline": {"method": settings.method},
+        "pipeline": {"method": settings.chosen},
         "task": {
             "primary": asdict(problem.primary),
             "sides": [asdict(task) for task in problem.sides],
@@ -37,7 +37,7 @@ def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Lea
         "difference": {
             method: difference(measures[0], ours.outcomes, each.outcomes, settings.seed).plain()
             for method, each in found.items()
-            if method != settings.method
+            if method != settings.chosen
         },
         "importance": {
             "modules": ours.modules,

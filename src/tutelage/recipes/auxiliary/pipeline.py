@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import MEASURES, Answer, Outcomes, outcomes, selects
-from tutelage.recipes.auxiliary.methods import LEARNS, WEIGHTINGS, trained_on
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.problem import Problem
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method, TaskSpec
+from tutelage.recipes.weighing import options_of
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
-from tutelage.weighting import tune_weights
+from tutelage.weighting import WEIGHTINGS, build, registry, tune_weights
 
 WEIGHTS = "weights.parquet"
 
@@ -38,7 +38,7 @@ class Learned:
         facts: further plain values.
     """
 
-    method: Method
+    method: str
     outcomes: Outcomes
     val: float
     weighting_history: list[dict[str, Any]]
@@ -64,6 +64,8 @@ class Pipeline:
         self.stages = Stages(out, log)
         self.fingerprint = self.problem.fingerprint()
         self.classes = self.problem.outputs(problem.primary) or 1
+        for name in {settings.weighting, *settings.baselines} - set(get_args(Method)):
+            registry.check(name, len(problem.tasks), options_of(settings, name))
 
     def with_settings(self, settings: AuxiliarySettings) -> Pipeline:
         """Return a pipeline on the same problem and folder with other settings; what both share is done once."""
@@ -71,57 +73,64 @@ class Pipeline:
         other.settings = settings
         return other
 
-    def learned(self, method: Method) -> Learned:
-        """Train by a method, and judge on the test part."""
+    def learned(self, method: str) -> Learned:
+        """Train by a method or a weighting, and judge on the test part."""
         if method == "hpo":
             return self._tuned()
-        return self._trained(method, method, self.settings)
+        if method == "single":
+            return self._trained(method, (self.problem.primary,), "equal", {})
+        return self._trained(method, self.problem.tasks, method, options_of(self.settings, method))
 
     def _tuned(self) -> Learned:
         """Search constant weights on the validation part; each trial is a training of the same budget."""
-        settings = self.settings
+        problem, settings = self.problem, self.settings
         tried: dict[tuple[float, ...], Learned] = {}
 
         def evaluate(weighting: Any) -> float:
-            constant = tuple(weighting.weights[1:])
-            weights = replace(settings.weights, constant=constant)
-            name = f"hpo-{len(tried)}"
-            found = self._trained("fixed", name, replace(settings, weights=weights))
-            tried[constant] = found
-            return found.val
+            weights = tuple(weighting.weights)
+            tried[weights] = self._trained(f"hpo-{len(tried)}", problem.tasks, "fixed", {"weights": weights})
+            return tried[weights].val
 
-        losses = len(self.problem.tasks)
         tuned = tune_weights(
-            evaluate, losses, trials=settings.weights.trials, bounds=settings.weights.bounds, seed=settings.seed
+            evaluate, len(problem.tasks), trials=settings.trials, bounds=settings.bounds, seed=settings.seed
         )
-        best = tried[tuple(tuned.weights[1:])]
+        best = tried[tuned.weights]
         return replace(best, method="hpo", facts={**best.facts, "weights": list(tuned.weights)})
 
-    def _trained(self, method: Method, name: str, settings: AuxiliarySettings) -> Learned:
-        problem = self.problem
-        tasks = (problem.primary,) if method == "single" else problem.tasks
-        looked = trained_on(method)
-        rows = problem.rows(*looked.parts)
+    def _trained(self, name: str, tasks: tuple[TaskSpec, ...], weighting_name: str, options: dict[str, Any]) -> Learned:
+        """Train in a stage; a weighting that learns does so on the held-out part, on which the others are trained."""
+        problem, settings = self.problem, self.settings
+        learns = WEIGHTINGS[weighting_name].learns
+        rows = problem.rows("train") if learns else problem.rows("train", "held_out")
         turned = settings.turned if any(task.kind == "rotation" for task in tasks) else 0.0
         spec = spec_of(problem, tasks, settings)
 
         def work(folder: Path) -> dict[str, Any]:
             with seeds.fixed(settings.seed, "init", settings.body.name):
                 model = build_multi_head(spec, settings.body.pretrained)
-            weighting = WEIGHTINGS[method](model, len(problem.split), tasks, settings.weights)
+            with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
+                weighting = build(
+                    weighting_name,
+                    model=model,
+                    num_examples=len(problem.split),
+                    num_signals=len(tasks),
+                    divide=lambda level: partition_of(model, level, tasks),
+                    **options,
+                )
             fitted = fit(
                 model,
                 problem.part(rows, tasks, turned),
                 signals=signals_of(problem, tasks, rows),
                 weighting=weighting,
-                held_out=problem.part(problem.rows(looked.held_out), tasks) if looked.held_out else None,
+                held_out=problem.part(problem.rows("held_out"), tasks) if learns else None,
                 plan=Plan(
                     settings.budget,
                     settings.training,
                     augment=augmentation(settings.augmentation) if not problem.fields else None,
                     val=problem.part(problem.rows("val"), (problem.primary,)),
                     select_by=selects(problem.primary, self.classes),
-                    adapt_every=settings.weights.every,
+                    adapt_every=settings.adapt.every,
+                    held_out_batch_size=settings.adapt.batch_size,
                     seed=settings.seed,
                     hardware=settings.hardware,
                     out=folder,
@@ -143,26 +152,23 @@ class Pipeline:
                 "step": fitted.best["step"],
                 "skipped": fitted.skipped,
                 "weighting_history": fitted.weighting_history,
-                "modules": list(partition_of(model, settings.weights.level, tasks).names),
+                "modules": weighting.module_names(),
             }
 
         cache_key = [
             self.fingerprint,
-            method,
+            [weighting_name, options, settings.adapt if learns else None],
             [asdict(task) for task in tasks],
             asdict(spec),
             settings.seed,
             settings.body,
         ]
         cache_key += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
-        cache_key += [
-            settings.weights if method in LEARNS else settings.weights.constant if method == "fixed" else None
-        ]
         stage = self.stages.run(name, work, cache_key=cache_key)
         folder, facts = stage.folder, stage.facts
         found = load_file(folder / "test.safetensors")["outcomes"].numpy().astype(np.float64)
         history, further = facts["weighting_history"], {"step": facts["step"]}
-        return Learned(method, found, facts["val"], history, facts["modules"], folder, further)
+        return Learned(name, found, facts["val"], history, facts["modules"], folder, further)
 
     @property
     def measures(self) -> Any:

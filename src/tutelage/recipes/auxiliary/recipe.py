@@ -41,7 +41,7 @@ def train(problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) ->
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
     pipeline = Pipeline(problem, settings, out, log)
     found: dict[str, Learned] = {}
-    for method in dict.fromkeys((settings.method, *settings.baselines)):
+    for method in dict.fromkeys((settings.chosen, *settings.baselines)):
         found[method] = pipeline.learned(method)
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
     return found
@@ -49,7 +49,7 @@ def train(problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) ->
 
 def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Learned], out: Path) -> dict[str, Any]:
     """Evaluate all methods on the test part, and write the method's model and the tables."""
-    best = found[settings.method]
+    best = found[settings.chosen]
     names = [task.name for task in problem.sides]
     importance_table(best, names).to_parquet(out / "importance.parquet", index=False)
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
@@ -57,7 +57,7 @@ def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Lea
         weights = pd.read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
         weights.to_parquet(out / WEIGHTS, index=False)
     model, _ = load_multi_head(best.folder)
-    tasks = (problem.primary,) if settings.method == "single" else problem.tasks
+    tasks = (problem.primary,) if settings.chosen == "single" else problem.tasks
     classes = problem.classes.get(problem.primary.target or "")
     facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
     save_multi_head(model, spec_of(problem, tasks, settings), out / "model", **facts)

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from tutelage.data.augment import AugmentationName
+from tutelage.recipes.weighing import AdaptSettings, check_names
 from tutelage.training import Budget, Hardware, Optimization
-from tutelage.weighting import MetaOptimizer
 
 Kind = Literal["classification", "regression", "segmentation", "map", "normals", "rotation", "l2"]
-Method = Literal[
-    "single", "equal", "fixed", "hpo", "gradient_cosine", "uncertainty", "auxilearn", "maoal", "amal", "joint"
-]
+Method = Literal["single", "hpo"]
 
 
 @dataclass(frozen=True)
@@ -109,47 +107,20 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class WeightSettings:
-    """How weights are learned, by the methods that learn some.
-
-    Args:
-        level: The modules that maoal and joint tell apart: block, parameter or model.
-        neumann_steps: Hessian-vector products of the implicit derivative.
-        neumann_lr: Step size of its series; the learning rate of training where it is not given.
-        init: The first importance of every auxiliary loss.
-        constraint: relu or softplus keep importances from being negative.
-        meta_optimizer: How importances move.
-        every: Training steps between two steps of the weights.
-        constant: The auxiliary losses' weights for the method fixed.
-        trials: Trainings of hpo.
-        bounds: The least and the greatest weight that hpo tries.
-    """
-
-    level: Literal["block", "parameter", "model"] = "block"
-    neumann_steps: int = 3
-    neumann_lr: float | None = None
-    init: float = 1.0
-    constraint: Literal["relu", "softplus"] | None = None
-    meta_optimizer: MetaOptimizer = MetaOptimizer()
-    every: int = 10
-    constant: tuple[float, ...] = ()
-    trials: int = 10
-    bounds: tuple[float, float] = (1e-3, 1.0)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.every < 1 or self.trials < 1:
-            raise ValueError(f"weights.every={self.every} and weights.trials={self.trials} must be at least 1")
-
-
-@dataclass(frozen=True)
 class AuxiliarySettings:
     """A primary task with auxiliary losses. The defaults are those of the paper's experiments on images.
 
     Args:
         seed: Of everything random.
-        method: How far each auxiliary loss counts.
-        baselines: Methods that it is compared with.
+        weighting: How far each auxiliary loss counts: maoal, joint, amal, auxilearn, gradient_cosine, uncertainty, equal, fixed
+            or any other weighting, each of which has a card in docs/methods.
+        weighting_options: Its options, such as {constraint: relu}.
+        weighting_defaults: What a weighting's options are where they are not given, by its name.
+        method: Instead of a weighting: single (the primary loss alone) or hpo (constant weights, tuned).
+        adapt: When weights are learned.
+        trials: Trainings of hpo.
+        bounds: The least and the greatest weight that hpo tries.
+        baselines: With what it is compared: single, hpo, or names of weightings.
         image_size: Height and width of the images in pixels.
         augmentation: randaugment, shift or light (for images of a few pixels), or none.
         turned: Share of the training images that are turned where a rotation is predicted; 0.75 makes all four equally likely.
@@ -157,13 +128,20 @@ class AuxiliarySettings:
         body: The network under the heads.
         training: Its optimisation.
         budget: How long.
-        weights: How weights are learned.
         hardware: Precision, compilation, workers, trackers.
     """
 
     seed: int = 0
-    method: Method = "maoal"
-    baselines: tuple[Method, ...] = ("single", "equal")
+    weighting: str = "maoal"
+    weighting_options: dict[str, Any] = field(default_factory=dict)
+    weighting_defaults: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: by_modules(meta_optimizer={"lr": 1e-2, "weight_decay": 5e-4})
+    )
+    method: Method | None = None
+    adapt: AdaptSettings = AdaptSettings()
+    trials: int = 10
+    bounds: tuple[float, float] = (1e-3, 1.0)
+    baselines: tuple[str, ...] = ("single", "equal")
     image_size: int = 224
     augmentation: AugmentationName = "none"
     turned: float = 0.75
@@ -173,8 +151,25 @@ class AuxiliarySettings:
         optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", batch_size=32
     )
     budget: Budget = Budget(epochs=200)
-    weights: WeightSettings = WeightSettings(meta_optimizer=MetaOptimizer(lr=1e-2, weight_decay=5e-4))
     hardware: Hardware = Hardware()
+
+    def __post_init__(self) -> None:
+        """Check the values that would otherwise fail late."""
+        if self.trials < 1:
+            raise ValueError(f"trials={self.trials} must be at least 1")
+        if self.method is not None and self.weighting_options:
+            raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
+        check_names(self, [name for name in self.baselines if name not in get_args(Method)])
+
+    @property
+    def chosen(self) -> str:
+        """The name of what the losses are learned by: the method, or else the weighting."""
+        return self.method or self.weighting
+
+
+def by_modules(**options: Any) -> dict[str, dict[str, Any]]:
+    """Return options of the weightings that tell modules apart."""
+    return {"maoal": options, "joint": options}
 
 
 def pocket() -> AuxiliarySettings:
@@ -185,5 +180,7 @@ def pocket() -> AuxiliarySettings:
         body=BodySettings("pocket_resnet"),
         training=Optimization(lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=64),
         budget=Budget(epochs=15),
-        weights=WeightSettings(constraint="relu", meta_optimizer=MetaOptimizer(lr=0.05), every=5, trials=4),
+        weighting_defaults=by_modules(constraint="relu", meta_optimizer={"lr": 0.05}),
+        adapt=AdaptSettings(every=5),
+        trials=4,
     )

@@ -5,7 +5,6 @@ from tutelage.recipes.distill.recipe import RECIPE
 from tutelage.recipes.distill.settings import (
     CoresetSettings,
     DistillSettings,
-    MixingSettings,
     NoiseSettings,
     Shares,
     TeacherSettings,
@@ -17,7 +16,6 @@ __all__ = [
     "RECIPE",
     "CoresetSettings",
     "DistillSettings",
-    "MixingSettings",
     "NoiseSettings",
     "Pipeline",
     "Shares",

@@ -34,7 +34,7 @@ def right(taught: Taught, task: Task) -> NDArray[np.float64]:
 def evaluate(task: Task, settings: DistillSettings, found: dict[str, Taught], teachers: list[Taught]) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     test, train = task.images.rows("test"), task.images.rows("train")
-    labels, ours = task.judged_by()[test].numpy(), found[settings.method]
+    labels, ours = task.judged_by()[test].numpy(), found[settings.chosen]
 
     def judged(taught: Taught) -> dict[str, Any]:
         figure = bootstrap(share, right(taught, task), labels, seed=settings.seed).plain()
@@ -46,7 +46,7 @@ def evaluate(task: Task, settings: DistillSettings, found: dict[str, Taught], te
 
     history = ours.facts.get("weighting_history", [])
     return {
-        "pipeline": {"method": settings.method},
+        "pipeline": {"method": settings.chosen},
         "data": {
             "classes": list(task.classes),
             "counts": {part: len(task.images.rows(part)) for part in (*PARTS, "unlabelled")},
@@ -60,7 +60,7 @@ def evaluate(task: Task, settings: DistillSettings, found: dict[str, Taught], te
         },
         "teachers": {teacher.name: judged(teacher) for teacher in teachers},
         "methods": {method: judged(taught) for method, taught in found.items()},
-        "difference": {method: gain(taught) for method, taught in found.items() if method != settings.method},
+        "difference": {method: gain(taught) for method, taught in found.items() if method != settings.chosen},
         "weights": None if ours.weights is None else weights_told(ours, task, train),
         "importance": {
             "modules": ours.facts.get("modules"),

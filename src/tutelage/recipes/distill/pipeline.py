@@ -17,13 +17,13 @@ from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
 from tutelage.recipes.base import ModelSettings
-from tutelage.recipes.distill.methods import METHODS, Recipe, kd_weights, proportions
-from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, Method, TeacherSettings
+from tutelage.recipes.distill.methods import Method, method_of, proportions
+from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
 from tutelage.recipes.distill.task import Task
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.batches import Batches
-from tutelage.weighting import Fixed, Weighting, tune_weights
+from tutelage.weighting import Fixed, Partition, Weighting, registry, tune_weights
 from tutelage.weighting.amal import coreset_probabilities
 
 LABEL = "label"
@@ -103,74 +103,76 @@ class Pipeline:
 
         return self.judged(name, train, [teacher.model, budget, teacher.select, *self.shared_key()])
 
-    def student(self, method: Method, name: str | None = None) -> Taught:
-        """Train a student by a method, in a stage of that name: ``student-METHOD`` by default."""
+    def student(self, method: str, name: str | None = None) -> Taught:
+        """Train a student by a method or a weighting, in a stage of that name: ``student-METHOD`` by default."""
         if method == "hpo":
             return self._tuned()
         if method == "coreset":
             return self.coreset(self.settings.coreset)
-        return self._student(method, METHODS[method], name=name)
+        return self._student(name or f"student-{method}", method_of(method, self.settings))
 
     def coreset(self, coreset: CoresetSettings) -> Taught:
-        """Train a student with the labels alone, on a part of the examples that AMAL's weights draw."""
+        """Train a student with the labels alone, on a part of the examples that the weighting's weights draw.
+
+        Raises:
+            ValueError: a weighting that keeps no weight for an example.
+        """
         train, settings = self.rows("train"), self.settings
         count = max(1, round(coreset.share * len(train)))
         probabilities, after = torch.ones(len(train), dtype=torch.float64), []
         if coreset.rule != "random":
-            amal = self.student("amal")
-            assert amal.weights is not None
-            probabilities, after = coreset_probabilities(amal.weights[train], coreset.rule), [amal.name]
+            weighed = self.student(settings.weighting)
+            if weighed.weights is None:
+                raise ValueError(
+                    f"weighting={settings.weighting!r} keeps no weights to draw a coreset by; take amal or joint"
+                )
+            probabilities, after = coreset_probabilities(weighed.weights[train], coreset.rule), [weighed.name]
         drawn = torch.multinomial(probabilities, count, generator=seeds.generator(settings.seed, "coreset"))
         rows = train[drawn.sort().values]
         name = f"student-coreset-{coreset.rule.replace('_', '-')}-{coreset.share:g}"
-        return self._student("ce", METHODS["ce"], name=name, rows=rows, after=after)
+        return self._student(name, method_of("ce", settings), rows=rows, after=after)
 
     def _tuned(self) -> Taught:
         """Train with several constant weights, and return the student that is best on the validation part."""
-        mixing = self.settings.mixing
         tried: list[tuple[Taught, list[float]]] = []
 
         def evaluate(weighting: Fixed) -> float:
             weights = proportions([float(weight) for weight in weighting.weights])
-            recipe = replace(METHODS["equal"], make=lambda *_: Fixed(weights))
-            taught = self._student("hpo", recipe, name=f"student-hpo-{len(tried)}", cache_key=weights)
+            taught = self._student(f"student-hpo-{len(tried)}", Method("fixed", {"weights": weights}))
             tried.append((taught, weights))
             return taught.facts["val"]
 
-        found = tune_weights(
-            evaluate, 1 + len(self.names), trials=mixing.trials, bounds=(0.1, 10.0), seed=self.settings.seed
-        )
+        trials, seed = self.settings.trials, self.settings.seed
+        found = tune_weights(evaluate, 1 + len(self.names), trials=trials, bounds=(0.1, 10.0), seed=seed)
         best, weights = next(each for each in tried if each[0].facts["val"] == found.value)
         return replace(best, facts={**best.facts, "weights": dict(zip(best.losses, weights, strict=True))})
 
-    def _student(
-        self,
-        method: str,
-        recipe: Recipe,
-        *,
-        name: str | None = None,
-        rows: Tensor | None = None,
-        cache_key: Sequence[Any] = (),
-        after: Sequence[str] = (),
-    ) -> Taught:
+    def _student(self, name: str, method: Method, *, rows: Tensor | None = None, after: Sequence[str] = ()) -> Taught:
         settings, images = self.settings, self.task.images
-        name = name or f"student-{method}"
-        teachers = self.teachers() if recipe.teachers else []
+        teachers = self.teachers() if method.teachers else []
         losses = [LABEL, *self.names[: len(teachers)]]
         if rows is None:
-            parts = ["train", *(["unlabelled"] if recipe.teachers else [])]
-            rows = self.rows(*parts, *(["held_out"] if settings.train_on_held_out and not recipe.learns else []))
+            parts = ["train", *(["unlabelled"] if method.teachers else [])]
+            rows = self.rows(*parts, *(["held_out"] if settings.train_on_held_out and not method.learns else []))
 
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
             network = self.new(settings.student, "student")
-            weighting = recipe.make(network, len(images), len(losses), settings.mixing)
-            examples, signals = self._lesson(images.subset(rows), teachers, recipe.mixed)
+            with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
+                weighting = registry.build(
+                    method.weighting,
+                    model=network,
+                    num_examples=len(images),
+                    num_signals=len(losses),
+                    divide=lambda level: Partition.of(network, level, heads=[]),  # one head, to which all losses speak
+                    **method.options,
+                )
+            examples, signals = self._lesson(images.subset(rows), teachers, method.mixed)
             fitted = fit(
                 network,
                 examples,
                 signals=signals,
                 weighting=weighting,
-                held_out=images.subset(self.rows("held_out")) if recipe.learns else None,
+                held_out=images.subset(self.rows("held_out")) if method.learns else None,
                 plan=self.plan(folder, name, settings.budget, settings.select),
             )
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
@@ -184,9 +186,9 @@ class Pipeline:
             }
 
         common = [settings.student, settings.budget, settings.select, *self.shared_key()]
-        shared = [recipe.mixed, settings.temperature, [(use, getattr(settings.mixing, use)) for use in recipe.uses]]
+        weighed = [method, settings.kd_weight if method.mixed else None, settings.adapt if method.learns else None]
         stages = [teacher.name for teacher in teachers]
-        taught = self.judged(name, train, [method, *common, *shared, rows.tolist(), *cache_key], [*stages, *after])
+        taught = self.judged(name, train, [*common, *weighed, settings.temperature, rows.tolist()], [*stages, *after])
         file = taught.folder.parent / "weights.safetensors"
         weights = load_file(file)["weights"] if file.is_file() else None
         return replace(taught, weights=weights, losses=losses)
@@ -205,7 +207,7 @@ class Pipeline:
             asked = f"{name}_logits" if settings.augmentation == "none" else _Logits(load_model(each.folder)[0])
             signals.append(Distillation(asked, temperature=settings.temperature, name=name))
         if mixed:
-            weights = kd_weights(settings.mixing.kd_weight, len(teachers))
+            weights = kd_weights(settings.kd_weight, len(teachers))
             signals = [Scaled(signal, weight) for signal, weight in zip(signals, weights, strict=True)]
         return examples, signals
 
@@ -246,8 +248,8 @@ class Pipeline:
             augment=augmentation(settings.augmentation),
             val=self.task.images.subset(self.rows("val")) if select else None,
             select_by=accuracy if select else None,
-            adapt_every=settings.mixing.every,
-            held_out_batch_size=settings.mixing.held_out_batch_size,
+            adapt_every=settings.adapt.every,
+            held_out_batch_size=settings.adapt.batch_size,
             seed=settings.seed,
             hardware=settings.hardware,
             out=folder,

@@ -32,7 +32,7 @@ def train(task: Task, settings: DistillSettings, out: Path, log: Log) -> Models:
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
     students: dict[str, Taught] = {}
-    for method in dict.fromkeys((settings.method, *settings.baselines)):
+    for method in dict.fromkeys((settings.chosen, *settings.baselines)):
         students[method] = pipeline.student(method)
         log.say(f"{NAMES[method]}: accuracy {students[method].facts['val']:.3f} on the validation part")
     return Models(students, [] if set(students) == {"ce"} else pipeline.teachers())
@@ -40,7 +40,7 @@ def train(task: Task, settings: DistillSettings, out: Path, log: Log) -> Models:
 
 def evaluate(task: Task, settings: DistillSettings, models: Models, out: Path) -> dict[str, Any]:
     """Evaluate all models on the test, and write the method's student and the tables."""
-    best = models.students[settings.method]
+    best = models.students[settings.chosen]
     save_model(load_model(best.folder)[0], out / "model", classes=list(task.classes))
     evaluation.write_tables(out, task, best)
     return evaluation.evaluate(task, settings, models.students, models.teachers)

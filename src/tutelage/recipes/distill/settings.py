@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from tutelage.data.augment import AugmentationName
-from tutelage.hypergradient import Strategy
 from tutelage.models import ModelSpec
 from tutelage.recipes.base import ModelSettings
+from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
 from tutelage.training import Budget, Hardware, Optimization
-from tutelage.weighting.partition import Level
+from tutelage.weighting import registry
 
-Method = Literal[
-    "ce",
-    "kd",
-    "dgkd",
-    "equal",
-    "hpo",
-    "uncertainty",
-    "gradient_cosine",
-    "superloss",
-    "crust",
-    "learning_to_reweight",
-    "meta_weight_net",
-    "auxilearn",
-    "maoal",
-    "amal",
-    "joint",
-    "coreset",
-]
+Method = Literal["ce", "kd", "hpo", "coreset"]
 Rule = Literal["random", "sum_of_squares", "difference", "ratio"]
 
 
@@ -103,57 +86,6 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class MixingSettings:
-    """How the losses are weighed.
-
-    Args:
-        kd_weight: Weight of the teachers together in kd (the label has the rest), and in what superloss, crust and
-            learning_to_reweight weigh;
-            of each teacher in dgkd.
-        keep: Of dgkd: probability with which a teacher is heard in a step.
-        every: Training steps between two of the weights'. 10 is as often as the paper's sweep in every tenth epoch.
-        held_out_batch_size: Held-out examples that one such step looks at.
-        lr: Of amal and joint: root mean square of one step's changes; the authors' 1500 goes with normalise=false.
-        normalise: Of amal: divide a step by its derivatives' root mean square.
-        num_updates: Of amal: steps at each time; the authors make 5.
-        init: Of amal and joint: first weights, one number or one for each loss; the authors start from 0.1 and 0.9.
-        strategy: Of amal: how derivatives are taken; last_layer is the authors'.
-        neumann_steps: Of maoal, joint and auxilearn: Hessian-vector products of the Neumann series; 0 looks one step ahead.
-        level: Of maoal and joint: block, parameter or model.
-        fraction: Of crust: share of each class that is kept.
-        crust_start: Of crust: first epoch before which examples are chosen.
-        regularisation: Of superloss: the smaller, the more the weights differ.
-        trials: Of hpo: trainings.
-    """
-
-    kd_weight: float = 0.9
-    keep: float = 0.75
-    every: int = 10
-    held_out_batch_size: int = 1000
-    lr: float = 0.5
-    normalise: bool = True
-    num_updates: int = 1
-    init: tuple[float, ...] = (1.0,)
-    strategy: Strategy = "auto"
-    neumann_steps: int = 3
-    level: Level = "block"
-    fraction: float = 0.5
-    crust_start: int = 5
-    regularisation: float = 0.25
-    trials: int = 10
-
-    def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
-        if not 0 < self.kd_weight < 1:
-            raise ValueError(f"mixing.kd_weight={self.kd_weight} must be in (0, 1)")
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"mixing.keep={self.keep} is a probability, in (0, 1]")
-        for name in ("every", "held_out_batch_size", "trials"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"mixing.{name}={getattr(self, name)} must be at least 1")
-
-
-@dataclass(frozen=True)
 class CoresetSettings:
     """Training on a part of the examples, drawn by AMAL's weights (section 5.2 of the paper).
 
@@ -179,10 +111,12 @@ class DistillSettings:
 
     Args:
         seed: Of everything random but the division into parts.
-        method: How the label and the teachers are weighed: ce (the label alone), kd (constant), dgkd (constant, each teacher
-            heard in some steps only), equal, hpo (constant, tuned), uncertainty, gradient_cosine, superloss, crust,
-            learning_to_reweight, meta_weight_net, auxilearn,
-            maoal, amal, joint; or coreset.
+        weighting: How far the label and the teachers count: amal, maoal, joint, fixed, superloss, uncertainty or any other
+            weighting, each of which has a card in docs/methods.
+        weighting_options: Its options, such as {lr: 0.3}.
+        weighting_defaults: What a weighting's options are where they are not given, by its name.
+        method: Instead of a weighting: ce (the label alone), kd (constant weights), hpo (constant weights, tuned) or coreset
+            (the label alone, on examples that the weighting draws).
         image_size: Height and width of the images in pixels.
         augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none, with which teachers are asked once.
         noise: Wrong labels, for experiments.
@@ -190,18 +124,26 @@ class DistillSettings:
         student: The student's model.
         teachers: One or more.
         temperature: Of distillation.
-        mixing: How losses are weighed.
+        kd_weight: Weight of the teachers together in kd (the label has the rest), and before a weighting of examples, such as
+            superloss, crust or learning_to_reweight; of each teacher in dropped_teachers.
+        adapt: When weights are learned.
+        trials: Trainings of hpo.
         coreset: What coreset draws.
         training: The optimisation, of teachers and student.
         budget: The student's budget.
         select: Keep the student's best weights on the validation part; else its last.
         train_on_held_out: Whether methods that learn no weights train on the held-out examples, too.
-        baselines: With what the method is compared.
+        baselines: With what it is compared: ce, kd, hpo, or names of weightings.
         hardware: Precision, compilation, workers, trackers.
     """
 
     seed: int = 0
-    method: Method = "amal"
+    weighting: str = "amal"
+    weighting_options: dict[str, Any] = field(default_factory=dict)
+    weighting_defaults: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"superloss": {"regularisation": 0.25}, "crust": {"radius": None}}
+    )
+    method: Method | None = None
     image_size: int = 32
     augmentation: AugmentationName = "crop_flip"
     noise: NoiseSettings = NoiseSettings()
@@ -209,7 +151,9 @@ class DistillSettings:
     student: ModelSettings = ModelSettings("cifar_resnet8")
     teachers: tuple[TeacherSettings, ...] = (TeacherSettings(),)
     temperature: float = 4.0
-    mixing: MixingSettings = MixingSettings()
+    kd_weight: float = 0.9
+    adapt: AdaptSettings = AdaptSettings(every=10, batch_size=1000)
+    trials: int = 10
     coreset: CoresetSettings = CoresetSettings()
     training: Optimization = Optimization(
         optimizer="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="milestones", batch_size=128
@@ -217,17 +161,43 @@ class DistillSettings:
     budget: Budget = Budget(epochs=240)
     select: bool = True
     train_on_held_out: bool = True
-    baselines: tuple[Literal["ce", "kd"], ...] = ("ce", "kd")
+    baselines: tuple[str, ...] = ("ce", "kd")
     hardware: Hardware = Hardware()
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
         if not self.teachers:
             raise ValueError("teachers is empty: give at least one, an architecture to train or the folder of a model")
+        if not 0 < self.kd_weight < 1:
+            raise ValueError(f"kd_weight={self.kd_weight} must be in (0, 1)")
+        if self.trials < 1:
+            raise ValueError(f"trials={self.trials} must be at least 1")
+        if self.method not in (None, "coreset") and self.weighting_options:
+            raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
+        weightings = [name for name in self.baselines if name not in get_args(Method)]
+        check_names(self, weightings)
+        for name in dict.fromkeys((self.weighting, *weightings)):
+            registry.check(name, 1 + len(self.teachers), self.options_of(name))
+
+    @property
+    def chosen(self) -> str:
+        """The name of what the student is taught by: the method, or else the weighting."""
+        return self.method or self.weighting
+
+    def options_of(self, weighting: str) -> dict[str, Any]:
+        """Return the options of a weighting; constant weights are those of kd where no others are given."""
+        teachers, share = len(self.teachers), self.kd_weight
+        constant = {"fixed": kd_weights(share, teachers), "dropped_teachers": [1 - share, *[share] * teachers]}
+        return options_of(self, weighting, **({"weights": constant[weighting]} if weighting in constant else {}))
 
     def spec(self, model: ModelSettings, classes: int) -> ModelSpec:
         """Return the spec of a model of this run."""
         return model.spec(classes, self.image_size)
+
+
+def kd_weights(share: float, teachers: int) -> list[float]:
+    """Return the weights of the label and of each teacher when the teachers together have this share."""
+    return [1 - share, *([share / teachers] * teachers)]
 
 
 def pocket() -> DistillSettings:
@@ -243,7 +213,7 @@ def pocket() -> DistillSettings:
         teachers=(
             TeacherSettings(ModelSettings("pocket_mlp", options={"widths": [128, 128]}), budget=Budget(epochs=6)),
         ),
-        mixing=MixingSettings(every=4, held_out_batch_size=200),
+        adapt=AdaptSettings(every=4, batch_size=200),
         training=training,
         budget=Budget(epochs=40),
     )
