@@ -18,7 +18,7 @@ from tutelage.recipes.multilabel.task import multilabel_task
 from tutelage.training import Log, Stages
 
 TASKS: dict[str, Callable[[Path], Any]] = {
-    "distill": lambda folder: task_of(
+    "distill": lambda folder: distill_task(
         str(folder), DistillSettings(image_size=16, shares=Shares(held_out=0.2, val=0.2))
     ),
     "moderation": lambda folder: moderation_task(folder, replace(tiny.settings(), radius=0)),
