@@ -90,14 +90,13 @@ def partition_of(model: nn.Module, level: Level, tasks: Sequence[TaskSpec]) -> P
     encoder = prefix + inside.encoder
     beside = f"{encoder.rpartition('.')[0]}.".removeprefix(".")
     within = Partition.of(inside.get_submodule(inside.encoder), "block", heads=[])
-    names = [name.removeprefix("backbone.") for name in within.names]
-    module_of = {f"{encoder}.{name}": place for name, place in within.module_of.items()}
+    modules: dict[str, list[str]] = {name.removeprefix("backbone."): [] for name in within.names}
     for name, _ in model.named_parameters():
-        if name in module_of or any(name.startswith(f"{head}.") for head in left_out):
-            continue
-        head = next((head for head in heads if name.startswith(f"{head}.")), None)
-        own = f"head of {head.rpartition('.')[2]}" if head else name.removeprefix(beside).split(".")[0]
-        if own not in names:
-            names.append(own)
-        module_of[name] = names.index(own)
-    return Partition(tuple(names), module_of)
+        place = within.module_of.get(name.removeprefix(f"{encoder}."))
+        if name.startswith(f"{encoder}.") and place is not None:
+            modules[list(modules)[place]].append(name)
+        elif not any(name.startswith(f"{head}.") for head in left_out):
+            head = next((head for head in heads if name.startswith(f"{head}.")), None)
+            own = f"head of {head.rpartition('.')[2]}" if head else name.removeprefix(beside).split(".")[0]
+            modules.setdefault(own, []).append(name)
+    return Partition.given(model, modules)
