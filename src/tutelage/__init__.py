@@ -14,32 +14,111 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Objective, Signal
-    from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, Weighting
+    from tutelage.data import Indexed, TensorData, endless
+    from tutelage.signals import (
+        Agreement,
+        BinaryCrossEntropy,
+        CrossEntropy,
+        Distillation,
+        EarlyLearning,
+        Entropy,
+        FollowLabelModel,
+        Implication,
+        LabelledByBoth,
+        LabelModelEvidence,
+        LabelModelLabels,
+        Objective,
+        PixelCrossEntropy,
+        PixelError,
+        PseudoLabels,
+        QualityGuides,
+        RuleReliability,
+        Scaled,
+        Signal,
+        SquaredError,
+        SquaredNorm,
+        SurfaceNormals,
+    )
+    from tutelage.training import Budget, Fitted, Hardware, Optimization, Plan, fit, predict
+    from tutelage.weighting import (
+        AMAL,
+        CRUST,
+        MAOAL,
+        AuxiLearn,
+        DroppedTeachers,
+        Equal,
+        Fixed,
+        GradientCosine,
+        Joint,
+        LearningToReweight,
+        MetaWeightNet,
+        Partition,
+        SuperLoss,
+        Uncertainty,
+        Weighting,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AMAL",
+    "CRUST",
     "MAOAL",
+    "Agreement",
+    "AuxiLearn",
     "BinaryCrossEntropy",
+    "Budget",
     "CrossEntropy",
     "Distillation",
+    "DroppedTeachers",
+    "EarlyLearning",
+    "Entropy",
     "Equal",
+    "Fitted",
     "Fixed",
+    "FollowLabelModel",
+    "GradientCosine",
+    "Hardware",
+    "Implication",
+    "Indexed",
     "Joint",
+    "LabelModelEvidence",
+    "LabelModelLabels",
+    "LabelledByBoth",
+    "LearningToReweight",
+    "MetaWeightNet",
     "Objective",
+    "Optimization",
+    "Partition",
+    "PixelCrossEntropy",
+    "PixelError",
+    "Plan",
+    "PseudoLabels",
+    "QualityGuides",
+    "RuleReliability",
+    "Scaled",
     "Signal",
+    "SquaredError",
+    "SquaredNorm",
+    "SuperLoss",
+    "SurfaceNormals",
+    "TensorData",
+    "Uncertainty",
     "Weighting",
     "__version__",
+    "endless",
+    "fit",
+    "predict",
 ]
-_SIGNALS = {"BinaryCrossEntropy", "CrossEntropy", "Distillation", "Objective", "Signal"}
+_ROOMS = ("signals", "weighting", "data", "training")  # in the order of what it takes to import them
 
 
 def __getattr__(name: str) -> Any:
+    """Look a name up in the rooms when it is first used, since PyTorch takes a second to import."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("tutelage.signals" if name in _SIGNALS else "tutelage.weighting"), name)
+    rooms = (import_module(f"{__name__}.{room}") for room in _ROOMS)
+    return next(getattr(room, name) for room in rooms if name in room.__all__)
 
 
 def __dir__() -> list[str]:

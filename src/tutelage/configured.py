@@ -38,7 +38,7 @@ class Configured:
 
     def __repr__(self) -> str:
         """Return the class and the arguments, as one would write them."""
-        told = ", ".join(f"{name}={_short(repr(plain(value)))}" for name, value in self._arguments.items())
+        told = ", ".join(f"{name}={_short(_told(value))}" for name, value in self._arguments.items())
         return f"{type(self).__name__}({told})"
 
 
@@ -69,6 +69,13 @@ def plain(value: Any) -> Any:
 
 def _hash(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _told(value: Any) -> str:
+    """Return what to show of an argument; a model is not read through for it."""
+    if isinstance(value, Configured):
+        return repr(value)
+    return f"{type(value).__name__}(...)" if isinstance(value, nn.Module) else repr(plain(value))
 
 
 def _short(text: str, length: int = 100) -> str:

@@ -125,6 +125,8 @@ class Iterated(Signal):
         optimizer_state: as in `IteratedSettings`.
     """
 
+    not_identifying = ("model",)
+
     def __init__(
         self,
         model: nn.Module,

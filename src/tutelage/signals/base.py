@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.batches import Batch, call, size_of, tensors_of
+from tutelage.configured import Configured
 
 Outputs = Tensor | Mapping[str, Tensor]
 _observing: ContextVar[bool] = ContextVar("observing", default=True)
 _precision: ContextVar[torch.dtype | None] = ContextVar("precision", default=None)
 
 
-class Signal(nn.Module, ABC):
+class Signal(Configured, nn.Module, ABC):
     """One source of supervision: ``signal(outputs, batch) -> (B,)``.
 
     A signal is a module, so that whatever it remembers (self-labels, moving averages) is a buffer that moves, saves and
@@ -30,6 +31,8 @@ class Signal(nn.Module, ABC):
 
     ``separable = False`` marks a loss that couples the examples of a batch (pairwise, mixed): it returns one scalar,
     and no weighting may weigh its examples apart.
+
+    ``config()`` are the arguments that it was made with, in plain values: of a teacher its class and a hash of its weights.
     """
 
     separable: bool = True

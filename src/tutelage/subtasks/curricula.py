@@ -7,12 +7,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tutelage.configured import Configured
 from tutelage.training import seeds
 
 CurriculumName = Literal["random", "cc", "pc", "acc", "apc"]
 
 
-class Curriculum:
+class Curriculum(Configured):
     """Sub-tasks one after another, each with its share of the acceptable examples (sub-task imputation, 4.3).
 
     ``cc`` and ``pc`` go by *increasing* confidence, as the text and Table 2 of the paper say (line 12 of its Algorithm 1
