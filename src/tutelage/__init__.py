@@ -39,7 +39,9 @@ if TYPE_CHECKING:
         SquaredNorm,
         SurfaceNormals,
     )
-    from tutelage.training import Budget, Fitted, Hardware, Optimization, Plan, fit, predict
+    from tutelage.training import Budget, Hardware, Optimization, Plan
+    from tutelage.training.fit import Fitted, fit  # else mypy takes these functions for the modules of their names
+    from tutelage.training.predict import predict
     from tutelage.weighting import (
         AMAL,
         CRUST,

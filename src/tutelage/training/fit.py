@@ -112,8 +112,9 @@ class _Run:
             self.identity = identity_of(*arguments, self.accelerator.num_processes)
         device = self.accelerator.device
         self.model.to(device)
-        for module in (*self.signals, self.weighting):
-            module.to(device)
+        parts: list[nn.Module] = [*self.signals, self.weighting]
+        for part in parts:
+            part.to(device)
         trained: nn.Module = torch.compile(self.model) if self.plan.hardware.compile else self.model  # type: ignore[assignment]
         self.objective = Objective(trained, self.signals)
         self.probe = Objective(self.model, self.signals)

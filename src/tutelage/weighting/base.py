@@ -26,7 +26,7 @@ from tutelage.distributed import is_distributed, is_main_process, mean_over_proc
 from tutelage.hypergradient import ModuleWeights
 from tutelage.hypergradient.passes import passes, weighted_gradient
 from tutelage.hypergradient.probe import full_types
-from tutelage.signals import Batch
+from tutelage.signals import Batch, Objective
 
 
 class Weighting(Configured, nn.Module):
@@ -78,7 +78,7 @@ class Weighting(Configured, nn.Module):
         """Return a and the partition that it speaks of, or None for all ones."""
         return None
 
-    def begin_epoch(self, epoch: int, objective: Any, batches: Iterable[Batch]) -> None:
+    def begin_epoch(self, epoch: int, objective: Objective, batches: Iterable[Batch]) -> None:
         """Look at all examples before an epoch of training, counted from 0; most weightings do not.
 
         Args:
@@ -140,7 +140,7 @@ class Weighting(Configured, nn.Module):
         else:
             accumulate(scale * totals_K, a, model)
 
-    def adapt(self, objective: Any, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
         """Take one step on what the weighting learns; nothing to do for a weighting that learns nothing.
 
         Args:
