@@ -1,4 +1,4 @@
-"""Everything that `tutelage auxiliary` can be told: the tasks, which are declared, and how they are learned."""
+"""The settings of `tutelage auxiliary`, and the declaration of its tasks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class TaskSpec:
     """A task, from which its head and its loss are made.
 
     Args:
-        name: Of the task, its head and its loss.
-        kind: classification (cross-entropy), regression (squared error), segmentation (a class for each pixel), map (a number
-            for each pixel, absolute error), normals (a direction for each pixel, cosine), rotation (by how many quarters an
-            image was turned, which costs no label), or l2 (the squared length of the parameters).
-        column: The data's column of labels; the task's name where it is not given. An empty cell is an absent label.
-        weight: What the loss is multiplied by before any method sees it.
-        head: The task whose head it judges, such as a second annotator's labels of the same question; its own where not given.
+        name: Name of the task, its head and its loss.
+        kind: Kind of task: classification (cross-entropy), regression (squared error), segmentation (a class for each pixel),
+            map (a number for each pixel, absolute error), normals (a direction for each pixel, cosine), rotation (by how many
+            quarters an image was turned, which needs no label), or l2 (the squared length of the parameters).
+        column: Column of the labels; by default the task's name. An empty cell is a missing label.
+        weight: Factor of the loss, before it is weighed by any method.
+        head: Task whose head is used, such as for a second annotator's labels of the same question; by default its own.
     """
 
     name: str
@@ -67,11 +67,11 @@ class BodySettings:
     """The network under the heads.
 
     Args:
-        name: A timm name or a pocket model; where the input is categorical fields, it is always autoint.
-        pretrained: timm, or the path of a safetensors file; none starts from random weights.
-        hidden: Units of a hidden layer in each head; none for linear heads.
-        dropout: Dropout before the heads.
-        options: Further plain arguments of the network.
+        name: Name of a timm model or of a pocket model; for categorical fields it is always autoint.
+        pretrained: Initial weights: timm, or the path of a safetensors file; null starts from random weights.
+        hidden: Units of a hidden layer in each head; null for linear heads.
+        dropout: Dropout rate before the heads.
+        options: Further arguments of the network, as plain values.
     """
 
     name: str = "pocket_resnet"

@@ -1,4 +1,4 @@
-"""Everything that `tutelage denoise` can be told, and the two sizes at which it comes."""
+"""The settings of `tutelage denoise`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Method = Literal["only_labels", "cage", "imply_loss", "learning_to_reweight", "m
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """The model that labels new texts.
+    """Classifier, the model that labels new texts.
 
     Args:
-        kind: logistic regression, or mlp (two hidden layers, the paper's).
+        kind: Kind of model: logistic (regression), or mlp (two hidden layers, as in the paper).
         hidden: Width of the hidden layers.
-        dropout: Dropout after each hidden layer.
+        dropout: Dropout rate after each hidden layer.
     """
 
     kind: Literal["logistic", "mlp"] = "mlp"
@@ -28,15 +28,15 @@ class ClassifierSettings:
 
 @dataclass(frozen=True)
 class RuleSettings:
-    """The model of the rules, beside the classifier.
+    """Model of the labelling functions (rules), trained with the classifier.
 
     Args:
-        lr: Its learning rate.
-        quality: How often a rule is expected to be right, where spear and amal do not know better.
-        quality_of_scores: Mean score that is expected where a continuous rule is right.
-        hidden: Width of imply_loss's network of the rules' reliability.
-        implication: Weight of imply_loss's implication on unlabelled texts.
-        noise: Exponent of imply_loss's forgiving loss.
+        lr: Learning rate.
+        quality: Prior accuracy of a rule, for spear and amal.
+        quality_of_scores: Prior mean score of a continuous rule where it is right.
+        hidden: For imply_loss: width of the network that predicts the rules' reliability.
+        implication: For imply_loss: weight of the implication on unlabelled texts.
+        noise: For imply_loss: exponent q of the generalised cross-entropy.
     """
 
     lr: float = 0.01
@@ -87,12 +87,12 @@ class MixingSettings:
 
 @dataclass(frozen=True)
 class Parts:
-    """How labelled texts are divided where the file does not say; training gets the rest.
+    """Division of the labelled texts that have no split; the rest is for training.
 
     Args:
-        val: Share that selects, and on which weights are learned.
-        test: Share that judges.
-        seed: Of the division.
+        val: Share for validation, which selects checkpoints and on which weights are learned.
+        test: Share of the test set.
+        seed: Random seed of the division.
     """
 
     val: float = 0.3
@@ -107,22 +107,22 @@ class Parts:
 
 @dataclass(frozen=True)
 class DenoiseSettings:
-    """From rules and a few labels to a classifier of texts. The defaults are the paper's.
+    """Settings of text classification from labelling functions (rules) and few labels. The defaults are the paper's.
 
     Args:
-        seed: Of everything random but the parts, which have their own.
+        seed: Random seed for everything except the parts, which have their own.
         method: amal, spear, imply_loss, meta_weight_net, learning_to_reweight, cage, or only_labels.
-        features: What a text is turned into.
-        classifier: The model that labels new texts.
-        rule_model: The model of the rules.
+        features: Features of a text.
+        classifier: Model that labels new texts.
+        rule_model: Model of the rules.
         mixing: How weights are learned.
-        training: The classifier's optimisation.
-        budget: How long it is trained; an epoch is one pass over the unlabelled texts on which a rule votes.
+        training: Optimisation of the classifier.
+        budget: Training budget; an epoch is one pass over the unlabelled texts on which a rule votes.
         labelled_share: Share of labelled texts in each batch.
-        select_by: What selects a checkpoint on the validation part.
-        parts: How labelled texts without a split are divided.
-        suggest: How many texts to propose for labelling next.
-        hardware: Precision, compilation, workers, trackers.
+        select_by: Metric that selects a checkpoint on the validation part.
+        parts: Division of the labelled texts that have no split.
+        suggest: Number of texts to propose for labelling next.
+        hardware: Precision, compilation, data-loading workers and trackers.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Everything that `tutelage distill` can be told, and the two sizes at which it comes."""
+"""The settings of `tutelage distill`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
 
 Method = Literal["ce", "kd", "hpo", "coreset"]
-Rule = Literal["random", "sum_of_squares", "difference", "ratio"]
+CoresetRule = Literal["random", "sum_of_squares", "difference", "ratio"]
 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """A teacher: trained here before the student, or read from a folder.
+    """A teacher, trained before the student or read from a folder.
 
     Args:
-        model: The architecture.
-        folder: Folder of a finished model (model.safetensors and config.json), which is then neither trained nor changed.
-        budget: How long it is trained; none is as long as the student. A short budget makes an early-stopped teacher.
-        select: Keep its best weights on the validation part; else its last.
+        model: Model and its initial weights.
+        folder: Folder of a trained model (model.safetensors and config.json), which is used as it is.
+        budget: Training budget; null is the student's. A short budget gives an early-stopped teacher.
+        select: Keep the weights that are best on the validation part, instead of the last ones.
     """
 
     model: ModelSettings = ModelSettings("cifar_resnet110")
@@ -36,15 +36,15 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """Wrong labels for experiments; the run reports how many really are wrong.
+    """Label noise, for experiments; the run reports how many labels are wrong.
 
     Args:
-        kind: symmetric (any other class), class_conditional (by a matrix), human (by people), or none.
-        rate: Share of symmetric noise; of class_conditional noise without a matrix, where each class is taken for the next.
+        kind: Kind of noise: symmetric (any other class), class_conditional (by a matrix), human (by annotators), or none.
+        rate: Share of wrong labels; for class_conditional without a matrix, each class is mistaken for the next one.
         matrix: CSV file of C x C numbers, P(label | class), a row for each class.
-        column: Column of people's labels, such as worse_label of CIFAR-10N or noisy_label of CIFAR-100N.
-        held_out: Whether labels are wrong in the held-out and the validation part, too.
-        seed: Of the draw; none is the run's.
+        column: Column of the annotators' labels, such as worse_label of CIFAR-10N or noisy_label of CIFAR-100N.
+        held_out: Add noise to the held-out and the validation part, too.
+        seed: Random seed of the noise; null is the run's.
     """
 
     kind: Literal["none", "symmetric", "class_conditional", "human"] = "none"
@@ -62,13 +62,13 @@ class NoiseSettings:
 
 @dataclass(frozen=True)
 class Shares:
-    """How images without a split are divided; the shares of what is not the test.
+    """Division of the images that have no split; shares of what is not the test.
 
     Args:
-        held_out: Share on which weights are learned.
-        val: Share that selects.
-        test: Share that judges, of all images where there is no test yet.
-        seed: Of the division.
+        held_out: Share of the held-out part, on which weights are learned.
+        val: Share of the validation part, which selects checkpoints.
+        test: Share of the test part, of all images; used if the data have no test part.
+        seed: Random seed of the division.
     """
 
     held_out: float = 0.05
@@ -90,13 +90,12 @@ class CoresetSettings:
     """Training on a part of the examples, drawn by AMAL's weights (section 5.2 of the paper).
 
     Args:
-        rule: What an example's probability is proportional to. sum_of_squares: the sum of its squared weights; difference: how
-            far the label's and the teacher's differ; ratio: the teacher's over the label's, so wrong labels first where
-            there are some; random: nothing.
-        share: Share of the training examples.
+        rule: Weight that the probability of an example is proportional to: sum_of_squares of its weights, difference of the
+            label's and the teacher's, ratio of the teacher's to the label's (which prefers wrong labels), or random (uniform).
+        share: Share of the training examples to draw.
     """
 
-    rule: Rule = "sum_of_squares"
+    rule: CoresetRule = "sum_of_squares"
     share: float = 0.2
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Everything that `tutelage moderate` can be told, and the two sizes at which it comes."""
+"""The settings of `tutelage moderate`."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from tutelage.training import Budget, Hardware, Optimization
 
 @dataclass(frozen=True)
 class ModerationSettings:
-    """The main job, from labelled images to a moderation model. The defaults are the paper's.
+    """Settings of moderation, from labelled images to a model. The defaults are the paper's.
 
     Args:
-        seed: Of everything random but the splits, which have their own.
-        fpr: Share of defects that may pass; the rate at which models are selected and decisions are made.
+        seed: Random seed for everything except the splits, which have their own.
+        fpr: False-positive rate, the share of defects that may pass, at which models are selected and decisions are made.
         image_size: Height and width of the images in pixels.
-        augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
-        radius: Images whose perceptual hashes differ in at most so many bits are duplicates.
-        splits: How examples without a split are divided.
-        student: The student's model, which has a distillation token.
-        specialist: The specialists' model, and the latent discriminator's.
-        training: The student's optimisation, and the plain fine-tuning's.
-        budget: The student's budget, and the plain fine-tuning's.
-        select_by: What selects a checkpoint on student-val: npv at the false-positive rate, as the paper does, or auroc, which
-            wrong labels in the validation part disturb less.
-        discovery: How sub-tasks are found.
-        discovery_training: The discriminator's optimisation.
-        specialists: How specialists are trained.
-        specialist_training: The specialists' optimisation.
-        selection: Which specialists are listened to.
-        lesson: What the student is taught.
-        learning: How the student learns it.
-        hardware: Precision, compilation, workers, trackers.
+        augmentation: Data augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
+        radius: Number of bits in which the perceptual hashes of near-duplicates may differ.
+        splits: Division of the examples that have no split.
+        student: Model of the student; it must have a distillation token.
+        specialist: Model of the specialists and of the latent discriminator.
+        training: Optimisation of the student and of plain fine-tuning.
+        budget: Training budget of the student and of plain fine-tuning.
+        select_by: Metric that selects a checkpoint on student-val: npv at the false-positive rate, as in the paper, or auroc,
+            which is less sensitive to wrong labels in the validation part.
+        discovery: Discovery of the sub-tasks.
+        discovery_training: Optimisation of the discriminator.
+        specialists: Training of the specialists.
+        specialist_training: Optimisation of the specialists.
+        selection: Selection of the specialists that teach the student.
+        lesson: Targets of the student.
+        learning: Losses and curriculum of the student.
+        hardware: Precision, compilation, data-loading workers and trackers.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Everything that `tutelage multilabel` can be told, and the two sizes at which it comes."""
+"""The settings of `tutelage multilabel`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]
 ONE_LABEL = ("softmax", "elr", "hard", "soft")
-"""Methods of a softmax, which name one label an image."""
+"""Methods with a softmax, which predict one label an image."""
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Which settings of iterated learning are tried, and judged on validation by the one label that each image was given.
+    """Values of the settings of iterated learning that are compared on validation, by the one label that each image was given.
 
     Args:
-        rhos: Thresholds that are tried; none of them keeps iterated.rho.
-        interactions: Steps k_t that are tried; none of them keeps iterated.interaction.
-        imitations: Steps k_s that are tried; none of them keeps iterated.imitation.
+        rhos: Thresholds to try; an empty list uses iterated.rho.
+        interactions: Interaction steps k_t to try; an empty list uses iterated.interaction.
+        imitations: Imitation steps k_s to try; an empty list uses iterated.imitation.
     """
 
     rhos: tuple[float, ...] = ()
@@ -32,11 +32,11 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class EarlyLearningSettings:
-    """ELR, for method elr.
+    """Early-learning regularisation (ELR), for method elr.
 
     Args:
-        beta: How slowly the averages of the model's predictions move.
-        weight: What the regulariser counts beside the cross-entropy.
+        beta: Decay of the moving averages of the model's predictions; larger is slower.
+        weight: Weight of the regulariser relative to the cross-entropy.
     """
 
     beta: float = 0.7
@@ -45,28 +45,28 @@ class EarlyLearningSettings:
 
 @dataclass(frozen=True)
 class MultilabelSettings:
-    """From one label an image to a multi-label model. The defaults are the paper's.
+    """Settings of multi-label learning from one label an image. The defaults are the paper's.
 
     Args:
-        method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations as mile: hard
-            (argmax and cross-entropy) or soft (softmax and KL divergence).
-        seed: Of everything random.
+        method: Training method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations
+            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence).
+        seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
-        augmentation: randaugment, shift or light (for images of a few pixels), or none.
-        radius: Images whose perceptual hashes differ in at most so many bits are duplicates; -1 looks for none.
-        val: Share of the examples without a split that choose thresholds and settings.
-        test: Share of the examples without a split that judge.
-        share: Share of the training examples, class by class, that keep their part.
-        rebalance: From 0 (examples as they are) to 1 (all classes equally often); MoPro's, for WebVision, is 0.5.
-        model: The model.
-        self_supervised: A checkpoint of MoCo-v2, SimCLR, SimCLR-v2, SwAV or BYOL from which the encoder starts.
-        training: The optimisation.
-        budget: Of all generations together.
-        iterated: The generations.
-        search: Settings of the generations that are tried on validation; none by default.
-        early_learning: ELR's numbers.
-        threshold: Above which a class belongs to an image's set; null chooses it on validation.
-        hardware: Precision, compilation, workers, trackers.
+        augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
+        radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 does not look for any.
+        val: Share of the examples without a split on which thresholds and settings are chosen.
+        test: Share of the examples without a split that are the test set.
+        share: Share of the training examples to use, drawn class by class.
+        rebalance: Class re-balancing, from 0 (none) to 1 (all classes equally often); MoPro uses 0.5 for WebVision.
+        model: Model and its initial weights.
+        self_supervised: Checkpoint of MoCo-v2, SimCLR, SimCLR-v2, SwAV or BYOL to initialise the encoder with.
+        training: Optimisation.
+        budget: Training budget of all generations together.
+        iterated: Iterated learning.
+        search: Settings of iterated learning to compare on validation; none by default.
+        early_learning: Early-learning regularisation.
+        threshold: Probability above which a class is predicted; null chooses it on validation.
+        hardware: Precision, compilation, data-loading workers and trackers.
     """
 
     method: Method = "mile"
