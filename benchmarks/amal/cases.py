@@ -10,10 +10,10 @@ from benchmarks.amal.rivals import over_assistant, self_supervised
 from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import (
+    CoresetRule,
     CoresetSettings,
     DistillSettings,
     NoiseSettings,
-    Rule,
     TeacherSettings,
     pocket,
 )
@@ -78,7 +78,7 @@ def by(method: str, name: str | None = None, teachers: tuple[TeacherSettings, ..
     return teach
 
 
-def _coreset(rule: Rule) -> Student:
+def _coreset(rule: CoresetRule) -> Student:
     return lambda pipeline: pipeline.coreset(CoresetSettings(rule, 0.2))
 
 

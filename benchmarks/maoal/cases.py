@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import (
     AuxiliarySettings,
     BodySettings,
@@ -16,12 +15,13 @@ from tutelage.recipes.auxiliary.settings import (
     pocket,
 )
 from tutelage.recipes.auxiliary.sources import (
-    digits_problem,
-    movielens_problem,
-    people_problem,
-    products_problem,
-    rooms_problem,
+    digits_task,
+    movielens_task,
+    people_task,
+    products_task,
+    rooms_task,
 )
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import Scale
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
@@ -52,7 +52,7 @@ class Case:
     """
 
     name: str
-    make: Callable[[Path, AuxiliarySettings], Problem]
+    make: Callable[[Path, AuxiliarySettings], AuxiliaryTask]
     settings: AuxiliarySettings
     data: str | None
     minutes: float
@@ -130,10 +130,10 @@ def _pocket() -> list[Case]:
         body=BodySettings(options={"widths": [16, 32, 64], "width": 32}),
     )
     return [
-        Case("digits with a mistaken annotator", lambda folder, s: digits_problem(s, MISTAKEN), digits, None, 2.0, {}),
+        Case("digits with a mistaken annotator", lambda folder, s: digits_task(s, MISTAKEN), digits, None, 2.0, {}),
         Case(
             "MovieLens-1M, 400 users",
-            lambda folder, s: movielens_problem(folder, s, users=400),
+            lambda folder, s: movielens_task(folder, s, users=400),
             movielens,
             "ml-1m",
             5.0,
@@ -142,7 +142,7 @@ def _pocket() -> list[Case]:
         ),
         Case(
             "CIFAR-100 people, 10 side tasks, 16 pixels",
-            lambda folder, s: people_problem(folder, s, train=5500),
+            lambda folder, s: people_task(folder, s, train=5500),
             people,
             "cifar100",
             6.0,
@@ -150,12 +150,12 @@ def _pocket() -> list[Case]:
         ),
         Case(
             "products, 20 % of the labels",
-            lambda folder, s: products_problem(folder, s, max_rows=4000),
+            lambda folder, s: products_task(folder, s, max_rows=4000),
             products,
             "fashion-products",
             7.0,
         ),
-        Case("NYUv2, 72 x 96 pixels", rooms_problem, rooms, "nyuv2", 9.0, ROOMS),
+        Case("NYUv2, 72 x 96 pixels", rooms_task, rooms, "nyuv2", 9.0, ROOMS),
     ]
 
 
@@ -166,7 +166,7 @@ def _full() -> list[Case]:
     return [
         Case(
             "MovieLens-1M",
-            movielens_problem,
+            movielens_task,
             AuxiliarySettings(
                 shares=Shares(test=0.1, val=1 / 9, held_out=512 / 600_000),
                 body=BodySettings("autoint"),
@@ -190,7 +190,7 @@ def _full() -> list[Case]:
         ),
         Case(
             "CIFAR-100 people, 10 side tasks",
-            people_problem,
+            people_task,
             replace(images, shares=shares, weighting_defaults=weights),
             "cifar100",
             50_000.0,
@@ -198,7 +198,7 @@ def _full() -> list[Case]:
         ),
         Case(
             "products, 20 % of the labels",
-            products_problem,
+            products_task,
             replace(
                 images,
                 image_size=48,
@@ -211,7 +211,7 @@ def _full() -> list[Case]:
         ),
         Case(
             "NYUv2, 72 x 96 pixels",
-            rooms_problem,
+            rooms_task,
             replace(
                 images,
                 shares=shares,

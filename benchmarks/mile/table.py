@@ -16,7 +16,7 @@ from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.recipes.multilabel.choice import choose
 from tutelage.recipes.multilabel.settings import MultilabelSettings, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask, grids_task, one_hot
-from tutelage.recipes.multilabel.training import Trained, train
+from tutelage.recipes.multilabel.training import TrainedCandidate, train
 from tutelage.training import Budget, Log, Optimization, Stages
 
 FIRST_SEED = 300  # settings were chosen on seeds below 300, so that the tables are of data that no choice has seen
@@ -166,7 +166,7 @@ class _Parts:
             self._digits = grids_task(self.seed, None, self.variants.cells[0], **self.variants.sizes)
         return self._digits
 
-    def trained(self, task: MultilabelTask, settings: MultilabelSettings, where: str) -> Trained:
+    def trained(self, task: MultilabelTask, settings: MultilabelSettings, where: str) -> TrainedCandidate:
         found = train(task, settings, Stages(self.folder / where, self.log), self.log)
         at = figures(task, found, 0.25)
         self.log.say(
@@ -181,7 +181,12 @@ class _Parts:
         return Figure(row, metric, self.seed, value, paper)
 
     def at_paper_thresholds(
-        self, group: str, row: str, task: MultilabelTask, found: Trained, printed: tuple[float, float] | None = None
+        self,
+        group: str,
+        row: str,
+        task: MultilabelTask,
+        found: TrainedCandidate,
+        printed: tuple[float, float] | None = None,
     ) -> Iterator[Figure]:
         for place, threshold in enumerate(AT):
             said = figures(task, found, threshold)
@@ -229,7 +234,7 @@ class _Parts:
         task = grids_task(self.seed, file, self.variants.cells[1], **self.variants.sizes)
         yield from self.table_5(task, "grids of MNIST", "mnist")
 
-    def ablation(self) -> Iterator[Trained]:
+    def ablation(self) -> Iterator[TrainedCandidate]:
         for interaction in self.variants.interactions:
             for imitation in self.variants.imitations:
                 settings = self.iterated(interaction=interaction, imitation=imitation)
@@ -319,7 +324,7 @@ def _titled(name: str) -> str:
     return {"accuracy": "ReaL accuracy", "F1": "ReaL F1@0.25", "set size": "label coverage@0.25"}[name]
 
 
-def figures(task: MultilabelTask, found: Trained, threshold: float | None) -> dict[str, float]:
+def figures(task: MultilabelTask, found: TrainedCandidate, threshold: float | None) -> dict[str, float]:
     """Return accuracy and F1 in percent and the mean set size on the test; a softmax names its best class at any threshold."""
     rows = task.images.rows("test")
     truth_NC = task.judged_by()[rows].numpy()

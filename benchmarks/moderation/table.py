@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.moderation.baselines import k_means, products_task, single_teacher
 from benchmarks.moderation.semi_supervised import noisy, swsl
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.recipes.base import ModelSettings, Scale
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, pocket
-from tutelage.recipes.moderation.task import Task, posters_task, products_task
+from tutelage.recipes.moderation.task import ModerationTask, posters_task
 from tutelage.subtasks import LessonSettings
 from tutelage.subtasks.curricula import CurriculumName
 from tutelage.training import Log
@@ -196,9 +197,7 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
     table = [
         Row(name, FINE_TUNING[name], _fine_tuned(model), core=name == FIRST) for name, model in variants.models.items()
     ]
-    table.append(
-        Row("DeiT + single teacher", (8.4, 10.8), lambda pipeline: pipeline.single_teacher().scores, core=True)
-    )
+    table.append(Row("DeiT + single teacher", (8.4, 10.8), lambda pipeline: single_teacher(pipeline).scores, core=True))
     for (k, e), paper in zip(grid, MULTI_CLASS, strict=True):
         table.append(Row(f"{e} epochs SL K{k} + Swin", paper, _multi_class(variants.swin, k, e)))
     sl = f"{middle} epochs SL K{some}"
@@ -264,7 +263,7 @@ def recovered(pipeline: Pipeline) -> Iterator[Recovered]:
     argmax = replace(settings.discovery, assignment="argmax")
     ways = {
         "self-labelling with Sinkhorn": pipeline.discovery().subtask,
-        "k-means on the starting features": pipeline.k_means(),
+        "k-means on the starting features": k_means(pipeline),
         "self-training by argmax": pipeline.with_settings(replace(settings, discovery=argmax)).discovery().subtask,
     }
     for way, subtask in ways.items():
@@ -273,7 +272,7 @@ def recovered(pipeline: Pipeline) -> Iterator[Recovered]:
         yield Recovered(way, task.title, settings.seed, nmi, len(subtask[subtask >= 0].unique()))
 
 
-def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[Task]:
+def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[ModerationTask]:
     """Return the tasks of one seed: posters, and products where their folder is given, each with both kinds of noise."""
     made = [posters_task(seed, noise, size) for noise in ("uniform", "structured")]
     if data is not None:

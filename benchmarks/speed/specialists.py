@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from benchmarks.moderation.baselines import k_means
 from benchmarks.results_table import hardware, markdown_table
 from tutelage.data.augment import augmentation
 from tutelage.metrics import auroc
@@ -33,7 +34,7 @@ def main() -> None:
     settings = replace(settings, discovery=replace(settings.discovery, subtasks=SUBTASKS))
     with TemporaryDirectory() as folder:
         pipeline = Pipeline(task, settings, Path(folder), Log(None, quiet=True))
-        subtask = pipeline.k_means()
+        subtask = k_means(pipeline)
         truth = task.judged_by()
         test = pipeline.rows("test")
         rows = []

@@ -14,7 +14,7 @@ from benchmarks.reproduce import reproduce
 from tutelage.data import TensorData
 from tutelage.models import load_model
 from tutelage.recipes.base import ModelSettings
-from tutelage.recipes.distill import NoiseSettings, Pipeline, Task, TeacherSettings, pocket
+from tutelage.recipes.distill import DistillTask, NoiseSettings, Pipeline, TeacherSettings, pocket
 from tutelage.recipes.distill.task import distill_task
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Log
@@ -33,11 +33,11 @@ TINY = replace(
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> DistillTask:
     return distill_task("digits", TINY)
 
 
-def pipeline(task: Task, out: Path) -> Pipeline:
+def pipeline(task: DistillTask, out: Path) -> Pipeline:
     return Pipeline(task, TINY, out, Log(None, quiet=True))
 
 

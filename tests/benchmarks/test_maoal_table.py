@@ -16,8 +16,8 @@ from benchmarks.reproduce import reproduce
 
 from tutelage.data import TensorData
 from tutelage.metrics import bootstrap
-from tutelage.recipes.auxiliary import BodySettings, Problem, Shares, TaskSpec, judgement, pocket
-from tutelage.recipes.auxiliary.problem import divided
+from tutelage.recipes.auxiliary import AuxiliaryTask, BodySettings, Shares, TaskSpec, judgement, pocket
+from tutelage.recipes.auxiliary.task import divided
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
 
@@ -29,13 +29,15 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """One case of random fields instead of the real ones, for both scales."""
     monkeypatch.setattr(judgement, "bootstrap", partial(bootstrap, resamples=10))
 
-    def make(folder: Path, settings: Any) -> Problem:
+    def make(folder: Path, settings: Any) -> AuxiliaryTask:
         draws = torch.Generator().manual_seed(settings.seed)
         fields = torch.randint(0, 5, (150, 2), generator=draws)
         labels = {"stars": fields.sum(1).float()}
         split = divided([""] * 150, settings.shares, settings.seed)
         sides = (TaskSpec("l2", "l2", weight=1e-3),)
-        return Problem("stars", TaskSpec("stars", "regression"), sides, TensorData(input=fields), labels, split, (5, 5))
+        return AuxiliaryTask(
+            "stars", TaskSpec("stars", "regression"), sides, TensorData(input=fields), labels, split, (5, 5)
+        )
 
     settings = replace(
         pocket(),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from benchmarks.moderation import summary, table
+from benchmarks.moderation import baselines, summary, table
 from benchmarks.moderation.table import FIRST, FULL, PAPER, PLAIN, POCKET, Measured, Recovered, Row, measure, rows
 from benchmarks.results_table import ResultRow
 
@@ -157,7 +157,7 @@ def test_three_ways_of_dividing_the_defects(measured):
     ]
     assert found["self-labelling with Sinkhorn"].in_use == 4
     assert all(0 <= figure.nmi <= 1 for figure in found.values())
-    kmeans = run.k_means()
+    kmeans = baselines.k_means(run)
     defects = task.labels[task.images.rows("train")] == 0
     assert ((kmeans >= 0).nonzero().squeeze(1) == task.images.rows("train")[defects]).all()
 

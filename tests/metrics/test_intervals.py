@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from tutelage.metrics import auroc, bootstrap, npv_at_fpr, npv_floor, paired_bootstrap
+from tutelage.metrics import auroc, bootstrap, bootstrap_rows, npv_at_fpr, npv_floor, paired_bootstrap
 
 
 def example(seed: int, defects: int = 60, acceptable: int = 200, gap: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -89,3 +89,25 @@ def test_errors():
         bootstrap(lambda s, y: float("nan"), scores, labels, resamples=3)
     with pytest.raises(ValueError, match="2 of 260 are NaN"):
         bootstrap(auroc, np.append(scores[2:], [np.nan] * 2), labels)
+
+
+def test_rows_of_any_shape_are_drawn_together():
+    """By hand: the same generator's draws, of two columns with other shapes and types."""
+    rng = np.random.default_rng(3)
+    sets, numbers = rng.random((30, 4)) < 0.4, rng.normal(size=30)
+
+    def figure(members, weights):
+        assert members.dtype == bool
+        return float((members.sum(1) * weights).mean())
+
+    found = bootstrap_rows(figure, sets, numbers, resamples=200, seed=5)
+    draws = np.random.default_rng(5)
+    drawn = [draws.integers(30, size=30) for _ in range(200)]
+    values = [figure(sets[rows], numbers[rows]) for rows in drawn]
+    assert found.value == figure(sets, numbers)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+    same = bootstrap(lambda scores, _: float(scores.mean()), numbers, np.zeros(30, int), resamples=50)
+    assert bootstrap_rows(lambda column: float(column.mean()), numbers, resamples=50) == same
+    for columns in ((sets, numbers[1:]), (numbers[:0],), ()):
+        with pytest.raises(ValueError, match="the same number of rows, at least one"):
+            bootstrap_rows(figure, *columns)

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from tutelage import recipes
-from tutelage.recipes.moderation import Task
+from tutelage.recipes.moderation import ModerationTask
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))  # hostile images
 
@@ -25,10 +25,10 @@ def _in_a_hurry() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def task() -> Task:
+def task() -> ModerationTask:
     return tiny.task()
 
 
 @pytest.fixture(scope="session")
-def moderated(task: Task, tmp_path_factory: pytest.TempPathFactory) -> recipes.Run:
+def moderated(task: ModerationTask, tmp_path_factory: pytest.TempPathFactory) -> recipes.Run:
     return recipes.run("moderation", task, tiny.settings(), tmp_path_factory.mktemp("posters") / "run", quiet=True)

@@ -18,12 +18,12 @@ from PIL import Image
 from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
-from tutelage.metrics import bootstrap
+from tutelage.metrics import bootstrap_rows
 from tutelage.models import build_multi_head
 from tutelage.recipes.auxiliary import (
     AuxiliarySettings,
+    AuxiliaryTask,
     BodySettings,
-    Problem,
     Shares,
     TaskSpec,
     auxiliary_task,
@@ -33,9 +33,9 @@ from tutelage.recipes.auxiliary import (
 )
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, mean_iou, outcomes, pixel_accuracy
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
-from tutelage.recipes.auxiliary.problem import divided
 from tutelage.recipes.auxiliary.settings import by_modules
-from tutelage.recipes.auxiliary.sources import table_problem
+from tutelage.recipes.auxiliary.sources import table_task
+from tutelage.recipes.auxiliary.task import divided
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Log, Optimization
@@ -47,7 +47,7 @@ N = 120
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judgement, "bootstrap", partial(bootstrap, resamples=20))
+    monkeypatch.setattr(judgement, "bootstrap_rows", partial(bootstrap_rows, resamples=20))
     monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
 
 
@@ -69,7 +69,7 @@ def settings(**changed: Any) -> AuxiliarySettings:
 FIELDS = settings(body=BodySettings(options={"width": 4, "attention_heads": 2}))
 
 
-def squares(sides: tuple[TaskSpec, ...], primary: TaskSpec | None = None) -> Problem:
+def squares(sides: tuple[TaskSpec, ...], primary: TaskSpec | None = None) -> AuxiliaryTask:
     """Small images in four shades, and every kind of label of them."""
     draws = torch.Generator().manual_seed(0)
     kind = torch.randint(0, 4, (N,), generator=draws)
@@ -88,7 +88,7 @@ def squares(sides: tuple[TaskSpec, ...], primary: TaskSpec | None = None) -> Pro
     }
     labels["size"][::5] = torch.nan
     split = divided([""] * N, Shares(), 0)
-    return Problem("squares", primary or TaskSpec("kind"), sides, TensorData(input=images), labels, split)
+    return AuxiliaryTask("squares", primary or TaskSpec("kind"), sides, TensorData(input=images), labels, split)
 
 
 SIDES = (
@@ -101,7 +101,7 @@ SIDES = (
 DENSE = (TaskSpec("depth", "map"), TaskSpec("normals", "normals"), TaskSpec("even"))
 
 
-def network(problem: Problem, of: AuxiliarySettings | None = None) -> torch.nn.Module:
+def network(problem: AuxiliaryTask, of: AuxiliarySettings | None = None) -> torch.nn.Module:
     torch.manual_seed(0)
     return build_multi_head(spec_of(problem, problem.tasks, of or settings()))
 
@@ -109,7 +109,9 @@ def network(problem: Problem, of: AuxiliarySettings | None = None) -> torch.nn.M
 @pytest.mark.parametrize(
     "problem", [squares(SIDES), squares(DENSE, TaskSpec("map", "segmentation"))], ids=["sides", "dense"]
 )
-def test_declared_tasks_become_heads_and_losses_whose_batch_mean_is_that_over_the_labelled(problem: Problem) -> None:
+def test_declared_tasks_become_heads_and_losses_whose_batch_mean_is_that_over_the_labelled(
+    problem: AuxiliaryTask,
+) -> None:
     rows = problem.rows("train")
     turned = 0.75 if any(task.kind == "rotation" for task in problem.sides) else 0.0
     model = network(problem).eval()
@@ -151,11 +153,11 @@ def test_modules_of_autoint_are_the_paper_s_six() -> None:
     assert set(found.module_of) == {name for name, _ in model.named_parameters()}
 
 
-def fields_problem() -> Problem:
+def fields_problem() -> AuxiliaryTask:
     draws = torch.Generator().manual_seed(0)
     fields = torch.stack([torch.randint(0, 6, (N,), generator=draws), torch.randint(0, 3, (N,), generator=draws)], 1)
     stars = fields.sum(1).float()
-    return Problem(
+    return AuxiliaryTask(
         "stars",
         TaskSpec("stars", "regression"),
         (TaskSpec("l2", "l2", weight=1e-3),),
@@ -372,7 +374,7 @@ def test_further_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="declare its primary task and its sides"):
         auxiliary_task("mine.csv", settings())
     with pytest.raises(ValueError, match="needs a map for each example, which no table holds"):
-        table_problem(tmp_path / "mine.csv", TaskSpec("a"), [TaskSpec("b", "map")], settings())
+        table_task(tmp_path / "mine.csv", TaskSpec("a"), [TaskSpec("b", "map")], settings())
     of = settings(weighting="fixed", weighting_options={"weights": [1.0]})
     with pytest.raises(ValueError, match=r"weights=\[1.0\] must be one for each of num_signals=2"):
         recipes.run("auxiliary", squares((TaskSpec("even"),)), of, tmp_path, quiet=True)

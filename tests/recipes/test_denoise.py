@@ -18,6 +18,7 @@ import yaml
 
 from tutelage import cli, recipes
 from tutelage.data import TensorData, Votes
+from tutelage.data.votes import unipolar
 from tutelage.hypergradient import look_ahead_gradient
 from tutelage.metrics import bootstrap, paired_bootstrap
 from tutelage.models import RuleModel, RuleModelSpec
@@ -28,7 +29,6 @@ from tutelage.recipes.denoise import (
     evaluation,
     pocket,
     text_task,
-    unipolar,
 )
 from tutelage.recipes.denoise.methods import divided_val, spear_terms, train
 from tutelage.recipes.denoise.settings import MixingSettings

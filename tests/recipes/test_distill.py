@@ -25,10 +25,10 @@ from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill import (
     CoresetSettings,
     DistillSettings,
+    DistillTask,
     NoiseSettings,
     Pipeline,
     Shares,
-    Task,
     TeacherSettings,
     distill_task,
     evaluation,
@@ -82,9 +82,9 @@ def digits(count: int = 200) -> ImageTable:
     return ImageTable(ImageArray(whole.images.gather(rows.tolist())), table.assign(true_label=table["label"]))
 
 
-def tiny(given: DistillSettings | None = None) -> Task:
+def tiny(given: DistillSettings | None = None) -> DistillTask:
     given = given or settings()
-    task = Task("digits", divided(digits(), given.shares), tuple(map(str, range(10))))
+    task = DistillTask("digits", divided(digits(), given.shares), tuple(map(str, range(10))))
     return with_noise(task, given.noise, given.seed)
 
 

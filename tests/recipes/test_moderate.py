@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
 from tutelage.models import load_model
-from tutelage.recipes.moderation import Task
+from tutelage.recipes.moderation import ModerationTask
 from tutelage.subtasks import acceptability
 
 FILES = {
@@ -196,7 +196,7 @@ def test_tasks_differ_by_what_training_sees(task):
     assert other.fingerprint() != task.fingerprint()
 
 
-def test_without_the_truth_nothing_is_claimed_of_it(task: Task, tmp_path):
+def test_without_the_truth_nothing_is_claimed_of_it(task: ModerationTask, tmp_path):
     """No true sub-tasks, no true labels: the moderator's own are what the test is judged by."""
     table = task.table.drop(columns=["true_label", "true_subtask"])
     blind = replace(task, images=type(task.images)(task.images.images, table))

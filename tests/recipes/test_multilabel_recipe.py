@@ -29,7 +29,7 @@ from tutelage.recipes.multilabel import (
     training,
 )
 from tutelage.recipes.multilabel.choice import choose
-from tutelage.recipes.multilabel.training import Trained, balanced, candidates, new_model, training_rows
+from tutelage.recipes.multilabel.training import TrainedCandidate, balanced, candidates, new_model, training_rows
 from tutelage.training import Budget, Log, Stages
 
 Command = Callable[..., tuple[int, str, str]]
@@ -234,8 +234,8 @@ def test_a_search_tries_every_combination():
 # --- the choice
 
 
-def trained(name: str, scores_NC: torch.Tensor) -> Trained:
-    return Trained(name, settings(), scores_NC, Path(), None, [])
+def trained(name: str, scores_NC: torch.Tensor) -> TrainedCandidate:
+    return TrainedCandidate(name, settings(), scores_NC, Path(), None, [])
 
 
 def test_the_choice_does_not_fall_for_naming_everything():
@@ -413,7 +413,7 @@ def recipe_columns():
         (("shop.csv", "--val", "0"), "val=0.0 and test=0.2 are shares above 0"),
         (("digits", "--truth", "all"), "truth='all': grids of digits have no columns"),
         (("digits", "--image_size", "25"), "needs a multiple of 3"),
-        (("digits", "--iterated.rho", "1"), "rho=1.0 is a probability"),
+        (("digits", "--iterated.rho", "1"), "rho=1.0 must be a number in [0, 1)"),
         (("digits", "--budget.steps", "3", "--iterated.interaction", "9"), "and the budget has 3"),
         (("digits", "--method", "best"), "method: Expected a Literal"),
         (("digits", "--share", "2"), "share=2.0 must be in (0, 1]"),

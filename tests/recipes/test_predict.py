@@ -147,7 +147,7 @@ def test_new_examples_are_answered_into_a_new_folder_and_what_cannot_be_read_is_
     assert len(problems) == 1
     listed = pd.read_csv(out.parent / "answers-problems.csv", dtype=str)
     assert listed.to_numpy().tolist() == [list(problem) for problem in problems]
-    assert f"{GOOD} " in recipes.recipe_of(made.run.folder).told(table)
+    assert f"{GOOD} " in recipes.recipe_of(made.run.folder).summary(table)
 
 
 def test_another_ending_is_refused(made, tmp_path):

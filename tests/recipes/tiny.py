@@ -15,7 +15,7 @@ import torch
 from tutelage import _vision, recipes
 from tutelage.metrics import bootstrap, paired_bootstrap
 from tutelage.recipes.base import ModelSettings
-from tutelage.recipes.moderation import ModerationSettings, Task, pocket, posters_task
+from tutelage.recipes.moderation import ModerationSettings, ModerationTask, pocket, posters_task
 from tutelage.subtasks import DiscoverySettings, SelectionSettings, SpecialistSettings
 from tutelage.training import Budget
 
@@ -23,7 +23,7 @@ SIZES: dict[str, Any] = {"train": (60, 120), "validation": (60, 120), "test": (4
 KEPT = 2  # of four
 
 
-def task(noise: str = "uniform", image_size: int = 24) -> Task:
+def task(noise: str = "uniform", image_size: int = 24) -> ModerationTask:
     """Digit posters, without encoders to pre-train."""
     made = posters_task(0, noise, image_size, **SIZES)
     made.pretraining = None

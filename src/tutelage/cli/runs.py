@@ -28,7 +28,7 @@ def predict(
         columns: Names of the manifest's columns.
     """
     table, problems = recipes.predict(run_folder, manifest, out, columns=columns, fpr=fpr, vectors=vectors)
-    print(f"{recipes.recipe_of(run_folder).told(table)}; {problems.summary()}. Written to {out}")
+    print(f"{recipes.recipe_of(run_folder).summary(table)}; {problems.summary()}. Written to {out}")
 
 
 def report(run_folder: Path) -> None:

@@ -280,3 +280,40 @@ def wilson(successes: NDArray[Any], trials: NDArray[Any], z: float = 1.959964) -
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return middle - half, middle + half
+
+
+@dataclass(frozen=True)
+class UnipolarRules:
+    """Rules seen unipolar: J columns, one for each rule and class that it votes for.
+
+    Attributes:
+        rule: the rule of each column, (J,).
+        rule_class: the class that it stands for, (J,).
+        fired: whether it fires, (N, J) bool.
+        scores: its score, 0.5 where there is none, (N, J).
+        continuous: whether it ever has one, (J,).
+    """
+
+    rule: NDArray[np.int64]
+    rule_class: NDArray[np.int64]
+    fired: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    continuous: NDArray[np.bool_]
+
+
+def unipolar(votes: Votes) -> UnipolarRules:
+    """Divide each rule that votes for several classes into a column for each; one that never votes has none."""
+    pairs = [
+        (rule, int(label))
+        for rule, column in enumerate(votes.values.T)
+        for label in np.unique(column[column != ABSTAIN])
+    ]
+    rule = np.array([pair[0] for pair in pairs], dtype=np.int64)
+    rule_class = np.array([pair[1] for pair in pairs], dtype=np.int64)
+    fired = votes.values[:, rule] == rule_class
+    given = np.full(fired.shape, np.nan, np.float32) if votes.scores is None else votes.scores[:, rule]
+    has_score = fired & ~np.isnan(given)
+    # A continuous rule needs a score wherever it votes.
+    continuous = (has_score == fired).all(0) & fired.any(0)
+    scores = np.where(has_score & continuous, given, np.float32(0.5)).astype(np.float32)
+    return UnipolarRules(rule, rule_class, fired, scores, continuous)

@@ -3,7 +3,7 @@
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
 from tutelage.metrics.incremental import pw_jaccard
-from tutelage.metrics.intervals import Interval, bootstrap, paired_bootstrap
+from tutelage.metrics.intervals import Interval, bootstrap, bootstrap_rows, paired_bootstrap
 from tutelage.metrics.moderation import (
     OperatingPoint,
     lift_at_fpr,
@@ -34,6 +34,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "bootstrap",
+    "bootstrap_rows",
     "f1",
     "given_label_recall",
     "label_coverage",

@@ -9,6 +9,7 @@ upper ends with care.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,7 +57,7 @@ def bootstrap(
     Raises:
         ValueError: a level outside (0, 1), no resamples, wrong shapes, or a metric that is NaN.
     """
-    return _interval(metric, [np.asarray(scores, dtype=np.float64)], labels, level, resamples, seed)
+    return _of_models(metric, [np.asarray(scores, dtype=np.float64)], labels, level, resamples, seed)
 
 
 def paired_bootstrap(
@@ -75,27 +76,55 @@ def paired_bootstrap(
     to ask whether a is better than b. Other arguments and errors: `bootstrap`.
     """
     both = [np.asarray(scores, dtype=np.float64) for scores in (scores_a, scores_b)]
-    return _interval(metric, both, labels, level, resamples, seed)
+    return _of_models(metric, both, labels, level, resamples, seed)
 
 
-def _interval(
+def bootstrap_rows(
+    figure: Callable[..., float], *columns: NDArray[Any], level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of `figure(*columns)`, whose rows are drawn together, all from all.
+
+    Args:
+        figure: any function of the columns to a number.
+        columns: arrays of N rows each, of any shapes and types.
+        level, resamples, seed: as of `bootstrap`, which raises the same.
+    """
+    counts = {len(column) for column in columns}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"columns must have the same number of rows, at least one; they have {sorted(counts)}")
+    return _interval(
+        lambda rows: figure(*(column[rows] for column in columns)), np.zeros(counts.pop(), int), level, resamples, seed
+    )
+
+
+def _of_models(
     metric: Metric, models: list[NDArray[np.float64]], labels: ArrayLike, level: float, resamples: int, seed: int
 ) -> Interval:
     labels_N = np.asarray(labels)
     if any(labels_N.ndim != 1 or labels_N.shape != scores.shape for scores in models) or not labels_N.size:
         shapes = ", ".join(str(scores.shape) for scores in models)
         raise ValueError(f"scores and labels must all be (N,), N > 0; they are {shapes} and {labels_N.shape}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1; it is {level}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; it is {resamples}")
 
     def value(rows: NDArray[np.int64] | slice) -> float:
         values = [metric(scores[rows], labels_N[rows]) for scores in models]
         return values[0] - values[1] if len(values) == 2 else values[0]
 
+    return _interval(value, labels_N, level, resamples, seed)
+
+
+def _interval(
+    value: Callable[[NDArray[np.int64] | slice], float],
+    strata_N: NDArray[Any],
+    level: float,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1; it is {level}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1; it is {resamples}")
     estimate = value(slice(None))
-    draws = np.array([value(rows) for rows in _stratified_draws(labels_N, resamples, seed)])
+    draws = np.array([value(rows) for rows in _stratified_draws(strata_N, resamples, seed)])
     undefined = int(np.isnan(draws).sum())
     if undefined or np.isnan(estimate):
         raise ValueError(f"metric: NaN on {undefined} of {resamples} resamples, and {estimate} on the data themselves")

@@ -91,7 +91,7 @@ class Recipe(Generic[T, S, R]):
             times or paths. It writes ``model/`` and the tables; only the main process calls it.
         closing: from the metrics, what is said in the end, line by line.
         answer: from (loaded model, examples) to a table with one row an example.
-        told: from the table of answers to a phrase about it.
+        summary: from the table of answers to a phrase about it.
         view: from the run's folder to the values of ``reports/NAME.html``.
         load: from the run's folder, and `options` by name, to the loaded model.
         read: from (loaded model, file, columns) to new examples and what was left out of them.
@@ -106,7 +106,7 @@ class Recipe(Generic[T, S, R]):
     evaluate: Callable[[T, S, R, Path], dict[str, Any]]
     closing: Callable[[dict[str, Any]], Sequence[str]]
     answer: Callable[[Any, Any], pd.DataFrame]
-    told: Callable[[pd.DataFrame], str]
+    summary: Callable[[pd.DataFrame], str]
     view: Callable[[RunFolder], dict[str, Any]]
     load: Callable[..., Any] = load_images_model
     read: Callable[..., tuple[Any, Problems]] = read_images

@@ -1,6 +1,5 @@
 """MAOAL (NeurIPS 2022): a primary task with auxiliary losses, each weighed in the modules that it helps."""
 
-from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.recipe import RECIPE
 from tutelage.recipes.auxiliary.settings import (
     AuxiliarySettings,
@@ -11,12 +10,13 @@ from tutelage.recipes.auxiliary.settings import (
     pocket,
 )
 from tutelage.recipes.auxiliary.sources import auxiliary_task
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 
 __all__ = [
     "RECIPE",
     "AuxiliarySettings",
+    "AuxiliaryTask",
     "BodySettings",
-    "Problem",
     "Shares",
     "TaskSpec",
     "auxiliary_task",

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from tutelage.models import load_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval
-from tutelage.recipes.auxiliary.pipeline import Learned
-from tutelage.recipes.auxiliary.problem import SPLITS, Problem
+from tutelage.recipes.auxiliary.network import spec_of
+from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
+from tutelage.recipes.auxiliary.task import SPLITS, AuxiliaryTask
 
 
-def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Learned]) -> dict[str, Any]:
+def evaluate(
+    problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str, Learned], out: Path
+) -> dict[str, Any]:
+    """Evaluate all methods on the test part, and write the method's model and the tables."""
+    best = found[settings.chosen]
+    names = [task.name for task in problem.sides]
+    importance_table(best, names).to_parquet(out / "importance.parquet", index=False)
+    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
+    if (best.folder / WEIGHTS).is_file():
+        weights = pd.read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
+        weights.to_parquet(out / WEIGHTS, index=False)
+    model, _ = load_multi_head(best.folder)
+    tasks = (problem.primary,) if settings.chosen == "single" else problem.tasks
+    classes = problem.classes.get(problem.primary.target or "")
+    facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
+    save_multi_head(model, spec_of(problem, tasks, settings), out / "model", **facts)
+    return figures(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found)
+
+
+def figures(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str, Learned]) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     measures = MEASURES[problem.primary.kind]
     ours = found[settings.chosen]

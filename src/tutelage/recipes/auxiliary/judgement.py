@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tutelage.metrics import Interval, bootstrap
+from tutelage.metrics import Interval, bootstrap_rows
 from tutelage.recipes.auxiliary.settings import TaskSpec
 from tutelage.signals import Batch, Outputs
 
@@ -104,19 +104,10 @@ def selects(task: TaskSpec, classes: int) -> Callable[[Outputs, Batch], float]:
 
 def interval(measure: Measure, found: Outcomes, seed: int) -> Interval:
     """Return a figure with its bootstrap interval over the examples."""
-    rows = np.arange(len(found))
-    return bootstrap(
-        lambda drawn, _: measure.figure(found[drawn.astype(np.int64)]), rows, np.zeros_like(rows), seed=seed
-    )
+    return bootstrap_rows(measure.figure, found, seed=seed)
 
 
 def difference(measure: Measure, ours: Outcomes, theirs: Outcomes, seed: int) -> Interval:
     """Return by how much ours is better than theirs on the same examples, with its interval; positive is better."""
     sign = 1 if measure.higher else -1
-    rows = np.arange(len(ours))
-
-    def gain(drawn: NDArray[np.float64], _: NDArray[np.int64]) -> float:
-        chosen = drawn.astype(np.int64)
-        return sign * (measure.figure(ours[chosen]) - measure.figure(theirs[chosen]))
-
-    return bootstrap(gain, rows, np.zeros_like(rows), seed=seed)
+    return bootstrap_rows(lambda a, b: sign * (measure.figure(a) - measure.figure(b)), ours, theirs, seed=seed)

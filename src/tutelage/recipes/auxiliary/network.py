@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from tutelage.models import AUTOINT, MultiHead, MultiHeadSpec, WithSquaredNorm
-from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.signals import (
     CrossEntropy,
     PixelCrossEntropy,
@@ -25,7 +25,7 @@ from tutelage.weighting.partition import Level
 MAPS = ("segmentation", "map", "normals")
 
 
-def spec_of(problem: Problem, tasks: tuple[TaskSpec, ...], settings: AuxiliarySettings) -> MultiHeadSpec:
+def spec_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], settings: AuxiliarySettings) -> MultiHeadSpec:
     """Return the network with a head for each task that has one."""
     outputs = {task.name: count for task in tasks if (count := problem.outputs(task)) is not None}
     return MultiHeadSpec(
@@ -41,7 +41,7 @@ def spec_of(problem: Problem, tasks: tuple[TaskSpec, ...], settings: AuxiliarySe
     )
 
 
-def signals_of(problem: Problem, tasks: tuple[TaskSpec, ...], rows: Tensor) -> list[Signal]:
+def signals_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], rows: Tensor) -> list[Signal]:
     """Return the losses, in the order of the tasks.
 
     Each is scaled by its declared weight and, where only n of the N rows have its label, by N / n, so that its mean over a

@@ -15,8 +15,8 @@ from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import MEASURES, Answer, Outcomes, outcomes, selects
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
-from tutelage.recipes.auxiliary.problem import Problem
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method, TaskSpec
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.weighing import options_of
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import WEIGHTINGS, build, registry, tune_weights
@@ -57,7 +57,7 @@ class Pipeline:
         log: where progress is told.
     """
 
-    def __init__(self, problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) -> None:
+    def __init__(self, problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: Log) -> None:
         self.problem = problem.with_share_of_labels(settings.shares.labels, settings.seed)
         self.settings = settings
         self.log = log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,18 @@ from tutelage.data.label_columns import read_label_columns
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.table import ImageTable
-from tutelage.models import load_multi_head, save_multi_head
-from tutelage.recipes.auxiliary.evaluation import evaluate as figures_of
-from tutelage.recipes.auxiliary.evaluation import importance_table
+from tutelage.models import load_multi_head
+from tutelage.recipes.auxiliary.evaluation import evaluate
 from tutelage.recipes.auxiliary.judgement import Answer
-from tutelage.recipes.auxiliary.network import spec_of
-from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned, Pipeline
-from tutelage.recipes.auxiliary.problem import Problem
+from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, pocket
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
 from tutelage.training import Log, predict
 
 
-def train(problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) -> dict[str, Learned]:
+def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: Log) -> dict[str, Learned]:
     """Train by the method and by its baselines.
 
     Raises:
@@ -45,23 +43,6 @@ def train(problem: Problem, settings: AuxiliarySettings, out: Path, log: Log) ->
         found[method] = pipeline.learned(method)
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
     return found
-
-
-def evaluate(problem: Problem, settings: AuxiliarySettings, found: dict[str, Learned], out: Path) -> dict[str, Any]:
-    """Evaluate all methods on the test part, and write the method's model and the tables."""
-    best = found[settings.chosen]
-    names = [task.name for task in problem.sides]
-    importance_table(best, names).to_parquet(out / "importance.parquet", index=False)
-    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
-    if (best.folder / WEIGHTS).is_file():
-        weights = pd.read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
-        weights.to_parquet(out / WEIGHTS, index=False)
-    model, _ = load_multi_head(best.folder)
-    tasks = (problem.primary,) if settings.chosen == "single" else problem.tasks
-    classes = problem.classes.get(problem.primary.target or "")
-    facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
-    save_multi_head(model, spec_of(problem, tasks, settings), out / "model", **facts)
-    return figures_of(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found)
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:

@@ -22,14 +22,14 @@ from tutelage.data.pets import oxford_pets
 from tutelage.data.products import product_attributes
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
 from tutelage.data.table import ImageTable
-from tutelage.recipes.auxiliary.problem import Problem, divided, present
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
+from tutelage.recipes.auxiliary.task import AuxiliaryTask, divided, present
 
 L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
-Source = Callable[[Path, AuxiliarySettings], Problem]
+Source = Callable[[Path, AuxiliarySettings], AuxiliaryTask]
 
 
-def digits_problem(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = None) -> Problem:
+def digits_task(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = None) -> AuxiliaryTask:
     """Return scikit-learn's handwritten digits: which digit, beside it its parity, whether it is 5 or more, and two more.
 
     The further side tasks are the rotation, and ``arbitrary``: ten classes drawn at random, from which nothing can be learned
@@ -52,7 +52,7 @@ def digits_problem(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None
     labels["mistaken"] = (digit + 1) % 10
     split = np.where(np.arange(len(digit)) < 3 * len(digit) // 4, "train", "test")
     declared = (TaskSpec("parity"), TaskSpec("high"), TaskSpec("rotation", "rotation"), TaskSpec("arbitrary"))
-    return Problem(
+    return AuxiliaryTask(
         "handwritten digits",
         TaskSpec("digit"),
         declared if sides is None else tuple(sides),
@@ -63,9 +63,9 @@ def digits_problem(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None
     )
 
 
-def ratings_problem(ratings: Ratings, settings: AuxiliarySettings, title: str = "ratings") -> Problem:
+def ratings_task(ratings: Ratings, settings: AuxiliarySettings, title: str = "ratings") -> AuxiliaryTask:
     """Return the prediction of ratings, with L2 regularisation as the auxiliary loss."""
-    return Problem(
+    return AuxiliaryTask(
         title,
         TaskSpec("rating", "regression"),
         (L2,),
@@ -76,44 +76,42 @@ def ratings_problem(ratings: Ratings, settings: AuxiliarySettings, title: str = 
     )
 
 
-def movielens_problem(folder: Path, settings: AuxiliarySettings, users: int | None = None) -> Problem:
+def movielens_task(folder: Path, settings: AuxiliarySettings, users: int | None = None) -> AuxiliaryTask:
     """Return MovieLens-1M without the threes, as MAOAL's authors run it, or the ratings of some of its users."""
     title = "MovieLens-1M" if users is None else f"MovieLens-1M, {users} users"
-    return ratings_problem(movielens(folder, users=users, seed=settings.seed), settings, title)
+    return ratings_task(movielens(folder, users=users, seed=settings.seed), settings, title)
 
 
-def images_problem(
+def images_task(
     title: str, table: ImageTable, primary: TaskSpec, sides: Sequence[TaskSpec], settings: AuxiliarySettings
-) -> Problem:
+) -> AuxiliaryTask:
     """Return a problem of an image table whose columns are classes, -1 where absent."""
     columns = [task.target for task in (primary, *sides) if task.kind == "classification" and task.target]
     labels = {name: torch.from_numpy(table.table[name].to_numpy(np.int64, copy=True)) for name in columns}
     split = divided(table.table["split"].to_numpy(), settings.shares, settings.seed, labels[primary.target or ""] >= 0)
     examples, ids = table.subset(torch.arange(len(table))), table.table["id"].astype(str).tolist()
-    return Problem(title, primary, tuple(sides), examples, labels, split, ids=ids)
+    return AuxiliaryTask(title, primary, tuple(sides), examples, labels, split, ids=ids)
 
 
-def products_problem(folder: Path, settings: AuxiliarySettings, max_rows: int | None = None) -> Problem:
+def products_task(folder: Path, settings: AuxiliarySettings, max_rows: int | None = None) -> AuxiliaryTask:
     """Return product photographs: the article type, beside it colour, season and gender."""
     size = (settings.image_size, settings.image_size)
     table = product_attributes(folder, settings.seed, size, max_rows=max_rows)
     sides = (TaskSpec("colour"), TaskSpec("season"), TaskSpec("gender"))
-    return images_problem("product photographs", table, TaskSpec("article", column="label"), sides, settings)
+    return images_task("product photographs", table, TaskSpec("article", column="label"), sides, settings)
 
 
-def pets_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
+def pets_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
     """Return breeds of pets, with rotation prediction."""
     table = oxford_pets(folder, settings.image_size)
-    return images_problem(
-        "pets", table, TaskSpec("breed", column="label"), (TaskSpec("rotation", "rotation"),), settings
-    )
+    return images_task("pets", table, TaskSpec("breed", column="label"), (TaskSpec("rotation", "rotation"),), settings)
 
 
-def birds_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
+def birds_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
     """Return species of birds, with the colour of the wing and the shape of the bill."""
     sides = (TaskSpec("wing", column="has_wing_color"), TaskSpec("bill", column="has_bill_shape"))
     table = cub_200(folder, settings.image_size)
-    return images_problem("CUB-200-2011", table, TaskSpec("species", column="label"), sides, settings)
+    return images_task("CUB-200-2011", table, TaskSpec("species", column="label"), sides, settings)
 
 
 PEOPLE = ("baby", "boy", "girl", "man", "woman")
@@ -131,7 +129,7 @@ SIDE_CLASSES = {
 }
 
 
-def people_problem(folder: Path, settings: AuxiliarySettings, train: int | None = None) -> Problem:
+def people_task(folder: Path, settings: AuxiliarySettings, train: int | None = None) -> AuxiliaryTask:
     """Return MAOAL's CIFAR-100/20: which person, beside it the five classes of each of ten other super-classes.
 
     An image has the label of its own super-class's task and of no other's.
@@ -151,15 +149,15 @@ def people_problem(folder: Path, settings: AuxiliarySettings, train: int | None 
     split[(split == "test") & (labels["people"] < 0).numpy()] = "unused"  # they could judge nothing
     sides = tuple(TaskSpec(group) for group in SIDE_CLASSES)
     examples = table.subset(torch.arange(len(table)))
-    return Problem(
+    return AuxiliaryTask(
         "CIFAR-100 people", TaskSpec("people"), sides, examples, labels, split, classes={"people": list(PEOPLE)}
     )
 
 
-def rooms_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
+def rooms_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
     """Return rooms: the class of each pixel, beside it depth and normals; 72 x 96 pixels whatever ``image_size`` says."""
     rooms = nyuv2_rooms(folder)
-    return Problem(
+    return AuxiliaryTask(
         "NYUv2",
         TaskSpec("segmentation", "segmentation"),
         (TaskSpec("depth", "map"), TaskSpec("normals", "normals")),
@@ -169,13 +167,13 @@ def rooms_problem(folder: Path, settings: AuxiliarySettings) -> Problem:
     )
 
 
-def table_problem(
+def table_task(
     path: Path,
     primary: TaskSpec,
     sides: Sequence[TaskSpec],
     settings: AuxiliarySettings,
     fields: Sequence[str] = (),
-) -> Problem:
+) -> AuxiliaryTask:
     """Return a problem of one's own table: images by their paths, or categorical fields.
 
     Raises:
@@ -209,21 +207,21 @@ def table_problem(
     if found.fields is not None:
         sizes = tuple(len(values) for values in found.values.values())
         examples = TensorData(input=found.fields)
-        return Problem(path.stem, primary, tuple(sides), examples, found.labels, split, sizes, **common)
+        return AuxiliaryTask(path.stem, primary, tuple(sides), examples, found.labels, split, sizes, **common)
     assert found.images is not None
     table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unassigned"}))
     whole = table.subset(torch.arange(len(table)))
-    return Problem(path.stem, primary, tuple(sides), whole, found.labels, split, **common)
+    return AuxiliaryTask(path.stem, primary, tuple(sides), whole, found.labels, split, **common)
 
 
 SOURCES: dict[str, Source] = {
-    "people": people_problem,
-    "movielens": movielens_problem,
-    "products": products_problem,
-    "pets": pets_problem,
-    "birds": birds_problem,
-    "rooms": rooms_problem,
-    "ratings": lambda path, settings: ratings_problem(ratings_csv(path), settings, path.stem),
+    "people": people_task,
+    "movielens": movielens_task,
+    "products": products_task,
+    "pets": pets_task,
+    "birds": birds_task,
+    "rooms": rooms_task,
+    "ratings": lambda path, settings: ratings_task(ratings_csv(path), settings, path.stem),
 }
 """Problems in a layout of their own, by name."""
 
@@ -240,7 +238,7 @@ def auxiliary_task(
     primary: dict[str, Any] | None = None,
     sides: tuple[dict[str, Any], ...] | None = None,
     fields: tuple[str, ...] = (),
-) -> Problem:
+) -> AuxiliaryTask:
     """Read a named data set or a table, with the tasks that are declared.
 
     Args:
@@ -260,7 +258,7 @@ def auxiliary_task(
     if folder is None and data in FOLDERS and "TUTELAGE_DATA" in os.environ:
         folder = Path(os.environ["TUTELAGE_DATA"]) / FOLDERS[data]
     if data == "digits":
-        problem = digits_problem(settings)
+        problem = digits_task(settings)
     elif data in SOURCES:
         if folder is None:
             raise ValueError(f"data={data!r} is read from files; give folder, where they lie")
@@ -268,7 +266,7 @@ def auxiliary_task(
     elif Path(data).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
         if known is None or others is None:
             raise ValueError(f"data={data!r} is a table of your own; declare its primary task and its sides")
-        return table_problem(Path(data), known, others, settings, fields)
+        return table_task(Path(data), known, others, settings, fields)
     else:
         raise ValueError(f"data={data!r} is no table and no known set; known: digits, {', '.join(SOURCES)}")
     return replace(problem, primary=known or problem.primary, sides=problem.sides if others is None else others)

@@ -3,6 +3,6 @@
 from tutelage.recipes.denoise.methods import METHODS, Trained, train
 from tutelage.recipes.denoise.recipe import RECIPE
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
-from tutelage.recipes.denoise.task import RuleTask, text_task, unipolar
+from tutelage.recipes.denoise.task import RuleTask, text_task
 
-__all__ = ["METHODS", "RECIPE", "DenoiseSettings", "RuleTask", "Trained", "pocket", "text_task", "train", "unipolar"]
+__all__ = ["METHODS", "RECIPE", "DenoiseSettings", "RuleTask", "Trained", "pocket", "text_task", "train"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +16,40 @@ from tutelage.data.text_table import SPLITS
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
 from tutelage.metrics import accuracy, bootstrap, macro_f1, paired_bootstrap
 from tutelage.recipes.denoise.methods import Trained
+from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
 
+WEIGHTS = "weights.parquet"
 METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
 Predictions = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The classifier by the method and by the labels alone, and where the method's stage lies."""
+
+    ours: Trained
+    labels_alone: Trained
+    stage: Path
+
+
+def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Path) -> dict[str, Any]:
+    """Evaluate the models on the test texts, and write the classifier and the tables."""
+    ours, alone = models.ours, models.labels_alone
+    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
+    shutil.rmtree(out / "model", ignore_errors=True)
+    if (models.stage / WEIGHTS).is_file():
+        shutil.copy(models.stage / WEIGHTS, out / WEIGHTS)
+    trust = trust_table(task, ours)
+    examples_table(task, ours, alone).to_parquet(out / "examples.parquet", index=False)
+    trust.to_parquet(out / "trust.parquet", index=False)
+    rules_table(task, trust).to_parquet(out / "rules.parquet", index=False)
+    task.votes.write(out / "votes.parquet", task.table["id"].tolist())
+    label_next(task, settings.suggest).to_csv(out / "label_next.csv", index=False)
+    ours.model.save(out / "model", classes=task.classes)
+    if task.transform is not None:
+        task.transform.save(out / "model")
+    return figures(task, ours, alone, method=settings.method, seed=settings.seed)
 
 
 def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions:
@@ -32,7 +65,7 @@ def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions
     return found
 
 
-def evaluate(task: RuleTask, trained: Trained, alone: Trained, *, method: str, seed: int) -> dict[str, Any]:
+def figures(task: RuleTask, trained: Trained, alone: Trained, *, method: str, seed: int) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     table = task.table
     test = ((table["split"] == "test") & (table["label"] >= 0)).to_numpy()

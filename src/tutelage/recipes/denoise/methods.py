@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.data.votes import UnipolarRules, unipolar
 from tutelage.metrics import accuracy, macro_f1
 from tutelage.models import RuleModel, RuleModelSpec
 from tutelage.recipes.denoise.settings import DenoiseSettings
-from tutelage.recipes.denoise.task import Columns, RuleTask, unipolar
+from tutelage.recipes.denoise.task import RuleTask
 from tutelage.signals import (
     Agreement,
     Batch,
@@ -130,7 +131,7 @@ class Trained:
     """
 
     model: RuleModel
-    columns: Columns
+    columns: UnipolarRules
     outputs: dict[str, Tensor]
     weighting: Weighting
     signals: list[str]
@@ -238,7 +239,7 @@ def divided_val(task: RuleTask, val: Tensor, settings: DenoiseSettings) -> tuple
     return torch.cat(learn), torch.cat(choose)
 
 
-def _spec(task: RuleTask, columns: Columns, settings: DenoiseSettings, method: Recipe) -> RuleModelSpec:
+def _spec(task: RuleTask, columns: UnipolarRules, settings: DenoiseSettings, method: Recipe) -> RuleModelSpec:
     return RuleModelSpec(
         features=task.features.shape[1],
         rule_class=tuple(columns.rule_class.tolist()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,26 +16,16 @@ from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.text import Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
+from tutelage.data.votes import unipolar
 from tutelage.models import RuleModel
-from tutelage.recipes.denoise import evaluation
+from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
 from tutelage.recipes.denoise.methods import METHODS, Trained
 from tutelage.recipes.denoise.methods import train as train_one
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
-from tutelage.recipes.denoise.task import RuleTask, unipolar
+from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.denoise import view
 from tutelage.training import Log, Stages, predict
-
-WEIGHTS = "weights.parquet"
-
-
-@dataclass(frozen=True)
-class Models:
-    """The classifier by the method and by the labels alone, and where the method's stage lies."""
-
-    ours: Trained
-    labels_alone: Trained
-    stage: Path
 
 
 def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Models:
@@ -72,25 +61,6 @@ def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log
     weighting = METHODS[settings.method].weighting(settings, len(task.table), len(facts["signals"]))
     weighting.load(folder / "weighting.safetensors")
     return Trained(model, columns, outputs, weighting, facts["signals"], facts["validation"]), folder
-
-
-def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Path) -> dict[str, Any]:
-    """Evaluate the models on the test texts, and write the classifier and the tables."""
-    ours, alone = models.ours, models.labels_alone
-    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
-    shutil.rmtree(out / "model", ignore_errors=True)
-    if (models.stage / WEIGHTS).is_file():
-        shutil.copy(models.stage / WEIGHTS, out / WEIGHTS)
-    trust = evaluation.trust_table(task, ours)
-    evaluation.examples_table(task, ours, alone).to_parquet(out / "examples.parquet", index=False)
-    trust.to_parquet(out / "trust.parquet", index=False)
-    evaluation.rules_table(task, trust).to_parquet(out / "rules.parquet", index=False)
-    task.votes.write(out / "votes.parquet", task.table["id"].tolist())
-    evaluation.label_next(task, settings.suggest).to_csv(out / "label_next.csv", index=False)
-    ours.model.save(out / "model", classes=task.classes)
-    if task.transform is not None:
-        task.transform.save(out / "model")
-    return evaluation.evaluate(task, ours, alone, method=settings.method, seed=settings.seed)
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
@@ -158,7 +128,7 @@ def answer(loaded: Loaded, table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def told(table: pd.DataFrame) -> str:
+def summary(table: pd.DataFrame) -> str:
     """Return how many texts got each label."""
     counts = ", ".join(f"{count} {name}" for name, count in table["label"].value_counts().items())
     return f"{len(table)} texts labelled: {counts}"
@@ -174,7 +144,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    told,
+    summary,
     view,
     load=load,
     read=read,

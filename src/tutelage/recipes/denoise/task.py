@@ -17,46 +17,9 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
-from tutelage.data.votes import ABSTAIN, Votes, majority_vote, read_votes, read_wrench
+from tutelage.data.votes import UnipolarRules, Votes, majority_vote, read_votes, read_wrench
 from tutelage.recipes.denoise.settings import DenoiseSettings, Parts
 from tutelage.training import seeds
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Rules seen unipolar: J columns, one for each rule and class that it votes for.
-
-    Attributes:
-        rule: the rule of each column, (J,).
-        rule_class: the class that it stands for, (J,).
-        fired: whether it fires, (N, J) bool.
-        scores: its score, 0.5 where there is none, (N, J).
-        continuous: whether it ever has one, (J,).
-    """
-
-    rule: NDArray[np.int64]
-    rule_class: NDArray[np.int64]
-    fired: NDArray[np.bool_]
-    scores: NDArray[np.float32]
-    continuous: NDArray[np.bool_]
-
-
-def unipolar(votes: Votes) -> Columns:
-    """Divide each rule that votes for several classes into a column for each; one that never votes has none."""
-    pairs = [
-        (rule, int(label))
-        for rule, column in enumerate(votes.values.T)
-        for label in np.unique(column[column != ABSTAIN])
-    ]
-    rule = np.array([pair[0] for pair in pairs], dtype=np.int64)
-    rule_class = np.array([pair[1] for pair in pairs], dtype=np.int64)
-    fired = votes.values[:, rule] == rule_class
-    given = np.full(fired.shape, np.nan, np.float32) if votes.scores is None else votes.scores[:, rule]
-    has_score = fired & ~np.isnan(given)
-    # A continuous rule needs a score wherever it votes.
-    continuous = (has_score == fired).all(0) & fired.any(0)
-    scores = np.where(has_score & continuous, given, np.float32(0.5)).astype(np.float32)
-    return Columns(rule, rule_class, fired, scores, continuous)
 
 
 @dataclass(frozen=True)
@@ -134,7 +97,7 @@ class RuleTask:
         """Return the majority's class for every text, (N,)."""
         return majority_vote(self.votes, len(self.classes), self.default_class())
 
-    def data(self, columns: Columns) -> FeatureRows:
+    def data(self, columns: UnipolarRules) -> FeatureRows:
         """Return all texts as batches: features, fired columns and scores in ``input``, and what the signals name."""
         labels = self.labels
         weak = torch.where(labels >= 0, labels, torch.from_numpy(self.majority()))

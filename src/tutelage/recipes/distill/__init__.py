@@ -10,16 +10,16 @@ from tutelage.recipes.distill.settings import (
     TeacherSettings,
     pocket,
 )
-from tutelage.recipes.distill.task import Task, distill_task
+from tutelage.recipes.distill.task import DistillTask, distill_task
 
 __all__ = [
     "RECIPE",
     "CoresetSettings",
     "DistillSettings",
+    "DistillTask",
     "NoiseSettings",
     "Pipeline",
     "Shares",
-    "Task",
     "TeacherSettings",
     "distill_task",
     "pocket",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
+from tutelage.models import load_model, save_model
 from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
-from tutelage.recipes.distill.task import PARTS, Task
+from tutelage.recipes.distill.task import PARTS, DistillTask
 
 PICTURES = 48
 
@@ -25,13 +27,36 @@ def share(right: NDArray[np.float64], _: NDArray[np.int64]) -> float:
     return float(right.mean())
 
 
-def right(taught: Taught, task: Task) -> NDArray[np.float64]:
+def right(taught: Taught, task: DistillTask) -> NDArray[np.float64]:
     """Return whether the answer to each test image is right, (n,), by the true labels where they are known."""
     rows = task.images.rows("test")
     return (taught.logits[rows].argmax(1) == task.judged_by()[rows]).double().numpy()
 
 
-def evaluate(task: Task, settings: DistillSettings, found: dict[str, Taught], teachers: list[Taught]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Models:
+    """The students by method, and the teachers."""
+
+    students: dict[str, Taught]
+    teachers: list[Taught]
+
+
+def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: Path) -> dict[str, Any]:
+    """Evaluate all models on the test, and write the method's student and the tables."""
+    best = models.students[settings.chosen]
+    save_model(load_model(best.folder)[0], out / "model", classes=list(task.classes))
+    examples = examples_table(task, best)
+    weights = weights_table(task, best, examples)
+    examples.to_parquet(out / "examples.parquet", index=False)
+    weights.to_parquet(out / "weights.parquet", index=False)
+    importance_table(best).to_parquet(out / "importance.parquet", index=False)
+    save_file(gallery(task, weights), out / "gallery.safetensors")
+    return figures(task, settings, models.students, models.teachers)
+
+
+def figures(
+    task: DistillTask, settings: DistillSettings, found: dict[str, Taught], teachers: list[Taught]
+) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     test, train = task.images.rows("test"), task.images.rows("train")
     labels, ours = task.judged_by()[test].numpy(), found[settings.chosen]
@@ -69,7 +94,7 @@ def evaluate(task: Task, settings: DistillSettings, found: dict[str, Taught], te
     }
 
 
-def weights_told(taught: Taught, task: Task, rows: Tensor) -> dict[str, Any]:
+def weights_told(taught: Taught, task: DistillTask, rows: Tensor) -> dict[str, Any]:
     """Return how far each loss counts on the average, and how well that tells wrong labels where they are known.
 
     Args:
@@ -97,7 +122,7 @@ def weights_told(taught: Taught, task: Task, rows: Tensor) -> dict[str, Any]:
     return told
 
 
-def examples_table(task: Task, taught: Taught) -> pd.DataFrame:
+def examples_table(task: DistillTask, taught: Taught) -> pd.DataFrame:
     """Return one row for each image: its label, what the model answers, and how probable it finds the given label."""
     table = task.images.table
     probabilities_NC = taught.logits.double().softmax(1)
@@ -120,7 +145,7 @@ def examples_table(task: Task, taught: Taught) -> pd.DataFrame:
     return listed
 
 
-def weights_table(task: Task, taught: Taught, examples: pd.DataFrame) -> pd.DataFrame:
+def weights_table(task: DistillTask, taught: Taught, examples: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each training image: its labels, the weight of each loss, and how far its label is doubted.
 
     ``doubt`` is the mean weight of the teachers minus that of the label where the method learns such weights, and otherwise how
@@ -138,7 +163,7 @@ def weights_table(task: Task, taught: Taught, examples: pd.DataFrame) -> pd.Data
     return listed.assign(doubt=doubt)
 
 
-def gallery(task: Task, weights: pd.DataFrame) -> dict[str, Tensor]:
+def gallery(task: DistillTask, weights: pd.DataFrame) -> dict[str, Tensor]:
     """Return the pictures of the labels that are doubted most, and their positions in weights.parquet."""
     order = weights.assign(place=np.arange(len(weights))).sort_values(
         ["doubt", "probability_of_label", "id"], ascending=[False, True, True], na_position="last", kind="stable"
@@ -158,13 +183,3 @@ def importance_table(taught: Taught) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
     return table.astype({"step": "int64", "value": "float64"})
-
-
-def write_tables(out: Path, task: Task, taught: Taught) -> None:
-    """Write examples.parquet, weights.parquet, importance.parquet and gallery.safetensors."""
-    examples = examples_table(task, taught)
-    weights = weights_table(task, taught, examples)
-    examples.to_parquet(out / "examples.parquet", index=False)
-    weights.to_parquet(out / "weights.parquet", index=False)
-    importance_table(taught).to_parquet(out / "importance.parquet", index=False)
-    save_file(gallery(task, weights), out / "gallery.safetensors")

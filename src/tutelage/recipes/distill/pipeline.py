@@ -19,7 +19,7 @@ from tutelage.models import ImageClassifier, build, joint_logits, load_model, sa
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.distill.methods import Method, method_of, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
-from tutelage.recipes.distill.task import Task
+from tutelage.recipes.distill.task import DistillTask
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.batches import Batches
@@ -61,7 +61,7 @@ class Pipeline:
         log: where progress is told.
     """
 
-    def __init__(self, task: Task, settings: DistillSettings, out: Path, log: Log) -> None:
+    def __init__(self, task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> None:
         self.task = task
         self.settings = settings
         self.log = log

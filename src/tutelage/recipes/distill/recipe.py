@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tutelage.data.table import ImageTable
-from tutelage.models import load_model, save_model
-from tutelage.recipes.distill import evaluation
+from tutelage.recipes.distill.evaluation import Models, evaluate
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import DistillSettings, pocket
-from tutelage.recipes.distill.task import Task
+from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.distill import NAMES, view
 from tutelage.training import Log
 
 
-@dataclass(frozen=True)
-class Models:
-    """The students by method, and the teachers."""
-
-    students: dict[str, Taught]
-    teachers: list[Taught]
-
-
-def train(task: Task, settings: DistillSettings, out: Path, log: Log) -> Models:
+def train(task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> Models:
     """Train the teachers, and the student by the method and by its baselines."""
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
@@ -36,14 +26,6 @@ def train(task: Task, settings: DistillSettings, out: Path, log: Log) -> Models:
         students[method] = pipeline.student(method)
         log.say(f"{NAMES[method]}: accuracy {students[method].facts['val']:.3f} on the validation part")
     return Models(students, [] if set(students) == {"ce"} else pipeline.teachers())
-
-
-def evaluate(task: Task, settings: DistillSettings, models: Models, out: Path) -> dict[str, Any]:
-    """Evaluate all models on the test, and write the method's student and the tables."""
-    best = models.students[settings.chosen]
-    save_model(load_model(best.folder)[0], out / "model", classes=list(task.classes))
-    evaluation.write_tables(out, task, best)
-    return evaluation.evaluate(task, settings, models.students, models.teachers)
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:

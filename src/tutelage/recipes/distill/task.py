@@ -27,7 +27,7 @@ LEAST = 8  # images in every part, under which nothing can be said
 
 
 @dataclass
-class Task:
+class DistillTask:
     """Images with their given labels, in the parts train, held_out, val and test.
 
     Attributes:
@@ -75,7 +75,7 @@ def distill_task(
     train_images: int | None = None,
     test_images: int | None = None,
     classes: tuple[str, ...] | None = None,
-) -> Task:
+) -> DistillTask:
     """Read labelled images, divide them, and add label noise where the settings ask for it.
 
     Args:
@@ -114,7 +114,7 @@ def distill_task(
         images, names, problems = _own(Path(data), columns, settings.image_size)
     if data in ("digits", "cifar10", "cifar100"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
-    task = Task(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
+    task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
     return with_noise(task, settings.noise, settings.seed)
 
 
@@ -174,7 +174,7 @@ def divided(images: ImageTable, shares: Shares) -> ImageTable:
     return images.with_split(split)
 
 
-def with_noise(task: Task, noise: NoiseSettings, seed: int) -> Task:
+def with_noise(task: DistillTask, noise: NoiseSettings, seed: int) -> DistillTask:
     """Return the task with some labels wrong; those of the test stay as they are.
 
     Raises:

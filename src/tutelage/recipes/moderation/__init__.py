@@ -3,16 +3,15 @@
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.recipe import RECIPE
 from tutelage.recipes.moderation.settings import ModerationSettings, pocket
-from tutelage.recipes.moderation.task import Task, demo_task, moderation_task, posters_task, products_task
+from tutelage.recipes.moderation.task import ModerationTask, demo_task, moderation_task, posters_task
 
 __all__ = [
     "RECIPE",
     "ModerationSettings",
+    "ModerationTask",
     "Pipeline",
-    "Task",
     "demo_task",
     "moderation_task",
     "pocket",
     "posters_task",
-    "products_task",
 ]

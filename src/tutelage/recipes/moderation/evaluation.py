@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from tutelage.metrics import (
     recall_at_fpr,
     threshold_at_fpr,
 )
-from tutelage.recipes.moderation.pipeline import Found, Taught
-from tutelage.recipes.moderation.task import Task
+from tutelage.models import load_model, save_model
+from tutelage.recipes.moderation.pipeline import Found, ModelScores
+from tutelage.recipes.moderation.settings import ModerationSettings
+from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.subtasks import Selection
 
 RATES = (0.01, 0.05)
@@ -52,22 +55,37 @@ def judged(
     return figures
 
 
-def evaluate(
-    task: Task,
-    found: Found,
-    selection: Selection,
-    student: Taught,
-    fine_tuned: Taught,
-    *,
-    fpr: float,
-    seed: int,
-    competence: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Models:
+    """What a run has found and trained."""
+
+    found: Found
+    selection: Selection
+    student: ModelScores
+    fine_tuned: ModelScores
+
+
+def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
+    """Evaluate both models on the test, and write the student and the tables."""
+    metrics = figures(task, settings, models)
+    model, _ = load_model(models.student.folder)
+    thresholds = metrics["student"]["threshold"]
+    save_model(model, out / "model", labels=["defective", "acceptable"], fpr=settings.fpr, thresholds=thresholds)
+    examples = examples_table(task, models)
+    examples.to_parquet(out / "examples.parquet", index=False)
+    subtasks_table(models.found, models.selection).to_parquet(out / "subtasks.parquet", index=False)
+    save_file(gallery(task, examples), out / "gallery.safetensors")
+    task.duplicates.to_csv(out / "duplicates.csv", index=False)
+    return metrics
+
+
+def figures(task: ModerationTask, settings: ModerationSettings, models: Models) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
+    found, selection, fpr, seed = models.found, models.selection, settings.fpr, settings.seed
     rows = task.images.rows("test")
     labels = task.judged_by()[rows].numpy()
     rates = tuple(sorted({*RATES, fpr}))
-    ours, plain = (taught.scores[rows].double().numpy() for taught in (student, fine_tuned))
+    ours, plain = (taught.scores[rows].double().numpy() for taught in (models.student, models.fine_tuned))
     defects, acceptable = int((labels == 0).sum()), int((labels == 1).sum())
     truth, true_label = task.truth("true_subtask"), task.truth("true_label")
     inside = found.subtask >= 0
@@ -104,7 +122,7 @@ def evaluate(
         "subtasks": {
             "count": len(selection.kept),
             "kept": int(selection.kept.sum()),
-            "competence": competence,
+            "competence": settings.selection.rule,
             "threshold": selection.threshold,
             "nmi": None
             if truth is None or known is None
@@ -114,16 +132,17 @@ def evaluate(
             else purity(truth[known].numpy(), found.subtask[known].numpy()),
             "discovery": found.facts,
         },
-        "lesson": student.facts,
+        "lesson": models.student.facts,
     }
 
 
-def examples_table(task: Task, found: Found, selection: Selection, student: Taught, fine_tuned: Taught) -> pd.DataFrame:
+def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
     """Return one row for each example, with what the run thinks of it; the list from which a person re-labels."""
+    found, selection = models.found, models.selection
     table = task.table
     subtask = found.subtask.numpy()
     kept = pd.array([bool(selection.kept[k]) if k >= 0 else pd.NA for k in subtask], dtype="boolean")
-    score = student.scores.numpy()
+    score = models.student.scores.numpy()
     label = task.labels.numpy()
     listed = pd.DataFrame(
         {
@@ -135,7 +154,7 @@ def examples_table(task: Task, found: Found, selection: Selection, student: Taug
             "subtask_confidence": np.where(subtask >= 0, found.confidence.numpy(), np.nan),
             "subtask_kept": kept,
             "score_student": score,
-            "score_fine_tuned": fine_tuned.scores.numpy(),
+            "score_fine_tuned": models.fine_tuned.scores.numpy(),
             "suspicion": np.where(label == 0, score, np.where(label == 1, 1 - score, np.nan)),
         }
     )
@@ -165,18 +184,10 @@ def subtasks_table(found: Found, selection: Selection) -> pd.DataFrame:
     )
 
 
-def gallery(task: Task, examples: pd.DataFrame) -> dict[str, Tensor]:
+def gallery(task: ModerationTask, examples: pd.DataFrame) -> dict[str, Tensor]:
     """Return the pictures that the report shows: the surest of each sub-task, and the labels in most doubt."""
     inside = examples[examples["subtask"] >= 0]
     surest = inside.sort_values("subtask_confidence", ascending=False, kind="stable").groupby("subtask").head(PICTURES)
     doubted = examples[examples["split"] != "left_out"].nlargest(SUSPECTS, "suspicion")
     rows = sorted({*surest.index, *doubted.index})
     return {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
-
-
-def write_tables(out: Path, task: Task, examples: pd.DataFrame, subtasks: pd.DataFrame) -> None:
-    """Write examples.parquet, subtasks.parquet, gallery.safetensors and duplicates.csv."""
-    examples.to_parquet(out / "examples.parquet", index=False)
-    subtasks.to_parquet(out / "subtasks.parquet", index=False)
-    save_file(gallery(task, examples), out / "gallery.safetensors")
-    task.duplicates.to_csv(out / "duplicates.csv", index=False)

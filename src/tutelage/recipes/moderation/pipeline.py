@@ -20,15 +20,13 @@ from tutelage.data.augment import augmentation
 from tutelage.models import ImageClassifier, build, load_model, save_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.moderation.settings import ModerationSettings
-from tutelage.recipes.moderation.task import Task
-from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, Signal
+from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 from tutelage.subtasks import (
     Selection,
     acceptability,
     discover,
-    features,
     joint_log_odds,
-    kmeans,
     prepare,
     select,
     selects,
@@ -36,7 +34,7 @@ from tutelage.subtasks import (
     train_specialists,
 )
 from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, predict, seeds
-from tutelage.weighting import Equal, Fixed
+from tutelage.weighting import Equal
 
 ENCODER_BUDGET = Budget(steps=600)
 ENCODER_TRAINING = Optimization(
@@ -64,7 +62,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Taught:
+class ModelScores:
     """A trained model's judgement.
 
     Attributes:
@@ -94,7 +92,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, task: Task, settings: ModerationSettings, out: Path, log: Log, encoders: Path | None = None
+        self, task: ModerationTask, settings: ModerationSettings, out: Path, log: Log, encoders: Path | None = None
     ) -> None:
         self.task = task
         self.settings = settings
@@ -239,17 +237,6 @@ class Pipeline:
             "" if found.assignment == "sinkhorn" else f"-{found.assignment}"
         )
 
-    def k_means(self) -> Tensor:
-        """Return what k-means finds on the features with which discovery starts, (N,): the plain alternative."""
-        train, subtasks = self.rows("train"), self.settings.discovery.subtasks
-        defects = train[self.task.labels[train] == 0]
-        start = self.new(self.settings.specialist, self.settings.discovery.outputs)
-        subtask = torch.full((len(self.task.images),), -1)
-        subtask[defects] = kmeans(features(start, self.task.images.subset(defects)), subtasks, seed=self.settings.seed)[
-            0
-        ]
-        return subtask
-
     def _shared(self) -> list[Any]:
         """Return the settings on which every training depends."""
         settings = self.settings
@@ -299,7 +286,7 @@ class Pipeline:
             seed=self.settings.seed,
         )
 
-    def student(self, found: Found, log_odds_NK: Tensor, selection: Selection, name: str = "student") -> Taught:
+    def student(self, found: Found, log_odds_NK: Tensor, selection: Selection, name: str = "student") -> ModelScores:
         """Teach the student what the kept specialists know."""
         kept_K = torch.from_numpy(selection.kept)
         settings, images = self.settings, self.task.images
@@ -340,7 +327,7 @@ class Pipeline:
         verdict = select(log_odds_NK[rows].double().numpy(), self.task.labels[rows].numpy(), on_val)
         return torch.from_numpy(verdict.npv).nan_to_num(0.0)
 
-    def fine_tuned(self, model: ModelSettings, name: str = "fine-tuned", label: Tensor | None = None) -> Taught:
+    def fine_tuned(self, model: ModelSettings, name: str = "fine-tuned", label: Tensor | None = None) -> ModelScores:
         """Train a model plainly on the labels: cross-entropy with smoothing at every head.
 
         Args:
@@ -366,24 +353,6 @@ class Pipeline:
         cache_key = [settings.learning.smoothing, target.tolist() if label is not None else None]
         return self.trained(name, model, train, cache_key, classes=classes)
 
-    def single_teacher(self, name: str = "single-teacher") -> Taught:
-        """Train the student with one teacher, a specialist's network that has seen all the data (DeiT's own recipe)."""
-        settings, images = self.settings, self.task.images
-        teacher = self.fine_tuned(replace(settings.specialist), "teacher")
-        log_odds = torch.logit(teacher.scores.double(), eps=1e-9).float()
-        logits = torch.stack([torch.zeros_like(log_odds), log_odds], 1)
-
-        def train(network: ImageClassifier, folder: Path) -> None:
-            signals: list[Signal] = [
-                CrossEntropy(smoothing=settings.learning.smoothing, head="cls"),
-                Distillation("teacher_logits", head="dist"),
-            ]
-            examples = WithColumns(images.subset(self.rows("train")), teacher_logits=logits)
-            plan = self.selected(folder, network, name)
-            fit(network, examples, signals=signals, plan=plan, weighting=Fixed([1.0, 1.0]))
-
-        return self.trained(name, settings.student, train, [settings.learning.smoothing], after=["teacher"])
-
     def trained(
         self,
         name: str,
@@ -394,7 +363,7 @@ class Pipeline:
         classes: int = 2,
         after: list[str] | None = None,
         facts: dict[str, Any] | None = None,
-    ) -> Taught:
+    ) -> ModelScores:
         """Run a stage that trains a model, and return its scores for every row."""
         settings, images = self.settings, self.task.images
 
@@ -417,8 +386,10 @@ class Pipeline:
             self._shared(),
         ]
         stage = self.stages.run(name, work, cache_key=[common, cache_key], after=after or [])
-        return Taught(load_file(stage.folder / "scores.safetensors")["scores"], stage.folder / "model", stage.facts)
+        return ModelScores(
+            load_file(stage.folder / "scores.safetensors")["scores"], stage.folder / "model", stage.facts
+        )
 
-    def load(self, taught: Taught) -> ImageClassifier:
+    def load(self, taught: ModelScores) -> ImageClassifier:
         """Return the trained model."""
         return load_model(taught.folder)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +9,17 @@ import pandas as pd
 import torch
 
 from tutelage.data.table import ImageTable
-from tutelage.models import build, load_model, save_model
-from tutelage.recipes.moderation import evaluation
-from tutelage.recipes.moderation.pipeline import Found, Pipeline, Taught
+from tutelage.models import build, load_model
+from tutelage.recipes.moderation.evaluation import Models, evaluate
+from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, pocket
-from tutelage.recipes.moderation.task import Task
+from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.moderation import view
-from tutelage.subtasks import Selection
 from tutelage.training import Log
 
 
-@dataclass(frozen=True)
-class Models:
-    """What a run has found and trained."""
-
-    found: Found
-    selection: Selection
-    student: Taught
-    fine_tuned: Taught
-
-
-def train(task: Task, settings: ModerationSettings, out: Path, log: Log) -> Models:
+def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Log) -> Models:
     """Find the sub-tasks, train and select specialists, teach the student, and fine-tune the same model plainly.
 
     Raises:
@@ -53,21 +41,6 @@ def train(task: Task, settings: ModerationSettings, out: Path, log: Log) -> Mode
     log.say(f"kept {int(selection.kept.sum())} of {len(selection.kept)} specialists")
     student = pipeline.student(found, log_odds_NK, selection)
     return Models(found, selection, student, pipeline.fine_tuned(settings.student))
-
-
-def evaluate(task: Task, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
-    """Evaluate both models on the test, and write the student and the tables."""
-    found, selection, student, fine_tuned = models.found, models.selection, models.student, models.fine_tuned
-    fpr = settings.fpr
-    metrics = evaluation.evaluate(
-        task, found, selection, student, fine_tuned, fpr=fpr, seed=settings.seed, competence=settings.selection.rule
-    )
-    model, _ = load_model(student.folder)
-    thresholds = metrics["student"]["threshold"]
-    save_model(model, out / "model", labels=["defective", "acceptable"], fpr=fpr, thresholds=thresholds)
-    examples = evaluation.examples_table(task, found, selection, student, fine_tuned)
-    evaluation.write_tables(out, task, examples, evaluation.subtasks_table(found, selection))
-    return metrics
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:

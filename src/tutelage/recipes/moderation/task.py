@@ -17,7 +17,6 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.manifest import LABELS, Columns, read_image_folder, read_manifest
 from tutelage.data.posters import digit_posters, permitted_digits
 from tutelage.data.problems import Problems
-from tutelage.data.products import article_types, product_photographs
 from tutelage.data.splits import split_table
 from tutelage.data.table import ImageTable
 from tutelage.recipes.moderation.settings import ModerationSettings
@@ -26,7 +25,7 @@ LEAST = 4  # examples of each class in every split, under which nothing can be s
 
 
 @dataclass
-class Task:
+class ModerationTask:
     """What a run works on.
 
     Attributes:
@@ -82,7 +81,7 @@ def moderation_task(
     labels: Mapping[str, int] = LABELS,
     *,
     out: Path | None = None,
-) -> Task:
+) -> ModerationTask:
     """Read a manifest, drop duplicates, and split.
 
     Args:
@@ -108,12 +107,12 @@ def moderation_task(
             out.mkdir(parents=True, exist_ok=True)
             problems.write(out)
         raise
-    return Task(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
+    return ModerationTask(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
 
 
 def demo_task(
     settings: ModerationSettings, noise: Literal["uniform", "structured", "none"] = "uniform", noise_rate: float = 0.2
-) -> Task:
+) -> ModerationTask:
     """Return digit posters with wrong labels.
 
     Args:
@@ -124,25 +123,10 @@ def demo_task(
     return posters_task(settings.seed, noise, settings.image_size, noise_rate=0.0 if noise == "none" else noise_rate)
 
 
-def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> Task:
+def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> ModerationTask:
     """Return digit posters, and the permitted digits for encoders to start on."""
     images = digit_posters(seed=seed, noise=noise, size=image_size, **options)  # type: ignore[arg-type]
     title = f"digit posters, {noise} noise"
-    return Task(
+    return ModerationTask(
         title, "posters", images, noise, pretraining=lambda: permitted_digits(0, size=image_size, examples=8_000)
-    )
-
-
-def products_task(
-    folder: Path, seed: int, noise: str = "uniform", image_size: int = 24, max_rows: int | None = None
-) -> Task:
-    """Return product photographs, and the article types of no split for encoders to start on."""
-    size = (image_size, image_size)
-    images = product_photographs(folder, seed=seed, noise=noise, size=size, max_rows=max_rows)
-    return Task(
-        f"product photographs, {noise} noise",
-        "products",
-        images,
-        noise,
-        pretraining=lambda: article_types(folder, 0, size=size, examples=12_000),
     )

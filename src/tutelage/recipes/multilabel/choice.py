@@ -9,7 +9,7 @@ import numpy as np
 from tutelage.metrics import added_label_score, label_sets, mean_set_size, real_f1
 from tutelage.recipes.multilabel.settings import ONE_LABEL
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.recipes.multilabel.training import Trained
+from tutelage.recipes.multilabel.training import TrainedCandidate
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 DEFAULT = 0.5
@@ -27,14 +27,14 @@ class Choice:
         tried: for each candidate its name, its best threshold, the criterion's value and the mean set size on validation.
     """
 
-    trained: Trained
+    trained: TrainedCandidate
     threshold: float | None
     value: float
     criterion: str
     tried: list[dict[str, float | str | None]]
 
 
-def choose(task: MultilabelTask, found: list[Trained]) -> Choice:
+def choose(task: MultilabelTask, found: list[TrainedCandidate]) -> Choice:
     """Return the candidate and the threshold with the highest criterion on validation; ties go to the first.
 
     The criterion asks only for what validation has. Given one label an image it is `added_label_score`, by which naming
@@ -45,7 +45,7 @@ def choose(task: MultilabelTask, found: list[Trained]) -> Choice:
     labels, given_NC = task.images.labels[rows].numpy(), task.given_NC[rows].numpy()
     criterion = "f1" if task.several else "added_label_score"
     tried: list[dict[str, float | str | None]] = []
-    best: tuple[float, Trained, float | None] | None = None
+    best: tuple[float, TrainedCandidate, float | None] | None = None
     for trained in found:
         scores_NC = trained.scores_NC[rows].double().numpy()
         if trained.settings.method in ONE_LABEL:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from tutelage.metrics import (
     added_label_score,
-    bootstrap,
+    bootstrap_rows,
     given_label_recall,
     label_sets,
     mean_average_precision,
@@ -22,8 +22,9 @@ from tutelage.metrics import (
     real_accuracy,
     real_f1,
 )
+from tutelage.models import load_model, save_model
 from tutelage.recipes.multilabel.choice import Choice
-from tutelage.recipes.multilabel.settings import MultilabelSettings
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
 from tutelage.signals.pseudo_labels import NEVER
 
@@ -32,7 +33,25 @@ RESAMPLES = 500
 PICTURES = 48
 
 
-def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice) -> dict[str, Any]:
+def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice, out: Path) -> dict[str, Any]:
+    """Evaluate the chosen model on the test, and write it and the tables."""
+    labels = labels_table(task, choice)
+    new = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
+    model, _ = load_model(choice.trained.folder)
+    one = settings.method in ONE_LABEL
+    save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
+    examples_table(task, choice).to_parquet(out / "examples.parquet", index=False)
+    labels.to_parquet(out / "labels.parquet", index=False)
+    task.duplicates.to_csv(out / "duplicates.csv", index=False)
+    sure = labels.groupby("id")["score"].max().sort_values(ascending=False, kind="stable")
+    row_of = {id: row for row, id in enumerate(task.images.table["id"])}
+    rows = [row_of[id] for id in sure.index[:PICTURES]]
+    grown = {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
+    save_file(grown, out / "gallery.safetensors")
+    return {**figures(task, settings, choice), "labels": new}
+
+
+def figures(task: MultilabelTask, settings: MultilabelSettings, choice: Choice) -> dict[str, Any]:
     """Return what metrics.json holds; a function of its arguments, without times or paths.
 
     The test is judged by all labels where they are known, and by the given ones elsewhere. Intervals are 95 % bootstrap over
@@ -49,8 +68,8 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice)
         sets_NC = label_sets(scores_NC, threshold)
         test[name] = {
             "threshold": threshold,
-            "f1": _interval(sets_NC, judged_NC, real_f1, settings.seed),
-            "mean_set_size": _interval(sets_NC, judged_NC, lambda sets, _: mean_set_size(sets), settings.seed),
+            "f1": _interval(real_f1, sets_NC, judged_NC, seed=settings.seed),
+            "mean_set_size": _interval(mean_set_size, sets_NC, seed=settings.seed),
             "given_label_recall": given_label_recall(sets_NC, labels_N) if (labels_N >= 0).any() else None,
             "added_label_score": added_label_score(scores_NC, sets_NC, labels_N),
         }
@@ -82,7 +101,7 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice)
             "judged_by": "all labels" if task.truth_NC is not None else "the given labels",
             "images": len(rows),
             "labels_per_image": float(size.mean()),
-            "accuracy": _interval(scores_NC, judged_NC, real_accuracy, settings.seed),
+            "accuracy": _interval(real_accuracy, scores_NC, judged_NC, seed=settings.seed),
             "mean_average_precision": mean_average_precision(scores_NC, judged_NC),
             **test,
         },
@@ -101,16 +120,8 @@ def thresholds(choice: Choice) -> dict[str, float | None]:
     return {"chosen": choice.threshold, **{f"at_{threshold:g}": threshold for threshold in PAPER_THRESHOLDS}}
 
 
-def _interval(
-    found: NDArray[Any], truth: NDArray[np.bool_], metric: Callable[[Any, Any], float], seed: int
-) -> dict[str, float]:
-    rows = np.arange(len(truth), dtype=np.float64)
-
-    def on(drawn: NDArray[np.float64], _: NDArray[np.int64]) -> float:
-        at = drawn.astype(np.int64)
-        return metric(found[at], truth[at])
-
-    return bootstrap(on, rows, np.zeros(len(rows), dtype=np.int64), resamples=RESAMPLES, seed=seed).plain()
+def _interval(metric: Callable[..., float], *columns: NDArray[Any], seed: int) -> dict[str, float]:
+    return bootstrap_rows(metric, *columns, resamples=RESAMPLES, seed=seed).plain()
 
 
 def examples_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
@@ -172,15 +183,3 @@ def labels_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
     if task.truth_NC is not None:
         table["right"] = task.truth_NC.numpy()[row, label]
     return table
-
-
-def write_tables(out: Path, task: MultilabelTask, examples: pd.DataFrame, labels: pd.DataFrame) -> None:
-    """Write examples.parquet, labels.parquet, gallery.safetensors and duplicates.csv."""
-    sure = labels.groupby("id")["score"].max().sort_values(ascending=False, kind="stable")
-    row_of = {id: row for row, id in enumerate(task.images.table["id"])}
-    rows = [row_of[id] for id in sure.index[:PICTURES]]
-    grown = {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
-    save_file(grown, out / "gallery.safetensors")
-    examples.to_parquet(out / "examples.parquet", index=False)
-    labels.to_parquet(out / "labels.parquet", index=False)
-    task.duplicates.to_csv(out / "duplicates.csv", index=False)

@@ -9,9 +9,8 @@ import pandas as pd
 
 from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
-from tutelage.models import load_model, save_model
-from tutelage.recipes.multilabel import evaluation
 from tutelage.recipes.multilabel.choice import Choice, choose
+from tutelage.recipes.multilabel.evaluation import evaluate, named
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates
@@ -26,18 +25,6 @@ def train(task: MultilabelTask, settings: MultilabelSettings, out: Path, log: Lo
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     stages = Stages(out, log)
     return choose(task, [train_one(task, tried, stages, log) for tried in candidates(settings)])
-
-
-def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice, out: Path) -> dict[str, Any]:
-    """Evaluate the chosen model on the test, and write it and the tables."""
-    metrics = evaluation.evaluate(task, settings, choice)
-    labels = evaluation.labels_table(task, choice)
-    metrics["labels"] = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
-    model, _ = load_model(choice.trained.folder)
-    one = settings.method in ONE_LABEL
-    save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
-    evaluation.write_tables(out, task, evaluation.examples_table(task, choice), labels)
-    return metrics
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
@@ -58,7 +45,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     """Return id, image, the predicted labels and their scores, in descending order."""
     logits_NC, facts = logits_of(loaded, images), loaded[1]
     scores_NC = (logits_NC.softmax(1) if facts["softmax"] else logits_NC.sigmoid()).numpy()
-    names, scores = evaluation.named(facts["classes"], scores_NC, label_sets(scores_NC, facts["threshold"]))
+    names, scores = named(facts["classes"], scores_NC, label_sets(scores_NC, facts["threshold"]))
     return pd.DataFrame({"id": images.table["id"], "image": images.table["image"], "labels": names, "scores": scores})
 
 

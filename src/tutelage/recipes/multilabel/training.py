@@ -26,7 +26,7 @@ from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedCandidate:
     """What a stage leaves behind.
 
     Attributes:
@@ -46,7 +46,7 @@ class Trained:
     coverage: list[float]
 
 
-def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, log: Log) -> Trained:
+def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, log: Log) -> TrainedCandidate:
     """Train a model by ``settings.method`` in a stage of its own, and return what it says of every image.
 
     Raises:
@@ -77,7 +77,7 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
     stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
     saved = load_file(stage.folder / "scores.safetensors")
     coverage = stage.facts["coverage"]
-    return Trained(name, settings, saved["scores"], stage.folder / "model", saved.get("first_said"), coverage)
+    return TrainedCandidate(name, settings, saved["scores"], stage.folder / "model", saved.get("first_said"), coverage)
 
 
 def stage_name(settings: MultilabelSettings) -> str:

@@ -22,7 +22,7 @@ LEAST = 8  # examples in every part, under which nothing can be said
 
 
 @dataclass
-class Problem:
+class AuxiliaryTask:
     """Examples, tasks and parts.
 
     Attributes:
@@ -132,7 +132,7 @@ class Problem:
             return len(rows)
         return int(present(task, self.labels[task.target][rows]).sum())
 
-    def with_share_of_labels(self, share: float, seed: int) -> Problem:
+    def with_share_of_labels(self, share: float, seed: int) -> AuxiliaryTask:
         """Return the same with the primary label of all but a random share of the training part hidden."""
         if share == 1:
             return self
