@@ -49,6 +49,19 @@ def check_number(name: str, value: Any, interval: str, kind: type = float) -> No
         raise ValueError(f"{name}={value!r} must be {wanted}")
 
 
+def check_arguments(function: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a function's annotations do not allow, and NaN; the rules are those of `check`.
+
+    Raises:
+        ValueError: another value, with the argument's name and what is allowed.
+    """
+    kinds = _annotations(function)
+    for name, value in arguments.items():
+        wanted = _mistake(value, kinds.get(name), "[-inf, inf]")
+        if wanted:
+            raise ValueError(f"{name}={value!r} must be {wanted}")
+
+
 @cache
 def _annotations(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -61,7 +74,7 @@ def _mistake(value: Any, kind: Any, interval: str) -> str:
         found = [_mistake(value, each, interval) for each in inside]
         return "" if "" in found else " or ".join(found)
     if origin is Literal:
-        near = get_close_matches(str(value), list(map(str, inside)), n=1)
+        near = get_close_matches(str(value).lower(), list(map(str, inside)), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         right = any(value == each and type(value) is type(each) for each in inside)
         return "" if right else f"one of {', '.join(map(repr, inside))}{hint}"

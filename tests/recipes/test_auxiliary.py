@@ -352,9 +352,9 @@ def test_what_cannot_be_worked_on_is_refused(change: dict[str, Any], answer: str
     [
         ({"name": "a", "colum": "b"}, "unknown key 'colum'; known: name, kind, column, weight, head"),
         ({"kind": "l2"}, "has no name"),
-        ({"name": "a", "kind": "regresion"}, "kind='regresion' is not one of"),
-        ({"name": "a", "weight": "1"}, "weight='1' is no number"),
-        ({"name": "a", "weight": 0}, "weight=0 of task 'a' must be positive"),
+        ({"name": "a", "kind": "regresion"}, "kind='regresion' must be one of"),
+        ({"name": "a", "weight": "1"}, "weight='1' must be a number above 0"),
+        ({"name": "a", "weight": 0}, "task 'a'.weight=0 must be a number above 0"),
     ],
 )
 def test_mistakes_in_declarations_are_named(task: dict[str, Any], answer: str) -> None:
@@ -378,7 +378,7 @@ def test_further_mistakes(tmp_path: Path) -> None:
     of = settings(weighting="fixed", weighting_options={"weights": [1.0]})
     with pytest.raises(ValueError, match=r"weights=\[1.0\] must be one for each of num_signals=2"):
         recipes.run("auxiliary", squares((TaskSpec("even"),)), of, tmp_path, quiet=True)
-    with pytest.raises(ValueError, match=r"shares\.labels=0 must lie in"):
+    with pytest.raises(ValueError, match=r"shares\.labels=0 must be a number in"):
         Shares(labels=0)
 
 

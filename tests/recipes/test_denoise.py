@@ -287,9 +287,15 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
             "denoise comments.csv --out r --rules rules.py --parts.val 0.9 --parts.test 0.2",
             "are shares that leave some",
         ),
-        ("denoise comments.csv --out r --rules rules.py --labelled_share 0", "labelled_share=0.0 must be in (0, 1)"),
-        ("denoise comments.csv --out r --rules rules.py --mixing.lr 0", "mixing.lr=0.0 must be positive"),
-        ("denoise comments.csv --out r --rules rules.py --rule_model.quality 1", "rule_model.quality=1.0 is a share"),
+        (
+            "denoise comments.csv --out r --rules rules.py --labelled_share 0",
+            "labelled_share=0.0 must be a number in (0, 1)",
+        ),
+        ("denoise comments.csv --out r --rules rules.py --mixing.lr 0", "mixing.lr=0.0 must be a number above 0"),
+        (
+            "denoise comments.csv --out r --rules rules.py --rule_model.quality 1",
+            "quality=1.0 must be a number in (0, 1)",
+        ),
         ('denoise comments.csv --out r --rules rules.py --classes ["ham"]', "the labels name one class"),
     ],
 )

@@ -12,6 +12,7 @@ from tutelage.models.multi_head import (
     load_multi_head,
     save_multi_head,
 )
+from tutelage.models.options import check_options
 from tutelage.models.pocket import POCKET
 from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
 from tutelage.models.self_supervised import load_self_supervised
@@ -36,6 +37,7 @@ __all__ = [
     "WithSquaredNorm",
     "build",
     "build_multi_head",
+    "check_options",
     "expect_one_label",
     "grow_head",
     "joint_logits",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tutelage.models import ModelSpec
+from tutelage.checks import check
+from tutelage.models import ModelSpec, check_options
 
 Scale = Literal["pocket", "paper"]
 """The sizes at which every recipe comes."""
@@ -26,6 +27,11 @@ class ModelSettings:
     pretrained: str | None = None
     dropout: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "model", dropout="[0, 1)")
+        check_options(self.name, self.options)
 
     def spec(self, num_classes: int, image_size: int) -> ModelSpec:
         """Return the model's spec."""

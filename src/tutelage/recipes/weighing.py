@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tutelage.checks import check
 from tutelage.weighting import registry
 
 
@@ -23,9 +24,7 @@ class AdaptSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("every", "batch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"adapt.{name}={value} must be at least 1")
+        check(self, "adapt", every="[1, inf)", batch_size="[1, inf)")
 
 
 class WeighingSettings(Protocol):

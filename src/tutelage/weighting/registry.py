@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tutelage.checks import check_arguments
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import Weighting
@@ -86,11 +87,11 @@ def build(
         raise ValueError(f"weighting {name!r} cannot be made of {arguments}: {error}") from error
 
 
-def known(name: str, options: Iterable[str] = ()) -> type[Weighting]:
-    """Return the class of a name, which has these options.
+def known(name: str, options: Mapping[str, Any]) -> type[Weighting]:
+    """Return the class of a name, which takes these options.
 
     Raises:
-        ValueError: an unknown name or option, with the nearest known one.
+        ValueError: an unknown name or option, with the nearest known one, or a value of another kind.
     """
     if name not in WEIGHTINGS:
         raise ValueError(f"weighting {name!r} is unknown; {_nearest(name, WEIGHTINGS)}")
@@ -98,7 +99,9 @@ def known(name: str, options: Iterable[str] = ()) -> type[Weighting]:
     for option in options:
         if option not in takes:
             raise ValueError(f"weighting {name!r} has no option {option!r}; {_nearest(option, takes)}")
-    return WEIGHTINGS[name]
+    cls = WEIGHTINGS[name]
+    check_arguments(cls.__init__, {key: _declared(key, value) for key, value in options.items()})
+    return cls
 
 
 def check(name: str, num_signals: int, options: Mapping[str, Any]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
+from tutelage.models import check_options
 from tutelage.recipes.weighing import AdaptSettings, check_names
 from tutelage.training import Budget, Hardware, Optimization
 
@@ -35,8 +37,7 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not self.weight > 0:
-            raise ValueError(f"weight={self.weight} of task {self.name!r} must be positive; leave a task out instead")
+        check(self, f"task {self.name!r}", weight="(0, inf)")
 
     @property
     def target(self) -> str | None:
@@ -55,10 +56,6 @@ def declared(task: dict[str, Any]) -> TaskSpec:
         raise ValueError(f"task {task} has the unknown key {strange[0]!r}; known: {', '.join(known)}")
     if not isinstance(task.get("name"), str):
         raise ValueError(f"task {task} has no name")
-    if task.get("kind", "classification") not in get_args(Kind):
-        raise ValueError(f"task {task['name']!r}: kind={task['kind']!r} is not one of {', '.join(get_args(Kind))}")
-    if isinstance(task.get("weight", 1.0), bool) or not isinstance(task.get("weight", 1.0), int | float):
-        raise ValueError(f"task {task['name']!r}: weight={task['weight']!r} is no number")
     return TaskSpec(**task)
 
 
@@ -80,6 +77,11 @@ class BodySettings:
     dropout: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "body", hidden="[1, 65536]", dropout="[0, 1)")
+        check_options(self.name, self.options)
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -99,11 +101,7 @@ class Shares:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("test", "val", "held_out"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"shares.{name}={getattr(self, name)} must lie between 0 and 1")
-        if not 0 < self.labels <= 1:
-            raise ValueError(f"shares.labels={self.labels} must lie in (0, 1]")
+        check(self, "shares", **dict.fromkeys(("test", "val", "held_out"), "(0, 1)"), labels="(0, 1]")
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,7 @@ class AuxiliarySettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
-        if self.trials < 1:
-            raise ValueError(f"trials={self.trials} must be at least 1")
+        check(self, image_size="[1, 8192]", turned="[0, 1]", trials="[1, inf)", bounds="(0, inf)")
         if self.method is not None and self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
         check_names(self, [name for name in self.baselines if name not in get_args(Method)])

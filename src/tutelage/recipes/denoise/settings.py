@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from tutelage.checks import check
 from tutelage.data.text import FeatureSettings
 from tutelage.training import Budget, Hardware, Optimization
 
@@ -24,6 +25,10 @@ class ClassifierSettings:
     kind: Literal["logistic", "mlp"] = "mlp"
     hidden: int = 512
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "classifier", hidden="[1, 65536]", dropout="[0, 1)")
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,10 @@ class RuleSettings:
     noise: float = 0.2
 
     def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
-        for name in ("lr", "hidden", "implication"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"rule_model.{name}={getattr(self, name)} must be positive")
-        for name in ("quality", "quality_of_scores"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"rule_model.{name}={getattr(self, name)} is a share, in (0, 1)")
+        """Check the values."""
+        positive = dict.fromkeys(("lr", "implication"), "(0, inf)")
+        qualities = dict.fromkeys(("quality", "quality_of_scores"), "(0, 1)")
+        check(self, "rule_model", **positive, **qualities, hidden="[1, 65536]", noise="[0, 1]")
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,8 @@ class MixingSettings:
     judged_on: Literal["classifier", "both"] = "both"
 
     def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
-        for name in ("lr", "meta_lr", "every"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"mixing.{name}={getattr(self, name)} must be positive")
-        if not 0 < self.held_out <= 1:
-            raise ValueError(f"mixing.held_out={self.held_out} is a share, in (0, 1]")
+        """Check the values."""
+        check(self, "mixing", lr="(0, inf)", meta_lr="(0, inf)", every="[1, inf)", held_out="(0, 1]")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,8 @@ class Parts:
 
     def __post_init__(self) -> None:
         """Check the shares."""
-        if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
+        check(self, "parts", val="(0, 1)", test="(0, 1)")
+        if self.val + self.test >= 1:
             raise ValueError(f"parts.val={self.val} and parts.test={self.test} are shares that leave some for training")
 
 
@@ -140,11 +139,8 @@ class DenoiseSettings:
     hardware: Hardware = Hardware()
 
     def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
-        if not 0 < self.labelled_share < 1:
-            raise ValueError(f"labelled_share={self.labelled_share} must be in (0, 1)")
-        if self.suggest < 0:
-            raise ValueError(f"suggest={self.suggest} must not be negative")
+        """Check the values."""
+        check(self, labelled_share="(0, 1)", suggest="[0, inf)")
 
 
 def pocket() -> DenoiseSettings:

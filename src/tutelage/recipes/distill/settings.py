@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.models import ModelSpec
 from tutelage.recipes.base import ModelSettings
@@ -33,6 +34,10 @@ class TeacherSettings:
     budget: Budget | None = None
     select: bool = True
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "teacher")
+
 
 @dataclass(frozen=True)
 class NoiseSettings:
@@ -55,9 +60,8 @@ class NoiseSettings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the values that would otherwise fail late."""
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"noise.rate={self.rate} is a share, in [0, 1]")
+        """Check the values."""
+        check(self, "noise", rate="[0, 1]")
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,9 @@ class Shares:
 
     def __post_init__(self) -> None:
         """Check the shares."""
-        if min(self.held_out, self.val, self.test) <= 0 or self.held_out + self.val >= 1 or self.test >= 1:
-            raise ValueError(
-                f"shares.held_out={self.held_out}, shares.val={self.val}, shares.test={self.test}: give positive shares that "
-                "leave some for training"
-            )
+        check(self, "shares", **dict.fromkeys(("held_out", "val", "test"), "(0, 1)"))
+        if self.held_out + self.val >= 1:
+            raise ValueError(f"shares.held_out={self.held_out} and shares.val={self.val} leave nothing for training")
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,8 @@ class CoresetSettings:
     share: float = 0.2
 
     def __post_init__(self) -> None:
-        """Check the share."""
-        if not 0 < self.share <= 1:
-            raise ValueError(f"coreset.share={self.share} must be in (0, 1]")
+        """Check the values."""
+        check(self, "coreset", share="(0, 1]")
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,9 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
+        check(self, image_size="[1, 8192]", temperature="(0, inf)", kd_weight="(0, 1)", trials="[1, inf)")
         if not self.teachers:
             raise ValueError("teachers is empty: give at least one, an architecture to train or the folder of a model")
-        if not 0 < self.kd_weight < 1:
-            raise ValueError(f"kd_weight={self.kd_weight} must be in (0, 1)")
-        if self.trials < 1:
-            raise ValueError(f"trials={self.trials} must be at least 1")
         if self.method not in (None, "coreset") and self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
         weightings = [name for name in self.baselines if name not in get_args(Method)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.splits import SplitSettings
 from tutelage.recipes.base import ModelSettings
@@ -64,6 +65,10 @@ class ModerationSettings:
     lesson: LessonSettings = LessonSettings()
     learning: StudentSettings = StudentSettings()
     hardware: Hardware = Hardware()
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, fpr="(0, 1)", image_size="[1, 8192]", radius="[0, 127]")
 
 
 def pocket() -> ModerationSettings:

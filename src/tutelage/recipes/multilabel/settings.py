@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
 from tutelage.recipes.base import ModelSettings
@@ -29,6 +30,10 @@ class SearchSettings:
     interactions: tuple[int, ...] = ()
     imitations: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "search", rhos="[0, 1)", interactions="[1, inf)", imitations="[1, inf)")
+
 
 @dataclass(frozen=True)
 class EarlyLearningSettings:
@@ -41,6 +46,10 @@ class EarlyLearningSettings:
 
     beta: float = 0.7
     weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "early_learning", beta="[0, 1)", weight="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -92,21 +101,15 @@ class MultilabelSettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
-        if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
+        shares = {"val": "(0, 1)", "test": "(0, 1)", "share": "(0, 1]", "rebalance": "[0, 1]", "threshold": "[0, 1)"}
+        check(self, **shares, image_size="[1, 8192]", radius="[-1, 127]")
+        if self.val + self.test >= 1:
             raise ValueError(f"val={self.val} and test={self.test} are shares above 0 that leave something to train on")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share} must be in (0, 1]")
-        if not 0 <= self.rebalance <= 1:
-            raise ValueError(f"rebalance={self.rebalance} must be in [0, 1]")
-        if self.threshold is not None and not 0 <= self.threshold < 1:
-            raise ValueError(f"threshold={self.threshold} is a probability, in [0, 1), or null")
         if self.threshold is not None and self.method in ONE_LABEL:
             raise ValueError(
                 f"threshold={self.threshold}: method={self.method!r} names the best class alone; leave threshold out, or take "
                 "mile or sigmoid"
             )
-        if self.early_learning.weight < 0:
-            raise ValueError(f"early_learning.weight={self.early_learning.weight} must not be negative")
 
 
 def pocket() -> MultilabelSettings:
