@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.results_table import hardware, markdown_table
 from tutelage.data.digits import handwritten_digits
-from tutelage.data.splits import stratified_split
+from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
 from tutelage.generations import (
     Incremental,
@@ -59,9 +59,7 @@ def data(seed: int) -> tuple[ImageTable, Tensor]:
     """Return the digits, a fifth of the training writers' as validation, and which of the thirteen classes each is."""
     images = handwritten_digits()
     split = images.table["split"].to_numpy(object, copy=True)
-    fresh = np.flatnonzero(split == "unassigned")
-    labels = images.labels.numpy()[fresh]
-    split[fresh] = stratified_split(labels, np.arange(len(fresh)), {"train": 0.8, "val": 0.2}, seed)
+    divide(split, images.labels.numpy(), "unassigned", {"train": 0.8, "val": 0.2}, seed)
     parents = torch.tensor([PARENTS[digit] for digit in range(10)])
     truth_NC = torch.zeros(len(images), 13, dtype=torch.bool)
     truth_NC[torch.arange(len(images)), images.labels] = True

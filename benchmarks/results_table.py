@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -178,10 +179,24 @@ def _processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+def commit() -> str:
+    """The commit of the code that measures, with ``+ changes`` where the working tree has some; unknown outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", "..", ":!results")
+        return git("rev-parse", "HEAD") + (" + changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def write_results(
     name: str, scale: str, rows: Sequence[ResultRow], notes: Sequence[str], folder: Path
 ) -> tuple[Path, Path]:
-    """Write ``NAME-SCALE.md`` for people and ``NAME-SCALE.json`` for programs.
+    """Write ``NAME-SCALE.md`` for people and ``NAME-SCALE.json`` for programs; both say which code on which hardware.
 
     Args:
         name: the table.
@@ -202,6 +217,7 @@ def write_results(
         f"# {name}, {scale} scale",
         "",
         f"- Date: {datetime.now(UTC).date().isoformat()}",
+        f"- Code: {commit()}, which has made every figure: a stage that other code had left is run again",
         f"- Hardware: {hardware()}",
         f"- Software: torch {torch.__version__}, Python {platform.python_version()}",
         f"- Seeds: {', '.join(str(count) for count in sorted({row.seeds for row in rows}))}. {SPREAD}",
@@ -210,7 +226,8 @@ def write_results(
     ]
     text = "\n".join([*heading, results_markdown(rows)])
     text += "".join(["\n## Notes\n\n", *(f"- {note}\n" for note in notes)]) if notes else ""
-    listed = [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
+    made_by = {"commit": commit(), "hardware": hardware()}
+    listed = [{key: _finite(value) for key, value in asdict(row).items()} | made_by for row in rows]
     folder.mkdir(parents=True, exist_ok=True)
     people, programs = folder / f"{name}-{scale}.md", folder / f"{name}-{scale}.json"
     for path, content in ((people, text), (programs, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")):

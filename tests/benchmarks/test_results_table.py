@@ -1,5 +1,6 @@
 import json
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from benchmarks.results_table import (
     DASH,
     ResultRow,
+    commit,
     hardware,
     markdown_table,
     results_markdown,
@@ -16,6 +18,8 @@ from benchmarks.results_table import (
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from benchmarks import results_table
 
 
 def parsed(markdown):
@@ -89,8 +93,34 @@ def test_programs_read_what_was_measured(tmp_path):
     _, path = write_results("moderation", "pocket", ROWS, [], tmp_path / "new")
     assert path == tmp_path / "new" / "moderation-pocket.json"
     listed = json.loads(path.read_text(), parse_constant=pytest.fail)
+    made_by = [(entry.pop("commit"), entry.pop("hardware")) for entry in listed]
+    assert made_by == [(commit(), hardware())] * len(ROWS)
     assert [list(entry) for entry in listed] == [["row", "metric", "ours", "spread", "seeds", "paper"]] * len(ROWS)
     assert [ResultRow(**entry) for entry in listed] == ROWS
+
+
+def test_the_commit_is_that_of_the_checkout_and_says_what_it_lacks(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        return subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    monkeypatch.setattr(results_table, "__file__", str(tmp_path / "benchmarks" / "results_table.py"))
+    assert commit() == "unknown"
+    code, table = tmp_path / "code.py", tmp_path / "benchmarks" / "results" / "t.md"
+    for path in (code, table):
+        path.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    head = git("rev-parse", "HEAD").strip()
+    assert commit() == head
+    table.write_text("2")  # what is being made does not change what makes it
+    assert commit() == head
+    code.write_text("2")
+    assert commit() == f"{head} + changes"
 
 
 def test_people_read_the_same(tmp_path):
@@ -98,6 +128,7 @@ def test_people_read_the_same(tmp_path):
     text = path.read_text()
     assert re.search(r"^- Date: \d{4}-\d\d-\d\d$", text, re.M)
     assert f"- Hardware: {hardware()}" in text
+    assert f"- Code: {commit()}" in text
     assert torch.__version__ in text
     assert "95 % t-interval" in text
     assert text.endswith("## Notes\n\n- Paper: gains in percent.\n")

@@ -197,6 +197,20 @@ def stratified_split(labels: Rows, groups: Rows, shares: Mapping[str, float], se
     return np.array(list(shares), dtype=object)[part_G[group_N]]
 
 
+def divide(split: Names, labels: Rows, source: str, shares: Mapping[str, float], seed: int) -> None:
+    """Give the rows of one split other splits in place, stratified by label; rows that have another split keep it.
+
+    Args:
+        split: (N,), the split of each row.
+        labels: int64 (N,), classes.
+        source: the split whose rows are divided.
+        shares: share of each new split, by name; they sum to 1.
+        seed: of the draws.
+    """
+    rows = np.flatnonzero(split == source)
+    split[rows] = stratified_split(labels[rows], np.arange(len(rows)), shares, seed)
+
+
 def _bursts(table: pd.DataFrame, days: float) -> Rows:
     """Groups of rows: one advertiser's submissions that follow within `days`; all of them where no time is known."""
     alone = np.arange(len(table))

@@ -16,7 +16,7 @@ from tutelage.signals import Batch, BinaryCrossEntropy, CrossEntropy, Distillati
 from tutelage.signals.base import ask
 from tutelage.signals.pseudo_labels import NEVER, PseudoLabels
 from tutelage.training import Budget, Fitted, Plan, fit, seeds
-from tutelage.training.batches import index_of
+from tutelage.training.batches import indices_of
 
 Language = Literal["sets", "hard", "soft"]
 Variant = Literal["printed", "released"]
@@ -325,7 +325,7 @@ def iterate(
     labelled = everything if labelled is None else labelled
     distributed.join()
     processes = distributed.rank_world()[1]
-    owner = index_of(train) % processes
+    owner = indices_of(train) % processes
     share = int(torch.bincount(owner[labelled], minlength=processes).min())
     if share == 0:
         raise ValueError(

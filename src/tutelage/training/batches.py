@@ -89,7 +89,7 @@ class Mixed:
         return torch.cat([torch.cat(pair) for pair in parts])
 
 
-def index_of(examples: Examples) -> Tensor:
+def indices_of(examples: Examples) -> Tensor:
     """Return the ``index`` of the example at each place, (len,): the attribute ``index`` of a subset, else the place."""
     index: Tensor | None = getattr(examples, "index", None)
     return torch.arange(len(examples)) if index is None else index
@@ -103,7 +103,7 @@ def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Ten
     """
     if world == 1:
         return places
-    owner = index_of(examples)[places] % world
+    owner = indices_of(examples)[places] % world
     return places[owner == rank][: int(torch.bincount(owner, minlength=world).min())]
 
 

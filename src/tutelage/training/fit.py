@@ -17,7 +17,7 @@ from tutelage.batches import to_device
 from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast, gather_states
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
-from tutelage.training.batches import Batches, Examples, Shuffled, index_of, own_places
+from tutelage.training.batches import Batches, Examples, Shuffled, indices_of, own_places
 from tutelage.training.identity import difference, identity_of
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
@@ -195,7 +195,7 @@ class _Run:
     def begin_epoch(self) -> None:
         """Let self-labelling signals follow the model, and the weighting look at all examples."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        places = (index_of(self.train) % world == rank).nonzero().squeeze(1)
+        places = (indices_of(self.train) % world == rank).nonzero().squeeze(1)
         seed = (self.plan.seed, "outlook", self.epoch, rank)
 
         def predict_fn(augmented: bool) -> tuple[Tensor, Outputs]:

@@ -17,7 +17,7 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
 from tutelage.data.noise import class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problems
-from tutelage.data.splits import stratified_split
+from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.settings import DistillSettings, NoiseSettings, Shares
 from tutelage.training import seeds
@@ -152,20 +152,12 @@ def divided(images: ImageTable, shares: Shares) -> ImageTable:
     if strange := sorted(set(split) - {*PARTS, "unassigned", "unlabelled"}):
         raise ValueError(f"split {strange[0]!r} has no use here; allowed: {', '.join(PARTS)}, unlabelled")
 
-    def draw(source: str, wanted: dict[str, float], rest: str, seed: int) -> None:
-        rows = np.flatnonzero(split == source)
-        parts = {**wanted, rest: 1 - sum(wanted.values())}
-        split[rows] = stratified_split(labels[rows], np.arange(len(rows)), parts, seed)
-
-    draw(
-        "unassigned",
-        {} if (split == "test").any() else {"test": shares.test},
-        "train",
-        seeds.derive(shares.seed, "test"),
-    )
+    test = {} if (split == "test").any() else {"test": shares.test}
+    divide(split, labels, "unassigned", {**test, "train": 1 - sum(test.values())}, seeds.derive(shares.seed, "test"))
     missing = {part: getattr(shares, part) for part in ("held_out", "val") if not (split == part).any()}
     if missing:
-        draw("train", missing, "train", seeds.derive(shares.seed, "parts"))
+        left = {"train": 1 - sum(missing.values())}
+        divide(split, labels, "train", missing | left, seeds.derive(shares.seed, "parts"))
     for part in PARTS:
         if (count := int((split == part).sum())) < LEAST:
             raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.grids import digit_grids
 from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
-from tutelage.data.splits import stratified_split
+from tutelage.data.splits import divide
 from tutelage.data.table import UNLABELLED, ImageTable
 from tutelage.recipes.multilabel.settings import MultilabelSettings
 
@@ -194,11 +193,8 @@ def _matrix(sets: list[list[str]], classes: list[str]) -> Tensor:
 def _split(images: ImageTable, settings: MultilabelSettings, path: Path) -> ImageTable:
     """Give every row without a split its own, class by class."""
     split = images.table["split"].to_numpy(object, copy=True)
-    fresh = np.flatnonzero(split == "unassigned")
-    if len(fresh):
-        shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}
-        labels = images.table["label"].to_numpy(np.int64)[fresh]
-        split[fresh] = stratified_split(labels, np.arange(len(fresh)), shares, settings.seed)
+    shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}
+    divide(split, images.labels.numpy(), "unassigned", shares, settings.seed)
     for name in ("train", "val", "test"):
         if not (split == name).any():
             raise ValueError(f"{path}: split {name!r} has no example; give more data, or a larger share for it")
