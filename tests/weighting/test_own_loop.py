@@ -4,10 +4,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from weighting_zoo import METHODS, Loop, assert_close, build, examples, network, objective_of, rows
+from weighting_zoo import (
+    LEARNED,
+    METHODS,
+    Loop,
+    assert_close,
+    assert_same,
+    build,
+    examples,
+    network,
+    objective_of,
+    rows,
+)
 
-from tutelage.signals import CrossEntropy, Objective, Signal
-from tutelage.weighting import Equal, GradientCosine, SuperLoss
+from tutelage.signals import CrossEntropy, Distillation, Objective, Signal
+from tutelage.weighting import AMAL, Equal, GradientCosine, SuperLoss, amal
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -156,3 +167,99 @@ def test_a_training_step_waits_for_nothing(name):
         weighting.backward(losses, batch, model)
     assert waited.count == 0
     assert int(weighting.skipped) == 1
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the compiler's own
+def test_a_compiled_objective_two_optimizers_and_autocast_teach_the_same(name):
+    batch, held_out, found = rows(examples(dtype=torch.float32), range(8)), examples(6, seed=9, dtype=torch.float32), []
+    for plain in (True, False):
+        loop = Loop(name, network(torch.float32))
+        objective, optimizer = loop.objective, loop.optimizer
+        if not plain:
+            objective = torch.compile(objective, backend="eager")
+            halves = [loop.model.body, loop.model.head]
+            optimizer = [torch.optim.SGD(half.parameters(), lr=0.2, momentum=0.9) for half in halves]
+        with torch.autocast("cpu", torch.bfloat16, enabled=not plain):
+            loop.weighting.adapt(objective, batch, held_out, optimizer)
+        if not plain:
+            assert objective.model is loop.model
+            assert objective._orig_mod is loop.objective
+        found.append(loop.weighting.state_dict())
+        loop.weighting.backward(loop.objective(batch), batch, loop.model)
+        found[-1] |= gradients_of(loop.model)
+    assert_same(found[1], found[0])
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_another_model_s_optimizer_and_an_empty_held_out_batch_are_refused(name):
+    loop, batch = Loop(name), rows(examples(), range(8))
+    before = {key: value.clone() for key, value in loop.weighting.state_dict().items()}
+    with pytest.raises(ValueError, match="the optimizer holds no parameter of the Network"):
+        loop.weighting.adapt(loop.objective, batch, examples(6), torch.optim.SGD(network().parameters(), lr=0.2))
+    with pytest.raises(ValueError, match="the held-out batch is empty"):
+        loop.weighting.adapt(loop.objective, batch, rows(examples(), []), loop.optimizer)
+    assert_same(loop.weighting.state_dict(), before)
+
+
+def test_amal_s_step_is_as_long_as_its_rate_and_shorter_for_derivatives_that_have_become_tiny():
+    def moved(gradient: Tensor, eta: float = 0.1) -> float:
+        before = weighting.weights
+        weighting.update(torch.arange(2), gradient, eta)
+        return float((weighting.weights - before).square().mean().sqrt())
+
+    g = torch.tensor([[1.0, -1.0], [0.5, -0.5]])
+    weighting = AMAL(2, 2, lr=1e-3)
+    for size, eta, share in (
+        (1.0, 0.1, 1.0),
+        (0.02, 0.1, 1.0),  # smaller, and not yet a hundredth of the largest
+        (1e-4, 0.1, 1e-2),  # a hundredth of that again
+        (1e-4, 1e-5, 1.0),  # not when the learning rate has fallen as far
+        (1e6, 0.1, 1.0),  # one that nothing before foretold
+        (1.0, 0.1, 1.0),  # is not taken for the measure of the others
+        (1e-30, 1e-31, 1.0),
+    ):
+        assert moved(size * g, eta) == pytest.approx(share * 1e-3, rel=1e-2), (size, eta)
+
+
+def test_the_weights_of_a_solved_task_stay_where_they_are(monkeypatch):
+    """Well separated classes, learned after few steps: without the floor, noise carries a fifth of the weights to a bound."""
+    g = torch.Generator().manual_seed(0)
+    centres, label = 3 * torch.randn(5, 20, generator=g), torch.randint(5, (700,), generator=g)
+    input = centres[label] + torch.randn(700, 20, generator=g)
+
+    def share_on_a_bound_and_movement() -> tuple[float, float]:
+        torch.manual_seed(0)
+        model, teacher = (nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 5)) for _ in range(2))
+        taught = torch.optim.Adam(teacher.parameters(), lr=3e-3)
+        for _ in range(300):
+            nn.functional.cross_entropy(teacher(input[:500]), label[:500]).backward()
+            taught.step()
+            taught.zero_grad()
+        objective, weighting = (
+            Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)]),
+            AMAL(500, 2),
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for step in range(600):
+            if step == 300:
+                before = weighting.weights
+            index, held_out = torch.randint(500, (50,)), torch.randint(500, 700, (50,))
+            batch = {"index": index, "input": input[index], "label": label[index]}
+            weighting.backward(objective(batch), batch, model)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % 2:
+                judges = {"index": held_out, "input": input[held_out], "label": label[held_out]}
+                weighting.adapt(objective, batch, judges, optimizer)
+        weights = weighting.weights
+        on_a_bound = ((weights < 1e-6) | (weights > 2 - 1e-6)).double().mean()
+        return float(on_a_bound), float((weights - before).abs().mean())
+
+    with_floor = share_on_a_bound_and_movement()
+    monkeypatch.setattr(amal, "FLOOR", 0.0)
+    without = share_on_a_bound_and_movement()
+    assert without[0] > 0.2
+    assert with_floor[0] < 0.05
+    assert with_floor[1] < 0.2
+    assert without[1] > 0.5

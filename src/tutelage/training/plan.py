@@ -69,7 +69,7 @@ class Plan:
     val: Examples | None = None
     select_by: Callable[[Outputs, Batch], float] | None = None
     until: Callable[[], bool] | None = None
-    adapt_every: int = 100
+    adapt_every: int = 10
     held_out_batch_size: int | None = None
     seed: int = 0
     hardware: Hardware = Hardware()

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from tutelage.distributed import all_gather_rows
-from tutelage.hypergradient import LastLayerLookAhead, Strategy, look_ahead_gradient
+from tutelage.hypergradient import LastLayerLookAhead, Optimizers, Strategy, learning_rate, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.table import ExampleTable, index_of
 
 Rule = Literal["sum_of_squares", "difference", "ratio"]
+FLOOR = 0.01  # of the largest derivatives: smaller ones take smaller steps
 
 
 class AMAL(Weighting):
@@ -33,7 +34,9 @@ class AMAL(Weighting):
         num_signals: K, primary and auxiliary.
         init: the first weight of every signal, or one for each; the released program begins with (0.1, 0.9).
         lr: :math:`\eta_\lambda`: the root mean square of a step's changes.
-        normalise: whether steps are divided by the root mean square of their derivatives, those that are exactly 0 apart.
+        normalise: whether steps are divided by the root mean square of their derivatives, those that are exactly 0 apart. One
+            that is below a hundredth of the largest so far (for the same learning rate) is a solved task's noise, and is
+            divided by that.
         bounds: the least and the greatest weight.
         num_updates: steps on each call of `adapt`, looking ahead anew each time. The released program makes 5.
         strategy: how derivatives are taken. "last_layer" looks at the last linear layer alone, as the authors do: cheap, and
@@ -46,6 +49,7 @@ class AMAL(Weighting):
     """
 
     name: ClassVar[str] = "amal"
+    largest: Tensor
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class AMAL(Weighting):
         self.num_updates = num_updates
         self.strategy: Strategy = strategy
         self.table = ExampleTable(num_examples, init_K)
+        self.register_buffer("largest", torch.zeros(()))
         self.visits = ExampleTable(num_examples, torch.zeros(1, dtype=torch.int64))
 
     @property
@@ -85,9 +90,7 @@ class AMAL(Weighting):
         """Return the weights of the batch's examples."""
         return self._weights_of(index_of(batch, "AMAL"), losses_BK.shape[1]).to(losses_BK.dtype)
 
-    def hypergradient(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
-    ) -> Tensor:
+    def hypergradient(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> Tensor:
         """Return the derivative of the held-out loss after one step by each weight of the batch, (B, K).
 
         An example that occurs twice has its derivative in two parts. Losses that couple examples have none.
@@ -95,25 +98,43 @@ class AMAL(Weighting):
         u_BK = self._weights_of(index_of(batch, "AMAL"), len(objective.signals))
         return self._derivative(objective, batch, held_out, optimizer)(u_BK)
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take ``num_updates`` steps on the weights of the batch's examples."""
         index_B = index_of(batch, "AMAL")
         derivative = self._derivative(objective, batch, held_out, optimizer)
         for _ in range(self.num_updates):
-            self.update(index_B, derivative(self._weights_of(index_B, len(objective.signals))))
+            gradient_BK = derivative(self._weights_of(index_B, len(objective.signals)))
+            self.update(index_B, gradient_BK, learning_rate(optimizer, objective.model))
 
-    def update(self, index_B: Tensor, gradient_BK: Tensor) -> None:
-        """Take one step against a derivative by the weights of some examples, (B, K)."""
+    def update(self, index_B: Tensor, gradient_BK: Tensor, eta: float) -> None:
+        """Take one step against a derivative by the weights of some examples, (B, K).
+
+        Args:
+            index_B: the examples.
+            gradient_BK: the derivative.
+            eta: the learning rate that it is proportional to.
+        """
         index_A, gradient_AK = all_gather_rows(index_B, gradient_BK)
         if not gradient_AK.any():  # such as of a batch without a finite example
             return
-        size = 1.0
         if self.normalise:
-            squares = gradient_AK.double().square()
-            size = float((squares.sum() / (squares > 0).sum().clamp(min=1)).sqrt())
-        if size > 0:
-            self.table.add(index_A, gradient_AK * (-self.lr / size), self.bounds)
+            gradient_AK = gradient_AK / self._size_of(gradient_AK / eta) / eta
+        self.table.add(index_A, -self.lr * gradient_AK, self.bounds)
         self.visits.add(index_A, torch.ones_like(index_A)[:, None])
+
+    def _size_of(self, gradient_AK: Tensor) -> Tensor:
+        """Return the root mean square of derivatives for a learning rate of 1, or `FLOOR` of the largest one so far.
+
+        One that is far larger than all before it is doubted: the largest at most doubles.
+        """
+        greatest = gradient_AK.abs().max()  # so that no square leaves the type's range
+        count = (gradient_AK != 0).sum()
+        size = greatest * ((gradient_AK / greatest).square().sum() / count).sqrt()
+        known = self.largest.to(size)
+        self.largest = torch.where(known > 0, torch.maximum(known, torch.minimum(size, 2 * known)), size).to(
+            self.largest
+        )
+        return torch.maximum(size, FLOOR * self.largest.to(size))
 
     def coreset_probabilities(self, rule: Rule = "sum_of_squares") -> Tensor:
         """Return the probability of drawing each example into a coreset, (N,), as `coreset_probabilities` says."""
@@ -133,7 +154,7 @@ class AMAL(Weighting):
         return self.table.lookup(index_B)
 
     def _derivative(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers
     ) -> Callable[[Tensor], Tensor]:
         separable_K = torch.tensor(objective.separable)
         if self.strategy == "last_layer":

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tutelage.batches import size_of
 from tutelage.distributed import mean_over_processes
-from tutelage.hypergradient import directional_derivatives
+from tutelage.hypergradient import Optimizers, directional_derivatives
+from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
@@ -63,8 +64,9 @@ class AuxiLearn(Weighting):
         """Return the slopes of the combined loss, (B, K)."""
         return self._slopes(losses_BK, dict(self.network.named_parameters())).detach()
 
+    @full_types()
     def hypergradient(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers
     ) -> dict[str, Tensor]:
         r"""Return the derivative of the held-out loss by :math:`\phi`, by the name of the network's parameter."""
         combined = self._combined(objective)
@@ -78,9 +80,9 @@ class AuxiLearn(Weighting):
         mean = mean_over_processes(sums, int(finite_B.sum()), phi)[0]
         return {name: mean[name] if name in mean else torch.zeros_like(value) for name, value in phi.items()}
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the network, and cut off what is negative; none while the learning rate is 0."""
-        if self.neumann.eta(optimizer) == 0:
+        if self.neumann.eta(optimizer, objective.model) == 0:
             return
         parameters = dict(self.network.named_parameters())
         self.optimizer.step(parameters, self.hypergradient(objective, batch, held_out, optimizer))

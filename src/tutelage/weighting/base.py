@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tutelage.configured import Configured, plain
 from tutelage.distributed import is_distributed, is_main_process, mean_over_processes
-from tutelage.hypergradient import ModuleWeights
+from tutelage.hypergradient import ModuleWeights, Optimizers
 from tutelage.hypergradient.passes import passes, weighted_gradient
 from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective
@@ -140,14 +140,18 @@ class Weighting(Configured, nn.Module):
         else:
             accumulate(scale * totals_K, a, model)
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on what the weighting learns; nothing to do for a weighting that learns nothing.
 
         Args:
             objective: the `Objective` whose losses are weighed.
             batch: training examples.
             held_out: examples that are not trained on; the primary signal's mean loss on them is what is improved.
-            optimizer: the model's own, whose step is looked ahead.
+            optimizer: the model's own, or a list of several; it is read, and its next step on the batch looked ahead. Clipping
+                between the backward pass and the step is not.
+
+        Raises:
+            ValueError: an optimiser that does not train the model, or no held-out example.
         """
 
     def config(self) -> dict[str, Any]:

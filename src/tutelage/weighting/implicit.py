@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from tutelage.hypergradient import NeumannWarning, neumann_direction
+from tutelage.hypergradient import NeumannWarning, Optimizers, learning_rate, neumann_direction
 from tutelage.hypergradient.field import Products
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights
@@ -43,19 +43,17 @@ class NeumannSeries(nn.Module):
         self.register_buffer("damped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
-    def eta(self, optimizer: torch.optim.Optimizer) -> float:
-        """Return the step size; of several learning rates, the one of most parameters."""
-        if self.step_size is not None:
-            return self.step_size
-        group = max(optimizer.param_groups, key=lambda group: sum(p.numel() for p in group["params"]))
-        return float(group["lr"])
+    def eta(self, optimizer: Optimizers, model: nn.Module) -> float:
+        """Return the step size; of several learning rates, the one of most of the model's parameters."""
+        lr = learning_rate(optimizer, model)
+        return lr if self.step_size is None else self.step_size
 
     def direction(
         self,
         objective: Objective,
         batch: Batch,
         held_out: Batch,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         weights_BK: Tensor | None = None,
         module_weights: ModuleWeights | None = None,
     ) -> dict[str, Tensor]:
@@ -66,7 +64,7 @@ class NeumannSeries(nn.Module):
                 objective,
                 batch,
                 held_out,
-                self.eta(optimizer),
+                self.eta(optimizer, objective.model),
                 self.neumann_steps,
                 weights_BK,
                 module_weights,

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import (
+    Optimizers,
     Strategy,
     directional_derivatives,
+    learning_rate,
     look_ahead_direction,
     module_derivatives,
 )
@@ -124,7 +126,7 @@ class Joint(Weighting):
         return self.by_module.module_weights(model)
 
     def hypergradient(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers
     ) -> JointGradient:
         """Return the derivatives of the held-out loss by the weights of the batch's examples and by the importances."""
         u_BK = self.by_example.table.lookup(index_of(batch, "Joint"))
@@ -144,11 +146,15 @@ class Joint(Weighting):
         by_module_KM = module_derivatives(objective, batch, p, a.module_of, u_BK)
         return JointGradient(separable_K * gradient_BK / -n, -by_module_KM[1:])
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the weights of the batch's examples and on the importances; none while the learning rate is 0."""
-        if self.by_module.neumann.eta(optimizer) > 0:
+        neumann = self.by_module.neumann
+        eta = neumann.eta(optimizer, objective.model)
+        if eta > 0:
             gradient = self.hypergradient(objective, batch, held_out, optimizer)
-            self.by_example.update(index_of(batch, "Joint"), gradient.examples)
+            if neumann.neumann_steps == 0:  # the look-ahead's derivatives are proportional to the optimiser's rate
+                eta = learning_rate(optimizer, objective.model)
+            self.by_example.update(index_of(batch, "Joint"), gradient.examples, eta)
             self.by_module.update(gradient.modules)
 
     def module_names(self) -> list[str]:

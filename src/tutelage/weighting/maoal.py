@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.hypergradient import module_derivatives
+from tutelage.hypergradient import Optimizers, module_derivatives
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights, Weighting
 from tutelage.weighting.implicit import NeumannSeries
@@ -97,9 +97,7 @@ class MAOAL(Weighting):
         alpha = self.importance
         return ModuleWeights(torch.cat([torch.ones_like(alpha[:1]), alpha]), self.partition.within(model))
 
-    def hypergradient(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
-    ) -> Tensor:
+    def hypergradient(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> Tensor:
         """Return the derivative of the held-out loss by each importance, (K - 1, M)."""
         a = self.module_weights(objective.model)
         if len(a.values_KM) != len(objective.signals):
@@ -109,9 +107,9 @@ class MAOAL(Weighting):
         p = self.neumann.direction(objective, batch, held_out, optimizer, module_weights=a)
         return -module_derivatives(objective, batch, p, a.module_of)[1:]
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the importances; none while the learning rate is 0."""
-        if self.neumann.eta(optimizer) > 0:
+        if self.neumann.eta(optimizer, objective.model) > 0:
             self.update(self.hypergradient(objective, batch, held_out, optimizer))
 
     def update(self, gradient_KM: Tensor) -> None:

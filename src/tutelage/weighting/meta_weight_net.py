@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.distributed import all_reduce_sum
-from tutelage.hypergradient import Strategy, look_ahead_gradient
+from tutelage.hypergradient import Optimizers, Strategy, look_ahead_gradient
+from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
@@ -57,8 +58,9 @@ class MetaWeightNet(Weighting):
         """Return V of the losses, (B, K)."""
         return evaluate(self.network, losses_BK)
 
+    @full_types()
     def hypergradient(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
+        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers
     ) -> dict[str, Tensor]:
         r"""Return the derivative of the held-out loss after one step by :math:`\phi`, by the names of the network."""
         losses_BK, _ = current_losses(objective, batch)
@@ -69,7 +71,7 @@ class MetaWeightNet(Weighting):
             found = torch.autograd.grad(u_BK, list(phi.values()), D.values.to(u_BK))
         return {name: all_reduce_sum(gradient) for name, gradient in zip(phi, found, strict=True)}
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the network."""
         gradients = self.hypergradient(objective, batch, held_out, optimizer)
         self.optimizer.step(dict(self.network.named_parameters()), gradients)

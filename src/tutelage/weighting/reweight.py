@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tutelage.batches import size_of, tensors_of
 from tutelage.distributed import all_reduce_sum
-from tutelage.hypergradient import Strategy, look_ahead_gradient
+from tutelage.hypergradient import Optimizers, Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.table import index_of
@@ -61,16 +61,14 @@ class LearningToReweight(Weighting):
     def last_weights(self, losses_BK: Tensor, batch: Batch) -> None:
         """Return nothing: weights are forgotten with their batch."""
 
-    def hypergradient(
-        self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer
-    ) -> Tensor:
+    def hypergradient(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> Tensor:
         """Return the derivative of the held-out loss by each example's weight at 0, (B,)."""
         zeros_BK = torch.zeros(size_of(batch), len(objective.signals), device=next(tensors_of(batch["input"])).device)
         return look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy).values.sum(
             1
         )
 
-    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Judge a batch, for the ``backward`` that follows."""
         gradient_B = self.hypergradient(objective, batch, held_out, optimizer)
         self._judged = index_of(batch, "LearningToReweight"), normalised(gradient_B)
