@@ -13,7 +13,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from tutelage.data import Indexed, TensorData
 from tutelage.training import Mixed, Repeated, Shuffled, predict, seeds
-from tutelage.training.batches import Batches, fetch, index_of, own_places
+from tutelage.training.batches import Batches, fetch, indices_of, own_places
 
 
 def all_batches(workers: int = 0, start: int = 0, seed: int = 0) -> list[dict[str, Tensor]]:
@@ -120,8 +120,8 @@ def test_an_example_is_drawn_by_one_process_always_the_same(index: list[int], da
 
 
 def test_the_index_of_a_place() -> None:
-    assert index_of(runs.points(3)).tolist() == [0, 1, 2]
-    assert index_of(Rows(torch.tensor([7, 3]))).tolist() == [7, 3]
+    assert indices_of(runs.points(3)).tolist() == [0, 1, 2]
+    assert indices_of(Rows(torch.tensor([7, 3]))).tolist() == [7, 3]
 
 
 def test_any_map_style_data_set_will_do() -> None:

@@ -231,15 +231,17 @@ def test_another_call_does_not_take_the_checkpoint(name: str, changed: dict[str,
 def test_other_weights_and_another_temperature_are_another_training(tmp_path: Path) -> None:
     """A finished training of the labels alone is not the answer to one of the teacher alone."""
 
-    def training(weights: list[float], temperature: float) -> Fitted:
-        signals = [CrossEntropy(), Distillation(runs.network(9), temperature=temperature)]
+    def training(weights: list[float], temperature: float, teacher: int = 9) -> Fitted:
+        signals = [CrossEntropy(), Distillation(runs.network(teacher), temperature=temperature)]
         return runs.whole_training(tmp_path, signals=signals, weighting=Fixed(weights), held_out=None)
 
     training([1.0, 0.0], 1.0)
-    with pytest.raises(ValueError, match=r"made with weighting"):
+    with pytest.raises(ValueError, match=r"made with weighting\.weights\.0=1\.0, this call has 0\.0;"):
         training([0.0, 1.0], 1.0)
-    with pytest.raises(ValueError, match=r"made with signals\.1"):
+    with pytest.raises(ValueError, match=r"made with signals\.1\.temperature=1\.0, this call has 8\.0;"):
         training([1.0, 0.0], 8.0)
+    with pytest.raises(ValueError, match=r"made with signals\.1\.teacher\.state="):
+        training([1.0, 0.0], 1.0, teacher=10)
     assert training([1.0, 0.0], 1.0).steps == STEPS
 
 

@@ -148,10 +148,6 @@ class Iterated(Signal):
         self.imitating = False
         self.train(self.training)
 
-    def identity(self) -> list[Any]:
-        """Return what tells it from another: all but the model, whose first weights are nobody's choice."""
-        return [self.given, self.imitated, self.schedule, self.variant, self.optimizer_state]
-
     def train(self, mode: bool = True) -> Iterated:
         """Set the mode, of all but the copy: a teacher answers in eval mode, whoever calls ``train()`` above it."""
         super().train(mode)
