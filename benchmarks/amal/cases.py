@@ -68,8 +68,10 @@ def by(method: str, name: str | None = None, teachers: tuple[TeacherSettings, ..
 
     def teach(pipeline: Pipeline) -> Taught:
         settings = pipeline.settings
-        defaults = {**settings.weighting_defaults, method: {**settings.weighting_defaults.get(method, {}), **options}}
-        changed = replace(settings, weighting_defaults=defaults, teachers=teachers or settings.teachers)
+        recommended = settings.weighting_defaults
+        if options:
+            recommended = {**recommended, method: {**recommended.get(method, {}), **options}}
+        changed = replace(settings, weighting_defaults=recommended, teachers=teachers or settings.teachers)
         folder = pipeline.stages.folder
         if teachers:
             folder = folder / f"of-{len(teachers)}"  # stages of other teachers lie apart
