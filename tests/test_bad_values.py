@@ -227,6 +227,9 @@ FLAGS = {
     },
     "denoise texts.csv --rules rules.py --out x": {
         "labelled_share": ("nan", "0"),
+        "weighting": ("amall",),
+        "weighting_options": ("{lr: 0}", "{step: 1}"),
+        "held_out": ("0", "nan"),
         "features.min_count": ("0",),
         "features.ngrams": ("[0, 2]",),
         "classifier.dropout": ("nan", "1"),

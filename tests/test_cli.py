@@ -35,8 +35,9 @@ AUXILIARY = [
     *("baselines", "image_size", "augmentation", "turned", "shares", "body", "training", "budget", "hardware"),
 ]
 DENOISE = [
-    *("scale", "seed", "method", "features", "classifier", "rule_model", "mixing", "training", "budget"),
-    *("labelled_share", "select_by", "parts", "suggest", "hardware"),
+    *("scale", "seed", "method", "weighting", "weighting_options", "weighting_defaults", "adapt", "held_out"),
+    *("judged_on", "features", "classifier", "rule_model", "training", "budget", "labelled_share", "select_by"),
+    *("parts", "suggest", "hardware"),
 ]
 DISTILL = [
     *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "image_size", "augmentation"),

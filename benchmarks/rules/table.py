@@ -34,16 +34,16 @@ PAPER: dict[str, dict[str, float]] = {
     AMAL: {"sms": 1.53, "imdb": 1.67, "youtube": 4.70},
 }
 """The paper's gains over Only-L in points; that has 91.45, 77.35 and 89.60 there."""
-LEARNED: dict[str, Method] = {
-    ONLY_L: "only_labels",
-    "ImplyLoss": "imply_loss",
-    "L2R": "learning_to_reweight",
-    "MWN": "meta_weight_net",
-    SPEAR: "spear",
-    AMAL: "amal",
-    "CAGE and a classifier that follows it": "cage",
+LEARNED: dict[str, tuple[Method, str]] = {
+    ONLY_L: ("only_labels", "equal"),
+    "ImplyLoss": ("imply_loss", "equal"),
+    "L2R": ("weak_labels", "learning_to_reweight"),
+    "MWN": ("weak_labels", "meta_weight_net"),
+    SPEAR: ("spear", "equal"),
+    AMAL: ("spear", "amal"),
+    "CAGE and a classifier that follows it": ("cage", "equal"),
 }
-"""The rows that are trained by gradient descent, and tuned."""
+"""The rows that are trained by gradient descent, and tuned: which losses, weighed by what."""
 LABEL_MODEL = "CAGE's label model alone"
 MAJORITY = "majority of the rules"
 SNORKEL = "Snorkel's label model"
@@ -147,7 +147,7 @@ class Bench:
         self.base = base
         self.folder = folder
         self.log = Log(folder / "log.jsonl")
-        self.rates: dict[Method, float] = {}
+        self.rates: dict[tuple[Method, str], float] = {}
 
     def measure(self, row: str, seed: int) -> Measured | str:
         """Return the figures of a row on a seed, or why there are none."""
@@ -158,22 +158,25 @@ class Bench:
             except ImportError as error:
                 return f"{SNORKEL} was not measured: {error}."
             return Measured(row, self.pool.name, seed, figures(said, self.pool))
-        method = {**LEARNED, LABEL_MODEL: "cage", WITH_VAL: "only_labels"}[row]
+        method = {**LEARNED, LABEL_MODEL: ("cage", "equal"), WITH_VAL: ("only_labels", "equal")}[row]
         facts = self.fitted(method, seed, self.rate_of(method), with_val=row == WITH_VAL)
         found = facts["label_model" if row == LABEL_MODEL else "classifier"]
         self.log.say(f"{NAMES[self.pool.name]}, seed {seed}, {row}: macro F1 {found['macro_f1']:.3f}")
         return Measured(row, self.pool.name, seed, found, self.rates[method])
 
-    def rate_of(self, method: Method) -> float:
+    def rate_of(self, method: tuple[Method, str]) -> float:
         """Return the learning rate with which a method does best on the tuning seed's validation part."""
         if method not in self.rates:
             tried = {rate: self.fitted(method, TUNING_SEED, rate)["validation"] for rate in RATES}
             self.rates[method] = max(tried, key=lambda rate: tried[rate])
         return self.rates[method]
 
-    def fitted(self, method: Method, seed: int, rate: float, *, with_val: bool = False) -> dict[str, Any]:
+    def fitted(self, method: tuple[Method, str], seed: int, rate: float, *, with_val: bool = False) -> dict[str, Any]:
         """Train a method, or find it done; return its validation figure, and its figures on the test part by head."""
-        settings = replace(self.base, method=method, seed=seed, training=replace(self.base.training, lr=rate))
+        losses, weighting = method
+        settings = replace(
+            self.base, method=losses, weighting=weighting, seed=seed, training=replace(self.base.training, lr=rate)
+        )
         task = self.pool.draw(seed, with_val=with_val)
 
         def work(place: Path) -> dict[str, Any]:
@@ -181,7 +184,7 @@ class Bench:
             return {"validation": trained.validation, **self.judged(trained, task)}
 
         stages = Stages(self.folder / f"seed-{seed}", Log(self.folder / "log.jsonl", quiet=True))
-        name = f"{method.replace('_', '-')}-{rate:g}" + ("-with-val" if with_val else "")
+        name = f"{losses}-{weighting}-{rate:g}".replace("_", "-") + ("-with-val" if with_val else "")
         return stages.run(name, work, cache_key=[settings, task.fingerprint()]).facts
 
     def judged(self, trained: Trained, task: RuleTask) -> dict[str, dict[str, float]]:

@@ -119,7 +119,7 @@ def test_the_learning_rate_is_the_one_that_validation_prefers(folder, tmp_path, 
     bench = Bench(read_pool(folder / "rules", "imdb", TINY.features), TINY, tmp_path)
     tried = {0.003: 0.5, 0.01: 0.7, 0.03: 0.6, 0.1: 0.6}
     monkeypatch.setattr(bench, "fitted", lambda method, seed, rate: {"validation": tried[rate]})
-    assert bench.rate_of("spear") == 0.01
+    assert bench.rate_of(("spear", "equal")) == 0.01
 
 
 def test_rows_over_seeds(monkeypatch):

@@ -31,7 +31,7 @@ from tutelage.recipes.denoise import (
     text_task,
 )
 from tutelage.recipes.denoise.methods import divided_val, spear_terms, train
-from tutelage.recipes.denoise.settings import MixingSettings
+from tutelage.recipes.denoise.settings import LOSSES
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Optimization
 
@@ -141,7 +141,13 @@ def test_the_task(task):
 def test_what_a_run_leaves_behind(task, denoised):
     run = denoised.folder
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["pipeline"] == {"recipe": "denoise", "title": "comments", "seed": 0, "method": "amal"}
+    assert metrics["pipeline"] == {
+        "recipe": "denoise",
+        "title": "comments",
+        "seed": 0,
+        "method": "spear",
+        "weighting": "amal",
+    }
     assert set(metrics["test"]) == {"model", "labels_alone", "majority", "label_model"}
     for figures in metrics["test"].values():
         assert 0 <= figures["macro_f1"]["low"] <= figures["macro_f1"]["high"] <= 1
@@ -184,10 +190,20 @@ def test_the_report_is_one_file_and_says_what_metrics_say(denoised):
         assert word in html
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_interrupted_and_resumed_ends_in_the_same_bits(method, task, tmp_path):
-    own = settings(method=method, budget=Budget(steps=6))
+ROWS = [
+    *((method, None) for method in METHODS),
+    ("spear", "equal"),
+    ("spear", "joint"),
+    ("weak_labels", "meta_weight_net"),
+]
+
+
+@pytest.mark.parametrize(("method", "weighting"), ROWS)
+def test_every_method_interrupted_and_resumed_ends_in_the_same_bits(method, weighting, task, tmp_path):
+    own = settings(method=method, weighting=weighting, budget=Budget(steps=6))
     straight = train(task, own)
+    assert len(straight.signals) == LOSSES[method][0]
+    assert straight.weighting.name == own.weighed_by == (weighting or LOSSES[method][1])
     fit = sys.modules["tutelage.training.fit"]._Run
     step = fit.train_step
 
@@ -212,7 +228,7 @@ def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_f
     step = fit.train_step
 
     def interrupted(self, batch, steps):
-        if self.plan.name == "only_labels" and self.step == 3:
+        if self.plan.name == "only_labels-equal" and self.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         step(self, batch, steps)
 
@@ -224,7 +240,7 @@ def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_f
     for name in ("metrics.json", "examples.parquet", "trust.parquet", "weights.parquet", "label_next.csv"):
         assert (tmp_path / name).read_bytes() == (denoised.folder / name).read_bytes(), name
     kept = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["amal"]
+    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["spear-amal"]
 
 
 def test_from_the_command_line_and_back(files, command, tmp_path):
@@ -291,7 +307,7 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
             "denoise comments.csv --out r --rules rules.py --labelled_share 0",
             "labelled_share=0.0 must be a number in (0, 1)",
         ),
-        ("denoise comments.csv --out r --rules rules.py --mixing.lr 0", "mixing.lr=0.0 must be a number above 0"),
+        ("denoise comments.csv --out r --rules rules.py --weighting_options.lr 0", "lr=0 must be positive"),
         (
             "denoise comments.csv --out r --rules rules.py --rule_model.quality 1",
             "quality=1.0 must be a number in (0, 1)",
@@ -349,8 +365,8 @@ def test_the_derivatives_are_those_of_double_backward():
 
 
 def test_amal_with_weights_that_cannot_move_is_spear(task):
-    still = settings(method="amal", mixing=replace(MixingSettings(), lr=1e-30, held_out=1.0))
-    a, b = train(task, still), train(task, replace(still, method="spear"))
+    still = settings(weighting_options={"lr": 1e-30}, held_out=1.0)
+    a, b = train(task, still), train(task, replace(still, weighting="equal", weighting_options={}))
     for head, value in b.outputs.items():
         assert torch.equal(a.outputs[head], value)
 
@@ -360,7 +376,7 @@ def test_validation_is_divided_by_class_or_serves_twice(task):
     learn, choose = divided_val(task, val, settings())
     assert sorted([*learn.tolist(), *choose.tolist()]) == val.tolist()
     assert torch.bincount(task.labels[learn]).tolist() == [4, 4]
-    twice = settings(mixing=replace(MixingSettings(), held_out=1.0))
+    twice = settings(held_out=1.0)
     assert all(torch.equal(part, val) for part in divided_val(task, val, twice))
 
 
@@ -380,7 +396,7 @@ def test_continuous_rules_reach_the_label_model(task):
     scored = replace(task, votes=Votes(votes, task.votes.names, scores))
     columns = unipolar(scored.votes)
     assert columns.continuous.tolist() == [True, False, False, False, False]
-    trained = train(scored, settings(method="spear", budget=Budget(steps=3)))
+    trained = train(scored, settings(weighting="equal", budget=Budget(steps=3)))
     assert not torch.equal(trained.model.rules.log_precision[0], torch.ones(2))
     assert torch.equal(trained.model.rules.log_precision[1], torch.ones(2))
 

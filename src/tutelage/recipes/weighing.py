@@ -32,7 +32,7 @@ class WeighingSettings(Protocol):
 
     @property
     def weighting(self) -> str | None:
-        """The name of the chosen weighting."""
+        """The name of the chosen weighting; None where what a method says is chosen."""
 
     @property
     def weighting_options(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def check_names(settings: WeighingSettings, others: Iterable[str] = ()) -> None:
 
 def options_of(settings: WeighingSettings, name: str, **derived: Any) -> dict[str, Any]:
     """Return the options of a weighting: those derived, under those recommended, under those given for the chosen one."""
-    given = settings.weighting_options if name == settings.weighting else {}
+    given = settings.weighting_options if settings.weighting in (None, name) else {}
     return _over(_over(derived, settings.weighting_defaults.get(name, {})), given)
 
 

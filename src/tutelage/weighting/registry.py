@@ -81,10 +81,10 @@ def build(
     if divide is not None and "partition" in takes:
         level = arguments.get("partition", takes["partition"].default)
         arguments["partition"] = level if isinstance(level, Partition) else divide(level)
-    try:
-        return cls(**arguments)
-    except TypeError as error:  # a value of another type, or one that is missing
-        raise ValueError(f"weighting {name!r} cannot be made of {arguments}: {error}") from error
+    for option, parameter in takes.items():
+        if parameter.default is parameter.empty and option not in arguments:
+            raise ValueError(f"weighting {name!r} needs {option}")
+    return cls(**arguments)
 
 
 def known(name: str, options: Mapping[str, Any]) -> type[Weighting]:

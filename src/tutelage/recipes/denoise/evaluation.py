@@ -49,7 +49,7 @@ def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Pat
     ours.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
         task.transform.save(out / "model")
-    return figures(task, ours, alone, method=settings.method, seed=settings.seed)
+    return figures(task, settings, ours, alone)
 
 
 def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions:
@@ -65,7 +65,7 @@ def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions
     return found
 
 
-def figures(task: RuleTask, trained: Trained, alone: Trained, *, method: str, seed: int) -> dict[str, Any]:
+def figures(task: RuleTask, settings: DenoiseSettings, trained: Trained, alone: Trained) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     table = task.table
     test = ((table["split"] == "test") & (table["label"] >= 0)).to_numpy()
@@ -73,7 +73,7 @@ def figures(task: RuleTask, trained: Trained, alone: Trained, *, method: str, se
     said = {name: predicted[test] for name, predicted in predictions(task, trained, alone).items()}
     covered = task.votes.covered
     return {
-        "pipeline": {"method": method},
+        "pipeline": {"method": settings.method, "weighting": settings.weighed_by},
         "data": {
             "classes": task.classes,
             "counts": {
@@ -89,12 +89,14 @@ def figures(task: RuleTask, trained: Trained, alone: Trained, *, method: str, se
             "covered": {split: float(covered[(table["split"] == split).to_numpy()].mean()) for split in SPLITS},
         },
         "test": {
-            name: {metric: bootstrap(METRICS[metric], predicted, labels, seed=seed).plain() for metric in METRICS}
+            name: {
+                metric: bootstrap(METRICS[metric], predicted, labels, seed=settings.seed).plain() for metric in METRICS
+            }
             for name, predicted in said.items()
         },
         "difference": {
             name: {
-                metric: paired_bootstrap(METRICS[metric], said["model"], predicted, labels, seed=seed).plain()
+                metric: paired_bootstrap(METRICS[metric], said["model"], predicted, labels, seed=settings.seed).plain()
                 for metric in METRICS
             }
             for name, predicted in said.items()

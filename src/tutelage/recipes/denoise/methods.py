@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.data.votes import UnipolarRules, unipolar
 from tutelage.metrics import accuracy, macro_f1
 from tutelage.models import RuleModel, RuleModelSpec
-from tutelage.recipes.denoise.settings import DenoiseSettings
+from tutelage.recipes.denoise.settings import DenoiseSettings, Method
 from tutelage.recipes.denoise.task import RuleTask
+from tutelage.recipes.weighing import options_of
 from tutelage.signals import (
     Agreement,
     Batch,
@@ -33,28 +34,24 @@ from tutelage.signals import (
     Signal,
 )
 from tutelage.training import Log, Mixed, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
-from tutelage.weighting import AMAL, Equal, LearningToReweight, MetaOptimizer, MetaWeightNet, Weighting
+from tutelage.weighting import Partition, Weighting, build
 
 SELECT: dict[str, Callable[[Any, Any], float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Losses:
     """What a method is made of.
 
     Attributes:
         signals: from the settings and the class of each rule's column, the losses, the primary one first.
-        weighting: from the settings, the number of texts and of signals, how far each counts.
         rules: the model beside the classifier.
         unlabelled: whether it learns from texts without label.
-        learns: whether its weights are learned on held-out texts.
     """
 
     signals: Callable[[DenoiseSettings, list[int]], list[Signal]]
-    weighting: Callable[[DenoiseSettings, int, int], Weighting] = lambda settings, texts, signals: Equal()
     rules: Literal["cage", "reliability", "none"] = "none"
     unlabelled: bool = True
-    learns: bool = False
 
 
 def spear_terms(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
@@ -92,27 +89,14 @@ def _cage(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
     ]
 
 
-METHODS: dict[str, Recipe] = {
-    "only_labels": Recipe(
+METHODS: dict[Method, Losses] = {
+    "only_labels": Losses(
         lambda settings, rule_class: [CrossEntropy(head="classifier", name="label")], unlabelled=False
     ),
-    "cage": Recipe(_cage, rules="cage"),
-    "imply_loss": Recipe(_imply_loss, rules="reliability"),
-    "learning_to_reweight": Recipe(_weak_labels, lambda settings, texts, signals: LearningToReweight(), learns=True),
-    "meta_weight_net": Recipe(
-        _weak_labels,
-        lambda settings, texts, signals: MetaWeightNet(
-            signals, meta_optimizer=MetaOptimizer(lr=settings.mixing.meta_lr, weight_decay=1e-4)
-        ),
-        learns=True,
-    ),
-    "spear": Recipe(spear_terms, rules="cage"),
-    "amal": Recipe(
-        spear_terms,
-        lambda settings, texts, signals: AMAL(texts, signals, lr=settings.mixing.lr),
-        rules="cage",
-        learns=True,
-    ),
+    "cage": Losses(_cage, rules="cage"),
+    "imply_loss": Losses(_imply_loss, rules="reliability"),
+    "weak_labels": Losses(_weak_labels),
+    "spear": Losses(spear_terms, rules="cage"),
 }
 """Every method, by the name that the settings give it."""
 
@@ -178,12 +162,12 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
         model = RuleModel(_spec(task, columns, settings, method))
     signals = method.signals(settings, rule_class)
     with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-        weighting = method.weighting(settings, len(task.table), len(signals))
-    judged = task.labels if settings.mixing.judged_on == "both" else torch.full_like(task.labels, -1)
+        weighting = weighting_of(settings, len(task.table), len(signals), model)
+    judged = task.labels if settings.judged_on == "both" else torch.full_like(task.labels, -1)
     judged = torch.where(torch.from_numpy(task.votes.covered), judged, -1)
-    weak = {"weak_label": task.labels} if method.learns else {}
+    weak = {"weak_label": task.labels} if weighting.learns else {}
     held_out = None
-    if method.learns:
+    if weighting.learns:
         learned_on, val = divided_val(task, val, settings)
         held_out = data.subset(learned_on, label_model_label=judged, **weak)
     score = SELECT[settings.select_by]
@@ -208,12 +192,13 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
             sampler=sampler,
             val=data.subset(val),
             select_by=select_by,
-            adapt_every=settings.mixing.every,
+            adapt_every=settings.adapt.every,
+            held_out_batch_size=settings.adapt.batch_size,
             seed=settings.seed,
             hardware=settings.hardware,
             out=out,
             log=log,
-            name=settings.method,
+            name=f"{settings.method}-{settings.weighed_by}",
         ),
     )
     outputs, _ = predict(model.cpu(), data)
@@ -224,9 +209,21 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
     )
 
 
+def weighting_of(settings: DenoiseSettings, texts: int, signals: int, model: nn.Module) -> Weighting:
+    """Return what weighs the losses; each part of the model is a module, as several losses reach them all."""
+    return build(
+        settings.weighed_by,
+        model=model,
+        num_examples=texts,
+        num_signals=signals,
+        divide=lambda level: Partition.of(model, level, heads=[]),
+        **options_of(settings, settings.weighed_by),
+    )
+
+
 def divided_val(task: RuleTask, val: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:
     """Return the rows on which weights are learned and those that select: a share of each class, or all rows for both."""
-    share = settings.mixing.held_out
+    share = settings.held_out
     if share == 1:
         return val, val
     learn, choose = [], []
@@ -239,7 +236,7 @@ def divided_val(task: RuleTask, val: Tensor, settings: DenoiseSettings) -> tuple
     return torch.cat(learn), torch.cat(choose)
 
 
-def _spec(task: RuleTask, columns: UnipolarRules, settings: DenoiseSettings, method: Recipe) -> RuleModelSpec:
+def _spec(task: RuleTask, columns: UnipolarRules, settings: DenoiseSettings, method: Losses) -> RuleModelSpec:
     return RuleModelSpec(
         features=task.features.shape[1],
         rule_class=tuple(columns.rule_class.tolist()),

@@ -19,7 +19,7 @@ from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.data.votes import unipolar
 from tutelage.models import RuleModel
 from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
-from tutelage.recipes.denoise.methods import METHODS, Trained
+from tutelage.recipes.denoise.methods import Trained, weighting_of
 from tutelage.recipes.denoise.methods import train as train_one
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
@@ -35,14 +35,15 @@ def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Mod
     if task.failures:
         failed = ", ".join(f"{name} on {count}" for name, count in task.failures.items())
         log.say(f"rules that failed: {failed} texts; see problems.csv")
+    alone = replace(settings, method="only_labels", weighting=None, weighting_options={})
     ours, stage = trained_stage(task, settings, out, log)
-    return Models(ours, trained_stage(task, replace(settings, method="only_labels"), out, log)[0], stage)
+    return Models(ours, trained_stage(task, alone, out, log)[0], stage)
 
 
 def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> tuple[Trained, Path]:
     """Train a method in a stage of its own, or find it done; return what it says of every text, and the stage's folder."""
     stages = Stages(out, log)
-    name = settings.method.replace("_", "-")
+    name = f"{settings.method}-{settings.weighed_by}".replace("_", "-")
 
     def work(folder: Path) -> dict[str, Any]:
         trained = train_one(task, settings, out=folder, log=log)
@@ -58,7 +59,7 @@ def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log
     columns = unipolar(task.votes)
     outputs, _ = predict(model, task.data(columns))
     assert isinstance(outputs, dict)
-    weighting = METHODS[settings.method].weighting(settings, len(task.table), len(facts["signals"]))
+    weighting = weighting_of(settings, len(task.table), len(facts["signals"]), model)
     weighting.load(folder / "weighting.safetensors")
     return Trained(model, columns, outputs, weighting, facts["signals"], facts["validation"]), folder
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from tutelage.checks import check
 from tutelage.data.text import FeatureSettings
+from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
 from tutelage.training import Budget, Hardware, Optimization
+from tutelage.weighting import registry
 
-Method = Literal["only_labels", "cage", "imply_loss", "learning_to_reweight", "meta_weight_net", "spear", "amal"]
+Method = Literal["only_labels", "cage", "imply_loss", "weak_labels", "spear"]
+LOSSES: dict[Method, tuple[int, str]] = {
+    "only_labels": (1, "equal"),
+    "cage": (4, "equal"),
+    "imply_loss": (3, "equal"),
+    "weak_labels": (1, "learning_to_reweight"),
+    "spear": (7, "amal"),
+}
+"""How many losses a method has, and what weighs them where nothing else is named."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +69,6 @@ class RuleSettings:
 
 
 @dataclass(frozen=True)
-class MixingSettings:
-    """How weights are learned on held-out texts.
-
-    Args:
-        lr: Of amal: root mean square of one step's changes of its weights.
-        meta_lr: Of meta_weight_net: learning rate of its network.
-        every: Training steps between two of the weights' (learning_to_reweight needs one at each).
-        held_out: Share of the validation part on which weights are learned; the rest then selects. With 1 all of it does both,
-            as in the paper, and the selection is flattered.
-        judged_on: Of amal: classifier alone, or both models, without which no weight of a term that concerns the label model
-            alone has a derivative.
-    """
-
-    lr: float = 0.1
-    meta_lr: float = 1e-3
-    every: int = 2
-    held_out: float = 0.5
-    judged_on: Literal["classifier", "both"] = "both"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check(self, "mixing", lr="(0, inf)", meta_lr="(0, inf)", every="[1, inf)", held_out="(0, 1]")
-
-
-@dataclass(frozen=True)
 class Parts:
     """Division of the labelled texts that have no split; the rest is for training.
 
@@ -110,11 +95,20 @@ class DenoiseSettings:
 
     Args:
         seed: Random seed for everything except the parts, which have their own.
-        method: amal, spear, imply_loss, meta_weight_net, learning_to_reweight, cage, or only_labels.
+        method: Losses: spear (labels, rules, and that classifier and label model agree), imply_loss, cage, weak_labels (each
+            text by the majority of its rules), or only_labels.
+        weighting: Weighting of the losses: amal, equal, joint, meta_weight_net or any other in docs/methods; null is the
+            method's own: amal for spear, learning_to_reweight for weak_labels, equal for the others.
+        weighting_options: Options of the weighting, such as {lr: 0.3}.
+        weighting_defaults: Options that a weighting has where weighting_options gives no others, by its name.
+        adapt: Schedule of learned weights (learning_to_reweight learns them at each step).
+        held_out: Share of the validation part on which weights are learned; the rest then selects. With 1 all of it does both,
+            as in the paper, and the selection is flattered.
+        judged_on: Models that the held-out loss of spear judges: classifier, or both, without which no weight of a term that
+            concerns the label model alone has a derivative.
         features: Features of a text.
         classifier: Model that labels new texts.
         rule_model: Model of the rules.
-        mixing: How weights are learned.
         training: Optimisation of the classifier.
         budget: Training budget; an epoch is one pass over the unlabelled texts on which a rule votes.
         labelled_share: Share of labelled texts in each batch.
@@ -125,11 +119,18 @@ class DenoiseSettings:
     """
 
     seed: int = 0
-    method: Method = "amal"
+    method: Method = "spear"
+    weighting: str | None = None
+    weighting_options: dict[str, Any] = field(default_factory=dict)
+    weighting_defaults: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"amal": {"lr": 0.1}, "joint": {"lr": 0.1}}
+    )
+    adapt: AdaptSettings = AdaptSettings(every=2)
+    held_out: float = 0.5
+    judged_on: Literal["classifier", "both"] = "both"
     features: FeatureSettings = FeatureSettings(kind="sentences")
     classifier: ClassifierSettings = ClassifierSettings()
     rule_model: RuleSettings = RuleSettings()
-    mixing: MixingSettings = MixingSettings()
     training: Optimization = Optimization(lr=5e-4, weight_decay=0.0, batch_size=64)
     budget: Budget = Budget(epochs=100)
     labelled_share: float = 0.5
@@ -140,7 +141,14 @@ class DenoiseSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, labelled_share="(0, 1)", suggest="[0, inf)")
+        check(self, labelled_share="(0, 1)", suggest="[0, inf)", held_out="(0, 1]")
+        check_names(self)
+        registry.check(self.weighed_by, LOSSES[self.method][0], options_of(self, self.weighed_by))
+
+    @property
+    def weighed_by(self) -> str:
+        """The name of the weighting."""
+        return self.weighting or LOSSES[self.method][1]
 
 
 def pocket() -> DenoiseSettings:
