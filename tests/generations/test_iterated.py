@@ -1,7 +1,6 @@
 """Iterated learning: who holds which weights at which step, what is said, and that an interruption changes nothing."""
 
 import math
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -323,7 +322,7 @@ def test_each_sigmoid_starts_at_one_label_in_all():
 @pytest.mark.parametrize("step", [1, 4, 5, 7, 10], ids=lambda step: f"step-{step}")
 def test_straight_through_equals_interrupted_and_resumed(tiny_data, tmp_path: Path, monkeypatch, variant, step):
     """Generations of 3 and 2 steps after 2 more: steps 5 and 10 begin an imitation, 7 a generation, the others lie within."""
-    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
     settings = IteratedSettings(3, 2, variant=variant)
     jitter = Cut(step + 1)
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -48,7 +47,7 @@ N = 120
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judgement, "bootstrap_rows", partial(bootstrap_rows, resamples=20))
-    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
 
 
 def settings(**changed: Any) -> AuxiliarySettings:

@@ -1,4 +1,3 @@
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,7 +141,7 @@ def test_every_sub_task_keeps_its_least_size(images, share):
 
 @pytest.mark.parametrize("acceptable", [False, True])
 def test_interrupted_and_resumed_equals_straight_through(images, acceptable, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
     settings = replace(SETTINGS, acceptable=acceptable)
     straight = found(images, settings)
     for batches in (2, 4):  # within the first epoch, and within the next

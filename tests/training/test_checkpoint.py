@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import runs
 import torch
 
-from tutelage.training import DamagedCheckpoint, checkpoint
+from tutelage.training import DamagedCheckpoint, Log, checkpoint
 
 OLD, NEW = {"step": 1, "weights": torch.arange(5.0)}, {"step": 2, "weights": torch.arange(5.0) + 1}
 
@@ -27,8 +28,8 @@ def at_call(number: int, real: Callable[..., Any], happens: Callable[[], None]) 
     return replaced
 
 
-def half_written(state: Any, path: Path) -> None:
-    path.write_bytes(b"PK\x03\x04 the beginning of an archive")
+def half_written(state: Any, file: Any) -> None:
+    file.write(b"PK\x03\x04 the beginning of an archive")
 
 
 STAGES: dict[str, Callable[[Callable[[], None]], tuple[Any, str, Callable[..., Any]]]] = {
@@ -69,7 +70,7 @@ def test_a_full_disk_leaves_the_old_one(stage: str, tmp_path: Path, monkeypatch:
     checkpoint.save(tmp_path, OLD)
     with monkeypatch.context() as patch:
         patch.setattr(*STAGES[stage](full))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / checkpoint.CURRENT}'"):
             checkpoint.save(tmp_path, NEW)
     runs.same(checkpoint.load(tmp_path), OLD)
     assert list(tmp_path.glob(".*")) == []  # what could not be finished takes no room
@@ -91,12 +92,72 @@ def test_the_one_before_is_used_where_the_newest_is_truncated(share: float, tmp_
         runs.same(checkpoint.load(tmp_path), OLD)
 
 
+def test_a_flipped_byte_is_seen_wherever_it_lies_in_the_content(tmp_path: Path) -> None:
+    """PyTorch's own reader takes it."""
+    checkpoint.save(tmp_path, OLD)
+    checkpoint.save(tmp_path, NEW)
+    path = tmp_path / checkpoint.CURRENT
+    content = bytearray(path.read_bytes())
+    place = content.find(NEW["weights"].numpy().tobytes())
+    content[place + 7] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)["weights"], NEW["weights"])
+    with pytest.warns(DamagedCheckpoint, match=r"the checksum of .*data/0 is wrong"):
+        runs.same(checkpoint.load(tmp_path), OLD)
+
+
+class Disk:
+    """A file on a disk with little room."""
+
+    def __init__(self, path: Any, mode: str, room: int) -> None:
+        self.file = open(path, mode)  # noqa: SIM115
+        self.room = room
+
+    def __enter__(self) -> "Disk":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def write(self, data: Any) -> int:
+        self.room -= memoryview(data).nbytes
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+
+def test_a_disk_that_fills_while_tensors_are_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's archive answers "[enforce fail at inline_container.cc] unexpected pos"."""
+    checkpoint.save(tmp_path, OLD)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "open", lambda path, mode: Disk(path, mode, 10_000), raising=False)
+        with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / checkpoint.CURRENT}'"):
+            checkpoint.save(tmp_path, {"weights": torch.zeros(100_000)})
+    runs.same(checkpoint.load(tmp_path), OLD)
+
+
+def test_a_log_on_a_full_disk_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = sys.modules["tutelage.training.log"]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log, "open", full, raising=False)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/log.jsonl'"):
+        Log(tmp_path / "log.jsonl").event("evaluation")
+
+
 def test_two_damaged_ones_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, OLD)
     checkpoint.save(tmp_path, NEW)
     for name in (checkpoint.CURRENT, checkpoint.PREVIOUS):
         truncate(tmp_path / name, 0.5)
-    with pytest.raises(RuntimeError, match=rf"{checkpoint.CURRENT}.*{checkpoint.PREVIOUS}.*delete {tmp_path}"):
+    with pytest.raises(ValueError, match=rf"{checkpoint.CURRENT}.*{checkpoint.PREVIOUS}.*delete {tmp_path}"):
         checkpoint.load(tmp_path)
 
 
@@ -115,15 +176,13 @@ class Payload:
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"step": Payload()}, tmp_path / checkpoint.CURRENT)
-    with pytest.raises(RuntimeError, match="no checkpoint can be read"):
+    with pytest.raises(ValueError, match="no checkpoint can be read"):
         checkpoint.load(tmp_path)
     assert not (tmp_path / "unpickled").exists()
 
 
 def test_training_goes_on_from_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
     whole = runs.whole_training(tmp_path / "straight")
     with pytest.raises(runs.PowerCut):
         runs.whole_training(tmp_path / "damaged", jitter=runs.Jitter(at=5))

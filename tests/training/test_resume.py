@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 import signal
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -27,7 +26,7 @@ STEPS = runs.EPOCHS * runs.BATCHES
 
 @pytest.fixture(autouse=True)
 def _every_step_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +83,17 @@ def test_a_crash_after_a_coreset_was_chosen(step: int, tmp_path: Path) -> None:
     assert 0 < int((weights > 0).sum()) < runs.N
 
 
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, STEPS), (1e9, 1)])
+def test_the_seconds_between_checkpoints_are_a_setting(seconds: float, saved: int, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.undo()
+    save, calls = checkpoint.save, []
+    monkeypatch.setattr(checkpoint, "save", lambda *arguments: calls.append(save(*arguments)))
+    runs.whole_training(tmp_path, hardware=Hardware(checkpoint_seconds=seconds))
+    assert len(calls) == saved
+
+
 def test_without_checkpoints_and_with_few_it_is_the_same_training(straight, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(sys.modules["tutelage.training.fit"], "CHECKPOINT_SECONDS", 1e9)
+    monkeypatch.undo()
     assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
     alone = runs.whole_training(None)
     runs.same(dict(alone.model.state_dict()), dict(straight["adamw"][0].model.state_dict()))
@@ -110,7 +118,7 @@ def test_the_end_is_not_a_matter_of_the_callers_random_numbers(straight) -> None
     runs.same(runs.whole_training(None).history, straight["adamw"][0].history)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_cleanly(number: signal.Signals, straight, tmp_path: Path) -> None:
     before = signal.getsignal(number)
     for step in (0, 1, 0, 2, 1):  # the first step, mid-epoch, an epoch's last step and what follows
@@ -119,6 +127,15 @@ def test_a_signal_stops_cleanly(number: signal.Signals, straight, tmp_path: Path
     assert signal.getsignal(number) is before
     assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
     assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(straight, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        jitter = runs.Jitter(at=1, happens=lambda: signal.raise_signal(signal.SIGHUP))
+        assert_same_end(runs.whole_training(tmp_path, jitter=jitter), tmp_path, straight["adamw"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_stop_without_a_folder_says_that_nothing_is_kept() -> None:

@@ -1,6 +1,8 @@
 """A finished stage is kept until something that it depends on changes; an unfinished one goes on in its folder."""
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,42 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     assert run.worked == ["find", "choose", "teach"]
     events = [json.loads(line)["event"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert events == ["stage started", "stage done"] * 3 + ["stage kept"] * 3
+
+
+@pytest.mark.parametrize("harm", ["flipped", "gone"])
+def test_a_damaged_file_of_a_finished_stage_is_named(harm: str, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run()
+    notes = tmp_path / "stages" / "choose" / "notes"
+    notes.write_text("y") if harm == "flipped" else notes.unlink()
+    with pytest.raises(ValueError, match=rf"{notes} is (damaged|gone).*delete {notes.parent}, and run"):
+        run()
+    shutil.rmtree(notes.parent)
+    run()
+    assert run.worked == ["find", "choose", "teach", "choose"]
+
+
+def test_a_stage_is_done_when_its_files_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{number}") if os.path.isdir("/proc/self/fd") else "")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_bytes(b"1")
+        flushed.clear()
+        return {}
+
+    stage = Stages(tmp_path, Log(None)).run("find", work, cache_key=None)
+    names = [Path(each).name for each in flushed]
+    done = next(place for place, name in enumerate(names) if name.startswith(".done.json"))
+    assert {"model", "weights"} <= set(names[:done])
+    assert str(stage.folder) in flushed[done:]  # so that the mark is there, too
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,37 @@ class DamagedCheckpoint(UserWarning):
 
 
 def write_atomically(path: Path, write: Any) -> None:
-    """Call ``write(temporary_path)``, flush it to the disk, then put it in the place of ``path`` in one step."""
+    """Call ``write(temporary_path)``, flush it to the disk, then put it in the place of ``path`` in one step.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; it names ``path``, which is as it was.
+    """
     for unfinished in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
         unfinished.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         os.replace(temporary, path)
+        flush(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Return when a file's content, or which files a folder has, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def due(saved: float, seconds: float) -> bool:
+    """Return whether a checkpoint made at ``saved``, by the monotonic clock, is that old."""
+    return time.monotonic() - saved >= seconds
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
@@ -40,7 +62,11 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     current = folder / CURRENT
 
     def write(temporary: Path) -> None:
-        torch.save(state, temporary)
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # of the archive, whose end could not be written either
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         if current.exists():
             os.replace(current, folder / PREVIOUS)
 
@@ -48,10 +74,10 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """Return the newest state that reads back whole, or None if there is no checkpoint.
+    """Return the newest state that reads back whole, every byte by its checksum, or None if there is no checkpoint.
 
     Raises:
-        RuntimeError: checkpoints exist and none can be read.
+        ValueError: checkpoints exist and none can be read.
     """
     failures = []
     for name in (CURRENT, PREVIOUS):
@@ -59,6 +85,9 @@ def load(folder: Path) -> dict[str, Any] | None:
         if not path.exists():
             continue
         try:
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file fails in many ways: zip, pickle, end of file
             failures.append(f"{path}: {error}")
@@ -67,7 +96,7 @@ def load(folder: Path) -> dict[str, Any] | None:
             warnings.warn(f"going on from {path}, since {failures[0]}", DamagedCheckpoint, stacklevel=2)
         return state
     if failures:
-        raise RuntimeError(f"no checkpoint can be read ({'; '.join(failures)}); delete {folder} to start anew")
+        raise ValueError(f"no checkpoint can be read ({'; '.join(failures)}); delete {folder} to start anew")
     return None
 
 

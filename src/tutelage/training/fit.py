@@ -25,8 +25,6 @@ from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
 from tutelage.weighting import Equal, Weighting
 
-CHECKPOINT_SECONDS = 30.0
-
 
 @dataclass
 class Fitted:
@@ -152,7 +150,8 @@ class _Run:
                     stop = self.agreed(interrupt.requested)
                     if self.step == steps or stop:
                         break
-                    if self.plan.out is not None and self.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
+                    wait = self.plan.hardware.checkpoint_seconds
+                    if self.plan.out is not None and self.agreed(checkpoint.due(saved, wait)):
                         self.save()
                         saved = time.monotonic()
                 epoch_over = self.place >= len(self.batches(self.epoch))

@@ -1,4 +1,4 @@
-"""A clean stop: SIGTERM and Ctrl-C end a training at the next step, after a checkpoint."""
+"""A clean stop: SIGTERM, SIGHUP and Ctrl-C end a training at the next step, after a checkpoint."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ class Interrupt:
 
 @contextmanager
 def stoppable() -> Iterator[Interrupt]:
-    """Inside, SIGTERM and SIGINT only set a flag. Signals reach the main thread alone; elsewhere this changes nothing."""
+    """Inside, SIGTERM, SIGINT and SIGHUP (unless it is ignored, as under nohup) only set a flag.
+
+    Signals reach the main thread alone; elsewhere this changes nothing.
+    """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, interrupt.request) for number in numbers]
     try:
         yield interrupt

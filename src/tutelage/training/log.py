@@ -38,11 +38,18 @@ class Log:
         return Log(self.path, quiet=self.quiet, **{**self.context, **context})
 
     def event(self, event: str, **values: Any) -> None:
-        """Write one line."""
+        """Write one line.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         if self.path is not None and is_main_process():
             line = {"time": round(time.time(), 3), **self.context, "event": event, **values}
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_valid(line), allow_nan=False, default=str) + "\n")
+            try:
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(_valid(line), allow_nan=False, default=str) + "\n")
+            except OSError as error:  # a full disk says so without the file's name
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def say(self, text: str) -> None:
         """Tell the person who watches."""

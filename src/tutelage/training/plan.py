@@ -23,17 +23,19 @@ class Hardware:
         precision: float32, or bf16 for automatic mixed precision.
         compile: Compile the model with torch.compile.
         workers: Processes that load and augment data.
+        checkpoint_seconds: Seconds between two checkpoints; 0 makes one after every step.
         trackers: Accelerate's experiment trackers to log to besides log.jsonl, by name, such as tensorboard or wandb.
     """
 
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
     workers: int = 0
+    checkpoint_seconds: float = 30.0
     trackers: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "hardware", workers="[0, inf)")
+        check(self, "hardware", workers="[0, inf)", checkpoint_seconds="[0, inf)")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from tutelage.configured import plain
 from tutelage.data.fingerprint import fingerprint
 from tutelage.distributed import barrier, is_main_process
 from tutelage.training import checkpoint, source
-from tutelage.training.checkpoint import write_atomically
+from tutelage.training.checkpoint import flush, write_atomically
 from tutelage.training.log import Log
 
 DONE, STARTED = "done.json", "started.json"
+_NO_RESULTS = (DONE, STARTED, checkpoint.CURRENT, checkpoint.PREVIOUS, "log.jsonl")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Stages:
     Each stage writes into a folder of its own and returns plain facts. Its key covers what it depends on, the keys of the
     stages that it names, and the code (`source.version_of`), so that a change runs it and all that follows from it anew. An
     unfinished stage whose key is the same finds its folder again and goes on from its checkpoints, which go when it is done.
+    A stage is done when its files are on the disk; their checksums are kept, and a file that was damaged since is not used.
 
     Several processes run a stage together: each calls ``work`` with the same folder, computes the same and writes the same; the
     first one keeps the keys, and none goes on before all are done.
@@ -62,12 +65,16 @@ class Stages:
             work: does the work in the folder that it is given; what it returns must be plain values.
             cache_key: everything that the result depends on besides the code and the stages before it.
             after: the stages whose results it uses; they must have been run.
+
+        Raises:
+            ValueError: a file of the finished stage is damaged.
         """
         key = fingerprint(name, cache_key, source.version_of(work), [self.keys[before] for before in after])
         self.keys[name] = key
         folder = self.folder / "stages" / name
         barrier()  # with the keys as the stages before left them
         if (done := _read(folder / DONE)) is not None and done["fingerprint"] == key:
+            _verify(folder, done["files"])
             self.log.event("stage kept", stage=name)
             return Stage(folder, done["facts"])
         barrier()
@@ -78,7 +85,11 @@ class Stages:
         facts = plain(work(folder))
         barrier()
         if is_main_process():
-            _write(folder / DONE, {"fingerprint": key, "facts": facts})
+            results = sorted(path for path in folder.rglob("*") if path.name not in _NO_RESULTS)
+            for path in results:
+                flush(path)
+            files = {path.relative_to(folder).as_posix(): _checksum(path) for path in results if path.is_file()}
+            _write(folder / DONE, {"fingerprint": key, "facts": facts, "files": files})
             for inside in (folder, *(path for path in folder.iterdir() if path.is_dir())):
                 checkpoint.remove(inside)
         self.log.event("stage done", stage=name, **{k: v for k, v in facts.items() if isinstance(v, int | float | str)})
@@ -94,6 +105,22 @@ def _begin(folder: Path, key: str) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / STARTED, {"fingerprint": key})
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            value = zlib.crc32(part, value)
+    return value
+
+
+def _verify(folder: Path, files: dict[str, int]) -> None:
+    for name, value in files.items():
+        path = folder / name
+        if not path.is_file() or _checksum(path) != value:
+            state = "is damaged: it is not as the stage left it" if path.is_file() else "is gone"
+            raise ValueError(f"{path} {state}; delete {folder}, and run the same command again to make it anew")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
