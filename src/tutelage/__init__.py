@@ -58,7 +58,6 @@ if TYPE_CHECKING:
         SuperLoss,
         Uncertainty,
         Weighting,
-        sweep,
     )
 
 __version__ = "0.1.0"
@@ -112,7 +111,6 @@ __all__ = [
     "endless",
     "fit",
     "predict",
-    "sweep",
 ]
 _ROOMS = ("signals", "weighting", "data", "training")  # in the order of what it takes to import them
 

@@ -15,7 +15,7 @@ from benchmarks.maoal.ridge import ridge_error
 from benchmarks.reproduce import reproduce
 
 from tutelage.data import TensorData
-from tutelage.metrics import bootstrap
+from tutelage.metrics import bootstrap_rows
 from tutelage.recipes.auxiliary import AuxiliaryTask, BodySettings, Shares, TaskSpec, judgement, pocket
 from tutelage.recipes.auxiliary.task import divided
 from tutelage.recipes.weighing import AdaptSettings
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannW
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """One case of random fields instead of the real ones, for both scales."""
-    monkeypatch.setattr(judgement, "bootstrap", partial(bootstrap, resamples=10))
+    monkeypatch.setattr(judgement, "bootstrap_rows", partial(bootstrap_rows, resamples=10))
 
     def make(folder: Path, settings: Any) -> AuxiliaryTask:
         draws = torch.Generator().manual_seed(settings.seed)

@@ -42,8 +42,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         for module in (table, summary):
             patch.setattr(module, "pocket_variants", lambda: tiny)
-        patch.setattr(training, "fit", lambda *a, **k: (trainings.append(k["name"]), real[0](*a, **k))[1])
-        patch.setattr(training, "iterate", lambda *a, **k: (trainings.append(k["name"]), real[1](*a, **k))[1])
+        patch.setattr(training, "fit", lambda *a, **k: (trainings.append(k["plan"].name), real[0](*a, **k))[1])
+        patch.setattr(training, "iterate", lambda *a, **k: (trainings.append(a[3].name), real[1](*a, **k))[1])
         rows, notes = summary.results("pocket", seeds=2, data=None, runs=runs)
         once = len(trainings)
         again, _ = summary.results("pocket", seeds=2, data=None, runs=runs)

@@ -86,7 +86,7 @@ def answered(images: Path, out: Path) -> Made:
         image_size=8,
         body=auxiliary.BodySettings(options={"widths": [4, 8], "stem_stride": 1}),
         budget=Budget(epochs=1),
-        method="equal",
+        weighting="equal",
         baselines=(),
     )
     sides = ({"name": "turned", "kind": "rotation"},)

@@ -128,6 +128,6 @@ def _scale(arguments: list[str], scale: str) -> str:
         if flag == "--scale":
             scale = value
         elif flag == "--config" and Path(value).is_file():
-            told = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-            scale = told.get("scale", scale) if isinstance(told, dict) else scale
+            values = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            scale = values.get("scale", scale) if isinstance(values, dict) else scale
     return scale

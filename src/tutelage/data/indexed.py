@@ -57,7 +57,7 @@ class Derived(Batched):
 
     @property
     def index(self) -> Tensor | None:
-        """Return the ``index`` of each place, where the data set underneath knows it."""
+        """The ``index`` of each place, where the data set underneath knows it."""
         return getattr(self.examples, "index", None)
 
     def __len__(self) -> int:

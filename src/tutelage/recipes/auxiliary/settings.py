@@ -61,7 +61,7 @@ def declared(task: dict[str, Any]) -> TaskSpec:
 
 @dataclass(frozen=True)
 class BodySettings:
-    """The network under the heads.
+    """Network below the heads.
 
     Args:
         name: Name of a timm model or of a pocket model; for categorical fields it is always autoint.
@@ -85,7 +85,7 @@ class BodySettings:
 
 @dataclass(frozen=True)
 class Shares:
-    """How examples without a split are divided, and how many primary labels are used.
+    """Division of the examples that have no split, and the share of primary labels that is used.
 
     Args:
         test: Share of the examples, where the data have no test part.
@@ -106,10 +106,10 @@ class Shares:
 
 @dataclass(frozen=True)
 class AuxiliarySettings:
-    """A primary task with auxiliary losses. The defaults are those of the paper's experiments on images.
+    """Settings of a primary task with auxiliary losses. The defaults are those of the paper's experiments on images.
 
     Args:
-        seed: Of everything random.
+        seed: Random seed for everything.
         weighting: How far each auxiliary loss counts: maoal, joint, amal, auxilearn, gradient_cosine, uncertainty, equal, fixed
             or any other weighting, each of which has a card in docs/methods.
         weighting_options: Its options, such as {constraint: relu}.
@@ -118,15 +118,15 @@ class AuxiliarySettings:
         adapt: When weights are learned.
         trials: Trainings of hpo.
         bounds: The least and the greatest weight that hpo tries.
-        baselines: With what it is compared: single, hpo, or names of weightings.
+        baselines: Methods to compare with: single, hpo, or names of weightings.
         image_size: Height and width of the images in pixels.
-        augmentation: randaugment, shift or light (for images of a few pixels), or none.
-        turned: Share of the training images that are turned where a rotation is predicted; 0.75 makes all four equally likely.
-        shares: How the examples are divided.
-        body: The network under the heads.
-        training: Its optimisation.
-        budget: How long.
-        hardware: Precision, compilation, workers, trackers.
+        augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
+        turned: Share of the training images to rotate where the rotation is predicted; 0.75 makes all four equally likely.
+        shares: Division of the examples.
+        body: Network below the heads.
+        training: Optimisation.
+        budget: Training budget.
+        hardware: Precision, compilation, data-loading workers and trackers.
     """
 
     seed: int = 0

@@ -75,7 +75,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run's classifier, what it was told of its texts, and where the features of new ones come from."""
+    """A run's classifier, the run's folder, and where the features of new ones come from."""
 
     run: Path
     model: RuleModel

@@ -63,8 +63,8 @@ def figures(
 
     def judged(taught: Taught) -> dict[str, Any]:
         figure = bootstrap(share, right(taught, task), labels, seed=settings.seed).plain()
-        told = {key: value for key, value in taught.facts.items() if key in ("val", "steps", "skipped", "weights")}
-        return {"accuracy": figure, **told}
+        facts = {key: value for key, value in taught.facts.items() if key in ("val", "steps", "skipped", "weights")}
+        return {"accuracy": figure, **facts}
 
     def gain(other: Taught) -> dict[str, float]:
         return paired_bootstrap(share, right(ours, task), right(other, task), labels, seed=settings.seed).plain()
@@ -108,18 +108,18 @@ def weights_told(taught: Taught, task: DistillTask, rows: Tensor) -> dict[str, A
     def means(which_n: Tensor) -> dict[str, float]:
         return dict(zip(taught.losses, weights_nK[which_n].double().mean(0).tolist(), strict=True))
 
-    told: dict[str, Any] = {"mean": means(torch.ones(len(rows), dtype=torch.bool)), "auroc": None, "gap": None}
+    facts: dict[str, Any] = {"mean": means(torch.ones(len(rows), dtype=torch.bool)), "auroc": None, "gap": None}
     if task.truth is None:
-        return told
+        return facts
     wrong_n = (task.truth != task.labels)[rows]
     doubt_n = doubt_of(weights_nK)
     if not wrong_n.any() or wrong_n.all():
-        return told
-    told |= {"right": means(~wrong_n), "wrong": means(wrong_n)}
+        return facts
+    facts |= {"right": means(~wrong_n), "wrong": means(wrong_n)}
     if doubt_n.min() < doubt_n.max():
-        told["auroc"] = auroc(doubt_n.double().numpy(), wrong_n.long().numpy())
-        told["gap"] = float(doubt_n[wrong_n].double().mean() - doubt_n[~wrong_n].double().mean())
-    return told
+        facts["auroc"] = auroc(doubt_n.double().numpy(), wrong_n.long().numpy())
+        facts["gap"] = float(doubt_n[wrong_n].double().mean() - doubt_n[~wrong_n].double().mean())
+    return facts
 
 
 def examples_table(task: DistillTask, taught: Taught) -> pd.DataFrame:

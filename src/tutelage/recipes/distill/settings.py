@@ -107,10 +107,10 @@ class CoresetSettings:
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """From labelled images and teachers to a small model. The defaults are AMAL's.
+    """Settings of distillation, from labelled images and teachers to a small model. The defaults are AMAL's.
 
     Args:
-        seed: Of everything random but the division into parts.
+        seed: Random seed for everything except the division into parts.
         weighting: How far the label and the teachers count: amal, maoal, joint, fixed, superloss, uncertainty or any other
             weighting, each of which has a card in docs/methods.
         weighting_options: Its options, such as {lr: 0.3}.
@@ -118,23 +118,23 @@ class DistillSettings:
         method: Instead of a weighting: ce (the label alone), kd (constant weights), hpo (constant weights, tuned) or coreset
             (the label alone, on examples that the weighting draws).
         image_size: Height and width of the images in pixels.
-        augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none, with which teachers are asked once.
-        noise: Wrong labels, for experiments.
-        shares: How images without a split are divided.
-        student: The student's model.
-        teachers: One or more.
-        temperature: Of distillation.
+        augmentation: Data augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none (teachers then predict once).
+        noise: Label noise, for experiments.
+        shares: Division of the images that have no split.
+        student: Model of the student.
+        teachers: Teachers, at least one.
+        temperature: Temperature of distillation.
         kd_weight: Weight of the teachers together in kd (the label has the rest), and before a weighting of examples, such as
             superloss, crust or learning_to_reweight; of each teacher in dropped_teachers.
         adapt: When weights are learned.
         trials: Trainings of hpo.
-        coreset: What coreset draws.
-        training: The optimisation, of teachers and student.
-        budget: The student's budget.
-        select: Keep the student's best weights on the validation part; else its last.
-        train_on_held_out: Whether methods that learn no weights train on the held-out examples, too.
-        baselines: With what it is compared: ce, kd, hpo, or names of weightings.
-        hardware: Precision, compilation, workers, trackers.
+        coreset: Coreset of method coreset.
+        training: Optimisation of teachers and student.
+        budget: Training budget of the student.
+        select: Keep the student's weights that are best on the validation part, instead of the last ones.
+        train_on_held_out: Train methods that learn no weights on the held-out examples, too.
+        baselines: Methods to compare with: ce, kd, hpo, or names of weightings.
+        hardware: Precision, compilation, data-loading workers and trackers.
     """
 
     seed: int = 0
