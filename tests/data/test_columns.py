@@ -1,7 +1,7 @@
 import torch
 
 from tutelage.data import ImageArray, ImageTable, TensorData, WithColumns
-from tutelage.training.batches import fetch, index_of
+from tutelage.training.batches import fetch, indices_of
 
 
 def test_columns_are_looked_up_by_index():
@@ -29,8 +29,8 @@ def test_columns_of_a_subset_have_the_rows_of_the_table():
     table = pd.DataFrame({"id": list("abcd"), "label": [0, 1, 0, 1], "split": "train"})
     images = ImageTable(ImageArray(torch.zeros(4, 3, 2, 2, dtype=torch.uint8)), table)
     some = WithColumns(images.subset(torch.tensor([3, 1])), weight=torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    assert index_of(some).tolist() == [3, 1]
+    assert indices_of(some).tolist() == [3, 1]
     assert torch.equal(fetch(some, [0, 1])["weight"], torch.tensor([0.4, 0.2]))
     again = WithColumns(some, rank=torch.arange(4))
     assert fetch(again, [1])["rank"].tolist() == [1]
-    assert index_of(again).tolist() == [3, 1]
+    assert indices_of(again).tolist() == [3, 1]
