@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tutelage.data.cifar_raters import cifar10_raters
+from benchmarks.mile.cifar_raters import cifar10_raters
 from tutelage.generations import IteratedSettings
 from tutelage.metrics import label_sets, mean_set_size, real_accuracy, real_f1
 from tutelage.recipes.base import ModelSettings, Scale

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.moderation.products import article_types, product_photographs
 from tutelage.data import WithColumns
-from tutelage.data.products import article_types, product_photographs
 from tutelage.models import ImageClassifier
 from tutelage.recipes.moderation.pipeline import ModelScores, Pipeline
 from tutelage.recipes.moderation.task import ModerationTask

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         SuperLoss,
         Uncertainty,
         Weighting,
+        sweep,
     )
 
 __version__ = "0.1.0"
@@ -111,6 +112,7 @@ __all__ = [
     "endless",
     "fit",
     "predict",
+    "sweep",
 ]
 _ROOMS = ("signals", "weighting", "data", "training")  # in the order of what it takes to import them
 

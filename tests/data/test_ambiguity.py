@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.mile.cifar_raters import cifar10_raters
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tutelage.data import digit_grids
-from tutelage.data.cifar_raters import cifar10_raters
 from tutelage.data.domains import leave_one_domain_out
 from tutelage.data.grids import BLOCKS
 from tutelage.data.real_labels import read_real_labels

@@ -161,7 +161,7 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="batches is empty"):
         CRUST(N).select(objective_of(model), [])
     broken = {**examples(8), "input": torch.full((8, 5), torch.nan, dtype=torch.float64)}
-    with pytest.raises(ValueError, match="no finite example"):
+    with pytest.raises(ValueError, match="no example is finite"):
         CRUST(N).select(objective_of(model), [broken])
     weighting = CRUST(N)
     weighting.select(objective_of(model), [examples()])

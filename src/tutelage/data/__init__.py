@@ -18,7 +18,6 @@ from tutelage.data.rows import Rows
 _FILES = {
     "augment": ("augmentation",),
     "cifar": ("read_cifar",),
-    "cifar_raters": ("cifar10_raters",),
     "cub": ("cub_200",),
     "digits": ("handwritten_digits",),
     "domains": ("leave_one_domain_out",),
@@ -30,7 +29,7 @@ _FILES = {
     "nyuv2": ("Rooms", "nyuv2_rooms"),
     "pets": ("oxford_pets",),
     "posters": ("digit_posters",),
-    "products": ("article_types", "product_attributes", "product_photographs"),
+    "products": ("product_attributes",),
     "ratings": ("Ratings", "movielens", "ratings_csv"),
     "real_labels": ("read_real_labels",),
     "rules": ("Rule", "apply_rules", "load_rules", "rule"),

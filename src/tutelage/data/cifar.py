@@ -110,7 +110,7 @@ def _of_classes(facts: pd.DataFrame, kept: Sequence[int]) -> tuple[pd.DataFrame,
 
 
 def _binary(name: str, folder: Path, part: str) -> tuple[pd.DataFrame, Any, dict[str, list[str]]]:
-    """One part of the published binary version: its facts, what decodes rows of it, and the names of its classes."""
+    """Return one part of the published binary version: its facts, what decodes rows of it, and the names of its classes."""
     labels = _LABELS[name]
     length = len(labels) + 3 * SIDE * SIDE
     records = []
@@ -140,7 +140,7 @@ def _binary(name: str, folder: Path, part: str) -> tuple[pd.DataFrame, Any, dict
 
 
 def _parquet(name: str, folder: Path, part: str) -> tuple[pd.DataFrame, Any, dict[str, list[str]]]:
-    """One part as Parquet, like `_binary`; names of classes stand in the schema's metadata."""
+    """Return one part as Parquet, like `_binary`; names of classes stand in the schema's metadata."""
     import pyarrow.parquet as parquet
 
     files = sorted(folder.glob(f"{part}*.parquet"))

@@ -30,7 +30,7 @@ Hashes = npt.NDArray[np.uint64]  # (N, 4)
 
 
 def perceptual_hash(images_BCHW: Tensor) -> Hashes:
-    """The 256-bit DCT hash of each image: which of the 16 x 16 lowest frequencies lie above their median.
+    """Return the 256-bit DCT hash of each image: which of the 16 x 16 lowest frequencies lie above their median.
 
     The grey picture, 64 x 64, is transformed by the unnormalised DCT-II of both axes; the bits stand in row order. Copies
     that were re-encoded or resized mostly stay within 16 bits; crops, mirror images and look-alikes do not: this finds
@@ -60,12 +60,12 @@ def perceptual_hashes(images: Images, batch_size: int = 64) -> Hashes:
 
 
 def as_hex(hashes: Hashes) -> list[str]:
-    """Hashes (N, 4) as 64 hexadecimal digits each, to stand in a table."""
+    """Return hashes (N, 4) as 64 hexadecimal digits each, to stand in a table."""
     return [row.tobytes().hex() for row in hashes]
 
 
 def from_hex(texts: Iterable[str]) -> Hashes:
-    """The inverse of `as_hex`."""
+    """Return the inverse of `as_hex`."""
     return np.frombuffer(bytes.fromhex("".join(texts)), dtype=np.uint64).reshape(-1, _BITS // 64)
 
 
@@ -151,13 +151,13 @@ class _Buckets:
 
 
 def _ranges(starts: Rows, lengths: Rows) -> Rows:
-    """The numbers from each start on, as many as each length, one after the other."""
+    """Return the numbers from each start on, as many as each length, one after the other."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
 def _packed(bits: npt.NDArray) -> Hashes:
-    """Rows of bits (N, n) as words (N, ceil(n / 64))."""
+    """Return rows of bits (N, n) as words (N, ceil(n / 64))."""
     words = -(-bits.shape[1] // 64)
     padded = np.zeros((len(bits), 64 * words), dtype=np.uint8)
     padded[:, : bits.shape[1]] = bits
@@ -165,7 +165,7 @@ def _packed(bits: npt.NDArray) -> Hashes:
 
 
 def connected(count: int, edges: Edges) -> Rows:
-    """The connected component of each of `count` nodes under `edges` (2, E): its smallest node (N,).
+    """Return the connected component of each of `count` nodes under `edges` (2, E): its smallest node (N,).
 
     Every root is hooked onto the lowest root beside it, all at once, until nothing moves: about log N rounds.
     """
@@ -242,14 +242,14 @@ def drop_duplicates(images: ImageTable, problems: Problems, radius: int = 16) ->
 
 
 def normalised(text: object) -> str:
-    """A headline without case, punctuation, accents' encodings and spacing; empty for what is no text."""
+    """Return a headline without case, punctuation, accents' encodings and spacing; empty for what is no text."""
     if not isinstance(text, str):
         return ""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def alike(values: Sequence[str]) -> Edges:
-    """Edges (2, E) from the first place of each value to its other places; the empty text is like nothing."""
+    """Return edges (2, E) from the first place of each value to its other places; the empty text is like nothing."""
     codes, _ = pd.factorize(np.array(values, dtype=object))
     _, start = np.unique(codes, return_index=True)
     pairs = np.stack([start[codes], np.arange(len(values))])

@@ -28,7 +28,7 @@ def digit_grids(
     val: int = 2_000,
     test: int = 3_000,
 ) -> tuple[ImageTable, Tensor]:
-    """Images of 3 x 3 digits, each drawn uniformly; the given label is the centre's digit with probability 0.6.
+    """Return images of 3 x 3 digits, each drawn uniformly; the given label is the centre's digit with probability 0.6.
 
     Otherwise it is one of the other eight cells', each with probability 0.05. The truth is the set of all digits in the grid:
     6.13 of them on the average. Naming one of them has an F1 of 0.286, naming all ten 0.755.
@@ -74,7 +74,7 @@ def _around(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _digits(split: str, mnist: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """The digits of a part, (M,), and their pictures, uint8 (M, h, w)."""
+    """Return the digits of a part, (M,), and their pictures, uint8 (M, h, w)."""
     if mnist is None:
         from sklearn.datasets import load_digits
 

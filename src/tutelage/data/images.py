@@ -80,7 +80,7 @@ class Limits:
 
 
 def locate(root: str | os.PathLike[str], path: str) -> Path:
-    """The file `path` under the folder `root`, links followed.
+    """Return the file `path` under the folder `root`, links followed.
 
     Raises:
         UnreadableImage: the path leads out of the folder (`..`, absolute, by a link) or cannot be a path.
@@ -96,7 +96,7 @@ def locate(root: str | os.PathLike[str], path: str) -> Path:
 
 
 def read_image(path: str | os.PathLike[str], size: int, limits: Limits | None = None) -> Tensor:
-    """A file as an upright RGB image, squeezed to a square: uint8 (3, size, size).
+    """Return a file as an upright RGB image, squeezed to a square: uint8 (3, size, size).
 
     Transparency is laid on white, 16 bits are scaled to 8, CMYK becomes RGB, the EXIF orientation is applied.
     The sides are scaled separately and nothing is cropped: what a policy forbids may stand at an edge. Bytes

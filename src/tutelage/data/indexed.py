@@ -57,7 +57,7 @@ class Derived(Batched):
 
     @property
     def index(self) -> Tensor | None:
-        """The ``index`` of each place, where the data set underneath knows it."""
+        """Return the ``index`` of each place, where the data set underneath knows it."""
         return getattr(self.examples, "index", None)
 
     def __len__(self) -> int:

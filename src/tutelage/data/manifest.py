@@ -127,7 +127,7 @@ def read_image_folder(
 
 
 def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
-    """All cells as stripped text, the empty text where there is nothing."""
+    """Return all cells as stripped text, the empty text where there is nothing."""
     if path.is_dir():
         raise ValueError(f"manifest {path} is a folder: give a .csv, .tsv, .parquet or .pq file.")
     if not path.is_file():
@@ -165,7 +165,7 @@ def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: Path) -> pd.DataFrame:
-    """All the columns of `Columns` under their own names, empty where the manifest has none."""
+    """Return all the columns of `Columns` under their own names, empty where the manifest has none."""
     facts = pd.DataFrame(index=cells.index)
     for field in fields(Columns):
         name = getattr(columns, field.name)
@@ -180,7 +180,7 @@ def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: P
 
 
 def _checked(facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems) -> pd.DataFrame:
-    """The rows whose cells make sense, with typed columns; optional columns without any entry are dropped."""
+    """Return the rows whose cells make sense, with typed columns; optional columns without any entry are dropped."""
     reason = pd.Series("", index=facts.index, dtype=object)
     detail = reason.copy()
 
@@ -238,7 +238,7 @@ def _image_table(
 
 
 def decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, Hashes, list[UnreadableImage | None]]:
-    """The pixels (None if they are too many), the hash and the error of each image."""
+    """Return the pixels (None if they are too many), the hash and the error of each image."""
     bytes_needed = len(images) * 3 * images.size**2
     shape = (len(images), 3, images.size, images.size)
     pixels = torch.empty(shape, dtype=torch.uint8) if bytes_needed <= memory_bytes else None

@@ -30,7 +30,7 @@ def digit_posters(
     test: tuple[int, int] = (800, 4000),
     unlabelled: int = 4000,
 ) -> ImageTable:
-    """Posters of handwritten digits in a 3 x 3 grid, some of which the policy forbids.
+    """Return posters of handwritten digits in a 3 x 3 grid, some of which the policy forbids.
 
     A poster shows one digit two to five times, each drawn anew from the file, among up to two stray permitted ones.
     It is defective if that digit is forbidden: the digit is its hidden sub-task. Half of the acceptable posters show the
@@ -84,7 +84,7 @@ def permitted_digits(
     forbidden: Sequence[int] = (2, 3, 5, 7, 9),
     examples: int = 6000,
 ) -> tuple[Tensor, Tensor]:
-    """Posters without any forbidden digit, and the digit that each shows: a pre-training task, in place of ImageNet.
+    """Return posters without any forbidden digit, and the digit that each shows: a pre-training task, in place of ImageNet.
 
     It says nothing about what the policy forbids; its digits are those of the train block.
 
@@ -102,7 +102,7 @@ def permitted_digits(
 def annotated(
     table: pd.DataFrame, looks_restricted: np.ndarray, noise: str, noise_rate: float, seed: int
 ) -> pd.DataFrame:
-    """The table with a moderator's `label`, wrong in the train and validation parts, and the paper's validation parts.
+    """Return the table with a moderator's `label`, wrong in the train and validation parts, and the paper's validation parts.
 
     "uniform": `noise_rate` of the defective and of the acceptable examples of either part have the other label.
     "structured": as many labels are wrong, but all of them belong to acceptable examples that `looks_restricted` marks,
@@ -173,7 +173,7 @@ def _check_digits(forbidden: Sequence[int], look_alike: int) -> None:
 
 
 def _digits(block: str) -> dict[int, np.ndarray]:
-    """A block's handwritten digits by class: uint8 arrays (n, 8, 8)."""
+    """Return a block's handwritten digits by class: uint8 arrays (n, 8, 8)."""
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -207,7 +207,7 @@ def _compose(
 
 
 def _draw(digits_NG: np.ndarray, source: dict[int, np.ndarray], rng: np.random.Generator, tint: float) -> np.ndarray:
-    """Posters (N, 3, 24, 24): a tinted, grainy ground, and each digit in its cell, moved sideways by up to a pixel."""
+    """Return posters (N, 3, 24, 24): a tinted, grainy ground, and each digit in its cell, moved sideways by up to a pixel."""
     examples = len(digits_NG)
     ink = np.zeros((examples, GRID * GRID, CELL, CELL), dtype=np.float32)
     for digit, images in source.items():

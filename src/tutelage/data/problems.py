@@ -33,11 +33,11 @@ class Problems:
         self._problems.append(Problem(str(id), reason, detail))
 
     def counts(self) -> dict[str, int]:
-        """How many examples each reason took, most frequent first."""
+        """Return how many examples each reason took, most frequent first."""
         return dict(Counter(problem.reason for problem in self).most_common())
 
     def summary(self) -> str:
-        """One line for people: `12 left out: empty 7, unknown_label 5`."""
+        """Return one line for people: `12 left out: empty 7, unknown_label 5`."""
         if not self._problems:
             return "nothing left out"
         return f"{len(self)} left out: " + ", ".join(f"{name} {count}" for name, count in self.counts().items())

@@ -59,13 +59,13 @@ class SplitSettings:
 
     @property
     def parts(self) -> dict[str, float]:
-        """Shares of the three parts, in the order of time."""
+        """Return shares of the three parts, in the order of time."""
         total = self.train + self.val + self.test
         return {"train": self.train / total, "val": self.val / total, "test": self.test / total}
 
     @property
     def val_parts(self) -> dict[str, float]:
-        """Shares of the three parts of the validation part."""
+        """Return shares of the three parts of the validation part."""
         student = 1 - self.teacher_val - self.teacher_test
         return {"teacher_val": self.teacher_val, "teacher_test": self.teacher_test, "student_val": student}
 
@@ -129,7 +129,7 @@ _DETAILS = {
 def temporal_split(
     times: pd.Series, groups: Rows, shares: Mapping[str, float], gap_days: float
 ) -> tuple[Names, list[str]]:
-    """Parts that follow one another in time, with a gap before each but the first.
+    """Return parts that follow one another in time, with a gap before each but the first.
 
     The parts meet at two instants (the shares' quantiles over all rows, of either class), as at a deployment; rows of
     one instant stay together. So the share of defects may drift from part to part, and rows of one advertiser
@@ -166,7 +166,7 @@ def temporal_split(
 
 
 def stratified_split(labels: Rows, groups: Rows, shares: Mapping[str, float], seed: int) -> Names:
-    """A random split by groups in which every part has nearly its share of every class.
+    """Return a random split by groups in which every part has nearly its share of every class.
 
     Groups, largest first and shuffled within a size, go one by one to the part that lacks most of their classes. If no
     group mixes classes, a part's count of a class is off its share by less than the largest group of the class: by less
@@ -212,7 +212,7 @@ def divide(split: Names, labels: Rows, source: str, shares: Mapping[str, float],
 
 
 def _bursts(table: pd.DataFrame, days: float) -> Rows:
-    """Groups of rows: one advertiser's submissions that follow within `days`; all of them where no time is known."""
+    """Return groups of rows: one advertiser's submissions that follow within `days`; all of them where no time is known."""
     alone = np.arange(len(table))
     if "advertiser" not in table:
         return alone
@@ -227,7 +227,7 @@ def _bursts(table: pd.DataFrame, days: float) -> Rows:
 
 
 def _joined(one: Rows, other: Rows) -> Rows:
-    """The finest groups that part neither the groups of `one` nor of `other`."""
+    """Return the finest groups that part neither the groups of `one` nor of `other`."""
     rows = np.arange(len(one))
     firsts = [np.unique(groups, return_index=True, return_inverse=True)[1:] for groups in (one, other)]
     edges = [np.stack([rows, first[inverse]]) for first, inverse in firsts]

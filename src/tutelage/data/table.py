@@ -33,13 +33,13 @@ class Images(Protocol):
     """A sequence of uint8 images of one shape (3, H, W)."""
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return how many images there are."""
 
     def __getitem__(self, row: int, /) -> Tensor:
-        """One image (3, H, W)."""
+        """Return one image (3, H, W)."""
 
     def gather(self, rows: Sequence[int], /) -> Tensor:
-        """Several images (B, 3, H, W)."""
+        """Return several images (B, 3, H, W)."""
 
 
 class ImageArray:
@@ -57,7 +57,7 @@ class ImageArray:
         return self.images[row]
 
     def gather(self, rows: Sequence[int]) -> Tensor:
-        """Several images (B, 3, H, W)."""
+        """Return several images (B, 3, H, W)."""
         return self.images[torch.as_tensor(rows, dtype=torch.int64)]
 
 
@@ -91,14 +91,14 @@ class ImageFiles:
         return len(self.paths)
 
     def identity(self) -> list[object]:
-        """What tells the images from others: how they are read, and each file's size and time of its last change."""
+        """Return what tells the images from others: how they are read, and each file's size and time of its last change."""
         return [self.size, self.limits, [(path, file_facts(self.root / path)) for path in self.paths]]
 
     def __getitem__(self, row: int) -> Tensor:
         return read_image(locate(self.root, self.paths[row]), self.size, self.limits)
 
     def gather(self, rows: Sequence[int]) -> Tensor:
-        """Several images (B, 3, size, size)."""
+        """Return several images (B, 3, size, size)."""
         return torch.stack([self[row] for row in rows])
 
 
@@ -153,11 +153,11 @@ class ImageTable:
         return len(self.table)
 
     def identity(self) -> list[object]:
-        """What tells the table from another: all images, ids, labels and splits."""
+        """Return what tells the table from another: all images, ids, labels and splits."""
         return [self.images, self.table[["id", "label", "split"]]]
 
     def rows(self, *splits: str) -> Tensor:
-        """The rows of the given splits, ascending: int64 (n,).
+        """Return the rows of the given splits, ascending: int64 (n,).
 
         Raises:
             ValueError: a name is not in `SPLITS`.
@@ -168,9 +168,9 @@ class ImageTable:
         return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
 
     def with_split(self, split: Sequence[str] | np.ndarray) -> "ImageTable":
-        """The same images and facts with another `split` column (N,)."""
+        """Return the same images and facts with another `split` column (N,)."""
         return ImageTable(self.images, self.table.assign(split=split))
 
     def subset(self, rows: Tensor | Sequence[int]) -> Subset:
-        """Some rows, in the given order, as a map-style data set."""
+        """Return some rows, in the given order, as a map-style data set."""
         return Subset(self, torch.as_tensor(rows, dtype=torch.int64))

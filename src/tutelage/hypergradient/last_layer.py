@@ -233,15 +233,12 @@ def find_last_layer(probe: Probe) -> Found:
     known = _found.setdefault(probe.model, {})
     key = (probe.model.training, probe.objective.signals[0].head)
     if key not in known:
-        found = _find(probe)
-        if found is None:
-            return Found(None, "the batch holds no finite example to look for it with")
-        known[key] = found
+        known[key] = _find(probe)
     return known[key]
 
 
-def _find(probe: Probe) -> Found | None:
-    """Watch one forward pass; None where no example was fit for one."""
+def _find(probe: Probe) -> Found:
+    """Watch one forward pass."""
     calls: dict[str, list[Tensor]] = {}
     returned: list[Outputs] = []
 
@@ -264,8 +261,6 @@ def _find(probe: Probe) -> Found | None:
     finally:
         for hook in hooks:
             hook.remove()
-    if not returned:
-        return None
     output = probe.objective.signals[0].own_output(returned[0])  # type: ignore[operator]
     same = [
         name

@@ -41,6 +41,7 @@ class Signal(Configured, nn.Module, ABC):
         super().__init__()
         self.name = name
         self.head = head
+        self._written: dict[str, tuple[Any, Tensor]] = {}
 
     @abstractmethod
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
@@ -63,8 +64,23 @@ class Signal(Configured, nn.Module, ABC):
 
     @property
     def observing(self) -> bool:
-        """Whether ``forward`` may update what is remembered of the examples: in training, not in a probe or an evaluation."""
+        """Whether ``forward`` is to `remember` something of the examples: in training, not in a probe or an evaluation."""
         return _observing.get() and torch.is_grad_enabled()
+
+    def remember(self, name: str, at: Any, values: Tensor) -> None:
+        """Write values at some places of a buffer; an `Objective` that finds an example not finite takes it back."""
+        buffer = getattr(self, name)
+        self._written[name] = (at, buffer[at].clone())
+        buffer[at] = values
+
+    def undo(self) -> None:
+        """Take back what was remembered since `forget_before`."""
+        for name, (at, before) in self._written.items():
+            getattr(self, name)[at] = before
+
+    def forget_before(self) -> None:
+        """Let what has been remembered stand."""
+        self._written.clear()
 
     def own_output(self, outputs: Any) -> Tensor:
         """Return the tensor that this signal judges: the whole output, or the head that it names; see `head_of`."""

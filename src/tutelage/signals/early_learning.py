@@ -64,4 +64,4 @@ class EarlyLearning(Signal):
         finite_B = torch.isfinite(probabilities_BC).all(1)
         rows, probabilities_BC = rows[finite_B], probabilities_BC[finite_B]
         now_BC = probabilities_BC / probabilities_BC.sum(1, keepdim=True)
-        self.averages_NC[rows] = self.beta * self.averages_NC[rows] + (1 - self.beta) * now_BC
+        self.remember("averages_NC", rows, self.beta * self.averages_NC[rows] + (1 - self.beta) * now_BC)

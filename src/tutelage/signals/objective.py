@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -85,29 +84,29 @@ class Objective(nn.Module):
                 return self._losses(batch, size, params)
         # One example whose features overflow would stay in the running statistics for good, so they are kept to go back to.
         before = [(held, name, buffer.clone()) for held, name, buffer in _statistics(self.model)]
+        watched = [signal for signal in self.signals.modules() if isinstance(signal, Signal) and signal.observing]
+        for signal in watched:
+            signal.forget_before()
         finite_B = finite_rows(input, size)
-        seen = finite_B is None or bool(finite_B.all())
-        if finite_B is None or seen:
-            losses_BK = self._losses(batch, size)
-            finite_B = torch.isfinite(losses_BK.detach()).all(1)
-            if finite_B.all():
-                return losses_BK
-        # Rare: the bad rows go, and the rest is evaluated without them, since 0 * NaN in a backward pass is NaN.
+        losses_BK = self._losses(batch, size)
+        good = torch.isfinite(losses_BK.detach()).all(1)
+        if (good if finite_B is None else good & finite_B).all():  # the one time that an accelerator is waited for
+            return losses_BK
+        # Rare: the bad rows go, and the rest is evaluated without them, since 0 * NaN in a backward pass is NaN. Where inputs
+        # are to blame they go first: through a normalisation they spoil the others' losses.
+        rows = (good if finite_B is None or finite_B.all() else finite_B).nonzero().squeeze(1)
         while True:
             for held, name, value in before:
                 held[name].copy_(value)
-            rows = finite_B.nonzero().squeeze(1)
+            for signal in watched:
+                signal.undo()
             if len(rows) == 0:
-                return torch.full((size, len(self.signals)), torch.nan, device=finite_B.device)
-            with unobserved() if seen else nullcontext():  # signals have seen these examples, and remember them once
-                losses_RK = self._losses(rows_of(batch, rows, size), len(rows))
-            seen = True
-            good_R = torch.isfinite(losses_RK.detach()).all(1)
-            if good_R.all():
-                holes_BK = losses_RK.new_full((size, losses_RK.shape[1]), torch.nan)
-                return holes_BK.index_copy(0, rows, losses_RK)
-            finite_B = finite_B.clone()
-            finite_B[rows[~good_R]] = False
+                return torch.full_like(losses_BK, torch.nan, requires_grad=False)
+            losses_RK = self._losses(rows_of(batch, rows, size), len(rows))
+            good = torch.isfinite(losses_RK.detach()).all(1)
+            if good.all():
+                return torch.full_like(losses_BK, torch.nan, requires_grad=False).index_copy(0, rows, losses_RK)
+            rows = rows[good]
 
     def _losses(self, batch: Batch, size: int, params: Mapping[str, Tensor] | None = None) -> Tensor:
         outputs = self.outputs(batch, params)

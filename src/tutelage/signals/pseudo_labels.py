@@ -98,12 +98,13 @@ class PseudoLabels(Signal):
         labels_BC = self.labels(batch)
         present_BC = labels_BC[(labels_BC >= 0).all(1)]
         if self.observing and self.generation <= len(self.tally_G2):
-            self.tally_G2[self.generation - 1] += self.tally_G2.new_tensor([float(present_BC.sum()), len(present_BC)])
+            said_2 = self.tally_G2.new_tensor([float(present_BC.sum()), len(present_BC)])
+            self.remember("tally_G2", self.generation - 1, self.tally_G2[self.generation - 1] + said_2)
         if self.observing and self.first_said.numel():
             rows = entry(batch, "index", self.name).to(self.first_said.device)
             said_BC = self.first_said[rows]
             new_BC = (labels_BC.to(said_BC.device) > 0) & (said_BC == NEVER)
-            self.first_said[rows] = said_BC.masked_fill(new_BC, self.generation)
+            self.remember("first_said", rows, said_BC.masked_fill(new_BC, self.generation))
         return self.judge(outputs, {"pseudo_labels": labels_BC})
 
 

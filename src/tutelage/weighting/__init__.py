@@ -16,6 +16,7 @@ from tutelage.weighting.partition import Partition
 from tutelage.weighting.registry import WEIGHTINGS, build
 from tutelage.weighting.reweight import LearningToReweight
 from tutelage.weighting.superloss import SuperLoss, super_loss
+from tutelage.weighting.sweep import sweep
 from tutelage.weighting.table import ExampleTable
 from tutelage.weighting.uncertainty import Uncertainty
 
@@ -43,5 +44,6 @@ __all__ = [
     "Weighting",
     "build",
     "super_loss",
+    "sweep",
     "tune_weights",
 ]

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.moderation.products import PRETRAINING, article_types, product_photographs
 from PIL import Image
-
-from tutelage.data.products import PRETRAINING, article_types, product_photographs
 
 NUMBERS = {"train": (6, 20), "validation": (5, 20), "test": (4, 10), "unlabelled": 8}
 KINDS = {
