@@ -1,5 +1,6 @@
 """Batches are a function of the order and the seed, whoever loads them."""
 
+from collections import UserDict
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,14 @@ def test_any_map_style_data_set_will_do() -> None:
         assert batch["index"].tolist() == [4, 1]
         assert batch["label"].tolist() == [4, 1]
         assert batch["input"].tolist() == [[4.0], [1.0]]
+
+
+def test_examples_may_be_any_mappings() -> None:
+    examples = [UserDict(index=i, input=UserDict(ids=torch.full((2,), i)), label=i) for i in range(4)]
+    batch = fetch(examples, [3, 1])  # type: ignore[arg-type]
+    assert type(batch) is dict
+    assert batch["index"].tolist() == batch["label"].tolist() == [3, 1]
+    assert batch["input"]["ids"].tolist() == [[3, 3], [1, 1]]
 
 
 def test_tuples_are_answered_with_what_makes_dicts_of_them() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -136,7 +136,7 @@ class Batches(Dataset[dict[str, Tensor]]):
             batch = fetch(self.examples, places)
             if self.augment is not None:
                 batch = {**batch, "input": self.augment(batch["input"])}
-        return batch
+        return dict(batch)
 
     def iterate(self, start: int = 0, workers: int = 0) -> Iterator[dict[str, Tensor]]:
         """Yield the batches from number ``start`` on."""
@@ -157,10 +157,10 @@ def fetch(examples: Examples, places: Sequence[int]) -> dict[str, Tensor]:
         ValueError: the data set yields something else than dicts with ``index`` and ``input``.
     """
     batch = batch_of(examples, places)
-    if not isinstance(batch, dict) or not {"index", "input"} <= batch.keys():
-        found = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
+    if not isinstance(batch, Mapping) or not {"index", "input"} <= batch.keys():
+        found = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise ValueError(
             f"the data set yields {found}; expected dicts with 'index' and 'input'. "
             "tutelage.data.Indexed(dataset) makes them from any map-style data set"
         )
-    return batch
+    return dict(batch)
