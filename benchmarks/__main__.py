@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the tables")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="finished stages are kept there")
-    parser.add_argument("--only", nargs="*", default=(), metavar="ROW", help="measure only these rows")
+    parser.add_argument("--only", nargs="*", default=(), metavar="ROW", help="measure only these rows, and merge them")
     asked = parser.parse_args(arguments)
     try:
         for path in reproduce(**vars(asked)):

@@ -10,7 +10,7 @@ from benchmarks.maoal.table import results as maoal
 from benchmarks.mile.summary import heat_maps
 from benchmarks.mile.summary import results as mile
 from benchmarks.moderation.summary import results as moderation
-from benchmarks.results_table import ResultRow, write_results
+from benchmarks.results_table import ResultRow, read_results, write_results
 from benchmarks.rules.summary import results as rules
 from tutelage.recipes.base import Scale
 
@@ -43,7 +43,7 @@ def reproduce(
         data: the folder of the real data sets, or None to do without.
         out: where the tables go.
         runs: where the runs behind them lie; what is done there is not done again.
-        only: only these rows.
+        only: measure only these rows, and merge them into the table that is there.
 
     Raises:
         ValueError: an unknown table, too few seeds, or an unknown row.
@@ -53,8 +53,8 @@ def reproduce(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be at least 1")
     rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))
-    written = list(write_results(name, scale, rows, notes, out))
-    for plot, svg in PLOTS.get(name, lambda _: {})(rows).items():
+    written = list(write_results(name, scale, rows, notes, out, merge=bool(only)))
+    for plot, svg in PLOTS.get(name, lambda _: {})(read_results(out / f"{name}-{scale}.json")).items():
         path = out / f"{name}-{scale}-{plot}.svg"
         path.write_text(svg + "\n", encoding="utf-8")
         written.append(path)

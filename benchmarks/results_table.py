@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, stdev
@@ -32,6 +32,9 @@ class ResultRow:
         spread: half the width of the 95 % t-interval of that mean; None where one seed tells nothing.
         seeds: how many.
         paper: the paper's figure; None where it has none.
+        commit: the code that made the figure; None before it is written.
+        hardware: what it ran on; likewise.
+        date: when it was written.
     """
 
     row: str
@@ -40,6 +43,9 @@ class ResultRow:
     spread: float | None
     seeds: int
     paper: float | None = None
+    commit: str | None = None
+    hardware: str | None = None
+    date: str | None = None
 
     @classmethod
     def over_seeds(cls, row: str, metric: str, values: Sequence[float], paper: float | None = None) -> ResultRow:
@@ -194,7 +200,7 @@ def commit() -> str:
 
 
 def write_results(
-    name: str, scale: str, rows: Sequence[ResultRow], notes: Sequence[str], folder: Path
+    name: str, scale: str, rows: Sequence[ResultRow], notes: Sequence[str], folder: Path, *, merge: bool = False
 ) -> tuple[Path, Path]:
     """Write ``NAME-SCALE.md`` for people and ``NAME-SCALE.json`` for programs; both say which code on which hardware.
 
@@ -204,6 +210,7 @@ def write_results(
         rows: the figures, in the order in which they are shown.
         notes: sentences below the tables: what was done, and what the paper's figures are.
         folder: made where it does not exist.
+        merge: keep the other figures and notes of a table that is there, each with the code that made it.
 
     Returns:
         Both paths.
@@ -213,12 +220,18 @@ def write_results(
     """
     if not rows:
         raise ValueError(f"{name}-{scale}: there is no figure to write")
+    folder.mkdir(parents=True, exist_ok=True)
+    people, programs = folder / f"{name}-{scale}.md", folder / f"{name}-{scale}.json"
+    own = {"commit": commit(), "hardware": hardware(), "date": datetime.now(UTC).date().isoformat()}
+    rows = [replace(row, **own) for row in rows]
+    if merge and programs.is_file():
+        rows = merged(read_results(programs), rows)
+        kept = people.read_text(encoding="utf-8").partition("\n## Notes\n\n")[2].splitlines()
+        notes = [*(note for line in kept if (note := line.removeprefix("- ")) not in notes), *notes]
     heading = [
         f"# {name}, {scale} scale",
         "",
-        f"- Date: {datetime.now(UTC).date().isoformat()}",
-        f"- Code: {commit()}, which has made every figure: a stage that other code had left is run again",
-        f"- Hardware: {hardware()}",
+        *(f"- {line}" for line in _origins(rows)),
         f"- Software: torch {torch.__version__}, Python {platform.python_version()}",
         f"- Seeds: {', '.join(str(count) for count in sorted({row.seeds for row in rows}))}. {SPREAD}",
         f"- {DASH} stands for a figure that is not there: not measured, or not in the paper.",
@@ -226,13 +239,34 @@ def write_results(
     ]
     text = "\n".join([*heading, results_markdown(rows)])
     text += "".join(["\n## Notes\n\n", *(f"- {note}\n" for note in notes)]) if notes else ""
-    made_by = {"commit": commit(), "hardware": hardware()}
-    listed = [{key: _finite(value) for key, value in asdict(row).items()} | made_by for row in rows]
-    folder.mkdir(parents=True, exist_ok=True)
-    people, programs = folder / f"{name}-{scale}.md", folder / f"{name}-{scale}.json"
+    listed = [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
     for path, content in ((people, text), (programs, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")):
         write_atomically(path, lambda temporary, content=content: temporary.write_text(content, encoding="utf-8"))
     return people, programs
+
+
+def read_results(path: Path) -> list[ResultRow]:
+    """Return the figures of a table's JSON file."""
+    return [ResultRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def merged(old: Sequence[ResultRow], new: Sequence[ResultRow]) -> list[ResultRow]:
+    """Return the old figures, with the new ones in their places and what is new behind them."""
+    fresh = {(row.row, row.metric): row for row in new}
+    kept = [fresh.pop((row.row, row.metric), row) for row in old]
+    return [*kept, *fresh.values()]
+
+
+def _origins(rows: Sequence[ResultRow]) -> list[str]:
+    """Say which code made the figures on what hardware, and of several codes which rows each made."""
+    made: dict[tuple[str | None, ...], dict[str, None]] = {}
+    for row in rows:
+        made.setdefault((row.date, row.commit, row.hardware), {})[row.row] = None
+    return [
+        f"{date or 'Before dates were recorded'}, code {code or 'not recorded'}, on {machine or 'hardware not recorded'}"
+        + (f": {', '.join(names)}" if len(made) > 1 else "")
+        for (date, code, machine), names in made.items()
+    ]
 
 
 def _finite(value: object) -> object:

@@ -11,6 +11,7 @@ from benchmarks.results_table import (
     commit,
     hardware,
     markdown_table,
+    read_results,
     results_markdown,
     t_quantile,
     write_results,
@@ -94,6 +95,7 @@ def test_programs_read_what_was_measured(tmp_path):
     assert path == tmp_path / "new" / "moderation-pocket.json"
     listed = json.loads(path.read_text(), parse_constant=pytest.fail)
     made_by = [(entry.pop("commit"), entry.pop("hardware")) for entry in listed]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", entry.pop("date")) for entry in listed)
     assert made_by == [(commit(), hardware())] * len(ROWS)
     assert [list(entry) for entry in listed] == [["row", "metric", "ours", "spread", "seeds", "paper"]] * len(ROWS)
     assert [ResultRow(**entry) for entry in listed] == ROWS
@@ -126,9 +128,7 @@ def test_the_commit_is_that_of_the_checkout_and_says_what_it_lacks(tmp_path, mon
 def test_people_read_the_same(tmp_path):
     path, _ = write_results("moderation", "pocket", ROWS, ["Paper: gains in percent."], tmp_path)
     text = path.read_text()
-    assert re.search(r"^- Date: \d{4}-\d\d-\d\d$", text, re.M)
-    assert f"- Hardware: {hardware()}" in text
-    assert f"- Code: {commit()}" in text
+    assert re.search(rf"^- \d{{4}}-\d\d-\d\d, code {re.escape(f'{commit()}, on {hardware()}')}$", text, re.M)
     assert torch.__version__ in text
     assert "95 % t-interval" in text
     assert text.endswith("## Notes\n\n- Paper: gains in percent.\n")
@@ -140,6 +140,24 @@ def test_people_read_the_same(tmp_path):
         ["taught", "0.420 ± 0.066", "30.2", DASH],
     ]
     assert products == [["", "gain in %"], ["taught", "12.3"]]
+
+
+def test_rows_measured_again_join_the_table_and_say_which_code_made_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_table, "commit", lambda: "one")
+    write_results("moderation", "pocket", ROWS, ["Old note."], tmp_path)
+    monkeypatch.setattr(results_table, "commit", lambda: "two")
+    new = [ResultRow("taught", "posters: AUROC", 0.8, 0.1, 3), ResultRow("other", "posters: AUROC", 0.7, 0.1, 3)]
+    people, programs = write_results("moderation", "pocket", new, ["New note."], tmp_path, merge=True)
+    found = {(row.row, row.metric): row for row in read_results(programs)}
+    assert len(found) == len(ROWS) + 1
+    assert (found["taught", "posters: AUROC"].ours, found["taught", "posters: AUROC"].commit) == (0.8, "two")
+    assert found["fine-tuned", "posters: AUROC"].commit == "one"
+    text = people.read_text()
+    assert re.search(rf"^- .*, code one, on {re.escape(hardware())}: fine-tuned, taught$", text, re.M)
+    assert re.search(rf"^- .*, code two, on {re.escape(hardware())}: taught, other$", text, re.M)
+    assert text.endswith("## Notes\n\n- Old note.\n- New note.\n")
+    write_results("moderation", "pocket", new, [], tmp_path)  # without merging, a table is what was measured
+    assert len(read_results(programs)) == 2
 
 
 def test_seeds_are_shown_where_they_differ():
