@@ -222,8 +222,8 @@ def write_results(
         raise ValueError(f"{name}-{scale}: there is no figure to write")
     folder.mkdir(parents=True, exist_ok=True)
     people, programs = folder / f"{name}-{scale}.md", folder / f"{name}-{scale}.json"
-    own = {"commit": commit(), "hardware": hardware(), "date": datetime.now(UTC).date().isoformat()}
-    rows = [replace(row, **own) for row in rows]
+    code, machine, today = commit(), hardware(), datetime.now(UTC).date().isoformat()
+    rows = [replace(row, commit=code, hardware=machine, date=today) for row in rows]
     if merge and programs.is_file():
         rows = merged(read_results(programs), rows)
         kept = people.read_text(encoding="utf-8").partition("\n## Notes\n\n")[2].splitlines()
