@@ -196,6 +196,8 @@ FLAGS = {
         "selection.fpr": ("1", "nan"),
         "learning.temperature": ("nan", "0"),
         "learning.weight": ("nan",),
+        "weighting": ("amall",),
+        "weighting_options": ("{lr: 0.3}",),  # without a weighting
         "splits.teacher_val": ("nan", "1"),
         "image_size": ("0", "-8"),
         "radius": ("-1", "128"),

@@ -24,7 +24,7 @@ from tutelage.training.stages import plain
 JOB = [
     *("scale", "seed", "fpr", "image_size", "augmentation", "radius", "splits", "student", "specialist", "training"),
     *("budget", "select_by", "discovery", "discovery_training", "specialists", "specialist_training", "selection"),
-    *("lesson", "learning", "hardware"),
+    *("lesson", "learning", "weighting", "weighting_options", "weighting_defaults", "adapt", "hardware"),
 ]
 MULTILABEL = [
     *("scale", "method", "seed", "image_size", "augmentation", "radius", "val", "test", "share", "rebalance", "model"),

@@ -18,7 +18,9 @@ from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
 from tutelage.models import load_model
 from tutelage.recipes.moderation import ModerationTask
+from tutelage.recipes.weighing import AdaptSettings
 from tutelage.subtasks import acceptability
+from tutelage.training import fit
 
 FILES = {
     "config.yaml",
@@ -186,6 +188,34 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     )
     assert changed.metrics["fine_tuned"] == moderated.metrics["fine_tuned"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["weight"] == 0.3
+
+
+def test_the_student_follows_label_specialists_and_fine_tuned_model_as_far_as_held_out_labels_say(
+    task, tmp_path, monkeypatch
+):
+    from tutelage.subtasks import student
+
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(student, "fit", lambda *given, **others: seen.update(others) or fit(*given, **others))
+    given = replace(tiny.settings(), weighting="joint", weighting_options={"neumann_steps": 1}, adapt=AdaptSettings(2))
+    done = recipes.run("moderation", task, given, tmp_path, quiet=True)
+    held_out = seen["held_out"].batch(range(len(seen["held_out"])))
+    assert sorted(held_out["index"].tolist()) == sorted(task.images.rows("teacher_val", "teacher_test").tolist())
+    assert torch.equal(held_out["judged"], held_out["label"])
+    told = done.metrics["weighting"]
+    assert told["name"] == "joint"
+    assert told["sources"] == ["label", "specialists", "substitute", "fine_tuned"]
+    assert [len(row) for row in told["learned"]["importance"]] == [len(told["modules"])] * 3
+    weights = pd.read_parquet(tmp_path / "weights.parquet")
+    assert {*told["sources"], "id", "visits"} <= set(weights)
+    assert told["mean"] == {name: pytest.approx(weights[name].mean()) for name in told["sources"]}
+    trained = set(task.images.rows("train", "unlabelled").tolist())
+    assert set(weights["index"]) <= trained
+    assert (weights["specialists"] != 1).any()
+    assert "Weighed by Joint" in done.report.read_text()
+    assert (tmp_path / "stages" / "fine-tuned").is_dir()
+    recipes.run("moderation", task, tiny.settings(), tmp_path, quiet=True)
+    assert not (tmp_path / "weights.parquet").exists()
 
 
 def test_tasks_differ_by_what_training_sees(task):

@@ -1,4 +1,6 @@
 import copy
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pocket
@@ -15,6 +17,7 @@ from tutelage.subtasks import Curriculum, Lesson, StudentSettings, acceptability
 from tutelage.subtasks.lesson import two_way
 from tutelage.subtasks.student import OwnSpecialist
 from tutelage.training import Budget, Fitted, Optimization, Plan
+from tutelage.weighting import AMAL, Equal
 
 ROWS = torch.arange(0, 30)
 STEP = Optimization(optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, batch_size=64)
@@ -47,7 +50,12 @@ def one_step(images: ImageTable) -> Plan:
 
 
 def taught(
-    images: ImageTable, lesson: Lesson, settings: StudentSettings, own: Tensor | None = None
+    images: ImageTable,
+    lesson: Lesson,
+    settings: StudentSettings,
+    own: Tensor | None = None,
+    adapt_every: int = 100,
+    **weighed: Any,
 ) -> tuple[ImageClassifier, ImageClassifier, Fitted]:
     """One step on all examples at once: the student before and after."""
     student = pocket.network(2, "pocket_deit")
@@ -57,9 +65,10 @@ def taught(
         lesson,
         images.subset(lesson.rows),
         settings,
-        one_step(images),
+        replace(one_step(images), adapt_every=adapt_every),
         confidence_K=torch.tensor([0.5, 0.1, 0.9]),
         log_odds_NK=own,
+        **weighed,
     )
     return before, student, fitted
 
@@ -93,6 +102,39 @@ def test_one_step_of_equation_8(images, substitute):
     if lesson.substitute_logits is not None:
         loss += cross_entropy(outputs["cls"], lesson.substitute_logits[ROWS].softmax(1).nan_to_num(0.0))
     assert_stepped(before, after, loss.mean())
+
+
+def test_one_step_with_a_weighting_is_the_same_sum_and_a_fine_tuned_teacher(images):
+    """Neutral weights: the terms of equation 8 with their constants, and the further teacher at the distillation token."""
+    fine_tuned = two_way(normal(len(images), seed=3))
+    lesson = replace(a_lesson(images, substitute=True), fine_tuned_logits=fine_tuned)
+    lesson.label_weight[ROWS[1::3]] = 0.25
+    assert lesson.sources == ["label", "specialists", "substitute", "fine_tuned"]
+    settings = StudentSettings(weight=1.5, curriculum="random")
+    before, after, _ = taught(images, lesson, settings, weighting=Equal())
+    outputs, smooth = outputs_and_lesson(images, before, lesson)
+    teacher, further = (each[ROWS].softmax(1).nan_to_num(0.0) for each in (lesson.teacher_logits, fine_tuned))
+    substitute = lesson.substitute_logits[ROWS].softmax(1).nan_to_num(0.0)
+    share = torch.where(lesson.label[ROWS] < 0, 1.0, 1 - lesson.label_weight[ROWS])
+    loss = lesson.label_weight[ROWS] * cross_entropy(outputs["cls"], smooth) + share * cross_entropy(
+        outputs["cls"], substitute
+    )
+    loss += 1.5 * cross_entropy(outputs["dist"], teacher) + cross_entropy(outputs["dist"], further)
+    assert_stepped(before, after, loss.mean())
+
+
+def test_weights_are_learned_for_both_tokens(images):
+    """A held-out label is judged at both tokens, so that what speaks to either has a derivative."""
+    lesson = replace(a_lesson(images), fine_tuned_logits=two_way(normal(len(images), seed=3)))
+    weighting = AMAL(len(images), 3)
+    held_out = images.subset(images.rows("teacher_val", "teacher_test"))
+    settings = StudentSettings(curriculum="random")
+    taught(images, lesson, settings, weighting=weighting, held_out=held_out, adapt_every=1)
+    moved = weighting.weights[ROWS] != 1
+    assert moved[lesson.label[ROWS] >= 0, 0].all()
+    assert not moved[lesson.label[ROWS] < 0, 0].any()
+    assert moved[lesson.teacher_logits[ROWS].isfinite().all(1), 1].all()
+    assert moved[:, 2].all()
 
 
 def test_one_step_of_hard_distillation(images):

@@ -9,7 +9,7 @@ from tutelage.data.table import SPLITS
 from tutelage.reports.curves import MODELS, judged_test, operating_plots
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import duplicate_groups, subtasks, suspects
-from tutelage.reports.wording import verdict
+from tutelage.reports.wording import Names, verdict
 
 FIGURES = {
     "npv_at_fpr": "NPV: share of defects among the blocked",
@@ -39,6 +39,8 @@ def view(run: RunFolder) -> dict[str, Any]:
     test = None if examples is None else judged_test(examples)
     return {
         "models": MODELS,
+        "names": Names(),
+        "weighting": metrics.get("weighting"),
         "figures": FIGURES,
         "rates": rates,
         "fpr": fpr,

@@ -3,7 +3,7 @@
 from tutelage.subtasks.curricula import Curriculum
 from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover, features
 from tutelage.subtasks.kmeans import kmeans
-from tutelage.subtasks.lesson import Lesson, LessonSettings, joint_log_odds, prepare
+from tutelage.subtasks.lesson import Lesson, LessonSettings, joint_log_odds, prepare, two_way
 from tutelage.subtasks.operating import operating_points
 from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.selection import Selection, SelectionSettings, VacuousThreshold, select
@@ -39,4 +39,5 @@ __all__ = [
     "sinkhorn",
     "teach",
     "train_specialists",
+    "two_way",
 ]

@@ -59,6 +59,8 @@ class Lesson:
         substitute_logits: the same where an example has no label or one that does not count fully, NaN elsewhere: the class
             token's second target; or None.
         left_out: how many examples do not take part, by reason.
+        fine_tuned_logits: what a plainly fine-tuned model says, (N, 2): a further teacher of a student whose weighting decides
+            how far to follow it; or None.
     """
 
     rows: Tensor
@@ -68,6 +70,13 @@ class Lesson:
     teacher_logits: Tensor
     substitute_logits: Tensor | None
     left_out: dict[str, int]
+    fine_tuned_logits: Tensor | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of what the student follows, the label first."""
+        further = {"substitute": self.substitute_logits, "fine_tuned": self.fine_tuned_logits}
+        return ["label", "specialists", *(name for name, logits in further.items() if logits is not None)]
 
 
 def two_way(log_odds: Tensor) -> Tensor:

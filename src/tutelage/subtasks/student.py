@@ -12,11 +12,11 @@ from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.models import ImageClassifier, joint_logits
-from tutelage.signals import Batch, CrossEntropy, Distillation, Signal
+from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs, Scaled, Signal
 from tutelage.subtasks.curricula import Curriculum, CurriculumName
 from tutelage.subtasks.lesson import Lesson, two_way
 from tutelage.training import Fitted, Plan, fit
-from tutelage.weighting import Fixed
+from tutelage.weighting import Fixed, Weighting
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,23 @@ class OwnSpecialist(Distillation):
         return two_way(torch.where(task_B >= 0, log_odds_B, torch.nan))
 
 
+class LabelOfBothTokens(Signal):
+    """Cross-entropy with the label at the class token, and with ``judged`` at the distillation token.
+
+    In training nothing is ``judged`` (-1). A held-out example has its label there too, so that weights are learned for both
+    tokens, of which the student's score is the mean.
+    """
+
+    def __init__(self, smoothing: float) -> None:
+        super().__init__("label")
+        self.label = CrossEntropy(smoothing=smoothing, head="cls")
+        self.judged = CrossEntropy("judged", smoothing=smoothing, head="dist")
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the sum of both, (B,)."""
+        return self.label(outputs, batch) + self.judged(outputs, batch)
+
+
 def acceptability(outputs: Tensor | dict[str, Tensor]) -> Tensor:
     """Return the score of acceptable, the last class, (N,): from the softmax of the two heads' mean logits."""
     return joint_logits(outputs).double().softmax(1)[:, -1].contiguous()
@@ -99,6 +116,8 @@ def teach(
     *,
     confidence_K: Tensor,
     log_odds_NK: Tensor | None = None,
+    weighting: Weighting | None = None,
+    held_out: Any = None,
 ) -> Fitted:
     r"""Train the student in place on
 
@@ -106,7 +125,8 @@ def teach(
         \mathrm{softmax}(z_{dist}/\tau))
 
     (eq. 8, whose cross-entropy with soft targets has the same gradient), in the order of the curriculum. Where the lesson has a
-    substitute for a label that is missing or counts in part, the class token follows that for the rest.
+    substitute for a label that is missing or counts in part, the class token follows that for the rest. A ``weighting`` weighs
+    these terms, each with its constant; where the lesson has a fine-tuned teacher, the distillation token hears that, too.
 
     Args:
         student: a model with a distillation token, of two classes.
@@ -116,6 +136,8 @@ def teach(
         plan: as in `fit`, but for sampler and heads; student-val selects the checkpoint, see `selects`.
         confidence_K: what orders the curriculum, for each sub-task.
         log_odds_NK: given, each example is taught by its own sub-task's specialist; else by the lesson's joint teacher.
+        weighting: how far each of ``lesson.sources`` counts; as the equation has it by default.
+        held_out: labelled examples, of rows that the lesson leaves alone, on which a weighting learns.
 
     Raises:
         ValueError: the student has no distillation token.
@@ -134,16 +156,36 @@ def teach(
     else:
         teacher = OwnSpecialist(log_odds_NK, lesson.rows, curriculum, settings)
     signals: list[Signal] = [CrossEntropy(smoothing=settings.smoothing, head="cls"), teacher]
+    if weighting is not None:
+        signals[0] = LabelOfBothTokens(settings.smoothing)
     columns = {"label": lesson.label, "label_weight": lesson.label_weight, "teacher_logits": lesson.teacher_logits}
     if lesson.substitute_logits is not None:
         signals.append(Distillation("substitute_logits", head="cls", name="substitute"))
         columns["substitute_logits"] = lesson.substitute_logits
         columns["substitute_weight"] = torch.where(lesson.label < 0, 1.0, 1 - lesson.label_weight)
-    weights: list[float | str] = ["label_weight", settings.weight, "substitute_weight"]
+    constants: list[float | str] = ["label_weight", settings.weight, "substitute_weight"]
+    weights = constants[: len(signals)]
+    if weighting is not None:
+        signals = [Scaled(signal, weight) for signal, weight in zip(signals, weights, strict=True)]
+        columns["judged"] = torch.full_like(lesson.label, -1)
+        if held_out is not None:
+            held_out = WithColumns(held_out, judged=lesson.label, label_weight=torch.ones(len(lesson.label)))
+    if lesson.fine_tuned_logits is not None:
+        columns["fine_tuned_logits"] = lesson.fine_tuned_logits
+        signals.append(
+            Distillation(
+                "fine_tuned_logits",
+                temperature=settings.temperature,
+                kind=settings.distillation,
+                head="dist",
+                name="fine_tuned",
+            )
+        )
     return fit(
         student,
         WithColumns(examples, **columns),
         signals=signals,
-        weighting=Fixed(weights[: len(signals)]),
+        weighting=Fixed(weights) if weighting is None else weighting,
+        held_out=held_out,
         plan=replace(plan, heads=student.heads, sampler=curriculum),
     )

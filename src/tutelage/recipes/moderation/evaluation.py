@@ -29,7 +29,7 @@ from tutelage.metrics import (
     threshold_at_fpr,
 )
 from tutelage.models import load_model, save_model
-from tutelage.recipes.moderation.pipeline import Found, ModelScores
+from tutelage.recipes.moderation.pipeline import WEIGHTS, Found, ModelScores
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.subtasks import Selection
@@ -76,6 +76,9 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     subtasks_table(models.found, models.selection).to_parquet(out / "subtasks.parquet", index=False)
     save_file(gallery(task, examples), out / "gallery.safetensors")
     task.duplicates.to_csv(out / "duplicates.csv", index=False)
+    (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
+    if (weights := weights_table(models)) is not None:
+        weights.to_parquet(out / WEIGHTS, index=False)
     return metrics
 
 
@@ -132,7 +135,8 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
             else purity(truth[known].numpy(), found.subtask[known].numpy()),
             "discovery": found.facts,
         },
-        "lesson": models.student.facts,
+        "lesson": {name: count for name, count in models.student.facts.items() if name != "weighting"},
+        "weighting": weighting_facts(models),
     }
 
 
@@ -182,6 +186,23 @@ def subtasks_table(found: Found, selection: Selection) -> pd.DataFrame:
             "reason": selection.reasons,
         }
     )
+
+
+def weights_table(models: Models) -> pd.DataFrame | None:
+    """Return how far each source counts for each example that was taught, where a weighting has learned that."""
+    stage = models.student.folder.parent / WEIGHTS
+    if not stage.is_file():
+        return None
+    weights = pd.read_parquet(stage)
+    return weights[weights["visits"] > 0] if "visits" in weights else weights
+
+
+def weighting_facts(models: Models) -> dict[str, Any] | None:
+    """Return what weighed the student's sources, what it learned, and how far each source counts on the average."""
+    facts, weights = models.student.facts.get("weighting"), weights_table(models)
+    if facts is None or weights is None:
+        return facts
+    return {**facts, "mean": {name: float(weights[name].mean()) for name in facts["sources"] if name in weights}}
 
 
 def gallery(task: ModerationTask, examples: pd.DataFrame) -> dict[str, Tensor]:

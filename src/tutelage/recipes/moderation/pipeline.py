@@ -21,6 +21,7 @@ from tutelage.models import ImageClassifier, build, load_model, save_model
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.recipes.weighing import options_of
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 from tutelage.subtasks import (
     Selection,
@@ -32,10 +33,12 @@ from tutelage.subtasks import (
     selects,
     teach,
     train_specialists,
+    two_way,
 )
 from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, predict, seeds
-from tutelage.weighting import Equal
+from tutelage.weighting import Equal, Partition, Weighting, registry
 
+WEIGHTS = "weights.parquet"
 ENCODER_BUDGET = Budget(steps=600)
 ENCODER_TRAINING = Optimization(
     lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128
@@ -161,6 +164,8 @@ class Pipeline:
             training or settings.training,
             augment=augmentation(settings.augmentation),
             seed=settings.seed,
+            adapt_every=settings.adapt.every,
+            held_out_batch_size=settings.adapt.batch_size,
             hardware=settings.hardware,
             out=folder,
             log=self.log,
@@ -290,7 +295,7 @@ class Pipeline:
         """Teach the student what the kept specialists know."""
         kept_K = torch.from_numpy(selection.kept)
         settings, images = self.settings, self.task.images
-        after = f"specialists-{settings.discovery.subtasks}-{settings.discovery.epochs}"
+        after = [f"specialists-{settings.discovery.subtasks}-{settings.discovery.epochs}"]
         lesson = prepare(
             self.task.labels,
             found.subtask,
@@ -302,12 +307,19 @@ class Pipeline:
             unlabelled=self.rows("unlabelled"),
             unlabelled_probabilities=found.unlabelled_probabilities,
         )
+        weighting, options = settings.weighting, {}
+        if weighting is not None:
+            fine_tuned = self.fine_tuned(settings.student).scores
+            lesson = replace(lesson, fine_tuned_logits=two_way(torch.logit(fine_tuned, eps=1e-6).float()))
+            options = options_of(settings, weighting)
+            after.append("fine-tuned")
         order = found.mean_confidence
         if settings.learning.curriculum in ("pc", "apc"):
             order = self.performance(log_odds_NK)
 
-        def train(network: ImageClassifier, folder: Path) -> None:
-            teach(
+        def train(network: ImageClassifier, folder: Path) -> dict[str, Any]:
+            made = None if weighting is None else self._weighting(weighting, options, network, len(lesson.sources))
+            fitted = teach(
                 network,
                 lesson,
                 images.subset(lesson.rows),
@@ -315,10 +327,30 @@ class Pipeline:
                 self.selected(folder, network, name),
                 confidence_K=order,
                 log_odds_NK=log_odds_NK if settings.lesson.teacher == "own" else None,
+                weighting=made,
+                held_out=images.subset(self.rows("teacher_val", "teacher_test")) if made and made.learns else None,
             )
+            if made is None:
+                return lesson.left_out
+            made.export(folder / WEIGHTS, lesson.sources, self.task.table["id"].tolist())
+            history = fitted.weighting_history
+            learned = {"learned": history[-1] if history else {}, "modules": made.module_names()}
+            return {**lesson.left_out, "weighting": {"name": weighting, "sources": lesson.sources, **learned}}
 
         cache_key = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
-        return self.trained(name, settings.student, train, cache_key, after=[after], facts=lesson.left_out)
+        cache_key += [weighting, options, settings.adapt if weighting else None]
+        return self.trained(name, settings.student, train, cache_key, after=after)
+
+    def _weighting(self, name: str, options: dict[str, Any], network: ImageClassifier, sources: int) -> Weighting:
+        with seeds.fixed(self.settings.seed, "weighting"):  # of which one may begin with a random network
+            return registry.build(
+                name,
+                model=network,
+                num_examples=len(self.task.images),
+                num_signals=sources,
+                divide=lambda level: Partition.of(network, level, heads=[]),  # several sources reach each token's head
+                **options,
+            )
 
     def performance(self, log_odds_NK: Tensor) -> Tensor:
         """Return each specialist's NPV on teacher-val, (K,): what the performance curriculum goes by."""
@@ -362,14 +394,13 @@ class Pipeline:
         *,
         classes: int = 2,
         after: list[str] | None = None,
-        facts: dict[str, Any] | None = None,
     ) -> ModelScores:
         """Run a stage that trains a model, and return its scores for every row."""
         settings, images = self.settings, self.task.images
 
         def work(folder: Path) -> dict[str, Any]:
             network = self.new(model, classes)
-            train(network, folder)
+            facts = train(network, folder)
             save_model(network, folder / "model")
             everything = images.subset(torch.arange(len(images)))
             outputs, _ = predict(network, everything, workers=settings.hardware.workers)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.splits import SplitSettings
 from tutelage.recipes.base import ModelSettings
+from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.lesson import LessonSettings
 from tutelage.subtasks.selection import SelectionSettings
 from tutelage.subtasks.specialists import SpecialistSettings
 from tutelage.subtasks.student import StudentSettings
 from tutelage.training import Budget, Hardware, Optimization
+from tutelage.weighting import registry
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class ModerationSettings:
         selection: Selection of the specialists that teach the student.
         lesson: Targets of the student.
         learning: Losses and curriculum of the student.
+        weighting: Weighting of what the student follows: label, specialists, the specialists in the label's place where that is
+            missing, and the plainly fine-tuned model; amal, maoal, joint or any other in docs/methods. null is the paper's:
+            label and specialists, with constant weights.
+        weighting_options: Options of the weighting, such as {lr: 0.3}.
+        weighting_defaults: Options that a weighting has where weighting_options gives no others, by its name.
+        adapt: Schedule of learned weights; they are learned on teacher-val and teacher-test.
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 
@@ -64,11 +72,20 @@ class ModerationSettings:
     selection: SelectionSettings = SelectionSettings()
     lesson: LessonSettings = LessonSettings()
     learning: StudentSettings = StudentSettings()
+    weighting: str | None = None
+    weighting_options: dict[str, Any] = field(default_factory=dict)
+    weighting_defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
+    adapt: AdaptSettings = AdaptSettings()
     hardware: Hardware = Hardware()
 
     def __post_init__(self) -> None:
         """Check the values."""
         check(self, fpr="(0, 1)", image_size="[1, 8192]", radius="[0, 127]")
+        check_names(self)
+        if self.weighting is not None:
+            registry.check(self.weighting, 3 + self.lesson.substitute, options_of(self, self.weighting))
+        elif self.weighting_options:
+            raise ValueError(f"weighting_options={self.weighting_options} must be empty without a weighting; name one")
 
 
 def pocket() -> ModerationSettings:
@@ -93,4 +110,5 @@ def pocket() -> ModerationSettings:
         selection=SelectionSettings(judged_on="both"),
         lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),
         learning=StudentSettings(curriculum="random"),
+        adapt=AdaptSettings(every=4),
     )
