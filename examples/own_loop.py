@@ -6,20 +6,18 @@ AMAL learns for each example how far to listen to its label and how far to the t
 tell the wrong labels from the right ones.
 """
 
-import itertools
-
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils.data import DataLoader
 
-from tutelage import AMAL, CrossEntropy, Distillation, Objective
-from tutelage.data import TensorData
+from tutelage import AMAL, CrossEntropy, Distillation, Objective, TensorData, endless
 from tutelage.metrics import auroc
 
 
-def main(steps: int = 400) -> float:
-    """Train, and return the AUROC with which the weights find the wrong labels."""
-    torch.manual_seed(0)
+def main(steps: int = 400, every: int = 10, seed: int = 0) -> float:
+    """Train, adapt every so many steps, and return the AUROC with which the weights find the wrong labels."""
+    torch.manual_seed(seed)
     source = load_digits()
     images = torch.tensor(source.images, dtype=torch.float32).flatten(1) / 16
     truth = torch.tensor(source.target)
@@ -42,13 +40,13 @@ def main(steps: int = 400) -> float:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     objective = Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)])
     weighting = AMAL(num_examples=len(train), num_signals=2)
-    judges = itertools.cycle(held_out.batch(list(range(i, i + 100))) for i in (0, 100, 200))
+    judges = endless(DataLoader(held_out, batch_size=100, shuffle=True))
     for step in range(steps):
         batch = train.batch(torch.randint(0, 1000, (64,)).tolist())
         weighting.backward(objective(batch), batch, model)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 4 == 3:
+        if step % every == 0:
             weighting.adapt(objective, batch, next(judges), optimizer)
 
     label_NK = weighting.weights.cpu()

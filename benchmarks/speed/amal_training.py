@@ -21,7 +21,7 @@ from tutelage.weighting import AMAL, Fixed, Weighting
 BLOCKS = {20: 3, 110: 18}  # of each of three stages, by depth
 EXAMPLES, CLASSES, HELD_OUT = 64, 100, 64
 UPDATES: dict[str, Strategy] = {"whole network": "auto", "last layer": "last_layer"}
-PERIODS = (10, 100)
+PERIODS = (4, 10, 50)
 
 
 class Training:

@@ -16,7 +16,17 @@ from tutelage.hypergradient.passes import Pass, by_columns, by_rows, weighted_gr
 from tutelage.models import MultiHead
 from tutelage.models.cifar import CifarResNet
 from tutelage.signals import CrossEntropy, Objective
-from tutelage.weighting import MAOAL, ModuleWeights, Weighting, base
+from tutelage.weighting import (
+    AMAL,
+    MAOAL,
+    AuxiLearn,
+    Joint,
+    LearningToReweight,
+    MetaWeightNet,
+    ModuleWeights,
+    Weighting,
+)
+from tutelage.weighting.base import add_gradients
 
 SIDES = (1, 3, 10)
 CLASSES = 5
@@ -65,7 +75,7 @@ def by(way: Callable[[ModuleWeights, list[str]], list[Pass]]) -> Callable[[Probl
     def step(p: Problem) -> Tensor:
         trained = dict(p.model.named_parameters())
         found = weighted_gradient(p.objective(p.batch).mean(0), way(p.a(), list(trained)), trained)
-        base.add_gradients(found, trained)
+        add_gradients(found, trained)
         return _gradient(p)
 
     return step
@@ -98,11 +108,36 @@ METHODS: dict[str, Callable[[Problem], Tensor]] = {
 }
 
 
-def table(p: Problem, tiny: Problem, repeats: int) -> list[str]:
+def adapting(make: Callable[[Problem], Weighting]) -> Callable[[Problem], Tensor]:
+    """An update of another weighting, made once for each problem: its first update also chooses how derivatives are taken."""
+    made: dict[Problem, Weighting] = {}
+
+    def adapt(p: Problem) -> Tensor:
+        weighting = made.setdefault(p, make(p))
+        weighting.adapt(p.objective, p.batch, p.batch, p.optimizer)
+        return torch.zeros(())
+
+    return adapt
+
+
+OTHERS: dict[str, Callable[[Problem], Tensor]] = {
+    "plain step on the sum of all losses": plain_step,
+    "AMAL's update": adapting(lambda p: AMAL(len(p.batch["index"]), 2)),
+    "AMAL's, of the last layer": adapting(lambda p: AMAL(len(p.batch["index"]), 2, strategy="last_layer")),
+    "MAOAL's": adapting(lambda p: p.maoal),
+    "Joint's, neumann_steps=0": adapting(lambda p: Joint(p.model, len(p.batch["index"]), 2, neumann_steps=0)),
+    "Joint's": adapting(lambda p: Joint(p.model, len(p.batch["index"]), 2)),
+    "AuxiLearn's": adapting(lambda p: AuxiLearn(2)),
+    "Learning to Reweight's": adapting(lambda p: LearningToReweight()),
+    "Meta-Weight-Net's": adapting(lambda p: MetaWeightNet(2)),
+}
+
+
+def table(methods: dict[str, Callable[[Problem], Tensor]], p: Problem, tiny: Problem, repeats: int) -> list[str]:
     lines = ["| one call of | ms | plain steps | peak memory, MB | difference |", "|---|--:|--:|--:|--:|"]
     plain: Cost | None = None
     ours: Cost | None = None
-    for name, method in METHODS.items():
+    for name, method in methods.items():
         cost = measured(method, p, tiny, repeats)
         plain = plain or cost
         ours = ours or (cost if method is maoal_step else None)
@@ -132,7 +167,9 @@ def main() -> None:
     ]
     for sides in SIDES:
         lines += ["", f"## K = {sides} auxiliary loss{'es' if sides > 1 else ''}: at most {1 + sides} plain steps", ""]
-        lines += table(Problem(sides, arguments.examples, 32), Problem(sides, 2, 8), 3)
+        lines += table(METHODS, Problem(sides, arguments.examples, 32), Problem(sides, 2, 8), 3)
+    lines += ["", "## Updates of the weightings side by side, K = 1, as many examples held out as in the batch", ""]
+    lines += table(OTHERS, Problem(1, arguments.examples, 32), Problem(1, 2, 8), 3)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text("\n".join(lines) + "\n")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient.field import weighted_totals
-from tutelage.hypergradient.passes import Pass
+from tutelage.hypergradient.passes import Pass, module_products
 from tutelage.hypergradient.probe import Parameters, Probe, full_types
 from tutelage.signals import Batch, Objective
 
@@ -47,10 +47,11 @@ def module_derivatives(
 
     def derive(losses_BK: Tensor) -> tuple[Tensor, int]:
         totals_K, count = weighted_totals(losses_BK, weights_BK)
-        D_KM = torch.zeros(len(totals_K), modules, dtype=losses_BK.dtype, device=losses_BK.device)
+        rows = []
         for k in range(len(totals_K)):
-            for name, gradient in Pass.of_one(k, len(totals_K), leaves).gradients(totals_K, leaves).items():
-                D_KM[k, partition[name]] += (direction[name] * gradient).sum()
+            found = Pass.of_one(k, len(totals_K), leaves).gradients(totals_K, leaves)
+            rows.append(module_products(found, direction, partition, modules, losses_BK.detach()))
+        D_KM = torch.stack(rows)
         return D_KM, count
 
     with torch.enable_grad():

@@ -134,3 +134,14 @@ def add_scaled(summed: dict[str, Tensor], gradients: Mapping[str, Tensor], scale
         if scales[name] != 0:
             scaled = gradient if scales[name] == 1 else scales[name] * gradient
             summed[name] = summed[name] + scaled if name in summed else scaled
+
+
+def module_products(
+    left: Mapping[str, Tensor], right: Mapping[str, Tensor], module_of: Mapping[str, int], modules: int, like: Tensor
+) -> Tensor:
+    """Return the inner product of two directions in each module, (M,), of a tensor's type; what one of them lacks is 0."""
+    products_M = like.new_zeros(modules)
+    for name, value in left.items():
+        if name in right and name in module_of:
+            products_M[module_of[name]] += (value * right[name]).sum()
+    return products_M

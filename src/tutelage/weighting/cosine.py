@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tutelage.hypergradient.passes import Pass, add_scaled
+from tutelage.hypergradient.passes import Pass, add_scaled, module_products
 from tutelage.weighting.base import Weighting, add_gradients, mean_of_trained, other_leaves
 from tutelage.weighting.partition import Level, Partition
 
@@ -72,12 +72,7 @@ def cosines(by_signal: list[dict[str, Tensor]], module_of: dict[str, int], modul
     """Return the cosine of each signal's gradient with the first one's, in each module, (K, M); 0 where one of them is 0."""
     primary = by_signal[0]
     one = next(iter(primary.values()), torch.zeros(()))
-    products_KM, squares_KM = (one.new_zeros(len(by_signal), modules) for _ in range(2))
-    for k, own in enumerate(by_signal):
-        for name, gradient in own.items():
-            if name in module_of:
-                squares_KM[k, module_of[name]] += gradient.square().sum()
-                if name in primary:
-                    products_KM[k, module_of[name]] += (gradient * primary[name]).sum()
+    products_KM = torch.stack([module_products(own, primary, module_of, modules, one) for own in by_signal])
+    squares_KM = torch.stack([module_products(own, own, module_of, modules, one) for own in by_signal])
     lengths_KM = squares_KM.sqrt() * squares_KM[0].sqrt()
     return torch.where(lengths_KM > 0, products_KM / lengths_KM, 0)
