@@ -26,7 +26,7 @@ def main() -> None:
         "# How often AMAL has to adapt",
         "",
         f"{datetime.date.today()}; {processor()}, one thread; torch {torch.__version__}, float32.",
-        "`examples/own_loop.py`: 1,000 digits with 40 % wrong labels, and a teacher; AUROC with which the teacher's weight less",
+        "`examples/own_loop.py`: 1,000 digits with 40 % wrong labels, a teacher; AUROC with which the teacher's weight less",
         f"the label's finds the wrong labels after {STEPS} steps of 64 examples (26 epochs), {SEEDS} seeds. Made by",
         "`OMP_NUM_THREADS=1 python -m benchmarks.speed.amal_cadence`.",
         "",
