@@ -14,7 +14,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from tutelage.data import Indexed, TensorData
 from tutelage.training import Mixed, Repeated, Shuffled, predict, seeds
-from tutelage.training.batches import Batches, fetch, indices_of, own_places
+from tutelage.training.batches import Batches, Loader, fetch, indices_of, own_places
 
 
 def all_batches(workers: int = 0, start: int = 0, seed: int = 0) -> list[dict[str, Tensor]]:
@@ -30,6 +30,28 @@ def test_every_example_is_in_one_batch() -> None:
 
 def test_workers_change_nothing() -> None:
     runs.same(all_batches(workers=2), all_batches())
+
+
+def test_workers_stay_from_pass_to_pass_and_make_the_same_batches() -> None:
+    examples, passes = (
+        runs.points(),
+        [Batches(runs.points(), torch.randperm(runs.N), 8, None, (0, turn)) for turn in (0, 1)],
+    )
+    loader = Loader(examples, None, 1)
+    found, workers = [], []
+    for each in passes:
+        found += list(loader.load(each, 1))
+        workers.append([worker.pid for worker in loader.loader._iterator._workers])
+    runs.same(found, [batch for each in passes for batch in each.iterate(1)])
+    assert workers[0] == workers[1]
+    next(loader.load(passes[0]))  # a pass that is left
+    runs.same(list(loader.load(passes[1])), list(passes[1].iterate()))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_batches_are_pinned_where_there_is_an_accelerator(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    assert Loader(runs.points(), None, 0).loader.pin_memory is there
 
 
 @pytest.mark.parametrize("start", [0, 1, 2, 3])

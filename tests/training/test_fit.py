@@ -197,16 +197,20 @@ def test_what_a_weighting_learns_with_the_model_is_moved_with_it(tmp_path: Path)
 def test_examples_that_are_not_finite_are_counted(tmp_path: Path) -> None:
     data = runs.points()
     data.tensors["input"][[3, 5]] = torch.nan
-    fitted = tiny_fit(train=data, out=tmp_path)
+    with pytest.warns(UserWarning, match="2 of the 22 examples seen up to step 3 were left out") as told:
+        fitted = tiny_fit(train=data, out=tmp_path)
+    assert len(told) == 1  # and not at each evaluation
     assert fitted.skipped == 4
     assert all(value.isfinite().all() for value in fitted.model.state_dict().values())
-    nothing = TensorData(input=torch.full((9, 2), torch.nan), label=torch.zeros(9, dtype=torch.int64))
-    model = runs.network()
-    fitted = tiny_fit(model=model, train=nothing, out=tmp_path / "nothing")
-    assert fitted.skipped == 18
-    runs.same(dict(model.state_dict()), dict(runs.network().state_dict()))
-    lines = (tmp_path / "nothing" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["cross_entropy"] for line in lines] == [None, None]  # of no example there is no mean
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["warning", "evaluation", "evaluation"]
+    assert "2 of the 22 examples" in lines[0]["text"]
+
+
+def test_few_examples_that_are_not_finite_are_no_warning() -> None:
+    data = runs.points(150)
+    data.tensors["input"][7] = torch.nan
+    assert tiny_fit(train=data).skipped == 2
 
 
 def no_constant(name: str) -> None:

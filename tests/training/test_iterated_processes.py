@@ -36,7 +36,7 @@ def data() -> Any:
 
 
 def iterated(rank: int, out: Path | None = None, **others: Any) -> dict[str, Any]:
-    plan = Plan(Budget(steps=STEPS), sgd(SIZE), seed=7, out=out, **others)
+    plan = Plan(Budget(steps=STEPS), sgd(WORLD * SIZE), seed=7, out=out, **others)
     settings = IteratedSettings(K_T, K_S, rho=0.3)
     found = iterate(network(rank), data(), settings, plan, labelled=LABELLED, remember=(N, runs.C))
     assert found.first_said is not None

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,14 @@ from torch import Tensor, nn
 
 from tutelage.data import TensorData
 from tutelage.signals import CrossEntropy, Signal
-from tutelage.training import Budget, Fitted, Interrupted, Optimization, Plan, Shuffled, fit
+from tutelage.training import Budget, Fitted, Interrupted, Optimization, Plan, Shuffled, fit, predict
 from tutelage.training.batches import own_places
 from tutelage.weighting import Equal, Weighting
 
 N, WORLD, SIZE = 23, 2, 4  # 12 even and 11 odd places: each epoch leaves one out
 STEPLY = {
-    "adamw": Optimization(lr=0.05, batch_size=SIZE),
-    "sgd": Optimization(optimizer="sgd", lr=0.3, batch_size=SIZE),
+    "adamw": Optimization(lr=0.05, batch_size=WORLD * SIZE),
+    "sgd": Optimization(optimizer="sgd", lr=0.3, batch_size=WORLD * SIZE),
 }
 
 
@@ -64,7 +65,6 @@ CASES: dict[str, tuple[TensorData, Callable[[], Signal], Callable[[], Weighting]
     "sgd": (spoilt(), CrossEntropy, Equal, "sgd"),
     "some inputs are not finite": (spoilt(0, 2, 7, 8, 9), CrossEntropy, Equal, "sgd"),
     ALONE: (spoilt(*range(0, N, 2)), CrossEntropy, Equal, "sgd"),
-    "no input is finite": (spoilt(*range(N)), CrossEntropy, Equal, "adamw"),
     "some losses are not finite": (spoilt(), Cursed, Equal, "sgd"),
     "weights by example": (spoilt(), CrossEntropy, Moody, "sgd"),
 }
@@ -81,8 +81,9 @@ def train(name: str, seed: int, one: bool) -> tuple[Fitted, Weighting]:
         held_out=data,
         plan=Plan(
             Budget(epochs=3),
-            replace(STEPLY[optimizer], batch_size=WORLD * SIZE) if one else STEPLY[optimizer],
+            STEPLY[optimizer],
             adapt_every=1_000,  # never within these steps
+            name="probe",
             sampler=in_one_order if one else Shuffled(N, 7),
             seed=7,
         ),
@@ -110,6 +111,7 @@ def with_statistics(rank: int, out: Path, jitter: runs.Jitter) -> dict[str, Any]
     told = Told()
     fitted = runs.whole_training(
         out,
+        name="probe",
         jitter=jitter,
         model=runs.network(rank),
         train=spoilt(3, 4, 5, 6, dtype=torch.float32),
@@ -122,6 +124,10 @@ def with_statistics(rank: int, out: Path, jitter: runs.Jitter) -> dict[str, Any]
 
 
 def everything(rank: int, out: Path) -> None:
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "probe: .* were left out")
+    mistaken(rank, out)
+    torch.save(answers(shared=True), out / f"answers-{rank}.pt")
     for name in CASES:
         fitted, weighting = train(name, seed=rank, one=False)
         if isinstance(weighting, Moody):
@@ -135,6 +141,32 @@ def everything(rank: int, out: Path) -> None:
         with pytest.raises(Interrupted):
             with_statistics(rank, out / "b", jitter if rank == stopped else runs.Jitter())
     torch.save(with_statistics(rank, out / "b", runs.Jitter()), out / f"resumed-{rank}.pt")
+
+
+def mistaken(rank: int, out: Path) -> None:
+    """All processes meet the same error, and none waits for the others."""
+    plan = Plan(Budget(epochs=3), STEPLY["sgd"], seed=7)
+    with pytest.raises(ValueError, match="no example had a finite loss"):
+        fit(plain_network(0), spoilt(*range(N)), signals=[CrossEntropy()], plan=plan)
+    uneven = replace(plan, optimization=replace(STEPLY["sgd"], batch_size=5))
+    with pytest.raises(ValueError, match="batch_size=5 is shared by 2 processes; make it a multiple of 2"):
+        fit(plain_network(0), spoilt(), signals=[CrossEntropy()], plan=uneven)
+
+
+def answers(shared: bool) -> list[Any]:
+    """Predictions of several batches, the last of them smaller, and of fewer batches than processes."""
+    data, model, made = runs.points(N), runs.network(), []
+
+    class Counting(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            made.append(len(input))
+            return super().forward(input)
+
+    counting = Counting(*model)
+    for size in (5, 64):
+        made.append(0)
+        made.append(predict(counting, data, batch_size=size, augment=runs.Jitter(), shared=shared))
+    return made
 
 
 def free_port() -> int:
@@ -157,7 +189,9 @@ def test_two_processes_are_one_with_larger_batches(name: str, ends: Path) -> Non
     runs.same(facts, others)
     if name == ALONE:  # all leave such a batch out, and go on together
         return
-    one, _ = train(name, seed=0, one=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "probe: .* were left out")
+        one, _ = train(name, seed=0, one=True)
     assert facts[:2] == [one.steps, one.skipped]
     for entry, value in one.model.state_dict().items():
         torch.testing.assert_close(first[entry], value, rtol=1e-9, atol=1e-11)
@@ -168,6 +202,20 @@ def test_two_processes_are_one_with_larger_batches(name: str, ends: Path) -> Non
 def test_processes_agree_with_batch_normalisation_and_selection(ends: Path) -> None:
     first, second = (torch.load(ends / f"straight-{rank}.pt") for rank in range(WORLD))
     runs.same(first["shared"], second["shared"])
+
+
+def test_predictions_are_shared_out_and_the_same_bits(ends: Path) -> None:
+    one = answers(shared=False)
+    several = [torch.load(ends / f"answers-{rank}.pt") for rank in range(WORLD)]
+    assert [[each for each in found if isinstance(each, int)] for found in (one, *several)] == [
+        [0, 5, 5, 5, 5, 3, 0, 23],
+        [0, 5, 5, 0],
+        [0, 5, 5, 3, 0, 23],
+    ]
+    for found in several:
+        runs.same(
+            [each for each in found if isinstance(each, tuple)], [each for each in one if isinstance(each, tuple)]
+        )
 
 
 def test_an_example_belongs_to_one_process(ends: Path) -> None:

@@ -245,6 +245,32 @@ def test_another_call_does_not_take_the_checkpoint(name: str, changed: dict[str,
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("budgets", [(Budget(epochs=2), Budget(epochs=3)), (Budget(steps=4), Budget(steps=STEPS))])
+def test_a_finished_budget_is_extended(budgets: tuple[Budget, Budget], tmp_path: Path) -> None:
+    """From the last weights, not from the selected ones."""
+    constant = replace(runs.ADAMW, schedule="constant", warmup=0.0)
+    less, more = budgets
+    whole = runs.whole_training(tmp_path / "straight", constant, budget=more)
+    first = runs.whole_training(tmp_path / "extended", constant, budget=less)
+    assert first.steps < STEPS
+    found = runs.whole_training(tmp_path / "extended", constant, budget=more)
+    states = [checkpoint.load(tmp_path / name) for name in ("extended", "straight")]
+    runs.same(*[{key: state[key] for key in ("model", "optimizer", "weighting", "signals")} for state in states])
+    assert found.steps == STEPS
+    assert first.history[-1] in found.history  # the evaluation of its end stays
+    assert whole.history[-1]["val"] == found.history[-1]["val"]
+    with pytest.raises(ValueError, match="made with budget"):  # and not shortened
+        runs.whole_training(tmp_path / "extended", constant, budget=less)
+
+
+def test_a_budget_that_the_learning_rates_depend_on_is_not_extended(tmp_path: Path) -> None:
+    runs.whole_training(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"budget\.epochs=3, this call has 4 \(a larger one goes on where schedule='const"
+    ):
+        runs.whole_training(tmp_path, budget=Budget(epochs=4))
+
+
 def test_other_weights_and_another_temperature_are_another_training(tmp_path: Path) -> None:
     """A finished training of the labels alone is not the answer to one of the teacher alone."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tutelage.data import fingerprint
-from tutelage.training import Log, Stages
+from tutelage.training import Hardware, Log, Stages
 
 
 @dataclass(frozen=True)
@@ -120,3 +120,8 @@ def test_an_unfinished_stage_goes_on_in_its_folder_unless_it_has_changed(tmp_pat
 def test_a_fingerprint_is_of_values() -> None:
     assert fingerprint(Settings(), 1) == fingerprint({"names": ["a", "b"], "depth": 3}, 1)
     assert fingerprint(Settings()) != fingerprint(Settings(depth=4))
+
+
+def test_other_workers_do_not_discard_a_stage() -> None:
+    assert fingerprint(Hardware()) == fingerprint(Hardware(workers=3, checkpoint_seconds=1.0, trackers=("wandb",)))
+    assert fingerprint(Hardware()) != fingerprint(Hardware(precision="bf16"))

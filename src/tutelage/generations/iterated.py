@@ -189,7 +189,7 @@ class Generations:
         schedule: the generations.
         labelled: places of the labelled examples.
         everything: places of all examples.
-        batch_size: examples in a batch.
+        batch_size: examples in a batch of one process.
         every: generations in an epoch.
         seed: of the shuffles.
         passing: orders a pass over places, and may repeat some in the place of others; shuffles by default.
@@ -328,7 +328,8 @@ def iterate(
             f"labelled: iterated learning needs an example with a label in each of {processes} processes, and "
             f"there are {len(labelled)}"
         )
-    steps = plan.budget.total(-(-share // plan.optimization.batch_size))
+    own = max(1, plan.optimization.batch_size // processes)
+    steps = plan.budget.total(-(-share // own))
     schedule = Schedule(steps, settings.interaction, settings.imitation)
     given: Signal
     imitated: Signal
@@ -355,7 +356,7 @@ def iterate(
         schedule,
         labelled,
         everything,
-        batch_size=plan.optimization.batch_size,
+        batch_size=own,
         every=settings.evaluate_every,
         seed=plan.seed,
         passing=passing,

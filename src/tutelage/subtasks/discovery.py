@@ -252,7 +252,7 @@ def discover(
             name="discovery",
         ),
     )
-    outputs, rest_of_batch = predict(discriminator, examples(defects))
+    outputs, rest_of_batch = predict(discriminator, examples(defects), shared=True)
     assert isinstance(outputs, Tensor)
     transport = labels.assign(outputs)
     by_argmax = settings.assignment == "argmax"

@@ -63,7 +63,7 @@ class Specialists:
             if network is None:
                 columns.append(torch.full((len(examples), 1), torch.nan))
                 continue
-            outputs, _ = predict(network, examples, workers=workers)
+            outputs, _ = predict(network, examples, workers=workers, shared=True)
             assert isinstance(outputs, Tensor)
             columns.append(outputs)
         return torch.cat(columns, dim=1)

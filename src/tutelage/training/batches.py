@@ -130,24 +130,64 @@ class Batches(Dataset[dict[str, Tensor]]):
         return -(-len(self.places) // self.batch_size) - alone
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
+        return _Maker(self.examples, self.augment)[self.recipe(number)]
+
+    def recipe(self, number: int) -> _Recipe:
+        """Return what a batch is made from: its places, and the seed of what is random."""
         end = (number + 1) * self.batch_size if number + 1 < len(self) else len(self.places)
-        places = self.places[number * self.batch_size : end].tolist()
-        with seeds.fixed(*self.seed, number):
+        return self.places[number * self.batch_size : end].tolist(), (*self.seed, number)
+
+    def iterate(self, start: int = 0, workers: int = 0, end: int | None = None) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches from number ``start`` on, to before number ``end``."""
+        yield from Loader(self.examples, self.augment, workers).load(self, start, end)
+
+
+_Recipe = tuple[list[int], tuple[int | str, ...]]
+
+
+class _Maker(Dataset[dict[str, Tensor]]):
+    """A data set of batches, by what they are made from."""
+
+    def __init__(self, examples: Examples, augment: Augmentation | None) -> None:
+        self.examples = examples
+        self.augment = augment
+
+    def __getitem__(self, recipe: _Recipe) -> dict[str, Tensor]:
+        places, seed = recipe
+        with seeds.fixed(*seed):
             batch = fetch(self.examples, places)
             if self.augment is not None:
                 batch = {**batch, "input": self.augment(batch["input"])}
         return dict(batch)
 
-    def iterate(self, start: int = 0, workers: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Yield the batches from number ``start`` on."""
-        loader: DataLoader[dict[str, Tensor]] = DataLoader(
-            self,
+
+class Loader:
+    """Loads batches of one data set, one pass after another, in processes that stay from pass to pass.
+
+    Where there is an accelerator, batches lie in pinned memory, from which they are copied while the accelerator works.
+
+    Args:
+        examples: the data set.
+        augment: a random change of the input.
+        workers: processes; 0 loads here.
+    """
+
+    def __init__(self, examples: Examples, augment: Augmentation | None, workers: int) -> None:
+        self.recipes: list[_Recipe] = []
+        self.loader: DataLoader[dict[str, Tensor]] = DataLoader(
+            _Maker(examples, augment),
             batch_size=None,
-            sampler=range(start, len(self)),
+            sampler=self.recipes,
             num_workers=workers,
-            generator=seeds.generator(*self.seed, "loader"),  # else it draws from the caller's
+            persistent_workers=workers > 0,
+            pin_memory=torch.accelerator.is_available(),
+            generator=seeds.generator("loader"),  # else it draws from the caller's
         )
-        yield from loader
+
+    def load(self, batches: Batches, start: int = 0, end: int | None = None) -> Iterator[dict[str, Tensor]]:
+        """Yield a pass's batches from number ``start`` on, to before number ``end``."""
+        self.recipes[:] = [batches.recipe(number) for number in range(len(batches))[start:end]]
+        yield from self.loader
 
 
 def fetch(examples: Examples, places: Sequence[int]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch._functorch.config
 from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -17,12 +18,13 @@ from tutelage.batches import to_device
 from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast, gather_states
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
-from tutelage.training.batches import Batches, Examples, Shuffled, indices_of, own_places
+from tutelage.training.batches import Batches, Examples, Loader, Shuffled, indices_of, own_places
 from tutelage.training.identity import difference, identity_of
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Log
 from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
+from tutelage.training.tally import Tally
 from tutelage.weighting import Equal, Weighting
 
 
@@ -61,7 +63,11 @@ def fit(
     """Train a model on weighted signals, and return it.
 
     A training with ``plan.out`` checkpoints there. The same call finds the checkpoint and goes on, and on the CPU ends in the
-    same bits as if it had never stopped: every random draw is a function of ``plan.seed`` and the step.
+    same bits as if it had never stopped: every random draw is a function of ``plan.seed`` and the step. A call with a larger
+    budget goes on, too, where the learning rates do not depend on the budget.
+
+    Several processes make each step together: a batch of ``batch_size`` examples is shared out, so that a budget of steps is
+    the same training in less time, and each process owns the examples with ``index % processes == rank``.
 
     Args:
         model: trained in place; called as ``model(batch["input"])``.
@@ -72,8 +78,8 @@ def fit(
         held_out: examples on which a learned weighting improves the primary signal, every ``plan.adapt_every`` steps.
 
     Raises:
-        ValueError: an empty data set, a weighting that learns without ``held_out``, or a checkpoint in ``plan.out`` that was
-            made by another call.
+        ValueError: an empty data set, a weighting that learns without ``held_out``, a batch that the processes cannot share, a
+            checkpoint in ``plan.out`` that was made by another call, or weights or losses that are not finite any more.
         Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``plan.out``, where that is given.
     """
     if len(train) == 0:
@@ -108,11 +114,22 @@ class _Run:
         if self.plan.out is not None:
             arguments = self.model, self.train, self.signals, self.plan, self.weighting, self.held_out
             self.identity = identity_of(*arguments, self.accelerator.num_processes)
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.size, rest = divmod(self.plan.optimization.batch_size, self.world)
+        if rest:
+            raise ValueError(
+                f"{self.plan.name}: optimization.batch_size={self.plan.optimization.batch_size} is shared by {self.world} "
+                f"processes; make it a multiple of {self.world}"
+            )
         device = self.accelerator.device
         self.model.to(device)
         parts: list[nn.Module] = [*self.signals, self.weighting]
         for part in parts:
             part.to(device)
+        if (
+            self.plan.hardware.compile
+        ):  # several backward passes go through one forward pass, and none may reuse its memory
+            torch._functorch.config.donated_buffer = False
         trained: nn.Module = torch.compile(self.model) if self.plan.hardware.compile else self.model  # type: ignore[assignment]
         self.objective = Objective(trained, self.signals)
         self.probe = Objective(self.model, self.signals)
@@ -128,7 +145,8 @@ class _Run:
         self.best_state: dict[str, Tensor] | None = None
         self.history: list[dict[str, Any]] = []
         self.weighting_history: list[dict[str, Any]] = []
-        self.sums = torch.zeros(len(self.signals) + 1, dtype=torch.float64)  # of the losses, and of the examples
+        self.tally = Tally(self.plan, self.model, self.weighting, len(self.signals), self.log, device)
+        self.loader = Loader(self.train, self.plan.augment, self.plan.hardware.workers)
         self.finished = False
 
     def go(self) -> Fitted:
@@ -144,14 +162,14 @@ class _Run:
                 if self.place == 0:
                     self.begin_epoch()
                 stop = False
-                for batch in self.batches(self.epoch).iterate(self.place, self.plan.hardware.workers):
+                for batch in self.loader.load(self.batches(self.epoch), self.place):
                     self.train_step(batch, steps)
                     bar.update()
-                    stop = self.agreed(interrupt.requested)
+                    late = checkpoint.due(saved, self.plan.hardware.checkpoint_seconds)
+                    stop, late = self.agreed(interrupt.requested, late)
                     if self.step == steps or stop:
                         break
-                    wait = self.plan.hardware.checkpoint_seconds
-                    if self.plan.out is not None and self.agreed(checkpoint.due(saved, wait)):
+                    if late:
                         self.save()
                         saved = time.monotonic()
                 epoch_over = self.place >= len(self.batches(self.epoch))
@@ -159,43 +177,37 @@ class _Run:
                     self.evaluate(bar)
                 if epoch_over:
                     self.epoch, self.place = self.epoch + 1, 0
-                    self.finished = self.plan.until is not None and self.agreed(self.plan.until())
+                    (self.finished,) = self.agreed(self.plan.until is not None and self.plan.until())
                 if stop:
                     self.save()
                     kept = "run it again to go on" if self.plan.out is not None else "nothing is kept, since out=None"
                     raise Interrupted(f"{self.plan.name} stopped at step {self.step} of {steps}; {kept}")
+        self.save()
         if self.best_state is not None:
             self.model.load_state_dict(self.best_state)
-        self.save()
         if self.plan.hardware.trackers:
             self.accelerator.end_training()
         skipped = int(all_reduce_sum(self.weighting.skipped, self.accelerator.device))
         return Fitted(self.model, self.step, self.history, self.best, skipped, self.weighting_history)
 
-    def agreed(self, own: bool) -> bool:
-        """Return whether any process says so, so that all of them act together."""
-        if self.accelerator.num_processes == 1:
-            return own
-        return bool(self.accelerator.reduce(torch.tensor(float(own), device=self.accelerator.device)) > 0)
+    def agreed(self, *own: bool) -> list[bool]:
+        """Return of each whether any process says so, so that all of them act together."""
+        if self.world == 1:
+            return list(own)
+        return [
+            said > 0 for said in all_reduce_sum(torch.tensor(own, dtype=torch.int32), self.accelerator.device).tolist()
+        ]
 
     def batches(self, epoch: int) -> Batches:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        places = own_places(self.sampler(epoch), self.train, rank, world)
+        places = own_places(self.sampler(epoch), self.train, self.rank, self.world)
         if len(places) == 0:
             raise ValueError(f"{self.plan.name}: epoch {epoch} of the sampler visits no example")
-        return Batches(
-            self.train,
-            places,
-            self.plan.optimization.batch_size,
-            self.plan.augment,
-            (self.plan.seed, "batch", epoch, rank),
-        )
+        return Batches(self.train, places, self.size, self.plan.augment, (self.plan.seed, "batch", epoch, self.rank))
 
     def begin_epoch(self) -> None:
         """Let self-labelling signals follow the model, and the weighting look at all examples."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        places = (indices_of(self.train) % world == rank).nonzero().squeeze(1)
-        seed = (self.plan.seed, "outlook", self.epoch, rank)
+        places = (indices_of(self.train) % self.world == self.rank).nonzero().squeeze(1)
+        seed = (self.plan.seed, "outlook", self.epoch, self.rank)
 
         def predict_fn(augmented: bool) -> tuple[Tensor, Outputs]:
             outputs, rest = predict(
@@ -210,7 +222,7 @@ class _Run:
 
         for signal in self.signals:
             signal.begin_epoch(self.epoch, predict_fn)
-        own = Batches(self.train, places, self.plan.optimization.batch_size, None, seed)
+        own = Batches(self.train, places, self.size, None, seed)
         batches = map(self.placed, own.iterate(workers=self.plan.hardware.workers))
         self.weighting.begin_epoch(self.epoch, self.probe, batches)
 
@@ -219,7 +231,7 @@ class _Run:
 
     def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
         batch = self.placed(batch)
-        torch.manual_seed(seeds.derive(self.plan.seed, "step", self.step, self.accelerator.process_index))
+        torch.manual_seed(seeds.derive(self.plan.seed, "step", self.step, self.rank))
         factor = self.plan.optimization.factor(self.step, steps)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
@@ -237,9 +249,7 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         broadcast(self.model.buffers())
-        seen_BK = losses_BK.detach().cpu().double()
-        finite_B = torch.isfinite(seen_BK).all(1)
-        self.sums += torch.cat([seen_BK[finite_B].sum(0), finite_B.sum()[None]])
+        self.tally.add(losses_BK)
         self.step += 1
         self.place += 1
         if self.held_out is not None and not self.weighting.adapts_first and self.step % self.plan.adapt_every == 0:
@@ -248,28 +258,34 @@ class _Run:
         if self.step % self.plan.adapt_every == 0:
             self.note_learned()
 
+    @property
+    def lr(self) -> float:
+        """The largest learning rate of the last step."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
     def note_learned(self) -> None:
         """Add what the weighting has learned to its history."""
         if learned := self.weighting.learned():
             self.weighting_history.append({"step": self.step, **learned})
 
     def held_out_batch(self, call: int) -> dict[str, Tensor]:
-        """Return the batch of held-out examples for a call of ``adapt``: shuffled anew after each pass over them."""
+        """Return this process's share of the held-out batch for a call of ``adapt``: shuffled anew after each pass."""
         assert self.held_out is not None
         size = min(self.plan.held_out_batch_size or self.plan.optimization.batch_size, len(self.held_out))
         passes, number = divmod(call, len(self.held_out) // size)
         places = Shuffled(len(self.held_out), seeds.derive(self.plan.seed, "held out"))(passes)
-        places = places[: len(places) // size * size]
-        return self.placed(Batches(self.held_out, places, size, None, (self.plan.seed, "held out", passes))[number])
+        places = places[: len(places) // size * size].view(-1, size)
+        if size >= self.world:  # else all see all of them
+            places = places[:, self.rank :: self.world]
+        seed = (self.plan.seed, "held out", passes)
+        return self.placed(Batches(self.held_out, places.flatten(), places.shape[1], None, seed)[number])
 
     def evaluate(self, bar: tqdm[Any]) -> None:
-        sums = all_reduce_sum(self.sums, self.accelerator.device)
-        means = (sums[:-1] / sums[-1]).tolist()
+        means = self.tally.means(self.step, self.lr)
         entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
         entry |= dict(zip(self.objective.names, means, strict=True))
-        self.sums = torch.zeros_like(self.sums)
         if self.plan.val is not None and self.plan.select_by is not None:
-            outputs, rest = predict(self.model, self.plan.val, workers=self.plan.hardware.workers)
+            outputs, rest = predict(self.model, self.plan.val, workers=self.plan.hardware.workers, shared=True)
             value = torch.tensor(float(self.plan.select_by(outputs, rest)), dtype=torch.float64)
             entry["val"] = float(
                 all_reduce_sum(value if self.main else torch.zeros_like(value), self.accelerator.device)
@@ -286,13 +302,15 @@ class _Run:
     def save(self) -> None:
         if self.plan.out is None:
             return
+        self.tally.check_weights(self.step, self.lr)  # the checkpoint that is there is better than such a one
         device = self.accelerator.device
         state: dict[str, Any] = {  # what several processes put together, so that all of them are needed here
             "weighting": self.weighting.state_dict()
             | {"skipped": all_reduce_sum(self.weighting.skipped, device).cpu()},
-            "sums": all_reduce_sum(self.sums, device),
+            "tally": self.tally.state(),
             "signals": gather_states(nn.ModuleList(self.signals).state_dict(), device),
         }
+        self.tally.saved = self.step
         if not self.main:
             return
         state |= {
@@ -307,19 +325,26 @@ class _Run:
         state = None if self.plan.out is None else checkpoint.load(self.plan.out)
         if state is None:
             return
-        if found := difference(state["identity"], self.identity):
+        made_by = state["identity"]
+        if self.plan.optimization.extends and self.plan.budget.extends(made_by["budget"]):
+            made_by = made_by | {"budget": self.identity["budget"]}
+        if found := difference(made_by, self.identity):
             key, then, now = found
+            why = ""
+            if key.startswith("budget"):
+                why = (
+                    " (a larger one goes on where schedule='constant' and warmup=0; else its learning rates are others)"
+                )
             raise ValueError(
-                f"{self.plan.name}: the checkpoint in {self.plan.out} was made with {key}={then!r}, this call has {now!r}; "
-                "delete the folder to start anew, or call with what it was made with"
+                f"{self.plan.name}: the checkpoint in {self.plan.out} was made with {key}={then!r}, this call has {now!r}"
+                f"{why}; delete the folder to start anew, or call with what it was made with"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
         nn.ModuleList(self.signals).load_state_dict(state["signals"][self.accelerator.process_index])
-        self.sums = state["sums"]
+        self.tally.load(state["tally"], state["step"])
         if not self.main:  # what all processes have counted together is the first one's
-            self.sums.zero_()
             self.weighting.skipped.zero_()
         for key in _STANDING:
             setattr(self, key, state[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,7 @@ class Optimization:
             after 5/8, 6/8 and 7/8 of it: AMAL's epochs 150, 180 and 210 of 240).
         warmup: Share of training over which the learning rate rises linearly from zero.
         clip_norm: The gradient's norm is clipped to this; none leaves it as it is.
-        batch_size: Examples in a batch, for each process.
+        batch_size: Examples in a step's batch; several processes share them, batch_size / processes each.
     """
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -79,6 +80,11 @@ class Optimization:
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
         return kind(param_groups, lr=self.lr)
 
+    @property
+    def extends(self) -> bool:
+        """Whether a longer training begins with the same steps."""
+        return self.schedule == "constant" and self.warmup == 0
+
     def factor(self, step: int, steps: int) -> float:
         """Return what the learning rates are multiplied by at ``step`` of ``steps``."""
         progress = step / max(steps, 1)
@@ -94,11 +100,11 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long training lasts: a number of epochs, or of optimiser steps.
+    """How long training lasts: a number of epochs, or of optimiser steps; it is the same for any number of processes.
 
     Args:
-        epochs: Passes over the data, as the sampler makes them.
-        steps: Optimiser steps.
+        epochs: Passes over the data, as the sampler makes them, of all processes together.
+        steps: Optimiser steps, each with batch_size examples of all processes together.
     """
 
     epochs: int | None = None
@@ -109,6 +115,11 @@ class Budget:
         check(self, epochs="[1, inf)", steps="[1, inf)")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}; set the other to null")
+
+    def extends(self, before: Mapping[str, int | None]) -> bool:
+        """Return whether this is more of what an earlier budget gave."""
+        both = (self.epochs, before["epochs"]), (self.steps, before["steps"])
+        return any(now is not None and then is not None and now > then for now, then in both)
 
     def total(self, batches_per_epoch: int) -> int:
         """Return the number of steps."""

@@ -37,6 +37,10 @@ class Hardware:
         """Check the values."""
         check(self, "hardware", workers="[0, inf)", checkpoint_seconds="[0, inf)")
 
+    def identity(self) -> list[Any]:
+        """Return what a result depends on, so that a stage goes on where only who loads and who listens has changed."""
+        return [self.precision]
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from tutelage.batches import call, map_tensors
+from tutelage.distributed import is_distributed, rank_world
 from tutelage.signals.base import by_head
 from tutelage.training.batches import Augmentation, Batches, Examples
 
@@ -23,6 +25,7 @@ def predict(
     seed: tuple[int | str, ...] = (0,),
     places: Tensor | None = None,
     workers: int = 0,
+    shared: bool = False,
 ) -> tuple[Tensor | dict[str, Tensor], dict[str, Tensor]]:
     """Return (outputs, batch) for all examples, in order, on the CPU, in eval mode and without gradient.
 
@@ -34,6 +37,7 @@ def predict(
         seed: what the augmentation is drawn from.
         places: the places to visit, all by default.
         workers: processes that load the data.
+        shared: with several processes, all call it, each predicts its share of the batches, and all have everything.
 
     Returns:
         The outputs, a tensor or a dict by head name, and the batch entries other than ``input``, all of N rows.
@@ -45,7 +49,10 @@ def predict(
     model.eval()
     outputs, rest = [], []
     try:
-        for batch in Batches(examples, places, batch_size, augment, seed).iterate(workers=workers):
+        batches = Batches(examples, places, batch_size, augment, seed)
+        rank, world = rank_world() if shared else (0, 1)
+        start, end = (len(batches) * each // world for each in (rank, rank + 1))
+        for batch in batches.iterate(start, workers, end):
             output = by_head(call(model, map_tensors(batch["input"], lambda tensor: tensor.to(device))))
             outputs.append(
                 output.float().cpu()
@@ -56,6 +63,10 @@ def predict(
     finally:
         for module in training:
             module.training = True
+    if shared and is_distributed():
+        shares: list[Any] = [None] * world
+        dist.all_gather_object(shares, (outputs, rest))
+        outputs, rest = ([part for share in shares for part in share[kind]] for kind in (0, 1))
     if not outputs:
         raise ValueError("the data set to predict is empty")
     return _joined(outputs), _joined(rest)

@@ -140,7 +140,9 @@ class Pipeline:
             )
             assert fitted.best is not None
             test = problem.part(problem.rows("test"), (problem.primary,))
-            answers, rest = predict(Answer(model, problem.primary), test, workers=settings.hardware.workers)
+            answers, rest = predict(
+                Answer(model, problem.primary), test, workers=settings.hardware.workers, shared=True
+            )
             assert isinstance(answers, torch.Tensor)
             assert problem.primary.target is not None
             found = outcomes(answers, rest[problem.primary.target], problem.primary.kind, self.classes)

@@ -219,7 +219,7 @@ class Pipeline:
             network, facts = make(folder)
             save_model(network, folder / "model", classes=list(self.task.classes))
             everything = images.subset(torch.arange(len(images)))
-            outputs, _ = predict(network, everything, workers=self.settings.hardware.workers)
+            outputs, _ = predict(network, everything, workers=self.settings.hardware.workers, shared=True)
             logits = joint_logits(outputs)
             save_file({"logits": logits.contiguous()}, folder / "logits.safetensors")
             right = logits.argmax(1) == self.task.labels

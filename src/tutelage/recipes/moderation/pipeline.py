@@ -203,7 +203,9 @@ class Pipeline:
             save_model(discriminator, folder)
             probabilities = torch.zeros(0, settings.discovery.outputs)
             if len(unlabelled) > 0:
-                outputs, _ = predict(discriminator, images.subset(unlabelled), workers=settings.hardware.workers)
+                outputs, _ = predict(
+                    discriminator, images.subset(unlabelled), workers=settings.hardware.workers, shared=True
+                )
                 assert isinstance(outputs, Tensor)
                 probabilities = outputs.softmax(1)
             tensors = {
@@ -403,7 +405,7 @@ class Pipeline:
             facts = train(network, folder)
             save_model(network, folder / "model")
             everything = images.subset(torch.arange(len(images)))
-            outputs, _ = predict(network, everything, workers=settings.hardware.workers)
+            outputs, _ = predict(network, everything, workers=settings.hardware.workers, shared=True)
             save_file({"scores": acceptability(outputs)}, folder / "scores.safetensors")
             return facts or {}
 

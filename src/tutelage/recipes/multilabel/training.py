@@ -64,7 +64,7 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
         model = new_model(task, settings)
         coverage, said = _train(model, task, settings, rows, folder, log, name)
         save_model(model, folder / "model")
-        outputs, _ = predict(model, everything, workers=settings.hardware.workers)
+        outputs, _ = predict(model, everything, workers=settings.hardware.workers, shared=True)
         logits_NC = joint_logits(outputs)
         if not torch.isfinite(logits_NC).all():
             raise ValueError(f"{name}: what the trained model says is not finite; take a lower training.lr")
