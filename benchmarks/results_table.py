@@ -10,12 +10,13 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
 
-from tutelage.training.checkpoint import write_atomically
+from tutelage.files import write_atomically
 
 DASH = "–"
 SPREAD = "± is half the width of the 95 % t-interval of the mean over the seeds (none where there is one seed)."
@@ -241,7 +242,7 @@ def write_results(
     text += "".join(["\n## Notes\n\n", *(f"- {note}\n" for note in notes)]) if notes else ""
     listed = [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
     for path, content in ((people, text), (programs, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")):
-        write_atomically(path, lambda temporary, content=content: temporary.write_text(content, encoding="utf-8"))
+        write_atomically(path, partial(Path.write_text, data=content, encoding="utf-8"))
     return people, programs
 
 

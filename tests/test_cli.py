@@ -1,7 +1,6 @@
 """What the command line promises: every flag with its help, and one line for every mistake."""
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -346,7 +345,7 @@ def test_all_cores_unless_the_environment_says_how_many(asked, monkeypatch):
         cli.main(["demo"])
         assert torch.get_num_threads() == before
         monkeypatch.delenv("OMP_NUM_THREADS")
-        monkeypatch.setattr(os, "cpu_count", lambda: 3)
+        monkeypatch.setattr("tutelage.hardware.available_cpus", lambda: 3)
         cli.main(["demo"])
         assert torch.get_num_threads() == 3
     finally:

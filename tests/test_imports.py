@@ -35,7 +35,7 @@ FLOORS = (
     {"weighting"},
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
-    {"_vision", "batches", "checks", "configured", "distributed", "files"},
+    {"_vision", "batches", "checks", "configured", "distributed", "files", "hardware"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -87,6 +87,7 @@ LIGHT = (
     "batches.py",
     "checks.py",
     "files.py",
+    "hardware.py",
 )
 
 

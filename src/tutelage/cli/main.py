@@ -26,10 +26,11 @@ def _execute(command: str, rest: list[str]) -> None:
     import yaml
 
     from tutelage.cli.parser import positional
+    from tutelage.hardware import available_cpus
     from tutelage.training import Interrupted
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(available_cpus())
     try:
         _run(command, positional(command, rest))
     except Interrupted as stop:

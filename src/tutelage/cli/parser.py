@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import partial
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +15,13 @@ import jsonargparse
 import yaml
 
 from tutelage.cli.commands import COMMANDS, OURS
+from tutelage.files import load_yaml, read_yaml
 from tutelage.recipes import load
 
 SCALES = Literal["auto", "pocket", "paper"]
 WRITTEN = {"tuple": "a list as [one,two]", "dict": "names and values as {name: value}"}
+
+jsonargparse.set_loader("yaml", partial(load_yaml, load=jsonargparse.get_loader("yaml")), (yaml.YAMLError,))
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -128,6 +132,6 @@ def _scale(arguments: list[str], scale: str) -> str:
         if flag == "--scale":
             scale = value
         elif flag == "--config" and Path(value).is_file():
-            values = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            values = read_yaml(Path(value))
             scale = values.get("scale", scale) if isinstance(values, dict) else scale
     return scale

@@ -18,6 +18,8 @@ from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
 from tutelage.data.images import Limits, UnreadableImage
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
+from tutelage.files import read_parquet
+from tutelage.hardware import available_cpus
 
 LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}
 _OPTIONAL = ("headline", "submitted_at", "advertiser", "impressions")
@@ -139,7 +141,7 @@ def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
 
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
-        cells = pd.read_parquet(path, dtype_backend="numpy_nullable")
+        cells = read_parquet(path, dtype_backend="numpy_nullable")
         if not isinstance(cells.index, pd.RangeIndex):
             cells = cells.reset_index()
     elif suffix in (".csv", ".tsv"):
@@ -254,7 +256,7 @@ def decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, 
             pixels[row] = image
         return None
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(min(available_cpus(), 16)) as pool:
         errors = list(tqdm(pool.map(decode, range(len(images))), "images", len(images), disable=None, leave=False))
     return pixels, hashes, errors
 

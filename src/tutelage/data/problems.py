@@ -1,11 +1,14 @@
 """What was left out of a run, and why: counted, listed in `problems.csv`, never silent."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
+
+from tutelage.files import write_table
 
 
 class Problem(NamedTuple):
@@ -45,10 +48,7 @@ class Problems:
     def write(self, folder: str | os.PathLike[str], name: str = "problems.csv") -> Path:
         """Write the list (id, reason, detail) into a folder, also when there is none to report."""
         path = Path(folder) / name
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            writer.writerow(Problem._fields)
-            writer.writerows(self)
+        write_table(path, pd.DataFrame(list(self), columns=list(Problem._fields), dtype=object))
         return path
 
     def require(self, left: int, least: int, what: str = "examples", listed: str = "problems.csv") -> None:

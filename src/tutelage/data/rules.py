@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from tutelage.data.problems import Problems
 from tutelage.data.votes import ABSTAIN, Votes
+from tutelage.hardware import available_cpus
 
 Vote = Callable[..., "int | str | None"]
 CHUNK = 5_000
@@ -206,7 +207,7 @@ def apply_rules(
         raise ValueError("rules is empty; give at least one")
     _check_names(rules)
     if processes is None:
-        processes = 1 if len(table) < SERIAL else _cores()
+        processes = 1 if len(table) < SERIAL else available_cpus()
     columns = {str(name): table[name].tolist() for name in table}
     chunks = [range(start, min(start + chunk, len(table))) for start in range(0, len(table), chunk)]
     parts = ({name: values[rows.start : rows.stop] for name, values in columns.items()} for rows in chunks)
@@ -235,10 +236,6 @@ class _Answers(NamedTuple):
     values: np.ndarray
     scores: np.ndarray | None
     failures: list[tuple[int, str, str]]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _answers(

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.data.indexed import Batched
-from tutelage.files import read_json
+from tutelage.files import read_json, read_parquet
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _encoder(name: str, fetch: bool) -> Any:
     if not fetch and (not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) or Path(name).exists()):
         raise ValueError(
             f"encoder={name!r} names a path or an address, which a run's folder may not; make the vectors yourself and "
-            "give them: features="
+            "give them to predict: vectors="
         )
     try:
         from sentence_transformers import SentenceTransformer
@@ -167,7 +166,7 @@ def read_features(path: str | os.PathLike[str], rows: int) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of features {path}")
     if path.suffix == ".parquet":
-        found = pd.read_parquet(path).select_dtypes("number").to_numpy(np.float32)
+        found = read_parquet(path).select_dtypes("number").to_numpy(np.float32)
     elif path.suffix in (".npy", ".npz"):
         stored = np.load(path, allow_pickle=False)
         if path.suffix == ".npz":

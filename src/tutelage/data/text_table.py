@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tutelage.data.problems import Problems
+from tutelage.files import read_parquet
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
@@ -97,7 +98,7 @@ def _cells(path: Path, problems: Problems) -> pd.DataFrame:
         raise FileNotFoundError(f"there is no file {path}{_nearest(path.name, beside)}")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return pd.read_parquet(path).reset_index(drop=True)
+        return read_parquet(path).reset_index(drop=True)
     if suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv or .parquet file, or a folder in WRENCH's form")
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from tutelage.files import literal, read_parquet, write_table
+
 ABSTAIN = -1
 _SCORE = "score:"
 _WRENCH = {"train.json": "train", "valid.json": "val", "test.json": "test"}
@@ -74,7 +76,7 @@ class Votes:
             frame.insert(0, "id", list(ids))
         if path.suffix not in (".csv", ".parquet"):
             raise ValueError(f"votes {str(path)!r} must end in .csv or .parquet")
-        frame.to_parquet(path, index=False) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+        write_table(path, frame)
 
 
 def read_votes(
@@ -105,8 +107,9 @@ def read_votes(
         found: list[str] | None = table["id"].tolist()
     elif path.suffix in (".csv", ".parquet"):
         csv = path.suffix == ".csv"
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else pd.read_parquet(path)
-        found = frame.pop("id").astype(str).tolist() if "id" in frame else None
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else read_parquet(path)
+        frame.columns = [literal(str(name)) for name in frame]
+        found = [literal(id) for id in frame.pop("id").astype(str)] if "id" in frame else None
         names = [str(name) for name in frame if not str(name).startswith(_SCORE)]
         orphans = [name for name in map(str, frame) if name.startswith(_SCORE) and name[len(_SCORE) :] not in names]
         if orphans:

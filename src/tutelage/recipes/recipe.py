@@ -20,12 +20,12 @@ from tutelage.configured import plain
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.table import ImageTable
+from tutelage.files import write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
 from tutelage.reports import RunFolder, write_report
 from tutelage.training import Log
 from tutelage.training import predict as outputs_of
-from tutelage.training.checkpoint import write_atomically
 
 RECIPES = {name: f"tutelage.recipes.{name}" for name in ("auxiliary", "denoise", "distill", "moderation", "multilabel")}
 """Each recipe's package, whose ``RECIPE`` it is; it is imported when the recipe is used."""
@@ -261,14 +261,5 @@ def predict(
     listed = problems.write(out.parent, f"{out.stem}-problems.csv")
     problems.require(len(examples), 1, recipe.examples, listed.name)
     table = recipe.answer(loaded, examples)
-    if out.suffix == ".parquet":
-        table.to_parquet(out, index=False)
-    else:
-        table.map(_cell).to_csv(out, index=False)
+    write_table(out, table)
     return table, problems
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    return "|".join(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from tutelage.files import read_parquet
 from tutelage.reports.plots import DASHES, SIZE, STYLE, svg
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.wording import Names, compared, fixed
@@ -86,7 +87,7 @@ def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> str:
 
 def weighed(path: Path) -> dict[str, float]:
     """The mean weight of each task over the training examples, where the method has learned weights of examples."""
-    means = pd.read_parquet(path).filter(like="weight_").mean() if path.is_file() else pd.Series(dtype=float)
+    means = read_parquet(path).filter(like="weight_").mean() if path.is_file() else pd.Series(dtype=float)
     return {str(column).removeprefix("weight_"): float(mean) for column, mean in means.items()}
 
 

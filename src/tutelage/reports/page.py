@@ -10,11 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from tutelage.files import write_atomically
 from tutelage.reports.curves import training_plots
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import settings
 from tutelage.reports.wording import fixed, hundred, percent, rate
-from tutelage.training.checkpoint import write_atomically
 
 LISTED = 100  # rows of a table that may be as long as the data
 

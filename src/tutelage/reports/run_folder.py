@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+
+from tutelage.files import literal, read_parquet, read_yaml
 
 _FACTS = frozenset({"time", "stage", "event", "name", "step", "epoch", "val"})
 
@@ -66,9 +67,9 @@ class RunFolder:
         """Return a table, .parquet or .csv (all of whose cells are texts), or None where it is not there."""
         if (path := self.path(name, without)) is None:
             return None
-        return (
-            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
-        )
+        if path.suffix == ".parquet":
+            return read_parquet(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False).map(literal)
 
     @cached_property
     def gallery(self) -> dict[int, NDArray[np.uint8]]:
@@ -82,7 +83,7 @@ class RunFolder:
     def config(self) -> dict[str, Any] | None:
         """The settings as nested plain values."""
         path = self.path("config.yaml", "the settings are not shown")
-        return None if path is None else yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return None if path is None else read_yaml(path) or {}
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:

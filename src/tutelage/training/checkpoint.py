@@ -11,40 +11,13 @@ from typing import Any
 
 import torch
 
+from tutelage.files import write_atomically
+
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 
 
 class DamagedCheckpoint(UserWarning):
     """A checkpoint could not be read and the one before it is used."""
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call ``write(temporary_path)``, flush it to the disk, then put it in the place of ``path`` in one step.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; it names ``path``, which is as it was.
-    """
-    for unfinished in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
-        unfinished.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        flush(temporary)
-        os.replace(temporary, path)
-        flush(path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Return when a file's content, or which files a folder has, is on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def due(saved: float, seconds: float) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 from tutelage.configured import plain
 from tutelage.data.fingerprint import fingerprint
 from tutelage.distributed import barrier, is_main_process
+from tutelage.files import flush, write_atomically
 from tutelage.training import checkpoint, source
-from tutelage.training.checkpoint import flush, write_atomically
 from tutelage.training.log import Log
 
 DONE, STARTED = "done.json", "started.json"

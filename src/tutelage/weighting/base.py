@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from tutelage.configured import Configured, plain
 from tutelage.distributed import is_distributed, is_main_process, mean_over_processes
+from tutelage.files import write_table
 from tutelage.hypergradient import ModuleWeights, Optimizers
 from tutelage.hypergradient.passes import passes, weighted_gradient
 from tutelage.hypergradient.probe import full_types
@@ -209,7 +210,7 @@ class Weighting(Configured, nn.Module):
             frame = pd.DataFrame({"index": range(count), **({} if ids is None else {"id": list(ids)})})
             for name, values in columns.items():
                 frame[name] = values.cpu().numpy()
-            frame.to_parquet(path, index=False)
+            write_table(Path(path), frame)
         return True
 
     def save(self, path: str | Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tutelage.files import read_parquet, write_table
 from tutelage.models import load_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval
 from tutelage.recipes.auxiliary.network import spec_of
@@ -22,11 +23,11 @@ def evaluate(
     """Evaluate all methods on the test part, and write the method's model and the tables."""
     best = found[settings.chosen]
     names = [task.name for task in problem.sides]
-    importance_table(best, names).to_parquet(out / "importance.parquet", index=False)
+    write_table(out / "importance.parquet", importance_table(best, names))
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     if (best.folder / WEIGHTS).is_file():
-        weights = pd.read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
-        weights.to_parquet(out / WEIGHTS, index=False)
+        weights = read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
+        write_table(out / WEIGHTS, weights)
     model, _ = load_multi_head(best.folder)
     tasks = (problem.primary,) if settings.chosen == "single" else problem.tasks
     classes = problem.classes.get(problem.primary.target or "")

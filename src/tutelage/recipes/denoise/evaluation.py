@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tutelage.data.selection import facility_location
 from tutelage.data.text_table import SPLITS
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
+from tutelage.files import write_table
 from tutelage.metrics import accuracy, bootstrap, macro_f1, paired_bootstrap
 from tutelage.recipes.denoise.methods import Trained
 from tutelage.recipes.denoise.settings import DenoiseSettings
@@ -41,11 +42,11 @@ def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Pat
     if (models.stage / WEIGHTS).is_file():
         shutil.copy(models.stage / WEIGHTS, out / WEIGHTS)
     trust = trust_table(task, ours)
-    examples_table(task, ours, alone).to_parquet(out / "examples.parquet", index=False)
-    trust.to_parquet(out / "trust.parquet", index=False)
-    rules_table(task, trust).to_parquet(out / "rules.parquet", index=False)
+    write_table(out / "examples.parquet", examples_table(task, ours, alone))
+    write_table(out / "trust.parquet", trust)
+    write_table(out / "rules.parquet", rules_table(task, trust))
     task.votes.write(out / "votes.parquet", task.table["id"].tolist())
-    label_next(task, settings.suggest).to_csv(out / "label_next.csv", index=False)
+    write_table(out / "label_next.csv", label_next(task, settings.suggest))
     ours.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
         task.transform.save(out / "model")

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.text import Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.data.votes import unipolar
+from tutelage.files import read_yaml
 from tutelage.models import RuleModel
 from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
 from tutelage.recipes.denoise.methods import Trained, weighting_of
@@ -99,7 +99,7 @@ def read(loaded: Loaded, data: Path, columns: Columns | TextColumns | None) -> t
     """Read new texts. Columns have the names that they had in the run; of an image manifest's, ``id`` alone is heeded."""
     if not isinstance(columns, TextColumns):
         config = loaded.run / "config.yaml"
-        values: Mapping[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        values: Mapping[str, Any] = read_yaml(config) if config.is_file() else {}
         own = TextColumns(**values.get("columns", {}))
         columns = own if columns is None or columns.id == "id" else replace(own, id=columns.id)
     table, _, problems = read_texts(data, columns, labelled=False)

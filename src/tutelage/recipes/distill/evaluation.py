@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tutelage.files import write_table
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
 from tutelage.models import load_model, save_model
 from tutelage.recipes.distill.pipeline import Taught, doubt_of
@@ -47,9 +48,9 @@ def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: 
     save_model(load_model(best.folder)[0], out / "model", classes=list(task.classes))
     examples = examples_table(task, best)
     weights = weights_table(task, best, examples)
-    examples.to_parquet(out / "examples.parquet", index=False)
-    weights.to_parquet(out / "weights.parquet", index=False)
-    importance_table(best).to_parquet(out / "importance.parquet", index=False)
+    write_table(out / "examples.parquet", examples)
+    write_table(out / "weights.parquet", weights)
+    write_table(out / "importance.parquet", importance_table(best))
     save_file(gallery(task, weights), out / "gallery.safetensors")
     return figures(task, settings, models.students, models.teachers)
 

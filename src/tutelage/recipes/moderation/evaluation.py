@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tutelage.files import read_parquet, write_table
 from tutelage.metrics import (
     auroc,
     average_precision,
@@ -72,13 +73,13 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     thresholds = metrics["student"]["threshold"]
     save_model(model, out / "model", labels=["defective", "acceptable"], fpr=settings.fpr, thresholds=thresholds)
     examples = examples_table(task, models)
-    examples.to_parquet(out / "examples.parquet", index=False)
-    subtasks_table(models.found, models.selection).to_parquet(out / "subtasks.parquet", index=False)
+    write_table(out / "examples.parquet", examples)
+    write_table(out / "subtasks.parquet", subtasks_table(models.found, models.selection))
     save_file(gallery(task, examples), out / "gallery.safetensors")
-    task.duplicates.to_csv(out / "duplicates.csv", index=False)
+    write_table(out / "duplicates.csv", task.duplicates)
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     if (weights := weights_table(models)) is not None:
-        weights.to_parquet(out / WEIGHTS, index=False)
+        write_table(out / WEIGHTS, weights)
     return metrics
 
 
@@ -193,7 +194,7 @@ def weights_table(models: Models) -> pd.DataFrame | None:
     stage = models.student.folder.parent / WEIGHTS
     if not stage.is_file():
         return None
-    weights = pd.read_parquet(stage)
+    weights = read_parquet(stage)
     return weights[weights["visits"] > 0] if "visits" in weights else weights
 
 

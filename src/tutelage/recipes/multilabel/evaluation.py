@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from tutelage.files import write_table
 from tutelage.metrics import (
     added_label_score,
     bootstrap_rows,
@@ -40,9 +41,9 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice,
     model, _ = load_model(choice.trained.folder)
     one = settings.method in ONE_LABEL
     save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
-    examples_table(task, choice).to_parquet(out / "examples.parquet", index=False)
-    labels.to_parquet(out / "labels.parquet", index=False)
-    task.duplicates.to_csv(out / "duplicates.csv", index=False)
+    write_table(out / "examples.parquet", examples_table(task, choice))
+    write_table(out / "labels.parquet", labels)
+    write_table(out / "duplicates.csv", task.duplicates)
     sure = labels.groupby("id")["score"].max().sort_values(ascending=False, kind="stable")
     row_of = {id: row for row, id in enumerate(task.images.table["id"])}
     rows = [row_of[id] for id in sure.index[:PICTURES]]
