@@ -201,9 +201,10 @@ def weights_table(models: Models) -> pd.DataFrame | None:
 def weighting_facts(models: Models) -> dict[str, Any] | None:
     """Return what weighed the student's sources, what it learned, and how far each source counts on the average."""
     facts, weights = models.student.facts.get("weighting"), weights_table(models)
-    if facts is None or weights is None:
-        return facts
-    return {**facts, "mean": {name: float(weights[name].mean()) for name in facts["sources"] if name in weights}}
+    if facts is None:
+        return None
+    means = {} if weights is None else weights.filter(items=facts["sources"]).mean().to_dict()
+    return {**facts, "mean": means}
 
 
 def gallery(task: ModerationTask, examples: pd.DataFrame) -> dict[str, Tensor]:
