@@ -1,9 +1,11 @@
 """What a user's own loop may hand over: compiled objectives, several optimisers, autocast, losses that couple examples."""
 
+import copy
+
 import pytest
 import torch
 from hostile_models import EXAMPLES, batch_of, distance, mlp, objective_of, weights_of
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.hypergradient import (
     directional_derivatives,
@@ -144,3 +146,31 @@ def test_a_loss_of_one_number_an_example_that_couples_them_is_not_taken_by_the_l
     assert distance(found.values, exact.values) < 1e-10
     alone = Objective(objective.model, [objective.signals[0]])
     assert directional_derivatives(alone, BATCH, direction).strategy == "last_layer"
+
+
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = mlp()
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.inside(torch.cat([first, second], 1))
+
+
+def test_inputs_of_several_tensors_are_derived_through():
+    torch.manual_seed(0)
+    objective = problem()
+    twin = Nested().double()
+    twin.inside = copy.deepcopy(objective.model)
+    nested = Objective(twin, objective.signals)
+
+    def parts(batch: dict[str, Tensor]) -> dict[str, object]:
+        first, second = batch["input"].split(3, 1)
+        return {**batch, "input": {"first": first, "second": second}, "note": None}
+
+    expected = look_ahead_gradient(objective, BATCH, HELD_OUT, sgd(objective)).values
+    found = look_ahead_gradient(nested, parts(BATCH), parts(HELD_OUT), sgd(nested)).values
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    series = neumann_direction(objective, BATCH, HELD_OUT, 0.1).direction
+    for name, value in neumann_direction(nested, parts(BATCH), parts(HELD_OUT), 0.1).direction.items():
+        torch.testing.assert_close(value, series[name.removeprefix("inside.")], rtol=1e-10, atol=0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import torch
-
 from tutelage.batches import Batch, to_device
 from tutelage.data.endless import endless
+from tutelage.hypergradient import Optimizers
 from tutelage.signals import Objective
 from tutelage.weighting.base import Weighting
 
@@ -17,7 +16,7 @@ def sweep(
     objective: Objective,
     loader: Iterable[Batch],
     held_out: Iterable[Batch],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
 ) -> int:
     """Call ``weighting.adapt`` on each batch of a loader, between two epochs of training, and return how often.
 
