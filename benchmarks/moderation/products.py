@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.images import decoded
 from tutelage.data.posters import annotated
-from tutelage.data.products import FILE, decoded, read_shop
+from tutelage.data.products import FILE, read_shop
 from tutelage.data.table import ImageArray, ImageTable
 
 COLUMNS = ("id", "image", "masterCategory", "articleType")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -62,6 +62,12 @@ def check_arguments(function: Any, arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={value!r} must be {wanted}")
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the nearest known name was meant, to stand at a message's end; nothing where none is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 @cache
 def _annotations(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -74,8 +80,7 @@ def _mistake(value: Any, kind: Any, interval: str) -> str:
         found = [_mistake(value, each, interval) for each in inside]
         return "" if "" in found else " or ".join(found)
     if origin is Literal:
-        near = get_close_matches(str(value).lower(), list(map(str, inside)), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = nearest(str(value).lower(), map(str, inside))
         right = any(value == each and type(value) is type(each) for each in inside)
         return "" if right else f"one of {', '.join(map(repr, inside))}{hint}"
     if origin in (tuple, list):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data import TensorData
-from tutelage.data.rows import Rows
+from tutelage.data.indexed import Rows
 from tutelage.training import Budget, Optimization, Plan
 
 N, C = 60, 3

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tutelage.data import TensorData
-from tutelage.data.rows import Rows
+from tutelage.data.indexed import Rows
 
 CARDS = Path(__file__).parents[2] / "docs" / "methods"
 NAMES = ["mile", "elr", "self-training", "assistants", "born-again", "sskd", "refining-labels"]

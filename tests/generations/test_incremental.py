@@ -10,7 +10,7 @@ from chains import assert_cuts_change_nothing
 from torch import Tensor, nn
 
 from tutelage.data import TensorData
-from tutelage.data.rows import Rows
+from tutelage.data.indexed import Rows
 from tutelage.generations import IncrementalSettings, IteratedSettings, learn_incrementally, refining_tasks
 from tutelage.models.heads import grow_head
 from tutelage.training import Budget, Optimization, Plan

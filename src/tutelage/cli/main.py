@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 from dataclasses import fields
-from difflib import get_close_matches
 from inspect import signature
 from typing import NoReturn
 
+from tutelage.checks import nearest
 from tutelage.cli.commands import COMMANDS
 
 
@@ -78,8 +78,7 @@ def _usage(words: list[str]) -> NoReturn:
     for name, command in COMMANDS.items():
         print(f"  {name:<10} {command.help}", file=sys.stderr)
     if words and words[0] not in ("-h", "--help"):
-        near = get_close_matches(words[0], list(COMMANDS), n=1)
-        print(f"\nunknown command {words[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""), file=sys.stderr)
+        print(f"\nunknown command {words[0]!r}{nearest(words[0], COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     print("\ntutelage COMMAND --help lists a command's flags.", file=sys.stderr)
     sys.exit(0 if words else 2)

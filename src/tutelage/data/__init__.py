@@ -6,14 +6,12 @@ Names that need an extra (`vision` for images, `tables` for manifests) are impor
 from importlib import import_module
 from typing import Any
 
-from tutelage.data.columns import WithColumns
 from tutelage.data.endless import endless
 from tutelage.data.fingerprint import fingerprint
-from tutelage.data.indexed import Batched, Indexed, TensorData, batch_of
+from tutelage.data.indexed import Batched, Indexed, Rows, TensorData, WithColumns, batch_of
 from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problem, Problems
 from tutelage.data.rotation import Turned
-from tutelage.data.rows import Rows
 
 _FILES = {
     "augment": ("augmentation",),
@@ -31,13 +29,12 @@ _FILES = {
     "posters": ("digit_posters",),
     "products": ("product_attributes",),
     "ratings": ("Ratings", "movielens", "ratings_csv"),
-    "real_labels": ("read_real_labels",),
     "rules": ("Rule", "apply_rules", "load_rules", "rule"),
     "sampling": ("Rebalanced", "fraction"),
     "selection": ("facility_location",),
     "splits": ("SplitSettings", "split_table", "stratified_split", "temporal_split"),
     "text": ("FeatureRows", "FeatureSettings", "Features", "read_features"),
-    "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Subset"),
+    "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable"),
     "votes": (
         "ABSTAIN",
         "Votes",

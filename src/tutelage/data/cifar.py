@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.images import resized
 from tutelage.data.table import ImageArray, ImageTable
 
 CifarName = Literal["cifar10", "cifar100"]
@@ -91,7 +92,7 @@ def read_cifar(
         facts = facts.assign(split="test" if part == "test" else "unassigned")
         facts.insert(0, "id", [f"{name}-{part}-{place:05}" for place in facts.pop("index")])
         tables.append(facts)
-        pixels.append(_resized(decode(rows), size))
+        pixels.append(resized(decode(rows), size))
     table = pd.concat(tables, ignore_index=True)
     for column in table.columns.difference(["id", "split"]):
         table[column] = table[column].fillna(-1).astype(np.int64)
@@ -179,10 +180,3 @@ def _parquet(name: str, folder: Path, part: str) -> tuple[pd.DataFrame, Any, dic
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
 
     return facts, decode, names
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    if size == SIDE or len(images) == 0:
-        return images
-    wide = torch.nn.functional.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
-    return wide.round().clamp(0, 255).to(torch.uint8)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.images import resized
 from tutelage.data.table import ImageArray, ImageTable
 
 SIDE = 3
@@ -54,7 +55,7 @@ def digit_grids(
     pictures, tables, truths = [], [], []
     for split, count in {"train": train, "val": val, "test": test}.items():
         digits_M, drawn_M = _digits(split, mnist)
-        small_M = _resized(drawn_M, cell)
+        small_M = resized(torch.from_numpy(drawn_M)[:, None], cell)[:, 0].numpy()
         chosen_NG = rng.integers(len(digits_M), size=(count, SIDE * SIDE))
         digits_NG = digits_M[chosen_NG]
         place_N = np.where(rng.random(count) < CENTRE_SHARE, CENTRE, _around(count, rng))
@@ -91,11 +92,3 @@ def _digits(split: str, mnist: str | Path | None) -> tuple[np.ndarray, np.ndarra
         return digits, pictures
     kept = slice(-MNIST_VAL, None) if split == "val" else slice(None, -MNIST_VAL)
     return digits[kept], pictures[kept]
-
-
-def _resized(pictures: np.ndarray, size: int) -> np.ndarray:
-    if pictures.shape[1:] == (size, size):
-        return pictures
-    wide = torch.from_numpy(pictures)[:, None].float()
-    small = torch.nn.functional.interpolate(wide, (size, size), mode="bilinear", antialias=True)
-    return small[:, 0].round().clamp(0, 255).byte().numpy()

@@ -1,4 +1,4 @@
-"""Batches as dicts of tensors with `index`, from any map-style data set and from plain tensors."""
+"""Batches as dicts of tensors with `index`: from any map-style data set, from plain tensors, and from parts of a data set."""
 
 from __future__ import annotations
 
@@ -151,3 +151,41 @@ class TensorData(Batched):
         """Return a whole batch at once."""
         index = torch.as_tensor(places, dtype=torch.int64)
         return {"index": index, **{name: tensor[index] for name, tensor in self.tensors.items()}}
+
+
+class WithColumns(Derived):
+    """A data set whose batches hold further tensors, looked up by ``index``.
+
+    Args:
+        examples: a map-style data set of dicts with ``index``, such as `Rows` or `TensorData`.
+        columns: for each name, a tensor with one row for every ``index``; a name that exists is replaced.
+    """
+
+    def __init__(self, examples: MapStyle, **columns: Tensor) -> None:
+        super().__init__(examples)
+        self.columns = columns
+
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
+        """Return a whole batch at once."""
+        batch = batch_of(self.examples, places)
+        return {**batch, **{name: column[batch["index"]] for name, column in self.columns.items()}}
+
+
+class Rows(Batched):
+    """Some rows of a map-style data set, in a given order; an example keeps the ``index`` that it has in the whole.
+
+    Args:
+        examples: a map-style data set of dicts with ``index``, where row i has the index i.
+        rows: (n,) int64.
+    """
+
+    def __init__(self, examples: Any, rows: Tensor) -> None:
+        self.examples = examples
+        self.index = rows
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
+        """Return a whole batch at once."""
+        return batch_of(self.examples, self.index[torch.as_tensor(places, dtype=torch.int64)].tolist())

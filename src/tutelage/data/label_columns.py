@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tutelage.data.images import Limits
-from tutelage.data.manifest import decoded_once, read_cells
+from tutelage.data.manifest import read_cells, read_once
 from tutelage.data.problems import Problems
-from tutelage.data.table import ImageArray, ImageFiles, Images
+from tutelage.data.table import ImageFiles, Images
 
 SPLITS = ("train", "held_out", "val", "test")
 
@@ -101,28 +101,20 @@ def read_label_columns(
     for name, column in values.items():
         bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)
         refuse(bad, "bad_number", f"{name} is no finite number")
-    pixels = None
+    images: Images | None = None
     if not fields:
-        files = ImageFiles(path.parent, cells[image].tolist(), size, limits)
-        pixels, _, errors = decoded_once(files, memory_bytes)
-        for row, error in enumerate(errors):
-            if error is not None and kept[row]:
-                problems.add(cells["_id"].iloc[row], error.reason, error.detail)
-                kept[row] = False
-    rows = np.flatnonzero(kept)
-    cells = cells.iloc[rows]
+        files = ImageFiles(path.parent, cells[image][kept].tolist(), size, limits)
+        images, readable, _ = read_once(files, cells["_id"][kept], memory_bytes, problems)
+        kept[kept] = readable
+    cells = cells[kept]
     labels: dict[str, Tensor] = {}
     names: dict[str, list[str]] = {}
     for name in classes:
         code, found = pd.factorize(cells[name].where(cells[name] != ""), sort=True)
         labels[name], names[name] = torch.from_numpy(code.astype(np.int64)), [str(each) for each in found]
     for name, column in values.items():
-        labels[name] = torch.from_numpy(column.to_numpy(np.float32)[rows].copy())
+        labels[name] = torch.from_numpy(column.to_numpy(np.float32)[kept])
     coded = [pd.factorize(cells[name], sort=True) for name in fields]
-    images: Images | None = None
-    if not fields:
-        files = ImageFiles(path.parent, cells[image].tolist(), size, limits)
-        images = files if pixels is None else ImageArray(pixels[torch.from_numpy(rows)])
     return LabelColumns(
         cells["_id"].tolist(),
         cells["_split"].tolist(),

@@ -1,24 +1,24 @@
 """From files to an image table: a CSV or Parquet manifest, or a folder with one subfolder per label."""
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tutelage.data.cells import read_table
 from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
 from tutelage.data.images import Limits, UnreadableImage
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
-from tutelage.files import read_parquet
 from tutelage.hardware import available_cpus
 
 LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}
@@ -90,8 +90,9 @@ def read_manifest(
     facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
     if labels is None:
         facts["label"] = ""
-    open_files = partial(ImageFiles, path.parent if root is None else root, size=size, limits=limits)
-    return _image_table(_checked(facts, labels or {}, problems), open_files, memory_bytes, problems)
+    table = _checked(facts, labels or {}, problems)
+    files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
+    return _image_table(table, files, memory_bytes, problems)
 
 
 def read_image_folder(
@@ -124,8 +125,8 @@ def read_image_folder(
                 problems.add(image, "no_label", "lies in no label's folder")
     rows.sort(key=lambda row: row["image"])
     facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
-    open_files = partial(ImageFiles, path, size=size, limits=limits)
-    return _image_table(_checked(facts, labels, problems), open_files, memory_bytes, problems)
+    table = _checked(facts, labels, problems)
+    return _image_table(table, ImageFiles(path, table["image"].tolist(), size, limits), memory_bytes, problems)
 
 
 def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
@@ -136,33 +137,14 @@ def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise FileNotFoundError(f"there is no manifest {path}.{_nearest(path.name, beside)}")
 
-    def too_long(row: list[str]) -> None:
-        problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
-
-    suffix = path.suffix.lower()
-    if suffix in (".parquet", ".pq"):
-        cells = read_parquet(path, dtype_backend="numpy_nullable")
-        if not isinstance(cells.index, pd.RangeIndex):
-            cells = cells.reset_index()
-    elif suffix in (".csv", ".tsv"):
-        try:
-            cells = pd.read_csv(
-                path,
-                sep="\t" if suffix == ".tsv" else ",",
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                encoding="utf-8-sig",
-                encoding_errors="replace",
-                engine="python",
-                on_bad_lines=too_long,
-            )
-        except pd.errors.EmptyDataError as error:
-            raise ValueError(
-                f"manifest {path} is empty: it needs a line of column names, and a row for each image."
-            ) from error
-    else:
-        raise ValueError(f"manifest {path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file.")
+    try:
+        cells = read_table(path, problems, dtype_backend="numpy_nullable")
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(
+            f"manifest {path} is empty: it needs a line of column names, and a row for each image."
+        ) from error
+    if not isinstance(cells.index, pd.RangeIndex):
+        cells = cells.reset_index()
     return cells.astype("string").fillna("").astype(object).apply(lambda column: column.str.strip())
 
 
@@ -224,31 +206,33 @@ def _checked(facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems)
 
 
 def _image_table(
-    table: pd.DataFrame, open_files: Callable[[list[str]], ImageFiles], memory_bytes: int, problems: Problems
+    table: pd.DataFrame, files: ImageFiles, memory_bytes: int, problems: Problems
 ) -> tuple[ImageTable, Problems]:
-    files = open_files(table["image"].tolist())
-    pixels, hashes, errors = decoded_once(files, memory_bytes)
-    for id, error in zip(table["id"], errors, strict=True):
-        if error is not None:
-            problems.add(id, error.reason, error.detail)
-    readable = np.array([error is None for error in errors], dtype=bool)
-    table = table.assign(phash=as_hex(hashes))[readable]
-    images: Images = open_files(table["image"].tolist())
-    if pixels is not None:
-        images = ImageArray(pixels if readable.all() else pixels[torch.from_numpy(readable)])
-    return ImageTable(images, table), problems
+    images, readable, hashes = read_once(files, table["id"], memory_bytes, problems)
+    return ImageTable(images, table[readable].assign(phash=as_hex(hashes))), problems
 
 
-def decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, Hashes, list[UnreadableImage | None]]:
-    """Return the pixels (None if they are too many), the hash and the error of each image."""
-    bytes_needed = len(images) * 3 * images.size**2
-    shape = (len(images), 3, images.size, images.size)
-    pixels = torch.empty(shape, dtype=torch.uint8) if bytes_needed <= memory_bytes else None
-    hashes = np.zeros((len(images), 4), dtype=np.uint64)
+def read_once(
+    files: ImageFiles, ids: Iterable[str], memory_bytes: int, problems: Problems
+) -> tuple[Images, NDArray[np.bool_], Hashes]:
+    """Decode each image once; one that is refused is left out and listed.
+
+    Args:
+        files: N images.
+        ids: their names in the list.
+        memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+        problems: collects what is left out.
+
+    Returns:
+        The n images that can be read, which these are, bool (N,), and their hashes (n, 4).
+    """
+    shape = (len(files), 3, files.size, files.size)
+    pixels = torch.empty(shape, dtype=torch.uint8) if math.prod(shape) <= memory_bytes else None
+    hashes = np.zeros((len(files), 4), dtype=np.uint64)
 
     def decode(row: int) -> UnreadableImage | None:
         try:
-            image = images[row]
+            image = files[row]
         except UnreadableImage as error:
             return error
         hashes[row] = perceptual_hash(image[None])[0]
@@ -257,8 +241,15 @@ def decoded_once(images: ImageFiles, memory_bytes: int) -> tuple[Tensor | None, 
         return None
 
     with ThreadPoolExecutor(min(available_cpus(), 16)) as pool:
-        errors = list(tqdm(pool.map(decode, range(len(images))), "images", len(images), disable=None, leave=False))
-    return pixels, hashes, errors
+        errors = list(tqdm(pool.map(decode, range(len(files))), "images", len(files), disable=None, leave=False))
+    for id, error in zip(ids, errors, strict=True):
+        if error is not None:
+            problems.add(id, error.reason, error.detail)
+    readable = np.array([error is None for error in errors], dtype=bool)
+    if pixels is not None:
+        return ImageArray(pixels if readable.all() else pixels[torch.from_numpy(readable)]), readable, hashes[readable]
+    paths = [path for path, good in zip(files.paths, readable, strict=True) if good]
+    return ImageFiles(files.root, paths, files.size, files.limits), readable, hashes[readable]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
+
+from tutelage.data.images import decoded
 
 FILE = "nyuv2.parquet"
 HEIGHT, WIDTH = 72, 96
@@ -45,21 +47,15 @@ def nyuv2_rooms(folder: str | Path) -> Rooms:
         FileNotFoundError: no such file.
         ValueError: a map of another size.
     """
-    from PIL import Image
-
     path = Path(folder) / FILE
     if not path.is_file():
         raise FileNotFoundError(f"folder={str(folder)!r} holds no {FILE}")
     table = pd.read_parquet(path)
-    images = np.empty((len(table), HEIGHT, WIDTH, 3), dtype=np.uint8)
-    for row, data in enumerate(table["image"]):
-        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-            images[row] = np.asarray(image.convert("RGB").resize((WIDTH, HEIGHT)))
     depth = torch.from_numpy(_maps(table["depth"], "depth").astype(np.float32)) * METRES
     depth[depth == 0] = torch.nan
     classes = _maps(table["segmentation13"], "segmentation13").astype(np.int8) - np.int8(1)
     return Rooms(
-        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        decoded(table["image"], (HEIGHT, WIDTH), Image.Resampling.BICUBIC),
         torch.from_numpy(classes),
         depth,
         normals_of(depth),

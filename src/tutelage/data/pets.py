@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
+from tutelage.data.images import decoded
 from tutelage.data.table import ImageArray, ImageFiles, ImageTable
 
 FILE = "pets.parquet"
@@ -48,13 +47,7 @@ def oxford_pets(folder: str | Path, size: int = 64) -> ImageTable:
 
 
 def _from_parquet(path: Path, size: int) -> ImageTable:
-    from PIL import Image
-
     cells = pd.read_parquet(path)
-    pixels = np.empty((len(cells), size, size, 3), dtype=np.uint8)
-    for row, data in enumerate(cells["image"]):
-        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-            pixels[row] = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BOX))
     classes, _ = pd.factorize(cells["name"], sort=True)
     table = pd.DataFrame(
         {
@@ -64,4 +57,4 @@ def _from_parquet(path: Path, size: int) -> ImageTable:
             "split": "unassigned",
         }
     )
-    return ImageTable(ImageArray(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()), table)
+    return ImageTable(ImageArray(decoded(cells["image"], (size, size))), table)

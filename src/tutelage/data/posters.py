@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.images import resized
 from tutelage.data.table import ImageArray, ImageTable
 
 CELL = 8  # pixels along the side of a digit
@@ -75,7 +76,7 @@ def digit_posters(
     table = annotated(table, table.pop("theme").to_numpy() == look_alike, noise, noise_rate, seed)
     table.insert(0, "id", [f"poster-{i}" for i in range(len(table))])
     images_NCHW = torch.from_numpy(np.concatenate([drawn for drawn, _ in parts]))
-    return ImageTable(ImageArray(_resized(images_NCHW, size)), table)
+    return ImageTable(ImageArray(resized(images_NCHW, size)), table)
 
 
 def permitted_digits(
@@ -96,7 +97,7 @@ def permitted_digits(
     labels = rng.integers(len(permitted), size=examples)
     digits_NG = _compose(permitted[labels], permitted, copies=(2, 5), strays=(0, 2), rng=rng)
     images = torch.from_numpy(_draw(digits_NG, _digits("train"), rng, tint=0.4))
-    return _resized(images, size), torch.from_numpy(labels)
+    return resized(images, size), torch.from_numpy(labels)
 
 
 def annotated(
@@ -223,10 +224,3 @@ def _draw(digits_NG: np.ndarray, source: dict[int, np.ndarray], rng: np.random.G
     colour = 1 - tint * rng.random((examples, 3, 1, 1), dtype=np.float32)
     grain = rng.normal(0, 0.06, (examples, 1, side, side)).astype(np.float32)
     return np.rint(255 * np.clip(ground + (colour - ground) * ink + grain, 0, 1)).astype(np.uint8)
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    if images.shape[-1] == size:
-        return images
-    scaled = torch.nn.functional.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
-    return scaled.round().clamp(0, 255).byte()

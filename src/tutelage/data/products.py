@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
+from tutelage.data.images import decoded
 from tutelage.data.table import ImageArray, ImageTable
 
 FILE = "products.parquet"
@@ -68,15 +66,3 @@ def read_shop(folder: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"folder={str(folder)!r} holds no {FILE}")
     return pd.read_parquet(path, columns=list(columns))
-
-
-def decoded(images: pd.Series, size: tuple[int, int]) -> Tensor:
-    """JPEG bytes to uint8 (N, 3, height, width)."""
-    from PIL import Image
-
-    height, width = size
-    out = np.empty((len(images), height, width, 3), dtype=np.uint8)
-    for i, data in enumerate(images):
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            out[i] = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
-    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tutelage.data.fingerprint import file_facts
 from tutelage.data.images import Limits, locate, read_image
-from tutelage.data.indexed import Batched
+from tutelage.data.indexed import Batched, Rows
 
 SPLITS = (
     "train",
@@ -102,23 +102,7 @@ class ImageFiles:
         return torch.stack([self[row] for row in rows])
 
 
-class Subset(Batched):
-    """Some rows of an image table as a map-style data set: `index` (row of the table), `input`, `label`."""
-
-    def __init__(self, table: "ImageTable", rows: Tensor) -> None:
-        self.table = table
-        self.index = rows
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def batch(self, places: Sequence[int]) -> dict[str, Tensor]:
-        """Return a whole batch at once."""
-        rows = self.index[torch.as_tensor(places, dtype=torch.int64)]
-        return {"index": rows, "input": self.table.images.gather(rows.tolist()), "label": self.table.labels[rows]}
-
-
-class ImageTable:
+class ImageTable(Batched):
     """Images, and a pandas table with one row for each.
 
     Columns: `id` (unique text), `label` (class, -1 = unlabelled), `split` (one of `SPLITS`), and whatever else is
@@ -152,6 +136,11 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.table)
 
+    def batch(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """Return the rows at these places as one batch: `index` (row of the table), `input`, `label`."""
+        rows = torch.as_tensor(places, dtype=torch.int64)
+        return {"index": rows, "input": self.images.gather(rows.tolist()), "label": self.labels[rows]}
+
     def identity(self) -> list[object]:
         """Return what tells the table from another: all images, ids, labels and splits."""
         return [self.images, self.table[["id", "label", "split"]]]
@@ -171,6 +160,6 @@ class ImageTable:
         """Return the same images and facts with another `split` column (N,)."""
         return ImageTable(self.images, self.table.assign(split=split))
 
-    def subset(self, rows: Tensor | Sequence[int]) -> Subset:
+    def subset(self, rows: Tensor | Sequence[int]) -> Rows:
         """Return some rows, in the given order, as a map-style data set."""
-        return Subset(self, torch.as_tensor(rows, dtype=torch.int64))
+        return Rows(self, torch.as_tensor(rows, dtype=torch.int64))

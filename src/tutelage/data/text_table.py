@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tutelage.checks import nearest
+from tutelage.data.cells import read_table
 from tutelage.data.problems import Problems
-from tutelage.files import read_parquet
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
@@ -95,28 +95,9 @@ def read_texts(
 def _cells(path: Path, problems: Problems) -> pd.DataFrame:
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"there is no file {path}{_nearest(path.name, beside)}")
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return read_parquet(path).reset_index(drop=True)
-    if suffix not in (".csv", ".tsv"):
-        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv or .parquet file, or a folder in WRENCH's form")
-
-    def too_long(row: list[str]) -> None:
-        problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
-
+        raise FileNotFoundError(f"there is no file {path}{nearest(path.name, beside)}")
     try:
-        return pd.read_csv(
-            path,
-            sep="\t" if suffix == ".tsv" else ",",
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            encoding="utf-8-sig",
-            encoding_errors="replace",
-            engine="python",
-            on_bad_lines=too_long,
-        )
+        return read_table(path, problems, ", or a folder in WRENCH's form").reset_index(drop=True)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 
@@ -131,7 +112,7 @@ def _named(cells: pd.DataFrame, columns: TextColumns, path: Path) -> pd.DataFram
                 known = [str(column) for column in cells]
                 raise ValueError(
                     f"{path} has no column {name!r} for {field.name!r}; it has: {', '.join(known)}"
-                    f"{_nearest(name, known)}. Map it by columns.{field.name}"
+                    f"{nearest(name, known)}. Map it by columns.{field.name}"
                 )
             text = pd.Series([str(row) for row in range(len(cells))] if field.name == "id" else "", index=cells.index)
         else:
@@ -146,8 +127,3 @@ def _sorted(labels: pd.Series) -> list[str]:
     """Return the labels that occur: by number where all are numbers, else by name."""
     found = sorted(set(labels) - {""})
     return sorted(found, key=int) if all(name.isdecimal() for name in found) else found
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -6,7 +6,6 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from difflib import get_close_matches
 from typing import TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tutelage.batches import Batch, map_tensors, rows_of, size_of
+from tutelage.checks import nearest
 from tutelage.signals import Objective
 from tutelage.signals.base import unobserved
 from tutelage.signals.objective import places_of
@@ -94,10 +94,9 @@ class Probe:
         """
         for name, value in given.items():
             if name not in self.parameters:
-                near = get_close_matches(name, self.parameters, n=1)
                 raise ValueError(
                     f"the direction names {name!r}, which is no name in objective.model.named_parameters()"
-                    + (f"; did you mean {near[0]!r}?" if near else "")
+                    f"{nearest(name, self.parameters)}"
                 )
             if value.shape != self.parameters[name].shape:
                 raise ValueError(

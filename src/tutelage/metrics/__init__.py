@@ -17,7 +17,6 @@ from tutelage.metrics.moderation import (
 from tutelage.metrics.multilabel import (
     added_label_score,
     given_label_recall,
-    label_coverage,
     label_sets,
     mean_average_precision,
     mean_set_size,
@@ -37,7 +36,6 @@ __all__ = [
     "bootstrap_rows",
     "f1",
     "given_label_recall",
-    "label_coverage",
     "label_sets",
     "lift_at_fpr",
     "local_precision",

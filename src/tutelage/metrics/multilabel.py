@@ -41,9 +41,6 @@ def mean_set_size(sets: ArrayLike) -> float:
     return float(np.asarray(sets, dtype=np.bool_).sum(1).mean())
 
 
-label_coverage = mean_set_size
-
-
 def real_accuracy(scores: ArrayLike, truth: ArrayLike) -> float:
     """ReaL accuracy: the share of images whose best class is one of the true labels, of the images that have any.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tutelage import _vision
-from tutelage.checks import check
+from tutelage.checks import check, nearest
 from tutelage.models.folder import read_model, write_model
 from tutelage.models.matching import load_matching
 from tutelage.models.options import check_options
@@ -99,8 +98,7 @@ def timm_config(name: str) -> Any:
     """
     timm = _vision.timm()
     if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
-        near = get_close_matches(name, [*timm.list_models(), *SMALL], n=1)
-        raise ValueError(f"model {name!r} is not known to timm" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(f"model {name!r} is not known to timm{nearest(name, [*timm.list_models(), *SMALL])}")
     return timm.get_pretrained_cfg(name)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
+
+from tutelage.checks import nearest
 
 _COUNTS = frozenset({"blocks", "depth", "depths", "layers"})  # how often something is built
 _OURS = "attention_heads channels hidden max_pool stem_stride width widths "
@@ -40,10 +41,7 @@ def check_options(model: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         told = f"model {model!r} does not take options={dict(options)}: {name!r}"
         if name not in _NAMES:
-            near = get_close_matches(str(name), sorted(_NAMES), n=1)
-            raise ValueError(
-                f"{told} is no option of an architecture" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            raise ValueError(f"{told} is no option of an architecture{nearest(str(name), sorted(_NAMES))}")
         if not _plain(value):
             raise ValueError(
                 f"{told} must be a number up to {_LARGEST}, true, false, a word, or a list of at most {_MOST} of them"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -16,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from tutelage import distributed
+from tutelage.checks import nearest
 from tutelage.configured import plain
 from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.problems import Problems
@@ -141,9 +141,7 @@ def load(name: str) -> Recipe[Any, Any, Any]:
         ValueError: there is none of this name.
     """
     if name not in RECIPES:
-        near = get_close_matches(name, RECIPES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"recipe={name!r} is not one of {', '.join(RECIPES)}{hint}")
+        raise ValueError(f"recipe={name!r} is not one of {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     return import_module(RECIPES[name]).RECIPE
 
 
