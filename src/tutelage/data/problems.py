@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from tutelage.files import write_table
 
 
@@ -47,6 +45,8 @@ class Problems:
 
     def write(self, folder: str | os.PathLike[str], name: str = "problems.csv") -> Path:
         """Write the list (id, reason, detail) into a folder, also when there is none to report."""
+        import pandas as pd
+
         path = Path(folder) / name
         write_table(path, pd.DataFrame(list(self), columns=list(Problem._fields), dtype=object))
         return path
