@@ -17,6 +17,7 @@ from tutelage import recipes
 from tutelage.data import digit_posters
 from tutelage.generations import IteratedSettings
 from tutelage.recipes import auxiliary, denoise, distill, moderation, multilabel
+from tutelage.recipes.run_lock import claimed
 from tutelage.training import Budget, Optimization
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
@@ -202,7 +203,8 @@ def test_metrics_are_written_last_and_at_once(made, monkeypatch, tmp_path):
     """A run that is cut while it evaluates leaves no metrics.json, not even that of the run before."""
     name = made.run.metrics["pipeline"]["recipe"]
     recipe = recipes.load(name)
-    (tmp_path / "metrics.json").write_text("{}")
+    with claimed(tmp_path, name):  # by the run before
+        (tmp_path / "metrics.json").write_text("{}")
 
     def cut(*given: Any) -> Any:
         raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
 from inspect import signature
 from typing import NoReturn
@@ -48,7 +49,8 @@ def _run(name: str, arguments: list[str]) -> None:
 
     from tutelage import recipes
     from tutelage.cli.parser import parser_for, preset_of
-    from tutelage.distributed import is_main_process
+    from tutelage.distributed import join
+    from tutelage.recipes.run_lock import claimed
 
     command = COMMANDS[name]
     preset, why = preset_of(name, arguments)
@@ -67,9 +69,11 @@ def _run(name: str, arguments: list[str]) -> None:
     print(why, file=sys.stderr)
     settings = type(preset)(**{field.name: getattr(values, field.name) for field in fields(preset)})
     listing = {"out": values.out} if "out" in signature(function).parameters else {}
-    task = function(**given, settings=settings, **listing)
-    done = recipes.run(command.recipe, task, settings, values.out, command_args=given)
-    if is_main_process():
+    main_process = join()
+    with claimed(values.out, command.recipe) if main_process else nullcontext():
+        task = function(**given, settings=settings, **listing)
+        done = recipes.run(command.recipe, task, settings, values.out, command_args=given)
+    if main_process:
         print(f"report: {done.report}")
 
 

@@ -121,17 +121,19 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     command = COMMANDS[name]
     if command.recipe is None:
         return None, ""
-    scale: Any = _scale(arguments, command.scale)
+    scale: Any = _given(arguments, "scale", command.scale)
     # A scale that does not exist is the parser's to refuse.
-    return load(command.recipe).preset(scale if scale in get_args(SCALES) else command.scale)
+    scale = scale if scale in get_args(SCALES) else command.scale
+    return load(command.recipe).preset(scale, _given(arguments, "data", None))
 
 
-def _scale(arguments: list[str], scale: str) -> str:
+def _given(arguments: list[str], name: str, value: Any) -> Any:
+    """Return what flags and files say of a flag, or its default."""
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    for flag, value in pairwise(words):
-        if flag == "--scale":
-            scale = value
-        elif flag == "--config" and Path(value).is_file():
-            values = read_yaml(Path(value))
-            scale = values.get("scale", scale) if isinstance(values, dict) else scale
-    return scale
+    for flag, told in pairwise(words):
+        if flag == f"--{name}":
+            value = told
+        elif flag == "--config" and Path(told).is_file():
+            values = read_yaml(Path(told))
+            value = values.get(name, value) if isinstance(values, dict) else value
+    return value

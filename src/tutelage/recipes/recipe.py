@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from tutelage.data.table import ImageTable
 from tutelage.files import write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
+from tutelage.recipes.run_lock import claimed
 from tutelage.reports import RunFolder, write_report
 from tutelage.training import Log
 from tutelage.training import predict as outputs_of
@@ -98,6 +100,7 @@ class Recipe(Generic[T, S, R]):
         examples: what they are called.
         options: the options of `predict` that `load` takes.
         auto: the scale that auto is, where that does not depend on the hardware.
+        small: built-in data of a few pixels, for which auto is pocket on any hardware.
     """
 
     name: str
@@ -113,15 +116,17 @@ class Recipe(Generic[T, S, R]):
     examples: str = "images"
     options: tuple[str, ...] = ()
     auto: Scale | None = None
+    small: tuple[str, ...] = ("digits",)
 
-    def preset(self, scale: Literal["auto"] | Scale) -> tuple[S, str]:
-        """Return the settings of a scale, and a sentence that says what was chosen and why."""
+    def preset(self, scale: Literal["auto"] | Scale, data: str | None = None) -> tuple[S, str]:
+        """Return the settings of a scale for some data, and a sentence that says what was chosen and why."""
         accelerated = torch.accelerator.is_available()
-        chosen = scale if scale != "auto" else self.auto or ("paper" if accelerated else "pocket")
+        fixed = "pocket" if data in self.small else self.auto
+        chosen = scale if scale != "auto" else fixed or ("paper" if accelerated else "pocket")
         settings, phrase = self.presets[chosen]
         if scale != "auto":
             return settings, f"scale {scale}: {phrase}"
-        why = "" if self.auto else f", since there is {'an' if accelerated else 'no'} accelerator"
+        why = "" if fixed else f", since there is {'an' if accelerated else 'no'} accelerator"
         return settings, f"scale auto is {chosen} ({phrase}){why}"
 
 
@@ -169,28 +174,29 @@ def run(
         quiet: print nothing.
 
     Raises:
-        ValueError: the task cannot be worked on, with what to do.
+        ValueError: the task cannot be worked on, or the folder is not free for this run (see `claimed`), with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     recipe = load(name)
     main = distributed.join()
-    out.mkdir(parents=True, exist_ok=True)
-    if main:
-        values = plain({**(command_args or {}), **asdict(settings)})
-        config = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        (out / "config.yaml").write_text(config, encoding="utf-8")
-        task.problems.write(out)  # at once: it also explains a run that comes to no end
-    log = Log(out / "log.jsonl", quiet=quiet)
-    trained = recipe.train(task, settings, out, log)
-    path = out / "metrics.json"
-    if main:
-        path.unlink(missing_ok=True)  # of a former run with other settings, whose tables are overwritten now
-        found = recipe.evaluate(task, settings, trained, out)
-        pipeline = {"recipe": name, "title": task.title, "seed": settings.seed, **found.pop("pipeline", {})}
-        text = json.dumps(plain({"pipeline": pipeline, **found}), indent=2) + "\n"
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        report(out)
-    distributed.barrier()
+    with claimed(out, name) if main else nullcontext():
+        distributed.barrier()  # with a folder that the main process has found fit
+        log = Log(out / "log.jsonl", quiet=quiet)
+        path = out / "metrics.json"
+        if main:
+            values = plain({**(command_args or {}), **asdict(settings)})
+            config = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+            write_atomically(out / "config.yaml", lambda temporary: temporary.write_text(config, encoding="utf-8"))
+            task.problems.write(out)  # at once: it also explains a run that comes to no end
+        trained = recipe.train(task, settings, out, log)
+        if main:
+            path.unlink(missing_ok=True)  # of a former run with other settings, whose tables are overwritten now
+            found = recipe.evaluate(task, settings, trained, out)
+            pipeline = {"recipe": name, "title": task.title, "seed": settings.seed, **found.pop("pipeline", {})}
+            text = json.dumps(plain({"pipeline": pipeline, **found}), indent=2) + "\n"
+            write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            report(out)
+        distributed.barrier()
     metrics = json.loads(path.read_text(encoding="utf-8"))
     for line in recipe.closing(metrics):
         log.say(line)

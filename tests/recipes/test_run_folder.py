@@ -1,0 +1,100 @@
+"""A run's folder: what is in it stays, one run at a time, and the sizes that README's first runs take."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tutelage import recipes
+from tutelage.cli import main
+from tutelage.recipes.run_lock import MARKER, claimed
+
+
+def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(tmp_path):
+    (tmp_path / "model").mkdir()
+    mine = {"model/my_best_model.txt": "mine", "config.yaml": "a: 1", "metrics.json": "{}"}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=r"holds 'config.yaml' and no run"), claimed(tmp_path, "denoise"):
+        pytest.fail("claimed")
+    assert {name: (tmp_path / name).read_text() for name in mine} == mine
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "metrics.json", "model"]
+
+
+@pytest.mark.parametrize("command", ["demo", "distill digits", "multilabel digits", "auxiliary digits"])
+def test_no_command_touches_a_project(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--out", "."])
+    assert stop.value.code == 2
+    assert "no run: a run would overwrite files there; give a new or an empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file; give a folder"), claimed(tmp_path / "run", "denoise"):
+        pytest.fail("claimed")
+
+
+def test_one_run_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
+    program = (
+        "import sys, time, pathlib\n"
+        "from tutelage.recipes.run_lock import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1]), 'distill'):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    out = tmp_path / "run"
+    other = subprocess.Popen([sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        refused = pytest.raises(ValueError, match=f"in use by process {other.pid} on .*; wait for it")
+        with refused, claimed(out, "distill"):
+            pytest.fail("claimed twice")
+    finally:
+        other.kill()  # as hard as a process can end
+        other.wait()
+        other.stdout.close()
+    with claimed(out, "distill"), claimed(out, "distill"):  # nested calls share it
+        assert json.loads((out / MARKER).read_text())["recipe"] == "distill"
+
+
+def test_another_recipe_s_run_is_refused(tmp_path):
+    with claimed(tmp_path / "run", "distill"):
+        pass
+    with (
+        pytest.raises(ValueError, match="holds a run of distill, not of denoise"),
+        claimed(tmp_path / "run", "denoise"),
+    ):
+        pytest.fail("claimed")
+
+
+@pytest.mark.parametrize("name", ["distill", "multilabel", "auxiliary"])
+def test_digits_are_small_on_any_hardware(name, monkeypatch):
+    recipe = recipes.load(name)
+    for accelerated in (False, True):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda found=accelerated: found)
+        settings, why = recipe.preset("auto", "digits")
+        assert settings == recipe.preset("pocket")[0]
+        assert "auto is pocket" in why
+        assert (recipe.preset("auto", "photos.csv")[0] == recipe.preset("paper")[0]) is accelerated
+    assert recipe.preset("paper", "digits")[0] == recipe.preset("paper")[0]  # what is asked for is done
+
+
+@pytest.mark.parametrize("words", ["distill digits", "multilabel digits", "auxiliary digits", "demo"])
+def test_readme_s_first_runs_read_their_data_where_there_is_an_accelerator(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    seen = []
+    monkeypatch.setattr("tutelage.distributed.join", lambda: True)
+    monkeypatch.setattr(recipes, "run", lambda name, task, settings, out, **others: seen.append(task.title) or RAN)
+    main([*words.split(), "--out", str(tmp_path / "run")])
+    assert len(seen) == 1
+
+
+class RAN:
+    report = "report.html"
