@@ -35,7 +35,8 @@ FLOORS = (
     {"weighting"},
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
-    {"_vision", "batches", "checks", "configured", "distributed", "files", "hardware"},
+    {"_vision", "batches", "configured", "distributed"},
+    {"checks", "files", "hardware"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

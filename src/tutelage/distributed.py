@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tutelage.hardware import precise
+
 
 def join() -> bool:
     """Join the processes that torchrun or accelerate started with this one, if they did; return `is_main_process`.
@@ -59,9 +61,10 @@ def all_reduce_sum(values: Tensor, device: torch.device | None = None) -> Tensor
     """
     if not is_distributed():
         return values
-    message = values.to(values.device if device is None else device, copy=True)
+    device = values.device if device is None else device
+    message = values.to(device, precise(device) if values.dtype == torch.float64 else values.dtype, copy=True)
     dist.all_reduce(message)
-    return message.to(values.device)
+    return message.to(values)
 
 
 def mean_over_processes(
@@ -78,7 +81,7 @@ def mean_over_processes(
         names = list(parameters)
         known = [float(name in sums) for name in names]
         flat = [(sums[name] if name in sums else torch.zeros_like(parameters[name])).flatten() for name in names]
-        tail = flat[0].new_tensor([*known, float(count)], dtype=torch.float64)
+        tail = flat[0].new_tensor([*known, float(count)], dtype=precise(flat[0].device))
         message = torch.cat(flat)
         dist.all_reduce(message)
         dist.all_reduce(tail)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,19 @@ class Signal(Configured, nn.Module, ABC):
         self.name = name
         self.head = head
         self._written: dict[str, tuple[Any, Tensor]] = {}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move; a float64 buffer becomes float32 on a device that has no float64."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            try:
+                return fn(tensor)
+            except TypeError:
+                if tensor.dtype != torch.float64:
+                    raise
+                return fn(tensor.float())
+
+        return super()._apply(moved, recurse)
 
     @abstractmethod
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.checks import check
+from tutelage.hardware import precise
 from tutelage.models import ImageClassifier
 from tutelage.signals import Batch, Outputs, Signal
 from tutelage.subtasks.kmeans import kmeans
@@ -136,7 +137,8 @@ class SelfLabels(Signal):
     def assign(self, logits_NK: Tensor) -> Sinkhorn:
         """Return the transport for these logits, (N, K) or more columns, warm-started from the round before."""
         warm = self.log_scale_K.cpu() if self.rounds > 0 else None
-        result = sinkhorn(F.log_softmax(logits_NK[:, : self.subtasks].double(), 1), self.lam, warm_start=warm)
+        logits_NK = logits_NK[:, : self.subtasks].to(precise(logits_NK.device))
+        result = sinkhorn(F.log_softmax(logits_NK, 1), self.lam, warm_start=warm)
         self.log_scale_K.copy_(result.log_scale_K)
         return result
 

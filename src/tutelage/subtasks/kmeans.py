@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tutelage.hardware import precise
 from tutelage.training import seeds
 
 
@@ -31,7 +32,7 @@ def kmeans(
     count = len(features_ND)
     if count < clusters:
         raise ValueError(f"clusters={clusters} for {count} examples; ask for at most one an example")
-    x_ND = features_ND.double()
+    x_ND = features_ND.to(precise(features_ND.device))
     x_ND = (x_ND - x_ND.mean(0)) / (x_ND.std(0, correction=0) + 1e-3)
     generator = seeds.generator(seed, "k-means")
     best: tuple[float, Tensor] | None = None

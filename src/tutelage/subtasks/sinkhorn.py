@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tutelage.hardware import precise
 from tutelage.subtasks.sinkhorn_solver import Solver, centred
 
 
@@ -70,7 +71,7 @@ def sinkhorn(
     warm_start: Tensor | None = None,
     relaxation: float = 1.8,
     newton_below: float = 0.1,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Sinkhorn:
     r"""Assign examples to clusters of given sizes, as their log-probabilities suggest.
@@ -101,7 +102,7 @@ def sinkhorn(
         warm_start: (K,) `log_scale_K` of an earlier result at the same lam.
         relaxation: omega in [1, 2); 1 is plain Sinkhorn.
         newton_below: the marginal error at which Newton's method takes over; 0 never does.
-        dtype: in which to compute, whatever the type of the input.
+        dtype: in which to compute, whatever the type of the input; by default float64, where the device has it.
         group: the processes whose rows, taken together, are the examples (`torch.distributed.group.WORLD` for all);
             every process calls, and K numbers are exchanged an iteration. None: this process holds all rows.
 
@@ -121,7 +122,8 @@ def sinkhorn(
     _check_settings(lam, tolerance, max_iterations, relaxation, newton_below)
     examples = _check_rows(log_probabilities_NK, group)
     clusters = log_probabilities_NK.shape[1]
-    sizes_K = _sizes(sizes, clusters, examples).to(log_probabilities_NK.device, dtype)
+    dtype = precise(log_probabilities_NK.device) if dtype is None else dtype
+    sizes_K = _sizes(sizes, clusters, examples, dtype).to(log_probabilities_NK.device, dtype)
     if warm_start is not None:
         if warm_start.shape != (clusters,) or not bool(warm_start.isfinite().all()):
             raise ValueError(f"warm_start must be ({clusters},) and finite; it is {warm_start}")
@@ -186,10 +188,10 @@ def _check_rows(log_probabilities_NK: Tensor, group: dist.ProcessGroup | None) -
     return rows
 
 
-def _sizes(sizes: Tensor | None, clusters: int, rows: int) -> Tensor:
+def _sizes(sizes: Tensor | None, clusters: int, rows: int, dtype: torch.dtype) -> Tensor:
     if sizes is None:
-        return torch.full((clusters,), rows / clusters, dtype=torch.float64)
+        return torch.full((clusters,), rows / clusters, dtype=dtype)
     if sizes.shape != (clusters,) or not bool(((sizes > 0) & sizes.isfinite()).all()):
         raise ValueError(f"sizes must be ({clusters},), positive and finite; it is {sizes}")
-    sizes = sizes.double()
+    sizes = sizes.to(dtype)
     return sizes * (rows / sizes.sum())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.data import WithColumns
+from tutelage.hardware import precise
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs, Scaled, Signal
@@ -92,7 +93,8 @@ class LabelOfBothTokens(Signal):
 
 def acceptability(outputs: Tensor | dict[str, Tensor]) -> Tensor:
     """Return the score of acceptable, the last class, (N,): from the softmax of the two heads' mean logits."""
-    return joint_logits(outputs).double().softmax(1)[:, -1].contiguous()
+    logits_N2 = joint_logits(outputs)
+    return logits_N2.to(precise(logits_N2.device)).softmax(1)[:, -1].contiguous()
 
 
 def selects(by: Literal["npv", "auroc"], fpr: float) -> Any:

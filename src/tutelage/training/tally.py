@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.distributed import all_reduce_sum, is_main_process
+from tutelage.hardware import precise
 from tutelage.training.log import Log
 from tutelage.training.plan import Plan
 from tutelage.weighting import Weighting
@@ -36,7 +37,7 @@ class Tally:
         self.model = model
         self.weighting = weighting
         self.log = log
-        self.sums = torch.zeros(signals + 1, dtype=_exact(device), device=device)  # of the losses, and of the examples
+        self.sums = torch.zeros(signals + 1, dtype=precise(device), device=device)  # of the losses, and of the examples
         self.first: Tensor | None = None  # the primary signal's mean loss in the first step
         self.seen = 0
         self.warned: list[str] = []
@@ -129,12 +130,3 @@ class Tally:
             f"the learning rate there was {lr:.3g}: lower optimization.lr={self.plan.optimization.lr:g}, or set "
             f"optimization.clip_norm or optimization.warmup{precise}; {kept}"
         )
-
-
-def _exact(device: torch.device) -> torch.dtype:
-    """Return float64 where the device has it, else float32."""
-    try:
-        torch.zeros((), dtype=torch.float64, device=device)
-    except (TypeError, RuntimeError):
-        return torch.float32
-    return torch.float64

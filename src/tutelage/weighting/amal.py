@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tutelage.distributed import all_gather_rows
+from tutelage.hardware import precise
 from tutelage.hypergradient import LastLayerLookAhead, Optimizers, Strategy, learning_rate, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
@@ -181,7 +182,7 @@ def coreset_probabilities(weights_NK: Tensor, rule: Rule = "sum_of_squares") -> 
     Raises:
         ValueError: an unknown rule, or one that compares where there is no auxiliary loss.
     """
-    weights_NK = weights_NK.double()
+    weights_NK = weights_NK.to(precise(weights_NK.device))
     if rule not in get_args(Rule):
         raise ValueError(f"rule={rule!r} is not one of {', '.join(get_args(Rule))}")
     if rule == "sum_of_squares":
