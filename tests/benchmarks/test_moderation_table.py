@@ -105,6 +105,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
         f"{sl} + DeiT + FT + SD + APC",
         f"{sl} + DeiT + FT + SD + CC + UL",
         FULL,
+        f"{FULL}, weighed by AMAL",
     )
 
     def again(only: tuple[str, ...] = wanted) -> list[Measured | Recovered]:
@@ -120,8 +121,9 @@ def test_the_figures_follow_from_the_models(measured):
     test = task.images.rows("test")
     truth = task.judged_by()[test].numpy()
     by_row = {(figure.row, figure.rate): figure for figure in figures}
-    assert len(by_row) == 8 * 2
+    assert len(by_row) == 9 * 2
     stages = {"DeiT + single teacher": "single-teacher", "2 epochs SL K4 + Swin": "multi-class-4-2", FULL: "student"}
+    stages[f"{FULL}, weighed by AMAL"] = "student-amal"
     for row, stage in stages.items():
         model, _ = load_model(folder / "stages" / stage / "model")
         with torch.no_grad():
