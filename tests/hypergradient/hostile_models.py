@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tutelage.hypergradient import ModuleWeights, directional_derivatives
+from tutelage.hypergradient.field import Field
+from tutelage.hypergradient.optimizers import next_steps
+from tutelage.hypergradient.probe import Probe
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Signal
 
 EXAMPLES, WIDTH, CLASSES = 5, 6, 4
@@ -263,3 +267,19 @@ def by_example(objective: Objective, batch: Batch, direction: dict[str, Tensor])
 def distance(found: Tensor, expected: Tensor) -> float:
     """Return the relative distance of two tensors."""
     return float((found - expected).norm() / expected.norm())
+
+
+def landed(objective: Objective, batch: Batch, optimizer: object, u_BK: Tensor | None = None) -> dict[str, Tensor]:
+    """Return where the optimiser's next step would land."""
+    field = Field(Probe(objective, batch), u_BK)
+    steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
+    return {name: step.landed for name, step in steps.items()}
+
+
+def masked_derivatives(objective: Objective, batch: Batch, direction: dict[str, Tensor], a: ModuleWeights) -> Tensor:
+    """Return the derivatives (B, K) along the direction, which for signal k is weighed by row k of a."""
+    columns = []
+    for k, row in enumerate(a.values_KM.tolist()):
+        own = {n: p * row[a.module_of[n]] if n in a.module_of else p for n, p in direction.items()}
+        columns.append(directional_derivatives(objective, batch, own).values[:, k])
+    return torch.stack(columns, 1)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hostile_models import EXAMPLES, batch_of, distance, mlp, objective_of, weights_of
+from hostile_models import EXAMPLES, batch_of, distance, landed, mlp, objective_of, weights_of
 from torch import Tensor, nn
 
 from tutelage.hypergradient import (
@@ -12,7 +12,6 @@ from tutelage.hypergradient import (
     learning_rate,
     look_ahead_direction,
     look_ahead_gradient,
-    look_ahead_parameters,
     neumann_direction,
 )
 from tutelage.signals import CrossEntropy, Distillation, Objective, Signal
@@ -52,8 +51,8 @@ def test_several_optimizers_are_one_with_their_groups():
     first, last = (list(objective.model[i].parameters()) for i in (0, 2))
     one = torch.optim.SGD([{"params": first, "lr": 0.1}, {"params": last, "lr": 0.3}], lr=1.0, momentum=0.9)
     several = [torch.optim.SGD(first, lr=0.1, momentum=0.9), torch.optim.SGD(last, lr=0.3, momentum=0.9)]
-    for look in (look_ahead_parameters, look_ahead_direction):
-        arguments = (objective, BATCH) if look is look_ahead_parameters else (objective, BATCH, HELD_OUT)
+    for look in (landed, look_ahead_direction):
+        arguments = (objective, BATCH) if look is landed else (objective, BATCH, HELD_OUT)
         expected, found = look(*arguments, one, weights_BK), look(*arguments, several, weights_BK)
         assert found.keys() == expected.keys() == dict(objective.model.named_parameters()).keys()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -78,13 +77,13 @@ class Overridden(torch.optim.SGD):
 def test_a_subclass_that_leaves_the_step_alone_is_its_base():
     objective = problem()
     plain = torch.optim.AdamW(objective.model.parameters(), lr=0.05, eps=1e-3)
-    expected = look_ahead_parameters(objective, BATCH, plain)
-    found = look_ahead_parameters(objective, BATCH, Renamed(objective.model.parameters(), "mine"))
+    expected = landed(objective, BATCH, plain)
+    found = landed(objective, BATCH, Renamed(objective.model.parameters(), "mine"))
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     with pytest.raises(ValueError, match=r"Overridden.*overrides step"):
-        look_ahead_parameters(objective, BATCH, Overridden(objective.model.parameters(), lr=0.1))
+        landed(objective, BATCH, Overridden(objective.model.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="RMSprop can not be looked ahead;"):
-        look_ahead_parameters(objective, BATCH, torch.optim.RMSprop(objective.model.parameters()))
+        landed(objective, BATCH, torch.optim.RMSprop(objective.model.parameters()))
 
 
 @pytest.mark.parametrize("strategy", ["auto", "last_layer"])

@@ -2,7 +2,7 @@
 
 from tutelage.hypergradient.derivatives import Derivatives, Strategy, directional_derivatives
 from tutelage.hypergradient.last_layer_look_ahead import LastLayerLookAhead
-from tutelage.hypergradient.look_ahead import look_ahead_direction, look_ahead_gradient, look_ahead_parameters
+from tutelage.hypergradient.look_ahead import look_ahead_direction, look_ahead_gradient
 from tutelage.hypergradient.module_derivatives import module_derivatives
 from tutelage.hypergradient.neumann import NeumannSeries, NeumannWarning, neumann_direction
 from tutelage.hypergradient.optimizers import Optimizers, learning_rate
@@ -20,7 +20,6 @@ __all__ = [
     "learning_rate",
     "look_ahead_direction",
     "look_ahead_gradient",
-    "look_ahead_parameters",
     "module_derivatives",
     "neumann_direction",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
@@ -37,14 +37,12 @@ class Derivatives:
 
     Attributes:
         values: D (B, K); the row of an example that is not finite (in its input, a loss or a derivative) is 0.
-        by_module: D (B, K, M), the share of each module in it, where a partition was given.
         strategy: the strategy that computed it.
         why: why that one.
         skipped: how many rows are 0 because they were not finite.
     """
 
     values: Tensor
-    by_module: Tensor | None
     strategy: str
     why: str
     skipped: int
@@ -52,11 +50,7 @@ class Derivatives:
 
 @full_types()
 def directional_derivatives(
-    objective: Objective,
-    batch: Batch,
-    direction: Parameters,
-    strategy: Strategy = "auto",
-    partition: Mapping[str, int] | None = None,
+    objective: Objective, batch: Batch, direction: Parameters, strategy: Strategy = "auto"
 ) -> Derivatives:
     r"""Return how each loss of each example changes when the parameters move along a direction.
 
@@ -73,8 +67,6 @@ def directional_derivatives(
         strategy: "last_layer" (closed form, for directions within the last linear layer), "forward_mode" (exact, one pass),
             "finite_difference" (approximate, two passes, any model), "double_backward" (exact, the most expensive), or
             "auto": the first of these that is applicable and agrees with a backward pass of this objective.
-        partition: the module, 0 to M - 1, of each parameter by name; asks for `Derivatives.by_module`. A parameter that
-            it leaves out counts in ``values`` alone.
 
     Raises:
         ValueError: the direction does not fit the model, or the strategy is unknown or not applicable to it.
@@ -86,25 +78,12 @@ def directional_derivatives(
     probe = Probe(objective, batch)
     direction = probe.direction(direction)
     chosen, why = (strategy, "as asked") if strategy != "auto" else choose(objective, probe, direction)
-    zeros_BK = next(iter(probe.parameters.values())).new_zeros(size_of(batch), len(objective.signals))
-
-    def derive(part: Parameters) -> Tensor:
-        return STRATEGIES[chosen](probe, part) if part else zeros_BK
-
-    if not partition:
-        values_BK, by_module_BKM = derive(direction), None
+    if direction:
+        values_BK = STRATEGIES[chosen](probe, direction)
     else:
-        parts: list[dict[str, Tensor]] = [{} for _ in range(max(partition.values(), default=-1) + 1)]
-        rest: dict[str, Tensor] = {}
-        for name, p in direction.items():
-            (parts[partition[name]] if name in partition else rest)[name] = p
-        by_module_BKM = torch.stack([derive(part) for part in parts], dim=2)
-        values_BK = by_module_BKM.sum(2) + derive(rest)
+        values_BK = next(iter(probe.parameters.values())).new_zeros(size_of(batch), len(objective.signals))
     finite_B = torch.isfinite(values_BK).all(1)
-    values_BK = torch.where(finite_B[:, None], values_BK, 0)
-    if by_module_BKM is not None:
-        by_module_BKM = torch.where(finite_B[:, None, None], by_module_BKM, 0)
-    return Derivatives(values_BK, by_module_BKM, chosen, why, int((~finite_B).sum()))
+    return Derivatives(torch.where(finite_B[:, None], values_BK, 0), chosen, why, int((~finite_B).sum()))
 
 
 _choices: WeakKeyDictionary[Objective, dict[bool, tuple[str, str]]] = WeakKeyDictionary()

@@ -79,7 +79,7 @@ class LastLayerLookAhead:
         D_BK = self.train.along(moved_BC)
         finite_B = torch.isfinite(D_BK).all(1)
         values_BK = torch.where(finite_B[:, None], D_BK / -self._examples, 0)
-        return Derivatives(values_BK, None, "last_layer", f"closed form, {how}", int((~finite_B).sum()))
+        return Derivatives(values_BK, "last_layer", f"closed form, {how}", int((~finite_B).sum()))
 
     def _steps(self, gradients: Parameters) -> dict[str, Step]:
         return next_steps(self._optimizer, self._model, self.train.parameters, gradients)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from tutelage.hypergradient.derivatives import Derivatives, Strategy, directional_derivatives
@@ -14,23 +13,6 @@ from tutelage.hypergradient.optimizers import Optimizers, next_steps
 from tutelage.hypergradient.passes import ModuleWeights
 from tutelage.hypergradient.probe import Probe, full_types, held_out_probe
 from tutelage.signals import Batch, Objective
-
-
-@full_types()
-def look_ahead_parameters(
-    objective: Objective,
-    batch: Batch,
-    optimizer: Optimizers,
-    weights_BK: Tensor | None = None,
-    module_weights: ModuleWeights | None = None,
-) -> dict[str, Tensor]:
-    r"""Return :math:`\hat\theta`, where the optimiser's next step on a batch would land, without taking it.
-
-    Only parameters that would move are named. Arguments and errors are those of `look_ahead_direction`.
-    """
-    field = Field(Probe(objective, batch), weights_BK, module_weights)
-    steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
-    return {name: step.landed for name, step in steps.items()}
 
 
 def look_ahead_direction(
@@ -74,37 +56,23 @@ def look_ahead_gradient(
     held_out: Batch,
     optimizer: Optimizers,
     weights_BK: Tensor | None = None,
-    module_weights: ModuleWeights | None = None,
     strategy: Strategy = "auto",
 ) -> Derivatives:
-    r"""Return the derivative of the held-out loss after one step by each weight of that step.
+    r"""Return the derivative of the held-out loss after one step by each weight :math:`u_{ik}` of that step, (B, K),
 
-    ``values`` (B, K) is the derivative by :math:`u_{ik}`. Where ``module_weights`` are given, ``by_module`` (B, K, M) is that
-    by :math:`c_{ikm} = u_{ik} a_{km}`, from which those by a follow.
-
-    .. math:: \frac{\partial L_V(\hat\theta)}{\partial c_{ikm}} = -\frac1n \langle p_m, \nabla_{\theta_m} \ell_k(x_i) \rangle
+    .. math:: \frac{\partial L_V(\hat\theta)}{\partial u_{ik}} = -\frac1n \langle p, \nabla_\theta \ell_k(x_i) \rangle
 
     with p of `look_ahead_direction` and n the finite examples of all processes. The strategy "last_layer" looks at the last
     linear layer alone, in the step and in the derivative, as AMAL's authors do: cheaper, and another estimate.
 
     Raises:
-        ValueError: as `look_ahead_direction` and `directional_derivatives`; or "last_layer" with ``module_weights``.
+        ValueError: as `look_ahead_direction` and `directional_derivatives`.
     """
     if strategy == "last_layer":
-        if module_weights is not None:
-            raise ValueError(
-                "strategy='last_layer' sees one layer and no modules; leave module_weights=None, or use 'auto'"
-            )
         return LastLayerLookAhead(objective, batch, held_out, optimizer).gradient(weights_BK)
-    direction, examples = _direction(objective, batch, held_out, optimizer, weights_BK, module_weights)
-    partition = None if module_weights is None else module_weights.module_of
-    D = directional_derivatives(objective, batch, direction, strategy, partition)
-    values_BK, by_module_BKM = D.values, D.by_module
-    if module_weights is not None and by_module_BKM is not None:
-        a_KM = module_weights.values_KM.detach().to(values_BK)[:, : by_module_BKM.shape[2]]
-        values_BK = values_BK + torch.einsum("bkm,km->bk", by_module_BKM, a_KM - 1)  # outside of all modules a is 1
-        by_module_BKM = by_module_BKM / -examples
-    return replace(D, values=values_BK / -examples, by_module=by_module_BKM)
+    direction, examples = _direction(objective, batch, held_out, optimizer, weights_BK, None)
+    D = directional_derivatives(objective, batch, direction, strategy)
+    return replace(D, values=D.values / -examples)
 
 
 @full_types()

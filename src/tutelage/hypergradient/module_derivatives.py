@@ -26,8 +26,7 @@ def module_derivatives(
 
     .. math:: D_{km} = \Big\langle p_m,\; \nabla_{\theta_m} \frac1n \sum_i u_{ik}\, \ell_k(x_i) \Big\rangle
 
-    so that :math:`\partial L_V / \partial a_{km} = -D_{km}`. One forward pass and one backward pass for each signal: cheaper
-    than `directional_derivatives` with a partition, whose sum over the examples it is, where K is less than twice M.
+    so that :math:`\partial L_V / \partial a_{km} = -D_{km}`. One forward pass, and one backward pass for each signal.
     The mean is over the finite examples of all processes, each of which returns the same.
 
     Args:
