@@ -19,7 +19,6 @@ from tutelage.generations import (
     assist,
     born_again,
     confident,
-    early_learning,
     noisy_student,
     self_training,
     surest_of_each_class,
@@ -82,7 +81,7 @@ def test_the_averages_move_in_training_and_by_index():
 def test_elr_without_weight_is_cross_entropy(tiny_data):
     one, other = network(), network()
     plan = replace(PLAN, seed=1)
-    early_learning(one, tiny_data, plan, num_examples=22, num_classes=C, weight=0.0)
+    fit(one, tiny_data, signals=[CrossEntropy(), EarlyLearning(22, C)], plan=plan, weighting=Fixed([1.0, 0.0]))
     fit(other, tiny_data, signals=[CrossEntropy()], plan=plan)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
@@ -91,7 +90,8 @@ def test_elr_without_weight_is_cross_entropy(tiny_data):
 def test_elr_cut_and_run_again(tmp_path, monkeypatch):
     def chain(plan: Plan) -> nn.Module:
         own = plan.named("elr")
-        return early_learning(network(), examples(LABELLED), own, num_examples=N, num_classes=C).model
+        signals = [CrossEntropy(), EarlyLearning(N, C)]
+        return fit(network(), examples(LABELLED), signals=signals, plan=own, weighting=Fixed([1.0, 3.0])).model
 
     assert_cuts_change_nothing(chain, tmp_path, monkeypatch, (2, 3))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_run import fake_run
+from markupsafe import Markup
 from PIL import Image
 
 from tutelage.metrics import npv_at_fpr
@@ -82,7 +83,7 @@ def unplotted(monkeypatch):
     """Leave out the drawing, which takes most of the time."""
     for name in ("line_plot", "training_curves"):
         monkeypatch.setattr(
-            f"tutelage.reports.curves.{name}", lambda *_, **__: '<svg role="img" aria-label="none"></svg>'
+            f"tutelage.reports.curves.{name}", lambda *_, **__: Markup('<svg role="img" aria-label="none"></svg>')
         )
 
 

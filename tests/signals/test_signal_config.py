@@ -16,9 +16,9 @@ from tutelage import signals
 from tutelage.generations import FourViews, Iterated, Schedule
 from tutelage.generations.sskd import ComparedDistillation, Contrast, RotatedDistillation
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, PseudoLabels, Signal, SquaredError
-from tutelage.subtasks import Curriculum, SelfLabels, StudentSettings
+from tutelage.subtasks import Curriculum, DiscoverySettings, SelfLabels, StudentSettings
 from tutelage.subtasks.specialists import Membership
-from tutelage.subtasks.student import OwnSpecialist
+from tutelage.subtasks.student import LabelOfBothTokens, OwnSpecialist
 from tutelage.weighting.auxilearn import Combined
 
 
@@ -109,16 +109,12 @@ CASES: dict[type[Signal], tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     Contrast: ({"temperature": 1.0}, {"temperature": 2.0}),
     SelfLabels: (
-        {"index": torch.arange(4), "subtasks": 2, "lam": 10.0},
+        {"index": torch.arange(4), "settings": DiscoverySettings(2, 10.0)},
         {
             "index": torch.arange(1, 5),
-            "subtasks": 3,
-            "lam": 11.0,
-            "assignment": "argmax",
+            "settings": DiscoverySettings(2, 10.0, settled_share=0.1),
             "rest": torch.arange(4, 6),
             "first": torch.tensor([0, 1, 1, 0]),
-            "relabel_every": 2,
-            "settled_share": 0.1,
             "seed": 1,
         },
     ),
@@ -136,6 +132,7 @@ CASES: dict[type[Signal], tuple[dict[str, Any], dict[str, Any]]] = {
             "settings": StudentSettings(temperature=9.0),
         },
     ),
+    LabelOfBothTokens: ({"smoothing": 0.1}, {"smoothing": 0.2}),
     Membership: ({"weight": 1.0}, {"weight": 2.0}),
     Combined: (
         {"signals": [CrossEntropy()], "network": teacher()},

@@ -41,18 +41,22 @@ def logits(count: int, classes: int, seed: int = 0) -> Tensor:
 INDEX = torch.arange(5, 45)
 
 
+def self_labels(subtasks, *, rest=None, seed=0, **settings):
+    return SelfLabels(INDEX, DiscoverySettings(subtasks, 10.0, **settings), rest=rest, seed=seed)
+
+
 def test_the_first_labels_are_a_random_partition_into_equal_parts():
-    labels = SelfLabels(INDEX, 6, 10.0, rest=torch.tensor([0, 50]), seed=1).labels
+    labels = self_labels(6, rest=torch.tensor([0, 50]), seed=1).labels
     assert labels[INDEX].bincount(minlength=6).tolist() == [7, 7, 7, 7, 6, 6]
     assert labels[[0, 50]].tolist() == [6, 6]  # one more class than the sub-tasks
     assert labels[1:5].tolist() == [-1] * 4
-    again = SelfLabels(INDEX, 6, 10.0, seed=1).labels
+    again = self_labels(6, seed=1).labels
     assert torch.equal(labels[INDEX], again[INDEX])
-    assert not torch.equal(labels[INDEX], SelfLabels(INDEX, 6, 10.0, seed=2).labels[INDEX])
+    assert not torch.equal(labels[INDEX], self_labels(6, seed=2).labels[INDEX])
 
 
 def test_the_labels_are_those_of_the_transport():
-    signal = SelfLabels(INDEX, 4, 10.0)
+    signal = self_labels(4)
     first = signal.labels.clone()
     signal.begin_epoch(0, view(logits(40, 4), INDEX))
     assert torch.equal(signal.labels, first)  # which the first epoch learns
@@ -68,7 +72,7 @@ def test_the_labels_are_those_of_the_transport():
 
 def test_what_is_acceptable_keeps_its_own_label_and_takes_no_part_in_the_transport():
     rest = torch.arange(45, 60)
-    signal = SelfLabels(INDEX, 4, 10.0, rest=rest)
+    signal = self_labels(4, rest=rest)
     both, scores = torch.cat([rest, INDEX]), logits(55, 5)
     signal.begin_epoch(1, view(scores, both))
     transport = sinkhorn(F.log_softmax(scores[15:, :4].double(), 1), 10.0)
@@ -77,7 +81,7 @@ def test_what_is_acceptable_keeps_its_own_label_and_takes_no_part_in_the_transpo
 
 
 def test_relabelling_only_so_often():
-    signal = SelfLabels(INDEX, 4, 10.0, relabel_every=3)
+    signal = self_labels(4, relabel_every=3)
     for epoch in range(7):
         signal.begin_epoch(epoch, view(logits(40, 4, epoch), INDEX))
     assert int(signal.rounds) == 2
@@ -87,7 +91,7 @@ def test_argmax_collapses_where_the_transport_does_not():
     skewed = logits(40, 4) / 3 + torch.tensor([9.0, 0.0, 0.0, 0.0])
     sizes = {}
     for assignment in ("argmax", "sinkhorn"):
-        signal = SelfLabels(INDEX, 4, 10.0, assignment=assignment)
+        signal = self_labels(4, assignment=assignment)
         signal.begin_epoch(1, view(skewed, INDEX))
         sizes[assignment] = signal.labels[INDEX].bincount(minlength=4).tolist()
     assert sizes["argmax"] == [40, 0, 0, 0]
@@ -95,7 +99,7 @@ def test_argmax_collapses_where_the_transport_does_not():
 
 
 def test_settled_is_three_calm_rounds_in_a_row():
-    signal = SelfLabels(INDEX, 4, 10.0, settled_share=0.05)
+    signal = self_labels(4, settled_share=0.05)
     seeds = [0, 0, 0, 1, 1, 1, 1]  # the first round of each differs from what was before
     calm = []
     for epoch, seed in enumerate(seeds, start=1):
@@ -103,7 +107,7 @@ def test_settled_is_three_calm_rounds_in_a_row():
         calm.append(int(signal.calm_rounds))
     assert calm == [0, 1, 2, 0, 1, 2, 3]
     assert signal.settled()
-    never = SelfLabels(INDEX, 4, 10.0, settled_share=0.0)
+    never = self_labels(4, settled_share=0.0)
     for epoch in range(1, 6):
         never.begin_epoch(epoch, view(logits(40, 4), INDEX))
     assert not never.settled()

@@ -3,7 +3,6 @@
 from tutelage.generations.assistants import AssistantSettings, assist
 from tutelage.generations.born_again import BornAgainSettings, born_again
 from tutelage.generations.chain import Relabelled
-from tutelage.generations.elr import early_learning
 from tutelage.generations.incremental import (
     Incremental,
     IncrementalSettings,
@@ -35,7 +34,6 @@ __all__ = [
     "assist",
     "born_again",
     "confident",
-    "early_learning",
     "iterate",
     "learn_incrementally",
     "noisy_student",

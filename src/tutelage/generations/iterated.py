@@ -233,14 +233,11 @@ class Generations:
         return torch.cat(phases) if phases else torch.zeros(0, dtype=torch.int64)
 
     def _phases(self, generation: int, labelled: Tensor, everything: Tensor) -> list[Tensor]:
-        start, turn, end = (
-            self.schedule.start(generation),
-            self.schedule.turn(generation),
-            self.schedule.start(generation + 1),
-        )
+        schedule = self.schedule
+        start, turn, end = schedule.start(generation), schedule.turn(generation), schedule.start(generation + 1)
         if len(labelled) == len(everything):
             return [self._stream(everything, "order", start, end)]
-        imitated = generation * self.schedule.imitation
+        imitated = generation * schedule.imitation
         return [
             self._stream(labelled, "interaction", start - imitated, turn - imitated),
             self._stream(everything, "imitation", imitated, imitated + end - turn),

@@ -91,8 +91,8 @@ def noisy_student(
     """
     if len(unlabelled) == 0:
         raise ValueError("unlabelled is empty: noisy student needs images that the teacher labels")
-    own = [CrossEntropy(smoothing=settings.smoothing, head=h, name=f"label {h or ''}".strip()) for h in heads]
-    chain = [fit(new(0), examples(labelled), signals=own, plan=plan.named("teacher"))]
+    labels = [CrossEntropy(smoothing=settings.smoothing, head=h, name=f"label {h or ''}".strip()) for h in heads]
+    chain = [fit(new(0), examples(labelled), signals=labels, plan=plan.named("teacher"))]
     rows = int(torch.cat([labelled, unlabelled]).max()) + 1
     for number in range(1, settings.students + 1):
         said = torch.stack([logits_of(chain[-1].model, examples(unlabelled), h) for h in heads]).mean(0)
@@ -103,16 +103,13 @@ def noisy_student(
         teacher_NC[unlabelled] = said
         both = torch.cat([labelled, chosen])
         signals: list[Signal] = []
-        weights: list[float] = []
-        for h in heads:
-            part = f" {h}" if h else ""
-            signals += [
-                CrossEntropy(smoothing=settings.smoothing, head=h, name=f"label{part}"),
-                Distillation(
-                    "teacher", kind=settings.labels, temperature=settings.temperature, head=h, name=f"teacher{part}"
-                ),
-            ]
-            weights += [len(both) / len(labelled), settings.ratio * len(both) / len(chosen)]
+        for label in labels:
+            name = label.name.replace("label", "teacher", 1)
+            said_by = Distillation(
+                "teacher", kind=settings.labels, temperature=settings.temperature, head=label.head, name=name
+            )
+            signals += [label, said_by]
+        weights = [len(both) / len(labelled), settings.ratio * len(both) / len(chosen)] * len(heads)
         train = WithColumns(examples(both), teacher=teacher_NC)
         own_plan = plan.named(f"student-{number}")
         chain.append(fit(new(number), train, signals=signals, plan=own_plan, weighting=Fixed(weights)))

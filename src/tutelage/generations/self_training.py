@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.generations.chain import NewModel, Relabelled, logits_of
-from tutelage.signals import CrossEntropy, Signal
+from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Fitted, Plan, fit
 
 
@@ -63,7 +63,6 @@ def self_training(
     plan: Plan,
     *,
     head: str | None = None,
-    signals: Callable[[], list[Signal]] | None = None,
 ) -> Fitted:
     """Train a teacher on the labels, pre-train a student on what it is surest of, and fine-tune the student on the labels.
 
@@ -75,18 +74,17 @@ def self_training(
         settings: K, P and the budget of the pre-training.
         plan: what the trainings share.
         head: the model's head that the teacher speaks with, where it has several.
-        signals: makes the signals of the labels anew; cross-entropy by default.
 
     Source: Yalniz et al., *Billion-Scale Semi-Supervised Learning for Image Classification*, 2019, section 3.
     """
     if len(unlabelled) == 0:
         raise ValueError("unlabelled is empty: self-training needs images that the teacher labels")
-    made = signals or (lambda: [CrossEntropy(smoothing=settings.smoothing, head=head)])
-    teacher = fit(new(0), examples(labelled), signals=made(), plan=plan.named("teacher"))
+    signals = [CrossEntropy(smoothing=settings.smoothing, head=head)]
+    teacher = fit(new(0), examples(labelled), signals=signals, plan=plan.named("teacher"))
     said_NC = logits_of(teacher.model, examples(unlabelled), head).softmax(1)
     places, classes = surest_of_each_class(said_NC, settings.top, settings.considered)
     student = new(1)
     pretraining = Relabelled(examples(unlabelled[places]), label=classes)
     own = replace(plan.named("pretraining"), budget=settings.pretraining or plan.budget, val=None, select_by=None)
-    fit(student, pretraining, signals=made(), plan=own)
-    return fit(student, examples(labelled), signals=made(), plan=plan.named("fine-tuning"))
+    fit(student, pretraining, signals=signals, plan=own)
+    return fit(student, examples(labelled), signals=signals, plan=plan.named("fine-tuning"))

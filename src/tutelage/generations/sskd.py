@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,29 +105,26 @@ def least_wrong(scores_RC: Tensor, right_R: Tensor, keep: float) -> Tensor:
     return torch.cat([correct_R.nonzero().squeeze(1), wrong[order[: int(keep * len(wrong))]]]).sort().values
 
 
-class _FromTeacher(Signal):
-    """A signal of a whole batch that asks a teacher about it once."""
+class _OfCopies(Signal):
+    """Distillation on rotated copies: of those that the teacher gets right, and the least wrong of the others."""
 
     separable = False
 
-    def __init__(self, teacher: nn.Module, name: str) -> None:
+    def __init__(self, teacher: nn.Module, temperature: float, keep: float, name: str) -> None:
         super().__init__(name)
         self.teacher = Frozen(teacher)
+        self.temperature = temperature
+        self.keep = keep
 
-    def said(self, batch: Batch) -> Mapping[str, Tensor]:
-        outputs = self.teacher(batch["input"])
-        assert not isinstance(outputs, Tensor)
-        return outputs
-
-
-def _divergence(student_RC: Tensor, teacher_RC: Tensor, rows: Tensor, temperature: float) -> Tensor:
-    if len(rows) == 0:
-        return 0 * student_RC.sum()
-    student, teacher = (logits[rows].div(temperature).log_softmax(1) for logits in (student_RC, teacher_RC))
-    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    def divergence(self, student_RC: Tensor, teacher_RC: Tensor, right_B: Tensor) -> Tensor:
+        rows = least_wrong(teacher_RC, right_B.repeat_interleave(TURNS), self.keep)
+        if len(rows) == 0:
+            return 0 * student_RC.sum()
+        student, teacher = (scores[rows].div(self.temperature).log_softmax(1) for scores in (student_RC, teacher_RC))
+        return self.temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-class RotatedDistillation(_FromTeacher):
+class RotatedDistillation(_OfCopies):
     r"""Distillation on rotated copies, of those that the teacher gets right and the least wrong of the others.
 
     .. math:: \tau^2\,\frac1{|R|}\sum_{r\in R}\mathrm{KL}\big(\mathrm{softmax}(t_r/\tau)\,\|\,\mathrm{softmax}(z_r/\tau)\big)
@@ -140,20 +137,17 @@ class RotatedDistillation(_FromTeacher):
     """
 
     def __init__(self, teacher: nn.Module, temperature: float, keep: float, target: str = "label") -> None:
-        super().__init__(teacher, "rotated")
-        self.temperature = temperature
-        self.keep = keep
+        super().__init__(teacher, temperature, keep, "rotated")
         self.target = target
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the loss, a scalar."""
-        assert not isinstance(outputs, Tensor)
-        student, teacher = outputs["rotated"].flatten(0, 1).float(), self.said(batch)["rotated"].flatten(0, 1).float()
-        rows = least_wrong(teacher, batch[self.target].repeat_interleave(TURNS), self.keep)
-        return _divergence(student, teacher, rows, self.temperature)
+        both: tuple[Any, Any] = (outputs, self.teacher(batch["input"]))
+        student, teacher = (said["rotated"].flatten(0, 1).float() for said in both)
+        return self.divergence(student, teacher, batch[self.target])
 
 
-class ComparedDistillation(_FromTeacher):
+class ComparedDistillation(_OfCopies):
     r"""Distillation of the similarities of rotated copies to all images of the batch.
 
     .. math:: T^2\,\frac1{|R|}\sum_{r\in R}\mathrm{KL}\big(\mathrm{softmax}(A^t_r)\,\|\,\mathrm{softmax}(A^s_r)\big)
@@ -168,18 +162,13 @@ class ComparedDistillation(_FromTeacher):
     """
 
     def __init__(self, teacher: nn.Module, temperature: float, keep: float) -> None:
-        super().__init__(teacher, "comparison")
-        self.temperature = temperature
-        self.keep = keep
+        super().__init__(teacher, temperature, keep, "comparison")
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the loss, a scalar."""
-        assert not isinstance(outputs, Tensor)
-        student, teacher = (each["projected"].float() for each in (outputs, self.said(batch)))
-        own = torch.arange(len(teacher), device=teacher.device).repeat_interleave(TURNS)
-        student_RB, teacher_RB = similarities(student, 1.0), similarities(teacher, 1.0)
-        rows = least_wrong(teacher_RB, own, self.keep)
-        return _divergence(student_RB, teacher_RB, rows, self.temperature)
+        both: tuple[Any, Any] = (outputs, self.teacher(batch["input"]))
+        student, teacher = (similarities(said["projected"].float(), 1.0) for said in both)
+        return self.divergence(student, teacher, torch.arange(teacher.shape[1], device=teacher.device))
 
 
 class Contrast(Signal):
@@ -195,9 +184,8 @@ class Contrast(Signal):
         """Return the loss, a scalar."""
         assert not isinstance(outputs, Tensor)
         found_RB = similarities(outputs["projected"].float(), self.temperature)
-        return F.cross_entropy(
-            found_RB, torch.arange(found_RB.shape[1], device=found_RB.device).repeat_interleave(TURNS)
-        )
+        own_R = torch.arange(found_RB.shape[1], device=found_RB.device).repeat_interleave(TURNS)
+        return F.cross_entropy(found_RB, own_R)
 
 
 @dataclass(frozen=True)
@@ -224,9 +212,8 @@ def sskd(
     """
     teacher = new(0)
     fit(teacher, train, signals=[CrossEntropy(target, head="logits")], plan=plan.named("teacher"))
-    body = [*teacher.encoder.parameters(), *teacher.head.parameters()]
-    for parameter in body:
-        parameter.requires_grad_(False)
+    teacher.encoder.requires_grad_(False)
+    teacher.head.requires_grad_(False)
     projecting = replace(plan.named("projection"), budget=settings.projection, val=None, select_by=None, heads=())
     contrast = Contrast(settings.similarity_temperature)
     own = fit(_StillBody(teacher), train, signals=[contrast], plan=projecting)

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib import colormaps
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from tutelage.files import read_parquet
-from tutelage.reports.plots import DASHES, SIZE, STYLE, svg
+from tutelage.reports.plots import DASHES, SIZE, plot
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.wording import Names, compared, fixed
 
@@ -57,32 +56,25 @@ def curves(importance: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield {
             "title": task,
             "caption": f"In the end: {told}.",
-            "svg": Markup(
-                _plot(
-                    own,
-                    modules,
-                    f"importance-{place}",
-                    f"Importance of {task} by module over steps. In the end: {told}.",
-                )
+            "svg": _plot(
+                own, modules, f"importance-{place}", f"Importance of {task} by module over steps. In the end: {told}."
             ),
         }
 
 
-def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> str:
+def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> Markup:
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(modules)))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.4), layout="constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         for place, (module, shade) in enumerate(zip(modules, shades, strict=True)):
             line = own[own["module"] == module]
             dashes = DASHES[place % len(DASHES)]
             axes.plot(line["step"], line["value"], color=shade, linestyle=dashes, linewidth=1.6, label=module)
-        axes.set_xlabel("step")
-        axes.set_title("importance", loc="left", fontsize=9.5)
         low, high = min(0.0, float(own["value"].min())), max(0.0, float(own["value"].max()))
         axes.set_ylim(low, high + 0.05 * ((high - low) or 1.0))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-        return svg(figure, name, alt)
+
+    return plot(draw, "step", "importance", name, alt, (SIZE[0], SIZE[1] + 0.4))
 
 
 def weighed(path: Path) -> dict[str, float]:

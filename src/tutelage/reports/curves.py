@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tutelage.metrics import operating_point
@@ -52,42 +51,37 @@ def operating_plots(test: pd.DataFrame, metrics: dict[str, Any], rates: list[str
         + "."
         for at in rates
     )
-    floor = ("floor", metrics["floor"][rates[0]])
     widest = max(0.2, 1.5 * max(map(float, rates)))
     return [
         {
             "title": "Where the model is used",
             "caption": "Share of defects among the blocked images (NPV) by the share of defects that may pass (FPR). "
             "Points: the rates of the table above, with their 95 % intervals.",
-            "svg": Markup(
-                line_plot(
-                    near,
-                    x_label="defects that pass (FPR)",
-                    y_label="defects among the blocked (NPV)",
-                    name="npv",
-                    alt=f"NPV against the false-positive rate. {told}",
-                    x_range=(0, widest),
-                    y_range=(0, 1),
-                    reference=floor,
-                    percent=True,
-                )
+            "svg": line_plot(
+                near,
+                x_label="defects that pass (FPR)",
+                y_label="defects among the blocked (NPV)",
+                name="npv",
+                alt=f"NPV against the false-positive rate. {told}",
+                x_range=(0, widest),
+                y_range=(0, 1),
+                reference=("floor", metrics["floor"][rates[0]]),
+                percent=True,
             ),
         },
         {
             "title": "Precision and recall",
             "caption": "Share of defects among the blocked images (precision) by the share of all defects that are caught "
             "(recall), over every threshold.",
-            "svg": Markup(
-                line_plot(
-                    all_rates,
-                    x_label="defects that are caught (recall)",
-                    y_label="defects among the blocked (precision)",
-                    name="recall",
-                    alt="Precision against recall of defects, at every threshold, for both models.",
-                    x_range=(0, 1),
-                    y_range=(0, 1.02),
-                    percent=True,
-                )
+            "svg": line_plot(
+                all_rates,
+                x_label="defects that are caught (recall)",
+                y_label="defects among the blocked (precision)",
+                name="recall",
+                alt="Precision against recall of defects, at every threshold, for both models.",
+                x_range=(0, 1),
+                y_range=(0, 1.02),
+                percent=True,
             ),
         },
     ]
@@ -103,7 +97,7 @@ def training_plots(trainings: list[Training]) -> Iterator[dict[str, Any]]:
     for place, family in enumerate(ordered):
         members = families[family]
         title = members[0].name if len(members) == 1 else f"{family}, {len(members)} trainings"
-        yield {"title": title, "svg": Markup(training_curves(members, f"training-{place}", described(members)))}
+        yield {"title": title, "svg": training_curves(members, f"training-{place}", described(members))}
 
 
 def described(trainings: list[Training]) -> str:

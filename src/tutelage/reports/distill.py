@@ -11,9 +11,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tutelage.reports.auxiliary import curves
-from tutelage.reports.plots import histogram, montage
+from tutelage.reports.plots import histogram, inlined
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.sections import inlined
 from tutelage.reports.wording import Names, compared, fixed
 
 NAMES = Names(
@@ -62,14 +61,12 @@ def weights_figure(weights: pd.DataFrame, metrics: dict[str, Any]) -> Markup | N
             "wrong labels": difference[wrong & labelled].to_numpy(np.float64),
         }
     told = ", ".join(f"{name}: mean {fixed(float(np.mean(values)), 2)}" for name, values in parts.items())
-    return Markup(
-        histogram(
-            parts,
-            x_label="teacher’s weight minus the label’s",
-            y_label="share of the examples",
-            name="weights",
-            alt=f"Distribution of the teacher's weight minus the label's. {told}.",
-        )
+    return histogram(
+        parts,
+        x_label="teacher’s weight minus the label’s",
+        y_label="share of the examples",
+        name="weights",
+        alt=f"Distribution of the teacher's weight minus the label's. {told}.",
     )
 
 
@@ -88,7 +85,7 @@ def doubted(run: RunFolder, weights: pd.DataFrame) -> Iterator[dict[str, Any]]:
         facts = weights.iloc[row]
         yield {
             "id": str(facts["id"]),
-            "picture": inlined(montage([picture], 1, 120)),
+            "picture": inlined([picture]),
             "label": classes[int(facts["label"])],
             "predicted": classes[int(facts["predicted"])],
             "doubt": float(facts["doubt"]),

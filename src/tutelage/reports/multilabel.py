@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from tutelage.reports.plots import Line, line_plot, montage
+from tutelage.reports.plots import Line, inlined, line_plot
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.sections import inlined
 
 SHOWN_LABELS = 8
 
@@ -24,13 +23,13 @@ def view(run: RunFolder) -> dict[str, Any]:
         "threshold_given": (run.config or {}).get("threshold") is not None,
         "test": metrics["test"],
         "points": {key: value for key, value in metrics["test"].items() if isinstance(value, dict) and "f1" in value},
-        "coverage": Markup(_coverage_plot(coverage)) if len(coverage) > 1 else None,
+        "coverage": _coverage_plot(coverage) if len(coverage) > 1 else None,
         "appeared": None if labels is None else _appeared(labels),
         "gallery": None if labels is None else _gallery(run, labels),
     }
 
 
-def _coverage_plot(coverage: list[float]) -> str:
+def _coverage_plot(coverage: list[float]) -> Markup:
     generations = np.arange(1, len(coverage) + 1, dtype=np.float64)
     return line_plot(
         [Line("labels that the teacher names", generations, np.array(coverage))],
@@ -75,7 +74,7 @@ def _gallery(run: RunFolder, labels: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "id": str(facts["id"]),
                 "given": str(facts["given"]) or "no label",
-                "picture": inlined(montage([image], 1, 120)),
+                "picture": inlined([image]),
                 "new": [
                     {
                         "label": str(entry["label"]),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tutelage.reports.run_folder import Training
 
@@ -24,6 +26,7 @@ COLOURS = ("#1d5fa6", "#b3500d", "#5b6b76", "#6d3f9c", "#20744a")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.2)))
 SIZE = (4.6, 2.9)  # inches; of this size the letters stay readable on a telephone
 MUTED = "#56606a"
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters
     "svg.hashsalt": "tutelage",  # the same plot is the same text
@@ -73,7 +76,7 @@ def line_plot(
     reference: tuple[str, float] | None = None,
     percent: bool = False,
     whole: bool = False,
-) -> str:
+) -> Markup:
     """Several lines over one another, as SVG.
 
     Args:
@@ -86,32 +89,27 @@ def line_plot(
         percent: both axes are shares, shown in percent.
         whole: x counts something, so that only whole numbers are named.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         for place, line in enumerate(lines):
             _draw(axes, line, place)
         if reference is not None:
             axes.axhline(reference[1], color=MUTED, linestyle=":", linewidth=1.2, label=reference[0])
-        axes.set_xlabel(x_label)
-        _head(axes, y_label)
-        if x_range is not None:
-            axes.set_xlim(*x_range)
-        if y_range is not None:
-            axes.set_ylim(*y_range)
+        axes.set(**{key: value for key, value in (("xlim", x_range), ("ylim", y_range)) if value is not None})
         if percent:
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-                axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+                axis.set_major_formatter(PERCENT)
         if whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
-        return svg(figure, name, alt)
+
+    return plot(draw, x_label, y_label, name, alt)
 
 
 def histogram(
     parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, name: str, alt: str, bins: int = 40
-) -> str:
+) -> Markup:
     """How numbers are distributed, each part as shares of its own, over one another, as SVG.
 
     Args:
@@ -123,19 +121,29 @@ def histogram(
     """
     finite = {part: values[np.isfinite(values)] for part, values in parts.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(finite.values())), bins)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         for place, (part, values) in enumerate(finite.items()):
             shares = np.histogram(values, edges)[0] / max(len(values), 1)
             colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.25)
             axes.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.6, label=part)
-        axes.set_xlabel(x_label)
-        _head(axes, y_label)
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.legend(loc="best")
+
+    return plot(draw, x_label, y_label, name, alt)
+
+
+def plot(
+    draw: Callable[[Axes], None], x_label: str, y_label: str, name: str, alt: str, size: tuple[float, float] = SIZE
+) -> Markup:
+    """One panel, in the style of all, as SVG; ``draw(axes)`` fills it, and the rest is as in `line_plot`."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot(xlabel=x_label)
+        draw(axes)
+        _head(axes, y_label)
         return svg(figure, name, alt)
 
 
@@ -153,7 +161,7 @@ def _draw(axes: Axes, line: Line, place: int) -> None:
         axes.errorbar([x], [y], yerr=error, fmt="o", color=colour, markersize=4.5, capsize=3, linewidth=1.2)
 
 
-def training_curves(trainings: Sequence[Training], name: str, alt: str) -> str:
+def training_curves(trainings: Sequence[Training], name: str, alt: str) -> Markup:
     """One training, or several alike over one another: the losses, and below them the validation where there is one.
 
     Args:
@@ -208,7 +216,7 @@ def training_curves(trainings: Sequence[Training], name: str, alt: str) -> str:
         return svg(figure, name, alt)
 
 
-def svg(figure: Figure, name: str, alt: str) -> str:
+def svg(figure: Figure, name: str, alt: str) -> Markup:
     """A figure as an ``<svg>`` element to inline, with a description; its ids start with ``name``, so that none clash."""
     file = io.StringIO()
     with matplotlib.rc_context(STYLE):
@@ -221,7 +229,12 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
     text = re.sub(r'xlink:href="#', f'xlink:href="#{name}-', text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt, quote=True)}"', 1)
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(alt, quote=True)}"', 1))
+
+
+def inlined(images: Sequence[NDArray[np.uint8]], columns: int = 1, tile: int = 120) -> str:
+    """A picture, or a `montage` of several, as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(montage(images, columns, tile)).decode()}"
 
 
 def montage(images: Sequence[NDArray[np.uint8]], columns: int, tile: int, gap: int = 4) -> bytes:
@@ -258,6 +271,4 @@ def _tile(image: NDArray[np.uint8], tile: int) -> Image.Image:
     if longer <= tile:
         factor = tile // longer
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    scale = tile / longer
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    return ImageOps.contain(picture, (tile, tile), Image.Resampling.LANCZOS)

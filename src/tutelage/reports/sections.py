@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tutelage.reports.plots import montage
+from tutelage.reports.plots import inlined
 from tutelage.reports.wording import percent
 
 PICTURES = 12  # of a sub-task
@@ -40,7 +39,7 @@ def subtasks(
             "subtask": number,
             "shown": True,
             "pictures": len(shown),
-            "montage": inlined(montage([gallery[row] for row in shown], 4, 72)) if shown else None,
+            "montage": inlined([gallery[row] for row in shown], 4, 72) if shown else None,
             "truth": None if members is None else true_make_up(members),
         }
 
@@ -73,7 +72,7 @@ def suspects(examples: pd.DataFrame, gallery: dict[int, NDArray[np.uint8]]) -> d
             "score": float(facts["score_student"]),
             "split": str(facts["split"]),
             "headline": str(facts["headline"]) if isinstance(facts.get("headline"), str) else None,
-            "picture": inlined(montage([gallery[row]], 1, 120)) if row in gallery else None,
+            "picture": inlined([gallery[row]]) if row in gallery else None,
             "wrong": bool(wrong[row]) if known else None,
         }
         for row, facts in zip(doubted.index[:SUSPECTS], doubted.head(SUSPECTS).to_dict("records"), strict=True)
@@ -127,8 +126,3 @@ def _typed(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_typed(item) for item in value) or "none"
     return "none" if value == {} else str(value)
-
-
-def inlined(png: bytes) -> str:
-    """A picture as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

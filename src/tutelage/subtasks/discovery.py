@@ -70,35 +70,24 @@ class SelfLabels(Signal):
 
     Args:
         index: the rows of the examples to label, (N,).
-        subtasks: K.
-        lam: the sharpness lambda.
-        assignment: sinkhorn, or argmax without any constraint on the sizes.
+        settings: K, lambda, the assignment, and when labels are assigned anew and count as settled.
         rest: rows that keep the label K, one more class than the sub-tasks: what is acceptable; or None.
         first: the first labels, (N,); a random partition into equal parts by default.
-        relabel_every: epochs between two assignments.
-        settled_share: the share of changes under which the labels count as settled.
         seed: of the random partition.
     """
 
     def __init__(
         self,
         index: Tensor,
-        subtasks: int,
-        lam: float,
+        settings: DiscoverySettings,
         *,
-        assignment: Literal["sinkhorn", "argmax"] = "sinkhorn",
         rest: Tensor | None = None,
         first: Tensor | None = None,
-        relabel_every: int = 1,
-        settled_share: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__("self_labels")
-        self.subtasks = subtasks
-        self.assignment = assignment
-        self.lam = lam
-        self.relabel_every = relabel_every
-        self.settled_share = settled_share
+        self.settings = settings
+        subtasks = settings.subtasks
         if first is None:
             first = torch.randperm(len(index), generator=seeds.generator(seed, "self-labels")) % subtasks
         rest = index[:0] if rest is None else rest
@@ -120,31 +109,32 @@ class SelfLabels(Signal):
 
     def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
         """Assign the labels anew; the first epoch learns those that were given, as SeLa's does."""
-        if epoch == 0 or epoch % self.relabel_every:
+        if epoch == 0 or epoch % self.settings.relabel_every:
             return
         index, outputs = predict_fn(augmented=True)
         index = index.to(self.labels.device)
-        own = (self.labels[index] < self.subtasks).cpu()
+        own = (self.labels[index] < self.settings.subtasks).cpu()
         index = index[own.to(index.device)]
-        logits_NK = self.own_output(outputs)[own][:, : self.subtasks]
-        found = logits_NK.argmax(1) if self.assignment == "argmax" else self.assign(logits_NK).labels
+        logits_NK = self.own_output(outputs)[own][:, : self.settings.subtasks]
+        found = logits_NK.argmax(1) if self.settings.assignment == "argmax" else self.assign(logits_NK).labels
         labels = found.to(self.labels.device)
         change = float((labels != self.labels[index]).float().mean())
         self.labels[index] = labels
         self.rounds += 1
-        self.calm_rounds = self.calm_rounds + 1 if change <= self.settled_share else torch.zeros_like(self.calm_rounds)
+        calm = change <= self.settings.settled_share
+        self.calm_rounds = self.calm_rounds + 1 if calm else torch.zeros_like(self.calm_rounds)
 
     def assign(self, logits_NK: Tensor) -> Sinkhorn:
         """Return the transport for these logits, (N, K) or more columns, warm-started from the round before."""
         warm = self.log_scale_K.cpu() if self.rounds > 0 else None
-        logits_NK = logits_NK[:, : self.subtasks].to(precise(logits_NK.device))
-        result = sinkhorn(F.log_softmax(logits_NK, 1), self.lam, warm_start=warm)
+        logits_NK = logits_NK[:, : self.settings.subtasks].to(precise(logits_NK.device))
+        result = sinkhorn(F.log_softmax(logits_NK, 1), self.settings.lam, warm_start=warm)
         self.log_scale_K.copy_(result.log_scale_K)
         return result
 
     def settled(self) -> bool:
         """Return whether three rounds in a row changed almost nothing."""
-        return self.settled_share > 0 and int(self.calm_rounds) >= 3
+        return self.settings.settled_share > 0 and int(self.calm_rounds) >= 3
 
 
 @dataclass(frozen=True)
@@ -229,17 +219,7 @@ def discover(
     if settings.start == "kmeans":
         first = kmeans(features(discriminator, examples(defects)), settings.subtasks, seed=plan.seed)[0]
     rest = acceptable if settings.acceptable else acceptable[:0]
-    labels = SelfLabels(
-        defects,
-        settings.subtasks,
-        settings.lam,
-        assignment=settings.assignment,
-        rest=rest,
-        first=first,
-        relabel_every=settings.relabel_every,
-        settled_share=settings.settled_share,
-        seed=plan.seed,
-    )
+    labels = SelfLabels(defects, settings, rest=rest, first=first, seed=plan.seed)
     places = torch.arange(count + len(rest))
     fit(
         discriminator,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -126,24 +128,19 @@ def select(
     good = [k for k in range(count) if k not in failures and np.isfinite(scores_NK[:, k]).all()]
     defects, acceptable = int((labels_N == 0).sum()), int((labels_N == 1).sum())
     floor, share = npv_floor(defects, acceptable, settings.fpr), defects / (defects + acceptable)
-
-    def npv(scores: FloatArray, labels: NDArray[np.int64]) -> float:
-        return npv_at_fpr(scores, labels, settings.fpr)
-
-    def precision(scores: FloatArray, labels: NDArray[np.int64]) -> float:
-        return local_precision(scores, labels, settings.flagged)
+    npv, precision = partial(npv_at_fpr, fpr=settings.fpr), partial(local_precision, share=settings.flagged)
 
     def lift(scores: FloatArray, labels: NDArray[np.int64]) -> float:
         return npv(scores, labels) - floor
 
-    measure = {"precision": precision, "top": precision, "npv": npv, "lift": lift}[settings.rule]
-    values = {name: np.full(count, np.nan) for name in ("competence", "low", "high", "npv", "auroc", "precision")}
+    measures: dict[str, Callable[..., float]] = {"precision": precision, "top": precision, "npv": npv, "lift": lift}
+    values = {name: np.full(count, np.nan) for name in ("competence", "low", "high", "npv", "auroc", "local_precision")}
     for k in good:
         column = scores_NK[:, k]
-        interval = bootstrap(measure, column, labels_N, seed=seed)
+        interval = bootstrap(measures[settings.rule], column, labels_N, seed=seed)
         values["competence"][k] = interval.value
         values["low"][k], values["high"][k] = interval.low, interval.high
-        values["npv"][k], values["precision"][k] = npv(column, labels_N), precision(column, labels_N)
+        values["npv"][k], values["local_precision"][k] = npv(column, labels_N), precision(column, labels_N)
         values["auroc"][k] = auroc(column, labels_N)
 
     if settings.rule == "npv" and settings.threshold is not None and settings.threshold <= floor:
@@ -165,7 +162,8 @@ def select(
     by_precision = settings.rule in ("precision", "top") and math.isfinite(bar)
     found = operating_points(scores_NK, labels_N, bar if by_precision else (1 + share) / 2, settings.window)
     # A point that a score of examples decides is uncertain: each is drawn half way to the mean of those that are heard.
-    heard = np.array([k in keep for k in range(count)]) & np.isfinite(found)
+    kept = np.array([k in keep for k in range(count)])
+    heard = kept & np.isfinite(found)
     points = (found + found[heard].mean()) / 2 if heard.any() else found
     names = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
     reasons = []
@@ -177,15 +175,4 @@ def select(
         else:
             verdict = "reaches" if k in keep else "is below"
             reasons.append(f"{names[settings.rule]} {values['competence'][k]:.3f} {verdict} {bar:.3f}")
-    return Selection(
-        competence=values["competence"],
-        low=values["low"],
-        high=values["high"],
-        npv=values["npv"],
-        auroc=values["auroc"],
-        local_precision=values["precision"],
-        kept=np.array([k in keep for k in range(count)]),
-        operating_point=points,
-        reasons=reasons,
-        threshold=float(bar),
-    )
+    return Selection(**values, kept=kept, operating_point=points, reasons=reasons, threshold=float(bar))

@@ -4,7 +4,6 @@ N examples, K clusters. The problem has only K unknowns that matter, one scale f
 spread over processes: only sums over examples, K numbers at a time, are ever exchanged.
 """
 
-import math
 import warnings
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tutelage.checks import check_number
 from tutelage.hardware import precise
 from tutelage.subtasks.sinkhorn_solver import Solver, centred
 
@@ -119,7 +119,11 @@ def sinkhorn(
 
     Source: Cuturi 2013 (Sinkhorn); Schmitzer 2019 (absorption, annealing); Thibault et al. 2021 (over-relaxation).
     """
-    _check_settings(lam, tolerance, max_iterations, relaxation, newton_below)
+    check_number("lam", lam, "(0, inf)")
+    check_number("tolerance", tolerance, "(0, inf)")
+    check_number("max_iterations", max_iterations, "[1, inf)", int)
+    check_number("relaxation", relaxation, "[1, 2)")
+    check_number("newton_below", newton_below, "[0, inf]")
     examples = _check_rows(log_probabilities_NK, group)
     clusters = log_probabilities_NK.shape[1]
     dtype = precise(log_probabilities_NK.device) if dtype is None else dtype
@@ -152,18 +156,6 @@ def sinkhorn(
         lam=lam,
         _log_probabilities_NK=log_probabilities_NK.detach(),
     )
-
-
-def _check_settings(lam: float, tolerance: float, max_iterations: int, relaxation: float, newton_below: float) -> None:
-    for name, number in (("lam", lam), ("tolerance", tolerance)):
-        if not (0 < number < math.inf):
-            raise ValueError(f"{name} must be positive and finite; it is {number}")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1; it is {max_iterations}")
-    if not 1 <= relaxation < 2:
-        raise ValueError(f"relaxation must lie in [1, 2), 1 being plain Sinkhorn; it is {relaxation}")
-    if not newton_below >= 0:
-        raise ValueError(f"newton_below must be at least 0; it is {newton_below}")
 
 
 def _check_rows(log_probabilities_NK: Tensor, group: dist.ProcessGroup | None) -> int:

@@ -169,9 +169,12 @@ def train_specialists(
 
 
 def _mean_performance(outputs: Any, batch: Any) -> float:
-    """NPV at 1 % FPR, and a thousandth of AUROC to break its many ties, averaged over the specialists."""
+    """`npv_then_auroc` at 1 % FPR, averaged over the specialists."""
     labels = batch["label"].numpy()
-    values = []
-    for scores in outputs.T.double().numpy():
-        values.append(npv_at_fpr(scores, labels, FPR) + 1e-3 * auroc(scores, labels))
+    values = [npv_then_auroc(scores, labels, FPR) for scores in outputs.T.double().numpy()]
     return sum(values) / len(values)
+
+
+def npv_then_auroc(scores: Any, labels: Any, fpr: float) -> float:
+    """Return NPV at a false-positive rate, and a thousandth of AUROC to break its many ties."""
+    return npv_at_fpr(scores, labels, fpr) + 1e-3 * auroc(scores, labels)

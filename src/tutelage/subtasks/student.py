@@ -11,11 +11,12 @@ from torch import Tensor
 from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.hardware import precise
-from tutelage.metrics import auroc, npv_at_fpr
+from tutelage.metrics import auroc
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs, Scaled, Signal
 from tutelage.subtasks.curricula import Curriculum, CurriculumName
 from tutelage.subtasks.lesson import Lesson, two_way
+from tutelage.subtasks.specialists import npv_then_auroc
 from tutelage.training import Fitted, Plan, fit
 from tutelage.weighting import Fixed, Weighting
 
@@ -102,9 +103,7 @@ def selects(by: Literal["npv", "auroc"], fpr: float) -> Any:
 
     def value(outputs: Any, batch: Batch) -> float:
         scores, labels = acceptability(outputs).numpy(), batch["label"].numpy()
-        return (
-            auroc(scores, labels) if by == "auroc" else npv_at_fpr(scores, labels, fpr) + 1e-3 * auroc(scores, labels)
-        )
+        return auroc(scores, labels) if by == "auroc" else npv_then_auroc(scores, labels, fpr)
 
     return value
 

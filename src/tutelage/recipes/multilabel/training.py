@@ -15,14 +15,15 @@ from torch import Tensor
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.data.sampling import Rebalanced, fraction
-from tutelage.generations import IteratedSettings, early_learning, iterate
+from tutelage.generations import IteratedSettings, iterate
 from tutelage.generations.iterated import Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.signals import BinaryCrossEntropy, CrossEntropy
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy, EarlyLearning
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
+from tutelage.weighting import Fixed
 
 
 @dataclass(frozen=True)
@@ -190,17 +191,9 @@ def _train(
     if passing is not None:
         plan = replace(plan, sampler=partial(passing, torch.arange(len(rows))))
     if settings.method == "elr":
-        regularised = settings.early_learning
-        early_learning(
-            model,
-            examples(rows),
-            plan,
-            num_examples=count,
-            num_classes=classes,
-            beta=regularised.beta,
-            weight=regularised.weight,
-            target=target,
-        )
+        early = settings.early_learning
+        signals = [CrossEntropy(target), EarlyLearning(count, classes, beta=early.beta)]
+        fit(model, examples(rows), signals=signals, plan=plan, weighting=Fixed([1.0, early.weight]))
     else:
         signal = BinaryCrossEntropy(target) if settings.method == "sigmoid" else CrossEntropy(target)
         fit(model, examples(rows), signals=[signal], plan=plan)
