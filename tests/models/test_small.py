@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from tutelage.models import ModelSpec, build
+from tutelage.models.cifar import WideResNet
 from tutelage.models.convnet import ConvNet4
-from tutelage.models.mlp import MLP
+from tutelage.models.perceptrons import MLP
 from tutelage.models.small import CIFAR, SMALL
-from tutelage.models.wide_resnet import WideResNet
 from tutelage.weighting import Partition
 
 QUICK = ("cifar_resnet8", "cifar_resnet14", "wrn_16_1", "wrn_16_2", "convnet4", "pocket_mlp")

@@ -2,7 +2,6 @@
 
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
-from tutelage.metrics.incremental import pw_jaccard
 from tutelage.metrics.intervals import Interval, bootstrap, bootstrap_rows, paired_bootstrap
 from tutelage.metrics.moderation import (
     OperatingPoint,
@@ -20,6 +19,7 @@ from tutelage.metrics.multilabel import (
     label_sets,
     mean_average_precision,
     mean_set_size,
+    pw_jaccard,
     real_accuracy,
     real_f1,
 )

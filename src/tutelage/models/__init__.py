@@ -13,10 +13,9 @@ from tutelage.models.multi_head import (
     save_multi_head,
 )
 from tutelage.models.options import check_options
-from tutelage.models.pocket import POCKET
 from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
 from tutelage.models.self_supervised import load_self_supervised
-from tutelage.models.small import SMALL
+from tutelage.models.small import POCKET, SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
 
 __all__ = [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tutelage.models.headed import Headed
 
-class ConvNet4(nn.Module):
+
+class ConvNet4(Headed):
     """Four 3x3 convolutions without border, two of them followed by a pooling, and a hidden layer; all normalised.
 
     From 32 pixels: 30, 28, 14, 12, 10, 5, so that the hidden layer has 800 inputs.
@@ -30,7 +32,6 @@ class ConvNet4(nn.Module):
         if img_size < 16:
             raise ValueError(f"image_size={img_size}: ConvNet-4 needs at least 16 pixels")
         side = ((img_size - 4) // 2 - 4) // 2
-        self.num_features = hidden
         self.convolutions = nn.Sequential(
             _layer(3, channels),
             _layer(channels, channels, True),
@@ -38,25 +39,15 @@ class ConvNet4(nn.Module):
             _layer(channels, channels, True),
         )
         self.hidden = nn.Sequential(nn.Linear(channels * side**2, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
-        self.drop = nn.Dropout(drop_rate)
-        self.fc: nn.Module = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, as timm's models do."""
-        return self.fc
+        self.add_head(hidden, num_classes, drop_rate)
 
     def forward_features(self, input: Tensor) -> Tensor:
         """Return the hidden layer, (B, hidden)."""
         return self.hidden(self.convolutions(input).flatten(1))
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (B, C), or the features before them."""
-        dropped = self.drop(features)
-        return dropped if pre_logits else self.fc(dropped)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the logits (B, C)."""
-        return self.forward_head(self.forward_features(input))
+    def pool(self, features: Tensor) -> Tensor:
+        """Return the features as they are."""
+        return features
 
 
 def _layer(before: int, after: int, pool: bool = False) -> nn.Sequential:

@@ -12,7 +12,7 @@ from tutelage import _vision
 from tutelage.models.cifar import CifarResNet
 from tutelage.models.classifier import timm_config
 from tutelage.models.pixels import Pixels, layout_of
-from tutelage.models.pocket import POCKET
+from tutelage.models.small import POCKET
 
 
 class StageMaps(nn.Module):

@@ -27,11 +27,8 @@ def load_matching(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
     if not any(name.startswith("backbone.") for name in weights):
         weights = {f"backbone.{name}": value for name, value in weights.items()}
     found = dict(weights)
-    for twin, origin in (
-        ("dist_token", "cls_token"),
-        ("head_dist.weight", "head.weight"),
-        ("head_dist.bias", "head.bias"),
-    ):
+    twins = {"dist_token": "cls_token", "head_dist.weight": "head.weight", "head_dist.bias": "head.bias"}
+    for twin, origin in twins.items():
         if f"backbone.{twin}" not in found and f"backbone.{origin}" in found:
             found[f"backbone.{twin}"] = found[f"backbone.{origin}"]
     position = found.get("backbone.pos_embed")

@@ -75,9 +75,8 @@ class Cage(nn.Module):
             scores_BJ: the scores, in [0, 1], of continuous columns; what stands elsewhere does not matter.
         """
         fired_BJ = fired_BJ.to(self.theta.dtype)
-        with torch.autocast(
-            fired_BJ.device.type, enabled=False
-        ):  # a product in bfloat16 keeps two digits of a log-probability
+        # a product in bfloat16 keeps two digits of a log-probability
+        with torch.autocast(fired_BJ.device.type, enabled=False):
             joint_BC = fired_BJ @ self.theta - self.log_normaliser()
             if scores_BJ is not None and bool(self.continuous.any()):
                 fired_BJ = fired_BJ * self.continuous

@@ -27,25 +27,10 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 }
 """What stands before the encoder's own names, for each kind of checkpoint."""
 _CONTAINERS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "resnet",
-    "online_network",
-    "online_encoder",
-    "online_backbone",
-    "online_network_state_dict",
+    *("state_dict", "model_state_dict", "model", "resnet"),
+    *("online_network", "online_encoder", "online_backbone", "online_network_state_dict"),
 )
-_CHILDREN = (
-    "conv1",
-    "bn1",
-    "",
-    "",
-    "layer1",
-    "layer2",
-    "layer3",
-    "layer4",
-)  # of a ResNet that was cut into a Sequential
+_CHILDREN = ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4")  # of a ResNet cut into a Sequential
 _LEAST = 0.99  # of the encoder's entries, under which it is another architecture
 
 
@@ -68,11 +53,8 @@ def load_self_supervised(encoder: nn.Module, path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"self_supervised={str(path)!r}: there is no such file")
     try:
-        saved: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        is_plain = path.suffix == ".safetensors"
+        saved: Any = load_file(path) if is_plain else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file of a stranger fails in many ways
         raise ValueError(f"self_supervised={str(path)!r} cannot be read as weights: {error}") from error
     wanted = _wanted(encoder)

@@ -1,14 +1,47 @@
-"""A network over patches: each is read alone, and what they say is put together once."""
+"""Perceptrons for images of a few pixels: on all of them, and on patches that are put together once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tutelage.models.headed import Headed
 
-class PatchNet(nn.Module):
+
+class MLP(Headed):
+    """A multi-layer perceptron: linear layers and ReLUs on the grey values.
+
+    Args:
+        img_size: height and width of the images.
+        widths: units of each hidden layer.
+        num_classes: outputs; 0 returns the features.
+        drop_rate: dropout before the classifier.
+    """
+
+    def __init__(
+        self, img_size: int = 8, widths: Sequence[int] = (48, 48), num_classes: int = 10, drop_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        layers, before = [], img_size**2
+        for width in widths:
+            layers.append(nn.Sequential(nn.Linear(before, width), nn.ReLU()))
+            before = width
+        self.layers = nn.Sequential(*layers)
+        self.add_head(before, num_classes, drop_rate)
+
+    def forward_features(self, input: Tensor) -> Tensor:
+        """Return the last hidden layer, (B, widths[-1])."""
+        return self.layers(input.mean(1).flatten(1))
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Return the features as they are."""
+        return features
+
+
+class PatchNet(Headed):
     """Patches by one projection, places added, residual perceptrons over each, then mean and maximum over all.
 
     A grid of small pictures is read at a tenth of the cost of a convolutional network, in milliseconds a batch.
@@ -36,30 +69,19 @@ class PatchNet(nn.Module):
         if img_size % patch_size:
             raise ValueError(f"image_size={img_size} is no multiple of patch_size={patch_size}")
         patches = (img_size // patch_size) ** 2
-        self.num_features = 2 * width
         self.project = nn.Conv2d(3, width, patch_size, patch_size)
         self.places = nn.Parameter(0.02 * torch.randn(1, patches, width))
         self.blocks = nn.Sequential(*(Perceptron(width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
-        self.drop = nn.Dropout(drop_rate)
-        self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, as timm's models do."""
-        return self.fc
+        self.add_head(2 * width, num_classes, drop_rate)
 
     def forward_features(self, input: Tensor) -> Tensor:
         """Return what is said of each patch, (B, patches, width)."""
         return self.norm(self.blocks(self.project(input).flatten(2).transpose(1, 2) + self.places))
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (B, C), or the pooled features (B, 2 width) before them."""
-        pooled = self.drop(torch.cat([features.mean(1), features.amax(1)], dim=1))
-        return pooled if pre_logits else self.fc(pooled)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the logits (B, C)."""
-        return self.forward_head(self.forward_features(input))
+    def pool(self, features: Tensor) -> Tensor:
+        """Return the mean and the maximum over the patches."""
+        return torch.cat([features.mean(1), features.amax(1)], dim=1)
 
 
 class Perceptron(nn.Module):
