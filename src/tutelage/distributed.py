@@ -8,7 +8,14 @@ whatever a process has met.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import platform
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,17 +23,78 @@ from torch import Tensor, nn
 
 from tutelage.hardware import precise
 
+SEEN_WITHIN = 10.0  # seconds in which a file of the main process is seen by the others
+ANSWERED_WITHIN = 3.0  # seconds in which those say so who wait, too
 
-def join() -> bool:
+
+def join(patience: float = 1800.0) -> bool:
     """Join the processes that torchrun or accelerate started with this one, if they did; return `is_main_process`.
 
-    A recipe is the same program in all processes: trainings share their batches, whatever else is computed is computed by
-    each, and the main process writes.
+    A recipe is the same program in all processes: trainings share their batches, predictions are shared out, whatever else is
+    computed is computed by each, and the main process writes.
+
+    Args:
+        patience: seconds that a process waits for the others; the first call counts.
     """
     from accelerate import PartialState
 
-    PartialState(cpu=not torch.accelerator.is_available())
+    PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(seconds=patience))
     return is_main_process()
+
+
+def require_shared(folder: Path) -> None:
+    """Refuse, in all processes, a folder in which not all of them see what the main process writes.
+
+    Raises:
+        ValueError: they are on several hosts, without a file system that is shared.
+    """
+    if not is_distributed():
+        return
+    token = [uuid.uuid4().hex]
+    dist.broadcast_object_list(token, 0)
+    mark = folder / f".shared-{token[0]}"
+    if is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    barrier()
+    until = time.monotonic() + SEEN_WITHIN
+    while not mark.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    blind: list[Any] = [None] * rank_world()[1]
+    dist.all_gather_object(blind, None if mark.exists() else f"process {rank_world()[0]} on {platform.node()}")
+    if is_main_process():
+        mark.unlink(missing_ok=True)
+    if found := ", ".join(filter(None, blind)):
+        raise ValueError(
+            f"out={folder}: {found} does not see what the first process writes there; give a folder on a file system that "
+            "all hosts share"
+        )
+
+
+@contextmanager
+def naming_absent() -> Iterator[None]:
+    """Let the error of an exchange that failed name the processes that did not come to it.
+
+    Raises:
+        ConnectionError: in the place of the library's error, which does not say who.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_distributed() or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        rank, world = rank_world()
+        try:
+            store: Any = dist.distributed_c10d._get_default_store()
+            store.set(f"waiting {rank}", "")
+            time.sleep(ANSWERED_WITHIN)
+            absent = [other for other in range(world) if not store.check([f"waiting {other}"])]
+        except RuntimeError:  # the main process keeps the store
+            absent = [0]
+        raise ConnectionError(
+            f"process {rank} of {world} waited in vain for process {', '.join(map(str, absent)) or 'none'}, which has died, "
+            f"stalled or met an error of its own ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def is_distributed() -> bool:

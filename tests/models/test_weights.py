@@ -146,3 +146,10 @@ def test_weights_are_never_unpickled(tmp_path: Path) -> None:
     torch.save(made("pocket_resnet").state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(Exception, match=r"(?i)header"):
         build(ModelSpec("pocket_resnet", 3, 24), str(tmp_path / "model.safetensors"))
+
+
+def test_a_loaded_model_lies_on_the_accelerator_where_there_is_one(tmp_path, monkeypatch):
+    save_model(build(ModelSpec("pocket_mlp", num_classes=3, image_size=24)), tmp_path)
+    for accelerator, device in ((None, "cpu"), (torch.device("meta"), "meta")):
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available, found=accelerator: found)
+        assert {value.device.type for value in load_model(tmp_path)[0].state_dict().values()} == {device}

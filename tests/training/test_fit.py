@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tutelage.data import Indexed, TensorData
 from tutelage.signals import CrossEntropy, Distillation
 from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled
-from tutelage.weighting import Fixed, Uncertainty, Weighting
+from tutelage.weighting import MAOAL, Fixed, Uncertainty, Weighting
 
 
 def tiny_fit(**changed: Any) -> Any:
@@ -282,6 +282,23 @@ def test_compilation_changes_how_and_not_what(monkeypatch: pytest.MonkeyPatch, t
     assert compiled.state_dict().keys() == eager.state_dict().keys()  # and no _orig_mod in anything that is saved
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_model_takes_a_weighting_of_several_backward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which PyTorch refuses where the first pass may reuse the forward pass's memory."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    ends = []
+    for compiled in (True, False):
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, runs.C))
+        weighting = MAOAL(model, 2, partition="parameter")
+        weighting.free.copy_(torch.linspace(0.5, 1.5, weighting.free.numel()).view_as(weighting.free))
+        signals = [CrossEntropy(), CrossEntropy(name="smooth", smoothing=0.2)]
+        hardware = Hardware(compile=compiled)
+        tiny_fit(model=model, signals=signals, weighting=weighting, held_out=runs.points(6), hardware=hardware)
+        ends.append(model.state_dict())
+    for name, value in ends[1].items():
+        torch.testing.assert_close(ends[0][name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_teacher_and_frozen_layers() -> None:

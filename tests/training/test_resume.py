@@ -19,7 +19,7 @@ from torch import nn
 from tutelage.data import TensorData
 from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs
 from tutelage.training import Budget, Fitted, Hardware, Interrupted, Shuffled, checkpoint, source
-from tutelage.weighting import CRUST, Equal, Fixed
+from tutelage.weighting import AMAL, CRUST, MAOAL, Equal, Fixed, MetaOptimizer
 
 STEPS = runs.EPOCHS * runs.BATCHES
 
@@ -201,6 +201,12 @@ def with_pixel_changed(size: int, seed: int = 1) -> TensorData:
     return data
 
 
+def with_label_changed() -> TensorData:
+    data = runs.points()
+    data.tensors["label"][-1] = (data.tensors["label"][-1] + 1) % runs.C
+    return data
+
+
 def frozen() -> nn.Module:
     model = runs.network()
     model[0].requires_grad_(False)
@@ -211,7 +217,7 @@ SAID = Distillation(runs.network(9), temperature=1.0)
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "seed": [{"seed": 6}],
     "train.examples": [{"train": runs.points(23)}],
-    "train.content": [{"train": with_pixel_changed(runs.N)}],
+    "train.content": [{"train": with_pixel_changed(runs.N)}, {"train": with_label_changed()}],
     "held_out": [{"held_out": with_pixel_changed(10, 3)}, {"held_out": runs.points(11, 3)}],
     "val": [{"val": with_pixel_changed(12, 4)}],
     "sampler": [{"sampler": lambda epoch: torch.arange(runs.N)}, {"sampler": Shuffled(runs.N, 9)}],
@@ -286,6 +292,32 @@ def test_other_weights_and_another_temperature_are_another_training(tmp_path: Pa
     with pytest.raises(ValueError, match=r"made with signals\.1\.teacher\.state="):
         training([1.0, 0.0], 1.0, teacher=10)
     assert training([1.0, 0.0], 1.0).steps == STEPS
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"lr": 0.1}, "lr"),
+        ({"init": 1.5}, "init"),
+        ({"strategy": "finite_difference"}, "strategy"),
+        ({"meta_optimizer": MetaOptimizer(lr=0.1)}, "meta_optimizer"),
+    ],
+)
+def test_a_weighting_with_another_argument_is_another_training(
+    changed: dict[str, Any], key: str, tmp_path: Path
+) -> None:
+    kind = {"meta_optimizer": MAOAL}.get(key, AMAL)
+
+    def training(**options: Any) -> Fitted:
+        model = runs.network()
+        weighting = MAOAL(model, 2, **options) if kind is MAOAL else AMAL(num_examples=runs.N, num_signals=2, **options)
+        return runs.whole_training(
+            tmp_path, model=model, weighting=weighting, signals=[CrossEntropy(), SAID], budget=Budget(steps=1)
+        )
+
+    training()
+    with pytest.raises(ValueError, match=rf"made with weighting\.{key}"):
+        training(**changed)
 
 
 def test_another_code_does_not_take_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def write_model(model: nn.Module, spec: Any, folder: Path, facts: Mapping[str, A
 def read_model(
     folder: Path, kind: Callable[..., Spec], build: Callable[[Spec], Model], entry: str = "model"
 ) -> tuple[Model, dict[str, Any]]:
-    """Return the model in eval mode, and the facts that `write_model` wrote.
+    """Return the model in eval mode, on the accelerator where there is one, and the facts that `write_model` wrote.
 
     The model is first built on the ``meta`` device, which takes no memory, and compared with the header of the stored
     tensors: only what agrees in every name and shape is built.
@@ -68,7 +68,8 @@ def read_model(
         raise ValueError(f"{config} asks for {unstored / 2**30:.0f} GiB beside the model's weights; at most 1 is built")
     model = build(spec)
     model.load_state_dict(load_file(weights))
-    return model.eval(), facts
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return (model if accelerator is None else model.to(accelerator)).eval(), facts
 
 
 def _compare(wanted: dict[str, list[int]], weights: Path) -> None:

@@ -178,7 +178,7 @@ def run(
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     recipe = load(name)
-    main = distributed.join()
+    main = distributed.join(settings.hardware.patience)
     with claimed(out, name) if main else nullcontext():
         distributed.barrier()  # with a folder that the main process has found fit
         log = Log(out / "log.jsonl", quiet=quiet)

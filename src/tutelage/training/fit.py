@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tutelage.batches import to_device
-from tutelage.distributed import all_reduce_gradients, all_reduce_sum, broadcast, gather_states
+from tutelage.distributed import (
+    all_reduce_gradients,
+    all_reduce_sum,
+    broadcast,
+    gather_states,
+    join,
+    naming_absent,
+    require_shared,
+)
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
 from tutelage.training.batches import Batches, Examples, Loader, Shuffled, indices_of, own_places
@@ -81,13 +89,14 @@ def fit(
         ValueError: an empty data set, a weighting that learns without ``held_out``, a batch that the processes cannot share, a
             checkpoint in ``plan.out`` that was made by another call, or weights or losses that are not finite any more.
         Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``plan.out``, where that is given.
+        ConnectionError: another process has died or stalled.
     """
     if len(train) == 0:
         raise ValueError(f"{plan.name}: the training data set is empty")
     weighting = weighting or Equal()
     if weighting.learns and held_out is None:
         raise ValueError(f"{plan.name}: {type(weighting).__name__} learns from held-out examples; give held_out")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), naming_absent():
         return _Run(model, train, signals, plan, weighting, held_out).go()
 
 
@@ -105,6 +114,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.sampler = self.plan.sampler or Shuffled(len(self.train), self.plan.seed)
         self.log = self.plan.log or Log(None if self.plan.out is None else self.plan.out / "log.jsonl", quiet=True)
+        join(self.plan.hardware.patience)
         self.accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),  # else Accelerate takes torchrun's processes for lone ones there
             log_with=list(self.plan.hardware.trackers) or None,
@@ -112,6 +122,7 @@ class _Run:
         )
         self.identity: dict[str, Any] = {}
         if self.plan.out is not None:
+            require_shared(self.plan.out)
             arguments = self.model, self.train, self.signals, self.plan, self.weighting, self.held_out
             self.identity = identity_of(*arguments, self.accelerator.num_processes)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes

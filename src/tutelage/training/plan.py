@@ -24,6 +24,7 @@ class Hardware:
         compile: Compile the model with torch.compile.
         workers: Processes that load and augment data.
         checkpoint_seconds: Seconds between two checkpoints; 0 makes one after every step.
+        patience: Seconds that a process waits for the others of the run before it ends with an error that names them.
         trackers: Accelerate's experiment trackers to log to besides log.jsonl, by name, such as tensorboard or wandb.
     """
 
@@ -31,11 +32,12 @@ class Hardware:
     compile: bool = False
     workers: int = 0
     checkpoint_seconds: float = 30.0
+    patience: float = 1800.0
     trackers: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "hardware", workers="[0, inf)", checkpoint_seconds="[0, inf)")
+        check(self, "hardware", workers="[0, inf)", checkpoint_seconds="[0, inf)", patience="(0, inf)")
 
     def identity(self) -> list[Any]:
         """Return what a result depends on, so that a stage goes on where only who loads and who listens has changed."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tutelage.configured import plain
 from tutelage.data.fingerprint import fingerprint
-from tutelage.distributed import barrier, is_main_process
+from tutelage.distributed import barrier, is_main_process, require_shared
 from tutelage.files import flush, write_atomically
 from tutelage.training import checkpoint, source
 from tutelage.training.log import Log
@@ -48,9 +48,13 @@ class Stages:
     Args:
         folder: the run's folder.
         log: where starts and ends are told.
+
+    Raises:
+        ValueError: the processes are on hosts that share no file system.
     """
 
     def __init__(self, folder: Path, log: Log) -> None:
+        require_shared(folder)
         self.folder = folder
         self.log = log
         self.keys: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log
         trained.weighting.export(folder / WEIGHTS, trained.signals, task.table["id"].tolist())
         return {"validation": trained.validation, "signals": trained.signals}
 
-    relevant = {key: value for key, value in asdict(settings).items() if key not in ("parts", "suggest", "features")}
+    relevant = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    for unused in ("parts", "suggest", "features"):
+        del relevant[unused]
     stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
     folder, facts = stage.folder, stage.facts
     model, _ = RuleModel.load(folder)
@@ -115,12 +117,12 @@ def answer(loaded: Loaded, table: pd.DataFrame) -> pd.DataFrame:
     width = loaded.model.spec.features
     if vectors.shape[1] != width:
         raise ValueError(f"the features of the new texts are {vectors.shape[1]} wide, those of {loaded.run} {width}")
-    parts = []
+    parts, device = [], next(loaded.model.parameters()).device
     with torch.no_grad():
         for start in range(0, vectors.shape[0], 1024):
             part = vectors[start : start + 1024]
             dense = torch.from_numpy(np.ascontiguousarray(part.toarray() if hasattr(part, "toarray") else part))
-            parts.append(loaded.model.classifier(dense).double().softmax(1).numpy())
+            parts.append(loaded.model.classifier(dense.to(device)).cpu().double().softmax(1).numpy())
     probabilities_NC = np.concatenate(parts)
     return table[["id", "text"]].assign(
         label=[loaded.classes[place] for place in probabilities_NC.argmax(1)],
