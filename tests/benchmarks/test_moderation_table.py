@@ -222,7 +222,7 @@ def test_reproduce_writes_the_table(tmp_path, monkeypatch):
     )
     assert {path.name for path in paths} == {"moderation-pocket.md", "moderation-pocket.json"}
     written = json.loads((tmp_path / "results" / "moderation-pocket.json").read_text())
-    assert set(written[0]) == {"row", "metric", "ours", "spread", "seeds", "paper", "commit", "hardware"}
+    assert set(written[0]) == {"row", "metric", "ours", "spread", "seeds", "paper", "commit", "hardware", "date"}
     assert np.isclose(written[0]["ours"], 0.3)
     assert "Read it with care." in (tmp_path / "results" / "moderation-pocket.md").read_text()
 
