@@ -104,7 +104,8 @@ def test_plots_leave_the_settings_alone():
 def test_extras_are_imported_when_used_and_pyplot_never():
     code = (
         "import sys, tutelage.reports; print(sorted({'matplotlib', 'pandas', 'jinja2', 'PIL'} & set(sys.modules)))\n"
-        "from tutelage.reports import Training, training_curves\n"
+        "from tutelage.reports.plots import training_curves\n"
+        "from tutelage.reports.run_folder import Training\n"
         "training_curves([Training('a', [1, 2], {'l': [1.0, 0.5]}, [0.1, 0.2])], 'n', 'd')\n"
         "print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
     )

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tutelage.metrics import npv_at_fpr
 from tutelage.recipes import report as write_report
-from tutelage.reports import RunFolder
 from tutelage.reports.curves import judged_test, operating_curve
+from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import settings, suspects
 from tutelage.reports.wording import fixed, percent, rate, verdict
 

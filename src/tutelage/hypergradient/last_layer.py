@@ -100,16 +100,13 @@ class LastLayer:
         with _cut(layer, cut, pulled), torch.set_grad_enabled(pulled):
             pulls_RKC, finite_B = probe.run({}, pull)
 
-        def placed(values_R: Tensor) -> Tensor:
-            return _placed(values_R.detach(), finite_B)
-
         return cls(
             weight=weight,
             bias=bias,
             parameters=parameters,
-            features_Bd=placed(features),
-            logits_BC=placed(logits),
-            pulls_BKC=placed(pulls_RKC),
+            features_Bd=_placed(features, finite_B),
+            logits_BC=_placed(logits, finite_B),
+            pulls_BKC=_placed(pulls_RKC, finite_B),
             coupled_K=coupled_K,
             finite_B=finite_B,
             probe=probe,
@@ -195,6 +192,7 @@ def coupling_signals(probe: Probe) -> list[str]:
 
 def _placed(values_R: Tensor, finite_B: Tensor) -> Tensor:
     """Return the values of the finite examples in their places in the batch, and 0 elsewhere."""
+    values_R = values_R.detach()
     if finite_B.all():
         return values_R
     rows = finite_B.nonzero().squeeze(1)

@@ -28,10 +28,7 @@ class Step:
 
 
 def next_steps(
-    optimizer: Optimizers,
-    model: nn.Module,
-    values: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor],
+    optimizer: Optimizers, model: nn.Module, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
 ) -> dict[str, Step]:
     """Return the step that the optimisers would take for each parameter that they hold and that has a gradient.
 

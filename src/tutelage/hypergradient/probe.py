@@ -111,11 +111,7 @@ class Probe:
             {"device_type": self.device.type} if devices else {}
         )  # without devices, the state of the CPU alone is kept
         fast_attention = torch.backends.mha.get_fastpath_enabled()
-        with (
-            torch.random.fork_rng(devices, **kind),
-            full_types(),
-            _eagerly(),
-        ):
+        with torch.random.fork_rng(devices, **kind), full_types(), _eagerly():
             torch.set_rng_state(self._random_state)
             if devices:
                 torch.get_device_module(self.device).set_rng_state(self._device_random_state, self.device)

@@ -25,7 +25,8 @@ from tutelage.files import write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
 from tutelage.recipes.run_lock import claimed
-from tutelage.reports import RunFolder, write_report
+from tutelage.reports.page import write_report
+from tutelage.reports.run_folder import RunFolder
 from tutelage.training import Log
 from tutelage.training import predict as outputs_of
 

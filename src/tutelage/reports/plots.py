@@ -107,20 +107,15 @@ def line_plot(
     return plot(draw, x_label, y_label, name, alt)
 
 
-def histogram(
-    parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, name: str, alt: str, bins: int = 40
-) -> Markup:
+def histogram(parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, name: str, alt: str) -> Markup:
     """How numbers are distributed, each part as shares of its own, over one another, as SVG.
 
     Args:
         parts: numbers by name in the legend, at most as many parts as there are `COLOURS`; what is not finite is left out.
-        x_label, y_label: of the axes.
-        name: unlike that of any other plot in the same document.
-        alt: says in words what the plot shows.
-        bins: how many, of equal width over the range of all parts.
+        x_label, y_label, name, alt: as in `line_plot`.
     """
     finite = {part: values[np.isfinite(values)] for part, values in parts.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(finite.values())), bins)
+    edges = np.histogram_bin_edges(np.concatenate(list(finite.values())), 40)
 
     def draw(axes: Axes) -> None:
         for place, (part, values) in enumerate(finite.items()):
@@ -166,8 +161,7 @@ def training_curves(trainings: Sequence[Training], name: str, alt: str) -> Marku
 
     Args:
         trainings: at least one. Of several, each signal keeps one colour.
-        name: unlike that of any other plot in the same document.
-        alt: says in words what the plot shows.
+        name, alt: as in `line_plot`.
     """
     signals = list(dict.fromkeys(signal for training in trainings for signal in training.losses))
     validated = any(np.isfinite(training.val).any() for training in trainings)

@@ -11,10 +11,10 @@ _FAR = 2**60  # no path is this long: its at most 2 * K steps cost at most _LEVE
 Integers = NDArray[np.int64]
 
 
-def round_to_minimum_size(scores_NK: Tensor, minimum: int, maximum: int | None = None) -> Tensor:
+def round_to_minimum_size(scores_NK: Tensor, minimum: int) -> Tensor:
     r"""Label every example so that each cluster has at least `minimum` of them, at the highest total score.
 
-    .. math:: \max_{l} \sum_i s_{i, l_i} \quad\text{s.t.}\quad \text{minimum} \le |\{i : l_i = y\}| \le \text{maximum}
+    .. math:: \max_{l} \sum_i s_{i, l_i} \quad\text{s.t.}\quad |\{i : l_i = y\}| \ge \text{minimum}
 
     It is exact (on scores rounded to 2^-40 of their range). From the argmax, which is optimal without bounds, the
     bounds are tightened by one example at a time: clusters are the nodes of a graph, the edge from a to b costs what
@@ -27,32 +27,27 @@ def round_to_minimum_size(scores_NK: Tensor, minimum: int, maximum: int | None =
         scores_NK: (N, K) finite scores to maximise: `Sinkhorn.log_plan()` repairs the argmax of a plan by changing
             what is least sure; log-probabilities give the likeliest labels of these sizes.
         minimum: least size of a cluster, at most N / K.
-        maximum: greatest size, at least N / K; None is no bound.
 
     Returns:
         (N,) labels, int64, on the device of the scores.
 
     Raises:
-        ValueError: bounds that no labelling keeps, a wrong shape, or scores that are not finite.
+        ValueError: a minimum that no labelling keeps, a wrong shape, or scores that are not finite.
 
     Source: Ahuja, Magnanti, Orlin, Network Flows (1993), ch. 9.7.
     """
     if scores_NK.ndim != 2 or not scores_NK.shape[1]:
         raise ValueError(f"scores_NK must be (N, K), K > 0; it is {tuple(scores_NK.shape)}")
     examples, clusters = scores_NK.shape
-    most = examples if maximum is None else maximum
-    if not 0 <= minimum * clusters <= examples <= most * clusters:
+    if not 0 <= minimum * clusters <= examples:
         raise ValueError(
-            f"{examples} examples in {clusters} clusters cannot have sizes between minimum={minimum} and "
-            f"maximum={maximum}; the mean size is {examples / clusters:.1f}"
+            f"{examples} examples in {clusters} clusters cannot have sizes of at least minimum={minimum}; the mean size is "
+            f"{examples / clusters:.1f}"
         )
     infinite = int((~scores_NK.isfinite()).sum())
     if infinite:
         raise ValueError(f"scores_NK: {infinite} entries are not finite; pass log_plan(), not plan().log()")
     moves = _Moves(scores_NK.detach().double().cpu().numpy())
-    for y in range(clusters):
-        while moves.sizes_K[y] > most:
-            moves.along_cheapest_path(np.arange(clusters) == y, moves.sizes_K < most)
     for y in range(clusters):
         while moves.sizes_K[y] < minimum:
             moves.along_cheapest_path(moves.sizes_K > minimum, np.arange(clusters) == y)
