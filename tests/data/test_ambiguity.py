@@ -1,5 +1,6 @@
 """Grids, raters, fractions, balanced orders, domains and ReaL: what is drawn has the stated rates, and nothing leaks."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from tutelage.data import digit_grids
 from tutelage.data.domains import leave_one_domain_out
 from tutelage.data.grids import BLOCKS
+from tutelage.data.real_labels import read_real_labels
 from tutelage.data.sampling import Rebalanced, fraction
 from tutelage.metrics import real_f1
 
@@ -149,6 +151,20 @@ def test_each_domain_is_the_test_once_and_selects_nothing():
 
 
 # --- people's labels
+
+
+def test_real_labels(tmp_path: Path):
+    path = tmp_path / "real.json"
+    path.write_text(json.dumps([[3, 1], [], [0]]))
+    assert read_real_labels(path, 4).tolist() == [[False, True, False, True], [False] * 4, [True, False, False, False]]
+    path.write_text(json.dumps([[4]]))
+    with pytest.raises(ValueError, match=r"image 0 has labels \[4\]"):
+        read_real_labels(path, 4)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="list of lists"):
+        read_real_labels(path)
+    with pytest.raises(FileNotFoundError):
+        read_real_labels(tmp_path / "none.json")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ _FILES = {
     "posters": ("digit_posters",),
     "products": ("product_attributes",),
     "ratings": ("Ratings", "movielens", "ratings_csv"),
+    "real_labels": ("read_real_labels",),
     "rules": ("Rule", "apply_rules", "load_rules", "rule"),
     "sampling": ("Rebalanced", "fraction"),
     "selection": ("facility_location",),

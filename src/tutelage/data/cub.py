@@ -35,13 +35,8 @@ def cub_200(
     images = _listed(folder / "images.txt", ["image", "path"]).set_index("image")
     label = _listed(folder / "image_class_labels.txt", ["image", "label"]).set_index("image")["label"].astype(int) - 1
     trained = _listed(folder / "train_test_split.txt", ["image", "train"]).set_index("image")["train"].astype(int)
-    table = pd.DataFrame(
-        {
-            "id": images["path"],
-            "label": label.reindex(images.index),
-            "split": np.where(trained.reindex(images.index) == 1, "train", "test"),
-        }
-    )
+    split = np.where(trained.reindex(images.index) == 1, "train", "test")
+    table = pd.DataFrame({"id": images["path"], "label": label.reindex(images.index), "split": split})
     if attributes:
         for group, classes in _attributes(folder, attributes).items():
             table[group] = classes.reindex(images.index).fillna(-1).astype(np.int64)
@@ -49,13 +44,10 @@ def cub_200(
 
 
 def _attributes(folder: Path, groups: Sequence[str]) -> dict[str, pd.Series]:
-    names_at = next((p for p in (folder / "attributes" / "attributes.txt", folder.parent / "attributes.txt") if p.is_file()),
-                    folder / "attributes" / "attributes.txt")  # fmt: skip
+    inside, beside = folder / "attributes" / "attributes.txt", folder.parent / "attributes.txt"
+    names_at = beside if beside.is_file() and not inside.is_file() else inside
     names = _listed(names_at, ["attribute", "name"])
-    names["group"], names["value"] = (
-        names["name"].str.split("::", n=1).str[0],
-        names["name"].str.split("::", n=1).str[1],
-    )
+    names["group"] = names["name"].str.split("::", n=1).str[0]
     if unknown := sorted(set(groups) - set(names["group"])):
         raise ValueError(
             f"attributes={unknown} are not in {names_at}; there are: {', '.join(sorted(set(names['group'])))}"
@@ -67,8 +59,8 @@ def _attributes(folder: Path, groups: Sequence[str]) -> dict[str, pd.Series]:
     for group in groups:
         own = names[names["group"] == group].reset_index(drop=True)
         place = pd.Series(own.index, index=own["attribute"])
-        inside = marks[marks["attribute"].isin(own["attribute"])]
-        surest = inside.sort_values("certainty", ascending=False, kind="stable").groupby("image")["attribute"].first()
+        known = marks[marks["attribute"].isin(own["attribute"])]
+        surest = known.sort_values("certainty", ascending=False, kind="stable").groupby("image")["attribute"].first()
         found[group] = surest.map(place)
     return found
 

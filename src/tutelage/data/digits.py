@@ -28,10 +28,7 @@ def handwritten_digits() -> ImageTable:
     count = len(source.target)
     grey = torch.from_numpy((source.images * (255 / 16)).round().astype(np.uint8))[:, None]
     table = pd.DataFrame(
-        {
-            "id": [f"digit-{place:04}" for place in range(count)],
-            "label": source.target.astype(np.int64),
-            "split": np.where(np.arange(count) < round((1 - TEST_SHARE) * count), "unassigned", "test"),
-        }
+        {"id": [f"digit-{place:04}" for place in range(count)], "label": source.target.astype(np.int64)}
     )
+    table["split"] = np.where(table.index < round((1 - TEST_SHARE) * count), "unassigned", "test")
     return ImageTable(ImageArray(grey.expand(-1, 3, -1, -1)), table)

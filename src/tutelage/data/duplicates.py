@@ -267,15 +267,7 @@ def _first_of_each(table: pd.DataFrame, groups: Rows) -> npt.NDArray[np.bool_]:
 
 def _listing(table: pd.DataFrame, groups: Rows, kept: npt.NDArray[np.bool_], reasons: np.ndarray) -> pd.DataFrame:
     labels = table["label"].where(table["label"] >= 0).groupby(groups)
-    facts = pd.DataFrame(
-        {
-            "group": groups,
-            "id": table["id"],
-            "reason": reasons,
-            "kept": kept,
-            "label": table["label"],
-            "conflict": labels.transform("nunique") > 1,
-        }
-    )
+    facts = pd.DataFrame({"group": groups, "id": table["id"], "reason": reasons, "kept": kept, "label": table["label"]})
+    facts["conflict"] = labels.transform("nunique") > 1
     facts = facts[facts["group"].duplicated(keep=False)].sort_values("group", kind="stable", ignore_index=True)
     return facts.assign(group=pd.factorize(facts["group"])[0])

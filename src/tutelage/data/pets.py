@@ -49,12 +49,6 @@ def oxford_pets(folder: str | Path, size: int = 64) -> ImageTable:
 def _from_parquet(path: Path, size: int) -> ImageTable:
     cells = pd.read_parquet(path)
     classes, _ = pd.factorize(cells["name"], sort=True)
-    table = pd.DataFrame(
-        {
-            "id": [str(row) for row in range(len(cells))],
-            "label": classes.astype(np.int64),
-            "name": cells["name"],
-            "split": "unassigned",
-        }
-    )
+    table = pd.DataFrame({"label": classes.astype(np.int64), "name": cells["name"], "split": "unassigned"})
+    table.insert(0, "id", [str(row) for row in range(len(cells))])
     return ImageTable(ImageArray(decoded(cells["image"], (size, size))), table)

@@ -121,12 +121,7 @@ def _dat(path: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _coded(table: pd.DataFrame, names: Sequence[str]) -> Ratings:
-    codes, sizes = [], []
-    for name in names:
-        code, values = pd.factorize(table[name], sort=True)
-        codes.append(code)
-        sizes.append(len(values))
-    fields = torch.from_numpy(np.stack(codes, axis=1).astype(np.int64))
-    return Ratings(
-        fields, torch.from_numpy(table["rating"].to_numpy(np.float32, copy=True)), tuple(names), tuple(sizes)
-    )
+    coded = [pd.factorize(table[name], sort=True) for name in names]
+    fields = torch.from_numpy(np.stack([code for code, _ in coded], axis=1).astype(np.int64))
+    rating = torch.from_numpy(table["rating"].to_numpy(np.float32, copy=True))
+    return Ratings(fields, rating, tuple(names), tuple(len(values) for _, values in coded))

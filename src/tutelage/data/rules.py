@@ -62,7 +62,8 @@ class Rule:
         place = (self.function.__module__, self.function.__qualname__)
         if _at(*place) is self:
             return _at, place
-        return _remade, (self.function, self.name, self.pre, self.score, self.resources)
+        parts: dict[str, Any] = {"name": self.name, "pre": self.pre, "score": self.score, "resources": self.resources}
+        return partial(Rule, **parts), (self.function,)
 
     def __repr__(self) -> str:
         return f"Rule({self.name!r})"
@@ -141,10 +142,6 @@ def _at(module: str, place: str) -> Any:
     for part in place.split("."):
         value = getattr(value, part, None)
     return value
-
-
-def _remade(function: Vote, name: str, pre: Any, score: Any, resources: Any) -> Rule:
-    return Rule(function, name=name, pre=pre, score=score, resources=resources)
 
 
 def _check_travel(rules: Sequence[Rule]) -> None:

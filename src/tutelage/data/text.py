@@ -83,11 +83,8 @@ class Features:
     def __call__(self, texts: Sequence[str]) -> Any:
         """Return the vectors, (N, D) float32: a sparse matrix from TF-IDF, an array from a sentence encoder."""
         if self.settings.kind == "sentences":
-            return (
-                _encoder(self.settings.encoder, self.fetch)
-                .encode(list(texts), convert_to_numpy=True)
-                .astype(np.float32)
-            )
+            encoder = _encoder(self.settings.encoder, self.fetch)
+            return encoder.encode(list(texts), convert_to_numpy=True).astype(np.float32)
         counter = _vectorizer(self.settings, vocabulary=self.vocabulary)
         counter.idf_ = self.idf
         return counter.transform(texts).astype(np.float32).tocsr()

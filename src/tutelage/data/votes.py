@@ -311,8 +311,7 @@ def unipolar(votes: Votes) -> UnipolarRules:
         for rule, column in enumerate(votes.values.T)
         for label in np.unique(column[column != ABSTAIN])
     ]
-    rule = np.array([pair[0] for pair in pairs], dtype=np.int64)
-    rule_class = np.array([pair[1] for pair in pairs], dtype=np.int64)
+    rule, rule_class = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     fired = votes.values[:, rule] == rule_class
     given = np.full(fired.shape, np.nan, np.float32) if votes.scores is None else votes.scores[:, rule]
     has_score = fired & ~np.isnan(given)

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.metrics._inputs import by_class
+from tutelage.metrics.ranking import by_class
 
 Convention = Literal["paper", "swapped"]
 

@@ -88,11 +88,11 @@ def _readings(saved: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for layout, prefixes in LAYOUTS.items():
             for prefix in prefixes:
                 inside = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-                if inside:
-                    renamed = _renamed(inside, _from_simclr_v2 if layout == "simclr_v2" else _from_children)
-                    yield layout, inside if layout != "simclr_v2" else renamed
-                    if layout != "simclr_v2":
-                        yield layout, renamed
+                if inside and layout == "simclr_v2":
+                    yield layout, _renamed(inside, _from_simclr_v2)
+                elif inside:
+                    yield layout, inside
+                    yield layout, _renamed(inside, _from_children)
 
 
 def _dictionaries(saved: Any) -> Iterator[dict[str, Tensor]]:
