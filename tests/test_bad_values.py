@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from torch.nn import Linear
 
 from tutelage.cli import main
 from tutelage.data import Limits, SplitSettings
@@ -26,6 +27,7 @@ from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.multilabel.settings import MultilabelSettings
+from tutelage.signals import CrossEntropy, Distillation, EarlyLearning, PseudoLabels
 from tutelage.subtasks import (
     DiscoverySettings,
     LessonSettings,
@@ -34,7 +36,7 @@ from tutelage.subtasks import (
     StudentSettings,
 )
 from tutelage.training import Budget, Hardware, Optimization, Plan
-from tutelage.weighting import MetaOptimizer
+from tutelage.weighting import AMAL, CRUST, MAOAL, GradientCosine, MetaOptimizer, SuperLoss
 
 NAN, INF = math.nan, math.inf
 ROOTS = (
@@ -177,6 +179,30 @@ def test_a_misspelt_word_is_answered_with_what_is_known(kind: type, given: dict[
     with pytest.raises(ValueError, match="must be one of '") as caught:
         kind(**given)
     assert near is None or f"did you mean {near!r}?" in str(caught.value)
+
+
+MADE: dict[str, Any] = {
+    "temperature=nan": lambda: Distillation("teacher", temperature=NAN),
+    "kind='softly'": lambda: Distillation("teacher", kind="softly"),  # type: ignore[arg-type]
+    "smoothing=nan": lambda: CrossEntropy(smoothing=NAN),
+    "sample=nan": lambda: PseudoLabels("teacher", sample=NAN),
+    "rho=nan": lambda: PseudoLabels("teacher", rho=NAN),
+    "beta=2": lambda: EarlyLearning(4, 2, beta=2),
+    "lr=nan": lambda: AMAL(4, 2, lr=NAN),
+    "init=nan": lambda: AMAL(4, 2, init=NAN),
+    "strategy='best'": lambda: AMAL(4, 2, strategy="best"),  # type: ignore[arg-type]
+    "num_examples=4.5": lambda: AMAL(4.5, 2),  # type: ignore[arg-type]
+    "regularisation=nan": lambda: SuperLoss(regularisation=NAN),
+    "mode='gates'": lambda: GradientCosine(mode="gates"),  # type: ignore[arg-type]
+    "constraint='abs'": lambda: MAOAL(Linear(2, 2), 2, constraint="abs"),  # type: ignore[arg-type]
+    "fraction=nan": lambda: CRUST(fraction=NAN),
+}
+
+
+@pytest.mark.parametrize("field", MADE)
+def test_signals_and_weightings_refuse_it(field: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(field)):
+        MADE[field]()
 
 
 FLAGS = {

@@ -70,7 +70,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @cache
 def _annotations(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+    try:
+        return get_type_hints(kind)
+    except NameError:  # of what only a type checker imports, or of a function's own class
+        return {}
 
 
 def _mistake(value: Any, kind: Any, interval: str) -> str:

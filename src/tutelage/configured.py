@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check_arguments
+
 
 class Configured:
     """An object that remembers the arguments of its constructor, those that were left out too.
@@ -29,6 +31,7 @@ class Configured:
         bound = inspect.signature(cls.__init__).bind_partial(made, *args, **kwargs)
         bound.apply_defaults()
         own = list(bound.arguments.items())[1:]
+        check_arguments(cls.__init__, dict(own))
         made.__dict__["_arguments"] = {name: value for name, value in own if name not in cls.not_identifying}
         return made
 

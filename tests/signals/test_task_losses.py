@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_named():
         SquaredError("number")(draw(B, 2), batch())
     with pytest.raises(ValueError, match=r"map is \(5, 2, 2\), the target's \(5, 3, 2\)"):
         PixelCrossEntropy("classes")(draw(B, C, 2, 2), batch())
-    with pytest.raises(ValueError, match="power=3 is not 1 or 2"):
+    with pytest.raises(ValueError, match="power=3 must be one of 1, 2"):
         PixelError("depth", power=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"factor=0\.0 of signal 'squared_error' must be a positive number"):
         Scaled(SquaredError(), 0.0)

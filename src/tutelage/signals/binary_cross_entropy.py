@@ -34,8 +34,6 @@ class BinaryCrossEntropy(Signal):
         name: str = "binary_cross_entropy",
     ) -> None:
         super().__init__(name, head)
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction={reduction!r} is not 'sum' or 'mean'")
         self.target = target
         self.reduction = reduction
 

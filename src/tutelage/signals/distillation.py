@@ -89,8 +89,6 @@ class Distillation(Signal):
         super().__init__(name, head)
         if temperature <= 0:
             raise ValueError(f"temperature={temperature} must be positive")
-        if kind not in ("soft", "hard"):
-            raise ValueError(f"kind={kind!r} is not 'soft' or 'hard'")
         self.teacher: Frozen | str = teacher if isinstance(teacher, str) else Frozen(teacher)
         self.temperature = temperature
         self.kind = kind

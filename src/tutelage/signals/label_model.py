@@ -122,8 +122,6 @@ class LabelModelLabels(_OfBoth):
         name: str = "label_model_labels",
     ) -> None:
         super().__init__(None, label_model, name)
-        if kind not in ("posterior", "joint"):
-            raise ValueError(f"kind={kind!r} is not 'posterior' or 'joint'")
         self.kind = kind
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:

@@ -53,8 +53,6 @@ class PixelError(Signal):
         self, target: str, *, power: Literal[1, 2] = 1, head: str | None = None, name: str = "pixel_error"
     ) -> None:
         super().__init__(name, head)
-        if power not in (1, 2):
-            raise ValueError(f"power={power} is not 1 or 2")
         self.target = target
         self.power = power
 

@@ -41,8 +41,6 @@ class GradientCosine(Weighting):
         partition: Level | Partition = "model",
     ) -> None:
         super().__init__()
-        if mode not in ("gate", "weighted"):
-            raise ValueError(f"mode={mode!r} is not 'gate' or 'weighted'")
         self.mode = mode
         self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
 

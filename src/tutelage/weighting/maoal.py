@@ -65,8 +65,6 @@ class MAOAL(Weighting):
         super().__init__()
         if num_signals < 2:
             raise ValueError(f"num_signals={num_signals}: MAOAL weighs the signals after the first, and there are none")
-        if constraint not in (None, "relu", "softplus"):
-            raise ValueError(f"constraint={constraint!r} is not None, 'relu' or 'softplus'")
         if constraint is not None and not init > 0:
             raise ValueError(f"init={init} must be positive with constraint={constraint!r}")
         self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
