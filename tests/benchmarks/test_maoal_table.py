@@ -15,9 +15,9 @@ from benchmarks.maoal.ridge import ridge_error
 from benchmarks.reproduce import reproduce
 
 from tutelage.data import TensorData
+from tutelage.data.splits import draw_parts
 from tutelage.metrics import bootstrap_rows
 from tutelage.recipes.auxiliary import AuxiliaryTask, BodySettings, Shares, TaskSpec, judgement, pocket
-from tutelage.recipes.auxiliary.task import divided
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
 
@@ -33,7 +33,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         draws = torch.Generator().manual_seed(settings.seed)
         fields = torch.randint(0, 5, (150, 2), generator=draws)
         labels = {"stars": fields.sum(1).float()}
-        split = divided([""] * 150, settings.shares, settings.seed)
+        split = draw_parts([""] * 150, settings.shares.parts, settings.seed)
         sides = (TaskSpec("l2", "l2", weight=1e-3),)
         return AuxiliaryTask(
             "stars", TaskSpec("stars", "regression"), sides, TensorData(input=fields), labels, split, (5, 5)

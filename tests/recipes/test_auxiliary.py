@@ -17,7 +17,8 @@ from PIL import Image
 from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
-from tutelage.metrics import bootstrap_rows
+from tutelage.data.splits import draw_parts
+from tutelage.metrics import bootstrap_rows, mean_iou, pixel_accuracy
 from tutelage.models import build_multi_head
 from tutelage.recipes.auxiliary import (
     AuxiliarySettings,
@@ -30,11 +31,10 @@ from tutelage.recipes.auxiliary import (
     judgement,
     pocket,
 )
-from tutelage.recipes.auxiliary.judgement import MEASURES, difference, mean_iou, outcomes, pixel_accuracy
+from tutelage.recipes.auxiliary.judgement import MEASURES, difference, outcomes
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import by_modules
 from tutelage.recipes.auxiliary.sources import table_task
-from tutelage.recipes.auxiliary.task import divided
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Log, Optimization
@@ -86,7 +86,7 @@ def squares(sides: tuple[TaskSpec, ...], primary: TaskSpec | None = None) -> Aux
         "wrong": (kind + 1) % 4,
     }
     labels["size"][::5] = torch.nan
-    split = divided([""] * N, Shares(), 0)
+    split = draw_parts([""] * N, Shares().parts, 0)
     return AuxiliaryTask("squares", primary or TaskSpec("kind"), sides, TensorData(input=images), labels, split)
 
 
@@ -162,7 +162,7 @@ def fields_problem() -> AuxiliaryTask:
         (TaskSpec("l2", "l2", weight=1e-3),),
         TensorData(input=fields),
         {"stars": stars},
-        divided([""] * N, Shares(), 0),
+        draw_parts([""] * N, Shares().parts, 0),
         fields=(6, 3),
     )
 
@@ -301,13 +301,13 @@ def test_a_share_of_the_labels_is_hidden_in_the_training_part_alone() -> None:
 def test_parts_are_drawn_once_from_what_has_none() -> None:
     given = ["train"] * 50 + ["test"] * 20 + [""] * 30
     known = torch.arange(100) % 2 == 0
-    found = divided(given, Shares(val=0.2, held_out=0.1), 3, known)
+    found = draw_parts(given, Shares(val=0.2, held_out=0.1).parts, 3, known)
     assert (found[50:70] == "test").all()
     assert (found == "test").sum() == 20
     assert (found == "val").sum() == round(0.2 * 40)
     assert (found == "held_out").sum() == round(0.1 * 32)
     assert known[torch.from_numpy(np.isin(found, ("val", "held_out")))].all()
-    assert (found == divided(given, Shares(val=0.2, held_out=0.1), 3, known)).all()
+    assert (found == draw_parts(given, Shares(val=0.2, held_out=0.1).parts, 3, known)).all()
 
 
 def test_figures_by_hand() -> None:

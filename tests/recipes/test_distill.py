@@ -18,6 +18,7 @@ from PIL import Image
 
 from tutelage import cli, recipes
 from tutelage.data.digits import handwritten_digits
+from tutelage.data.splits import PARTS
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
 from tutelage.models import load_model
@@ -36,7 +37,7 @@ from tutelage.recipes.distill import (
 )
 from tutelage.recipes.distill.pipeline import doubt_of
 from tutelage.recipes.distill.settings import kd_weights
-from tutelage.recipes.distill.task import PARTS, divided, with_noise
+from tutelage.recipes.distill.task import divided, with_noise
 from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Log

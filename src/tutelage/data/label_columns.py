@@ -15,9 +15,8 @@ from torch import Tensor
 from tutelage.data.images import Limits
 from tutelage.data.manifest import read_cells, read_once
 from tutelage.data.problems import Problems
+from tutelage.data.splits import PARTS
 from tutelage.data.table import ImageFiles, Images
-
-SPLITS = ("train", "held_out", "val", "test")
 
 
 @dataclass
@@ -26,7 +25,7 @@ class LabelColumns:
 
     Attributes:
         id: of each example.
-        split: one of `SPLITS` for each, or empty where the table has none.
+        split: one of `PARTS` for each, or empty where the table has none.
         images: the images, or None for a table of fields.
         fields: (N, F) int64, each field's value from 0, or None for a table of images.
         labels: for each column of classes (N,) int64, -1 where the cell is empty; of numbers (N,) float32, NaN there.
@@ -46,6 +45,22 @@ class LabelColumns:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def coded_as(self, values: dict[str, list[str]]) -> tuple[list[str], Tensor]:
+        """Return the ids and the fields of the examples whose values are all among others', coded in their order.
+
+        The rest is added to the problems.
+        """
+        assert self.fields is not None
+        coded = []
+        for place, (name, known) in enumerate(values.items()):
+            codes = {value: code for code, value in enumerate(known)}
+            coded.append(torch.tensor([codes.get(value, -1) for value in self.values[name]])[self.fields[:, place]])
+        codes_NF = torch.stack(coded, 1)
+        right = (codes_NF >= 0).all(1)
+        for row in (~right).nonzero()[:, 0].tolist():
+            self.problems.add(self.id[row], "unknown_value", "a field has a value that the run has not seen")
+        return [self.id[row] for row in right.nonzero()[:, 0].tolist()], codes_NF[right]
 
 
 def read_label_columns(
@@ -95,8 +110,8 @@ def read_label_columns(
             problems.add(cells["_id"].iloc[row], reason, detail)
         kept[bad] = False
 
-    known = (cells["_split"] == "") | cells["_split"].isin(SPLITS)
-    refuse(~known.to_numpy(bool), "unknown_split", f"allowed: {', '.join(SPLITS)}")
+    known = (cells["_split"] == "") | cells["_split"].isin(PARTS)
+    refuse(~known.to_numpy(bool), "unknown_split", f"allowed: {', '.join(PARTS)}")
     values = {name: pd.to_numeric(cells[name].replace("", np.nan), errors="coerce") for name in numbers}
     for name, column in values.items():
         bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,17 @@ class Problems:
         path = Path(folder) / name
         write_table(path, pd.DataFrame(list(self), columns=list(Problem._fields), dtype=object))
         return path
+
+    @contextmanager
+    def written_on_error(self, folder: Path | None) -> Iterator[None]:
+        """Inside, what goes wrong with the data leaves the list in a folder, where there is one."""
+        try:
+            yield
+        except ValueError:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                self.write(folder)
+            raise
 
     def require(self, left: int, least: int, what: str = "examples", listed: str = "problems.csv") -> None:
         """Go on only if enough is left; ``listed`` is the file that a person should look at.

@@ -1,11 +1,12 @@
 """Training, validation and test parts between which no near-duplicate and no advertiser's burst is shared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.data.duplicates import Rows, connected
@@ -13,6 +14,9 @@ from tutelage.data.problems import Problems
 from tutelage.data.table import ImageTable
 
 Names = npt.NDArray[np.object_]
+
+PARTS = ("train", "held_out", "val", "test")
+"""The parts of recipes that learn weights on held-out examples."""
 
 _DAY = pd.Timedelta(days=1)
 
@@ -209,6 +213,28 @@ def divide(split: Names, labels: Rows, source: str, shares: Mapping[str, float],
     """
     rows = np.flatnonzero(split == source)
     split[rows] = stratified_split(labels[rows], np.arange(len(rows)), shares, seed)
+
+
+def draw_parts(
+    split: Sequence[str] | Names, shares: Mapping[str, float], seed: int, known: Tensor | None = None
+) -> Names:
+    """Return one of `PARTS` for each row: those that are given stay, and what is missing is drawn from the training part.
+
+    Args:
+        split: a part, or "" (or "unassigned"), which is for training, for each row.
+        shares: for each part that is drawn where no row has it, in this order, its share of what is left then.
+        seed: of the draws.
+        known: (N,) bool, which rows may be drawn; all by default.
+    """
+    out = np.array([part if part in PARTS else "train" for part in split], dtype=object)
+    rng = np.random.default_rng([seed, 11])
+    for part, share in shares.items():
+        if (out == part).any():
+            continue
+        free = out == "train"
+        rest = rng.permutation(np.flatnonzero(free if known is None else free & known.numpy()))
+        out[rest[: round(share * len(rest))]] = part
+    return out
 
 
 def _bursts(table: pd.DataFrame, days: float) -> Rows:

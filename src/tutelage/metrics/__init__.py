@@ -24,6 +24,7 @@ from tutelage.metrics.multilabel import (
     real_f1,
 )
 from tutelage.metrics.ranking import auroc, average_precision
+from tutelage.metrics.segmentation import mean_iou, pixel_accuracy
 
 __all__ = [
     "Interval",
@@ -41,12 +42,14 @@ __all__ = [
     "local_precision",
     "macro_f1",
     "mean_average_precision",
+    "mean_iou",
     "mean_set_size",
     "normalised_mutual_information",
     "npv_at_fpr",
     "npv_floor",
     "operating_point",
     "paired_bootstrap",
+    "pixel_accuracy",
     "purity",
     "pw_jaccard",
     "real_accuracy",

@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from tutelage.data.splits import PARTS
 from tutelage.files import read_parquet, write_table
 from tutelage.models import load_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval
 from tutelage.recipes.auxiliary.network import spec_of
 from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
-from tutelage.recipes.auxiliary.task import SPLITS, AuxiliaryTask
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 
 
 def evaluate(
@@ -48,7 +49,7 @@ def figures(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str
             "figures": [{"name": measure.name, "higher": measure.higher} for measure in measures],
         },
         "data": {
-            "counts": {part: len(problem.rows(part)) for part in SPLITS},
+            "counts": {part: len(problem.rows(part)) for part in PARTS},
             "labelled": {task.name: problem.present(task, problem.rows("train")) for task in problem.tasks},
             "left_out": problem.problems.counts(),
         },

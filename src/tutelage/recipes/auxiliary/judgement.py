@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tutelage.metrics import Interval, bootstrap_rows
+from tutelage.metrics import Interval, bootstrap_rows, mean_iou, pixel_accuracy
 from tutelage.recipes.auxiliary.settings import TaskSpec
 from tutelage.signals import Batch, Outputs
 
@@ -31,21 +31,6 @@ class Measure:
     name: str
     figure: Figure
     higher: bool = True
-
-
-def mean_iou(confusion: Outcomes) -> float:
-    """Mean intersection over union of the classes that occur, of confusion counts (n, C * C), truth by prediction."""
-    side = round(confusion.shape[1] ** 0.5)
-    total = confusion.sum(0).reshape(side, side)
-    inside, union = np.diag(total), total.sum(0) + total.sum(1) - np.diag(total)
-    return float((inside[union > 0] / union[union > 0]).mean())
-
-
-def pixel_accuracy(confusion: Outcomes) -> float:
-    """Share of the pixels with a known class that got it, of confusion counts (n, C * C)."""
-    side = round(confusion.shape[1] ** 0.5)
-    total = confusion.sum(0).reshape(side, side)
-    return float(np.diag(total).sum() / total.sum())
 
 
 MEASURES: dict[str, tuple[Measure, ...]] = {

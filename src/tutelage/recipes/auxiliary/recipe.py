@@ -104,16 +104,8 @@ def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples,
         assert found.images is not None
         table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unlabelled"}))
         return Examples(found.id, table.subset(torch.arange(len(table)))), found.problems
-    coded = []
-    for place, (name, values) in enumerate(loaded.values.items()):
-        codes = {value: code for code, value in enumerate(values)}
-        coded.append(torch.tensor([codes.get(value, -1) for value in found.values[name]])[found.fields[:, place]])
-    codes_NF = torch.stack(coded, 1)
-    known = (codes_NF >= 0).all(1)
-    for row in (~known).nonzero().squeeze(1).tolist():
-        found.problems.add(found.id[row], "unknown_value", "a field has a value that the run has not seen")
-    ids = [found.id[row] for row in known.nonzero().squeeze(1).tolist()]
-    return Examples(ids, TensorData(input=codes_NF[known])), found.problems
+    ids, codes_NF = found.coded_as(loaded.values)
+    return Examples(ids, TensorData(input=codes_NF)), found.problems
 
 
 def answer(loaded: Loaded, examples: Examples) -> pd.DataFrame:

@@ -103,6 +103,11 @@ class Shares:
         """Check the values."""
         check(self, "shares", **dict.fromkeys(("test", "val", "held_out"), "(0, 1)"), labels="(0, 1]")
 
+    @property
+    def parts(self) -> dict[str, float]:
+        """The shares of the parts, in the order in which they are drawn."""
+        return {"test": self.test, "val": self.val, "held_out": self.held_out}
+
 
 @dataclass(frozen=True)
 class AuxiliarySettings:

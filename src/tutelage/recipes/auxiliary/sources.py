@@ -21,9 +21,10 @@ from tutelage.data.nyuv2 import nyuv2_rooms
 from tutelage.data.pets import oxford_pets
 from tutelage.data.products import product_attributes
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
+from tutelage.data.splits import draw_parts
 from tutelage.data.table import ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
-from tutelage.recipes.auxiliary.task import AuxiliaryTask, divided, present
+from tutelage.recipes.auxiliary.task import AuxiliaryTask, present
 
 L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
 Source = Callable[[Path, AuxiliarySettings], AuxiliaryTask]
@@ -58,7 +59,7 @@ def digits_task(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = 
         declared if sides is None else tuple(sides),
         TensorData(input=images.contiguous()),
         labels,
-        divided(split, settings.shares, settings.seed),
+        draw_parts(split, settings.shares.parts, settings.seed),
         ids=[f"digit-{row:04d}" for row in range(len(digit))],
     )
 
@@ -71,7 +72,7 @@ def ratings_task(ratings: Ratings, settings: AuxiliarySettings, title: str = "ra
         (L2,),
         TensorData(input=ratings.fields),
         {"rating": ratings.rating},
-        divided([""] * len(ratings), settings.shares, settings.seed),
+        draw_parts([""] * len(ratings), settings.shares.parts, settings.seed),
         fields=ratings.sizes,
     )
 
@@ -88,7 +89,9 @@ def images_task(
     """Return a problem of an image table whose columns are classes, -1 where absent."""
     columns = [task.target for task in (primary, *sides) if task.kind == "classification" and task.target]
     labels = {name: torch.from_numpy(table.table[name].to_numpy(np.int64, copy=True)) for name in columns}
-    split = divided(table.table["split"].to_numpy(), settings.shares, settings.seed, labels[primary.target or ""] >= 0)
+    split = draw_parts(
+        table.table["split"].to_numpy(), settings.shares.parts, settings.seed, labels[primary.target or ""] >= 0
+    )
     examples, ids = table.subset(torch.arange(len(table))), table.table["id"].astype(str).tolist()
     return AuxiliaryTask(title, primary, tuple(sides), examples, labels, split, ids=ids)
 
@@ -145,7 +148,7 @@ def people_task(folder: Path, settings: AuxiliarySettings, train: int | None = N
     labels = {
         group: torch.where(table.labels // 5 == place, table.labels % 5, -1) for place, group in enumerate(groups)
     }
-    split = divided(table.table["split"].to_numpy(), settings.shares, settings.seed, labels["people"] >= 0)
+    split = draw_parts(table.table["split"].to_numpy(), settings.shares.parts, settings.seed, labels["people"] >= 0)
     split[(split == "test") & (labels["people"] < 0).numpy()] = "unused"  # they could judge nothing
     sides = tuple(TaskSpec(group) for group in SIDE_CLASSES)
     examples = table.subset(torch.arange(len(table)))
@@ -163,7 +166,7 @@ def rooms_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
         (TaskSpec("depth", "map"), TaskSpec("normals", "normals")),
         TensorData(input=rooms.images),
         {"segmentation": rooms.segmentation, "depth": rooms.depth, "normals": rooms.normals},
-        divided(rooms.split, settings.shares, settings.seed),
+        draw_parts(rooms.split, settings.shares.parts, settings.seed),
     )
 
 
@@ -197,7 +200,7 @@ def table_task(
         size=settings.image_size,
     )
     known = present(primary, found.labels[primary.target or ""])
-    split = divided(found.split, settings.shares, settings.seed, known)
+    split = draw_parts(found.split, settings.shares.parts, settings.seed, known)
     common: dict[str, Any] = {
         "classes": found.classes,
         "values": found.values,

@@ -14,9 +14,9 @@ from tutelage.data import Rows, Turned, WithColumns
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.problems import Problems
 from tutelage.data.rotation import QUARTERS
-from tutelage.recipes.auxiliary.settings import Shares, TaskSpec
+from tutelage.data.splits import PARTS
+from tutelage.recipes.auxiliary.settings import TaskSpec
 
-SPLITS = ("train", "held_out", "val", "test")
 PRIMARY_KINDS = ("classification", "regression", "segmentation")
 LEAST = 8  # examples in every part, under which nothing can be said
 
@@ -32,7 +32,7 @@ class AuxiliaryTask:
         examples: a map-style data set of dicts with ``index`` (the row) and ``input``.
         labels: for each column its labels, N rows: classes (negative: absent), numbers or maps (NaN: absent), directions (zero:
             absent).
-        split: one of `SPLITS` for each row.
+        split: one of `PARTS` for each row.
         fields: the number of values of each field, where the input is categorical fields.
         classes: the names of the classes of a column, where they are known.
         values: the names of each field's values, where they are known.
@@ -85,7 +85,7 @@ class AuxiliaryTask:
         for task in self.tasks:
             if task.kind == "rotation" and self.fields:
                 raise ValueError(f"task {task.name!r} turns images, and the input is categorical fields")
-        for part in SPLITS:
+        for part in PARTS:
             rows = self.rows(part)
             known = int(present(self.primary, self.labels[self.primary.target or ""])[rows].sum())
             if known < LEAST:
@@ -155,24 +155,3 @@ def present(task: TaskSpec, labels: Tensor) -> Tensor:
     if task.kind == "normals":
         return (flat != 0).any(1)
     return (~torch.isnan(flat)).any(1) if labels.is_floating_point() else (flat >= 0).any(1)
-
-
-def divided(split: Sequence[str] | np.ndarray, shares: Shares, seed: int, known: Tensor | None = None) -> np.ndarray:
-    """Return a part for each row: those that are given stay, and what is missing is drawn from the rest.
-
-    Args:
-        split: one of `SPLITS`, or "" (or "unassigned"), for each row. Where no row is a test row, or a validation row, or a
-            held-out row, a share of the training and unassigned rows becomes one, in this order.
-        shares: of the rows that are left.
-        seed: of the draws.
-        known: (N,) bool, which rows have a primary label; only they are drawn, since the others could judge nothing.
-    """
-    out = np.array([part if part in SPLITS else "train" for part in split], dtype=object)
-    rng = np.random.default_rng([seed, 11])
-    for part in ("test", "val", "held_out"):
-        if (out == part).any():
-            continue
-        free = out == "train"
-        rest = rng.permutation(np.flatnonzero(free if known is None else free & known.numpy()))
-        out[rest[: round(getattr(shares, part) * len(rest))]] = part
-    return out

@@ -1,11 +1,11 @@
 """AMAL (AAAI 2023): distillation in which the label and the teachers of each example are weighed by how much they help."""
 
+from tutelage.data.wrong_labels import NoiseSettings
 from tutelage.recipes.distill.pipeline import Pipeline
 from tutelage.recipes.distill.recipe import RECIPE
 from tutelage.recipes.distill.settings import (
     CoresetSettings,
     DistillSettings,
-    NoiseSettings,
     Shares,
     TeacherSettings,
     pocket,

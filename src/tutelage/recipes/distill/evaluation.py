@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tutelage.data.splits import PARTS
 from tutelage.files import write_table
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
 from tutelage.models import load_model, save_model
 from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
-from tutelage.recipes.distill.task import PARTS, DistillTask
+from tutelage.recipes.distill.task import DistillTask
 
 PICTURES = 48
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
+from tutelage.data.wrong_labels import NoiseSettings
 from tutelage.models import ModelSpec
 from tutelage.recipes.base import ModelSettings
 from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
@@ -37,31 +38,6 @@ class TeacherSettings:
     def __post_init__(self) -> None:
         """Check the values."""
         check(self, "teacher")
-
-
-@dataclass(frozen=True)
-class NoiseSettings:
-    """Label noise, for experiments; the run reports how many labels are wrong.
-
-    Args:
-        kind: Kind of noise: symmetric (any other class), class_conditional (by a matrix), human (by annotators), or none.
-        rate: Share of wrong labels; for class_conditional without a matrix, each class is mistaken for the next one.
-        matrix: CSV file of C x C numbers, P(label | class), a row for each class.
-        column: Column of the annotators' labels, such as worse_label of CIFAR-10N or noisy_label of CIFAR-100N.
-        held_out: Add noise to the held-out and the validation part, too.
-        seed: Random seed of the noise; null is the run's.
-    """
-
-    kind: Literal["none", "symmetric", "class_conditional", "human"] = "none"
-    rate: float = 0.4
-    matrix: Path | None = None
-    column: str = "noisy_label"
-    held_out: bool = False
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check(self, "noise", rate="[0, 1]")
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,13 @@ from tutelage.data.cifar import read_cifar
 from tutelage.data.digits import CLASSES, handwritten_digits
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
-from tutelage.data.noise import class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problems
-from tutelage.data.splits import divide
+from tutelage.data.splits import PARTS, divide
 from tutelage.data.table import ImageTable
-from tutelage.recipes.distill.settings import DistillSettings, NoiseSettings, Shares
+from tutelage.data.wrong_labels import NoiseSettings, with_wrong_labels
+from tutelage.recipes.distill.settings import DistillSettings, Shares
 from tutelage.training import seeds
 
-PARTS = ("train", "held_out", "val", "test")
 LEAST = 8  # images in every part, under which nothing can be said
 
 
@@ -167,45 +166,6 @@ def divided(images: ImageTable, shares: Shares) -> ImageTable:
 
 
 def with_noise(task: DistillTask, noise: NoiseSettings, seed: int) -> DistillTask:
-    """Return the task with some labels wrong; those of the test stay as they are.
-
-    Raises:
-        ValueError: a matrix that is none, or people's labels that the images do not have.
-        FileNotFoundError: no such matrix.
-    """
-    if noise.kind == "none":
-        return task
-    table, count = task.images.table, len(task.classes)
-    true = task.judged_by()
-    parts = ("train", "held_out", "val") if noise.held_out else ("train",)
-    rows = task.images.rows(*parts)
-    labels = task.labels.clone()
-    if noise.kind == "human":
-        if noise.column not in table:
-            known = sorted(set(table.columns) - {"id", "label", "split", "true_label"})
-            raise ValueError(f"noise.column={noise.column!r}: people's labels here are {', '.join(known) or 'none'}")
-        people = torch.from_numpy(table[noise.column].to_numpy(np.int64, copy=True))[rows]
-        labels[rows] = torch.where(people >= 0, people, labels[rows])
-    else:
-        generator = seeds.generator(seed if noise.seed is None else noise.seed, "noise")
-        if noise.kind == "symmetric":
-            labels[rows] = symmetric_noise(labels[rows], noise.rate, count, generator).labels
-        else:
-            labels[rows] = class_conditional_noise(labels[rows], _matrix(noise, count), generator).labels
-    facts = table.assign(label=labels.numpy(), true_label=true.numpy())
-    return replace(task, images=ImageTable(task.images.images, facts))
-
-
-def _matrix(noise: NoiseSettings, count: int) -> Tensor:
-    if noise.matrix is None:
-        same = torch.eye(count, dtype=torch.float64)
-        return (1 - noise.rate) * same + noise.rate * same.roll(1, 1)
-    if not noise.matrix.is_file():
-        raise FileNotFoundError(f"noise.matrix={str(noise.matrix)!r}: there is no such file")
-    try:
-        matrix = torch.from_numpy(np.loadtxt(noise.matrix, delimiter=",", ndmin=2))
-    except ValueError as error:
-        raise ValueError(f"noise.matrix={str(noise.matrix)!r} is no CSV file of numbers: {error}") from error
-    if matrix.shape != (count, count):
-        raise ValueError(f"noise.matrix is {tuple(matrix.shape)}; give {count} x {count}, a row for each class")
-    return matrix
+    """Return the task with some labels wrong, see `with_wrong_labels`; the seed is the noise's own where it has one."""
+    generator = seeds.generator(seed if noise.seed is None else noise.seed, "noise")
+    return replace(task, images=with_wrong_labels(task.images, len(task.classes), noise, generator))

@@ -99,14 +99,9 @@ def moderation_task(
     else:
         images, problems = read_manifest(manifest, columns, labels, size=settings.image_size)
     images, groups = drop_duplicates(images, problems, settings.radius)
-    try:
+    with problems.written_on_error(out):
         problems.require(int((images.labels >= 0).sum()), 5 * 2 * LEAST, "labelled examples")
         images = split_table(images, problems, settings.splits)
-    except ValueError:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            problems.write(out)
-        raise
     return ModerationTask(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from tutelage.data.label_sets import SEPARATOR
 from tutelage.files import write_table
 from tutelage.metrics import (
     added_label_score,
@@ -26,7 +27,7 @@ from tutelage.metrics import (
 from tutelage.models import load_model, save_model
 from tutelage.recipes.multilabel.choice import Choice
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
-from tutelage.recipes.multilabel.task import SEPARATOR, MultilabelTask
+from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.signals.pseudo_labels import NEVER
 
 PAPER_THRESHOLDS = (0.25, 0.5)

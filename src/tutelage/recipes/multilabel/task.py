@@ -12,13 +12,13 @@ from torch import Tensor
 from tutelage.data.duplicates import drop_duplicates
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.grids import digit_grids
-from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
+from tutelage.data.label_sets import read_label_sets
+from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.splits import divide
-from tutelage.data.table import UNLABELLED, ImageTable
+from tutelage.data.table import ImageTable
 from tutelage.recipes.multilabel.settings import MultilabelSettings
 
-SEPARATOR = "|"
 LEAST = 2  # examples of a class
 
 
@@ -110,84 +110,16 @@ def multilabel_task(
             raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
         return grids_task(settings.seed, cell=settings.image_size // 3)
     path = Path(data)
-    if path.is_dir():
-        if truth is not None:
-            raise ValueError(f"truth={truth!r}: a folder has no columns; give a manifest")
-        names = {entry.name: entry.name for entry in sorted(path.iterdir()) if entry.is_dir()}
-        codes = {name: code for code, name in enumerate(names)}
-        images, problems = read_image_folder(path, codes, size=settings.image_size)
-        cells = None
-    else:
-        cells = read_cells(path, Problems())
-        for column in (columns.label, *([truth] if truth is not None else [])):
-            if column not in cells:
-                raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(map(str, cells))}")
-        codes = {}
-        for text in cells[columns.label]:
-            if text and text.casefold() not in codes:
-                codes[text.casefold()] = len(codes)
-        images, problems = read_manifest(path, columns, codes, size=settings.image_size)
-    try:
-        problems.require(int((images.labels >= 0).sum()), 3 * LEAST, "labelled examples")
-        return _made(path, images, problems, list(codes), cells, columns, truth, settings)
-    except ValueError:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            problems.write(out)
-        raise
-
-
-def _made(
-    path: Path,
-    images: ImageTable,
-    problems: Problems,
-    texts: list[str],
-    cells: pd.DataFrame | None,
-    columns: Columns,
-    truth: str | None,
-    settings: MultilabelSettings,
-) -> MultilabelTask:
-    used = set(images.labels.tolist())  # a label of images that could not be read is no class
-    sets = [parts(text) if code in used else [] for code, text in enumerate(texts)]
-    classes = sorted({name for members in sets for name in members})
-    true_NC = None
-    if truth is not None and cells is not None:
-        named = cells[columns.id] if columns.id in cells else cells[columns.image]
-        ids = named.where(named != "", cells[columns.image])
-        by_id = dict(zip(ids[::-1], cells[truth][::-1], strict=True))  # of equal ids the first is kept
-        truths = [parts(by_id[id]) for id in images.table["id"]]
-        classes = sorted({*classes, *(name for members in truths for name in members)})
-        true_NC = _matrix(truths, classes)
-    if len(classes) < 2:
-        raise ValueError(f"{path}: the labels are {classes}; give at least two classes")
-    of_code = _matrix(sets, classes)
-    codes = images.labels
-    given_NC = of_code[codes.clamp_min(0)] & (codes >= 0)[:, None]
-    first = torch.where(given_NC.any(1), given_NC.long().argmax(1), UNLABELLED)
-    table = images.table.assign(label=first.numpy())
-    table["split"] = table["split"].mask(table["label"] == UNLABELLED, "unlabelled")  # as where the cell is empty
-    images = ImageTable(images.images, table)
-    duplicates = None
-    if settings.radius >= 0:
-        images, duplicates = drop_duplicates(images, problems, settings.radius)
-    images = _split(images, settings, path)
-    task = MultilabelTask(path.stem, images, classes, given_NC, true_NC, problems)
-    if duplicates is not None:
-        task.duplicates = duplicates
+    found = read_label_sets(path, columns, truth, size=settings.image_size)
+    task = MultilabelTask(path.stem, found.images, found.classes, found.given_NC, found.truth_NC, found.problems)
+    with task.problems.written_on_error(out):
+        task.problems.require(int((task.labels >= 0).sum()), 3 * LEAST, "labelled examples")
+        if len(task.classes) < 2:
+            raise ValueError(f"{path}: the labels are {task.classes}; give at least two classes")
+        if settings.radius >= 0:
+            task.images, task.duplicates = drop_duplicates(task.images, task.problems, settings.radius)
+        task.images = _split(task.images, settings, path)
     return task
-
-
-def parts(text: str) -> list[str]:
-    """Return the labels that a cell names, in small letters."""
-    return [name.strip().casefold() for name in text.split(SEPARATOR) if name.strip()]
-
-
-def _matrix(sets: list[list[str]], classes: list[str]) -> Tensor:
-    place = {name: number for number, name in enumerate(classes)}
-    found = torch.zeros(len(sets), len(classes), dtype=torch.bool)
-    for row, members in enumerate(sets):
-        found[row, [place[name] for name in members]] = True
-    return found
 
 
 def _split(images: ImageTable, settings: MultilabelSettings, path: Path) -> ImageTable:

@@ -1,0 +1,93 @@
+"""Images with several labels each, from a manifest whose cells name them or from a folder with one subfolder per class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
+from tutelage.data.problems import Problems
+from tutelage.data.table import UNLABELLED, ImageTable
+
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """Images with the labels that were given, and for some all that are true.
+
+    Attributes:
+        images: the image table; ``label`` is the given label, or the first of several.
+        classes: the names of the classes, sorted.
+        given_NC: which labels were given, bool.
+        truth_NC: all labels, bool, where a column names them.
+        problems: what was left out.
+    """
+
+    images: ImageTable
+    classes: list[str]
+    given_NC: Tensor
+    truth_NC: Tensor | None
+    problems: Problems
+
+
+def read_label_sets(
+    path: Path, columns: Columns = Columns(), truth: str | None = None, *, size: int = 224
+) -> LabelSets:
+    """Read images; a cell names several labels divided by ``|``, and an empty one is an unlabelled image.
+
+    Args:
+        path: CSV or Parquet file, or a folder with a subfolder for each class.
+        columns: names of the manifest's columns.
+        truth: name of the column of all labels of an image.
+        size: side that images are resized to, in pixels.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_manifest`; no such column.
+    """
+    cells = None
+    if path.is_dir():
+        if truth is not None:
+            raise ValueError(f"truth={truth!r}: a folder has no columns; give a manifest")
+        codes = {
+            name: code for code, name in enumerate(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
+        }
+        images, problems = read_image_folder(path, codes, size=size)
+    else:
+        cells = read_cells(path, Problems())
+        for column in filter(None, (columns.label, truth)):
+            if column not in cells:
+                raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(map(str, cells))}")
+        texts = dict.fromkeys(text.casefold() for text in cells[columns.label] if text)
+        codes = {text: code for code, text in enumerate(texts)}
+        images, problems = read_manifest(path, columns, codes, size=size)
+    used = set(images.labels.tolist())  # a label of images that could not be read is no class
+    sets = [_names(text) if code in used else [] for text, code in codes.items()]
+    truths: list[list[str]] = []
+    if truth is not None and cells is not None:
+        named = cells[columns.id] if columns.id in cells else cells[columns.image]
+        ids = named.where(named != "", cells[columns.image])
+        by_id = dict(zip(ids[::-1], cells[truth][::-1], strict=True))  # of equal ids the first is kept
+        truths = [_names(by_id[id]) for id in images.table["id"]]
+    classes = sorted({name for members in (*sets, *truths) for name in members})
+    given_NC = _matrix([*sets, []], classes)[images.labels]  # of those without a label, -1, the last
+    first = torch.where(given_NC.any(1), (given_NC.cumsum(1) == 0).sum(1), UNLABELLED)
+    table = images.table.assign(label=first.numpy())
+    table["split"] = table["split"].mask(table["label"] == UNLABELLED, "unlabelled")  # as where the cell is empty
+    true_NC = None if truth is None else _matrix(truths, classes)
+    return LabelSets(ImageTable(images.images, table), classes, given_NC, true_NC, problems)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip().casefold() for name in text.split(SEPARATOR) if name.strip()]
+
+
+def _matrix(sets: list[list[str]], classes: list[str]) -> Tensor:
+    place = {name: number for number, name in enumerate(classes)}
+    found = torch.zeros(len(sets), len(classes), dtype=torch.bool)
+    for row, members in enumerate(sets):
+        found[row, [place[name] for name in members]] = True
+    return found
