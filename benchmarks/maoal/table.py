@@ -10,6 +10,7 @@ from statistics import fmean
 from benchmarks.maoal.cases import ROWS, Case, cases
 from benchmarks.maoal.ridge import Way, ridge_error
 from benchmarks.results_table import ResultRow
+from tutelage.recipes.auxiliary.judgement import MEASURES
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.base import Scale
 from tutelage.training import Log
@@ -80,7 +81,7 @@ def measure(
             pipeline = Pipeline(problem, settings, folder, log)
             for row, method in ROWS.items():
                 found = _learned(pipeline, method, case)
-                for measure in pipeline.measures:
+                for measure in MEASURES[problem.primary.kind]:
                     value = measure.figure(found.outcomes)
                     log.say(f"{case.name}, seed {seed}, {row}: {measure.name} {value:.4f}")
                     yield Measured(case.name, row, seed, measure.name, value)

@@ -180,3 +180,32 @@ def _parquet(name: str, folder: Path, part: str) -> tuple[pd.DataFrame, Any, dic
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
 
     return facts, decode, names
+
+
+PEOPLE_AND_OTHERS = {
+    "people": ("baby", "boy", "girl", "man", "woman"),
+    "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food_containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit_and_vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
+    "electrical_devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large_carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large_things": ("bridge", "castle", "house", "road", "skyscraper"),
+}
+"""The eleven super-classes of CIFAR-100 that MAOAL's authors take, with their classes; people are the primary task."""
+
+
+def read_groups(
+    folder: Path, *, train: int | None = None, size: int = 32, seed: int = 0
+) -> tuple[ImageTable, dict[str, Tensor]]:
+    """Return the images of `PEOPLE_AND_OTHERS`, and for each super-class which of its classes an image is, -1 for none.
+
+    Arguments as in `read_cifar`.
+    """
+    names = [name for members in PEOPLE_AND_OTHERS.values() for name in members]
+    table, _ = read_cifar("cifar100", folder, train=train, classes=names, size=size, seed=seed)
+    place, label = table.labels // 5, table.labels % 5
+    return table, {group: torch.where(place == k, label, -1) for k, group in enumerate(PEOPLE_AND_OTHERS)}

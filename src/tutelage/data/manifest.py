@@ -129,6 +129,32 @@ def read_image_folder(
     return _image_table(table, ImageFiles(path, table["image"].tolist(), size, limits), memory_bytes, problems)
 
 
+def read_classes(
+    path: Path, columns: Columns = Columns(), *, size: int = 224
+) -> tuple[ImageTable, tuple[str, ...], Problems]:
+    """Read a manifest or a folder whose labels are the names of classes; classes are numbered in alphabetic order.
+
+    Returns:
+        The table, the classes, and what was left out.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_manifest`; fewer than two classes.
+    """
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    else:
+        cells = read_cells(path, Problems())
+        if columns.label not in cells:
+            raise ValueError(f"{path} has no column {columns.label!r}; it has {', '.join(map(str, cells.columns))}")
+        names = sorted(set(cells[columns.label]) - {""})
+    if len(names) < 2:
+        raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
+    labels = {name: number for number, name in enumerate(names)}
+    read = read_image_folder if path.is_dir() else partial(read_manifest, columns=columns)
+    images, problems = read(path, labels=labels, size=size)
+    return images, tuple(names), problems
+
+
 def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
     """Return all cells as stripped text, the empty text where there is nothing."""
     if path.is_dir():

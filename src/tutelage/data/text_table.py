@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from tutelage.checks import nearest
 from tutelage.data.cells import read_table
@@ -127,3 +128,32 @@ def _sorted(labels: pd.Series) -> list[str]:
     """Return the labels that occur: by number where all are numbers, else by name."""
     found = sorted(set(labels) - {""})
     return sorted(found, key=int) if all(name.isdecimal() for name in found) else found
+
+
+def divide_texts(
+    table: pd.DataFrame, shares: Mapping[str, float], generator: Callable[[int], torch.Generator]
+) -> pd.DataFrame:
+    """Return the table with every row in a split: labelled texts are divided class by class where the file has no splits.
+
+    Args:
+        table: label (-1 for none) and split ("" for none) of each text.
+        shares: for each split but train its share of each class.
+        generator: the source of chance for each class.
+
+    Raises:
+        ValueError: some labelled texts have a split, and others none.
+    """
+    labels = table["label"].to_numpy()
+    if (table["split"] != "").any():
+        missing = int(((table["split"] == "") & (labels >= 0)).sum())
+        if missing:
+            raise ValueError(f"{missing} labelled texts have no split, while others have one; give all of them one")
+        return table.assign(split=table["split"].replace("", "train"))
+    split = np.full(len(table), "train", dtype=object)
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        order = rows[torch.randperm(len(rows), generator=generator(int(label))).numpy()]
+        ends = np.round(np.cumsum(list(shares.values())) * len(rows)).astype(int)
+        for name, part in zip(shares, np.split(order, ends), strict=False):
+            split[part] = name
+    return table.assign(split=split)

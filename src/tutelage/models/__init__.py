@@ -1,7 +1,16 @@
 """Models: any timm name behind its own standardisation, and pocket relatives for images of a few pixels."""
 
 from tutelage.models.autoint import AutoInt
-from tutelage.models.classifier import ImageClassifier, ModelSpec, Pixels, build, joint_logits, load_model, save_model
+from tutelage.models.classifier import (
+    ImageClassifier,
+    JointLogits,
+    ModelSpec,
+    Pixels,
+    build,
+    joint_logits,
+    load_model,
+    save_model,
+)
 from tutelage.models.heads import expect_one_label, grow_head
 from tutelage.models.matching import PartialWeights, load_matching
 from tutelage.models.multi_head import (
@@ -25,6 +34,7 @@ __all__ = [
     "AutoInt",
     "Cage",
     "ImageClassifier",
+    "JointLogits",
     "ModelSpec",
     "MultiHead",
     "MultiHeadSpec",

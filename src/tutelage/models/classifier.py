@@ -83,6 +83,18 @@ class ImageClassifier(nn.Module):
         return self.backbone.forward_head(found, pre_logits=True)  # type: ignore[operator]
 
 
+class JointLogits(nn.Module):
+    """A model with several heads as one that gives their joint logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, C)."""
+        return joint_logits(self.model(input))
+
+
 def joint_logits(outputs: Tensor | dict[str, Tensor]) -> Tensor:
     """Return the mean of the heads' logits (DeiT's inference, and sub-task imputation's, 4.2), or the one tensor."""
     if isinstance(outputs, Tensor):

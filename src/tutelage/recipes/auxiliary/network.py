@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from tutelage.models import AUTOINT, MultiHead, MultiHeadSpec, WithSquaredNorm
+from tutelage.models import AUTOINT, MultiHeadSpec
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.signals import (
@@ -20,6 +20,7 @@ from tutelage.signals import (
     SurfaceNormals,
 )
 from tutelage.weighting import Partition
+from tutelage.weighting.multi_head import of_multi_head
 from tutelage.weighting.partition import Level
 
 MAPS = ("segmentation", "map", "normals")
@@ -71,32 +72,10 @@ def _signal(task: TaskSpec) -> Signal:
 
 
 def partition_of(model: nn.Module, level: Level, tasks: Sequence[TaskSpec]) -> Partition:
-    """Divide a network with several heads.
+    """Divide a network; heads that only their own loss trains are in no module, as `of_multi_head` says.
 
-    Heads that only their own loss trains are in no module. One that several losses reach is a module of its own: every one
-    where L2 regularisation is among the tasks (the paper's sixth module of AutoInt), and one that tasks share.
-
-    The blocks are those of the part that the network calls its encoder; what stands beside that (a decoder) is one more.
+    L2 regularisation reaches every head (each is the paper's sixth module of AutoInt).
     """
-    inside = model.model if isinstance(model, WithSquaredNorm) else model
-    if not isinstance(inside, MultiHead):
-        return Partition.of(model, level)
-    prefix = "model." if inside is not model else ""
-    heads = tuple(prefix + head for head in inside.heads)
-    shared = {task.head for task in tasks} | {task.name for task in tasks if any(other.kind == "l2" for other in tasks)}
-    left_out = [head for head in heads if head.rpartition(".")[2] not in shared]
-    if level != "block":
-        return Partition.of(model, level, heads=left_out)
-    encoder = prefix + inside.encoder
-    beside = f"{encoder.rpartition('.')[0]}.".removeprefix(".")
-    within = Partition.of(inside.get_submodule(inside.encoder), "block", heads=[])
-    modules: dict[str, list[str]] = {name.removeprefix("backbone."): [] for name in within.names}
-    for name, _ in model.named_parameters():
-        place = within.module_of.get(name.removeprefix(f"{encoder}."))
-        if name.startswith(f"{encoder}.") and place is not None:
-            modules[list(modules)[place]].append(name)
-        elif not any(name.startswith(f"{head}.") for head in left_out):
-            head = next((head for head in heads if name.startswith(f"{head}.")), None)
-            own = f"head of {head.rpartition('.')[2]}" if head else name.removeprefix(beside).split(".")[0]
-            modules.setdefault(own, []).append(name)
-    return Partition.given(model, modules)
+    everywhere = any(task.kind == "l2" for task in tasks)
+    shared = {task.head for task in tasks if task.head} | {task.name for task in tasks if everywhere}
+    return of_multi_head(model, level, shared)

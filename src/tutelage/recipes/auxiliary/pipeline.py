@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head, save_multi_head
-from tutelage.recipes.auxiliary.judgement import MEASURES, Answer, Outcomes, outcomes, selects
+from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selects
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
+from tutelage.recipes.base import plan_of
 from tutelage.recipes.weighing import options_of
-from tutelage.training import Log, Plan, Stages, fit, predict, seeds
+from tutelage.training import Log, Stages, fit, predict, seeds
 from tutelage.weighting import WEIGHTINGS, build, registry, tune_weights
 
 WEIGHTS = "weights.parquet"
@@ -123,18 +124,13 @@ class Pipeline:
                 signals=signals_of(problem, tasks, rows),
                 weighting=weighting,
                 held_out=problem.part(problem.rows("held_out"), tasks) if learns else None,
-                plan=Plan(
-                    settings.budget,
-                    settings.training,
+                plan=plan_of(
+                    settings,
+                    folder,
+                    self.log,
                     augment=augmentation(settings.augmentation) if not problem.fields else None,
                     val=problem.part(problem.rows("val"), (problem.primary,)),
                     select_by=selects(problem.primary, self.classes),
-                    adapt_every=settings.adapt.every,
-                    held_out_batch_size=settings.adapt.batch_size,
-                    seed=settings.seed,
-                    hardware=settings.hardware,
-                    out=folder,
-                    log=self.log,
                     name=name,
                 ),
             )
@@ -171,8 +167,3 @@ class Pipeline:
         found = load_file(folder / "test.safetensors")["outcomes"].numpy().astype(np.float64)
         history, further = facts["weighting_history"], {"step": facts["step"]}
         return Learned(name, found, facts["val"], history, facts["modules"], folder, further)
-
-    @property
-    def measures(self) -> Any:
-        """The figures of the primary task."""
-        return MEASURES[self.problem.primary.kind]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from tutelage.data import TensorData
-from tutelage.data.cifar import read_cifar
+from tutelage.data.cifar import PEOPLE_AND_OTHERS, read_groups
 from tutelage.data.cub import cub_200
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.nyuv2 import nyuv2_rooms
@@ -117,21 +117,6 @@ def birds_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
     return images_task("CUB-200-2011", table, TaskSpec("species", column="label"), sides, settings)
 
 
-PEOPLE = ("baby", "boy", "girl", "man", "woman")
-SIDE_CLASSES = {
-    "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
-    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
-    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
-    "food_containers": ("bottle", "bowl", "can", "cup", "plate"),
-    "fruit_and_vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
-    "electrical_devices": ("clock", "keyboard", "lamp", "telephone", "television"),
-    "furniture": ("bed", "chair", "couch", "table", "wardrobe"),
-    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
-    "large_carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
-    "large_things": ("bridge", "castle", "house", "road", "skyscraper"),
-}
-
-
 def people_task(folder: Path, settings: AuxiliarySettings, train: int | None = None) -> AuxiliaryTask:
     """Return MAOAL's CIFAR-100/20: which person, beside it the five classes of each of ten other super-classes.
 
@@ -142,18 +127,19 @@ def people_task(folder: Path, settings: AuxiliarySettings, train: int | None = N
         settings: image size, parts and seed.
         train: a random sample of so many training images of the 55 classes; all by default.
     """
-    groups = {"people": PEOPLE, **SIDE_CLASSES}
-    names = [name for members in groups.values() for name in members]
-    table, _ = read_cifar("cifar100", folder, train=train, classes=names, size=settings.image_size, seed=settings.seed)
-    labels = {
-        group: torch.where(table.labels // 5 == place, table.labels % 5, -1) for place, group in enumerate(groups)
-    }
+    table, labels = read_groups(folder, train=train, size=settings.image_size, seed=settings.seed)
     split = draw_parts(table.table["split"].to_numpy(), settings.shares.parts, settings.seed, labels["people"] >= 0)
     split[(split == "test") & (labels["people"] < 0).numpy()] = "unused"  # they could judge nothing
-    sides = tuple(TaskSpec(group) for group in SIDE_CLASSES)
+    people, *sides = (TaskSpec(group) for group in PEOPLE_AND_OTHERS)
     examples = table.subset(torch.arange(len(table)))
     return AuxiliaryTask(
-        "CIFAR-100 people", TaskSpec("people"), sides, examples, labels, split, classes={"people": list(PEOPLE)}
+        "CIFAR-100 people",
+        people,
+        tuple(sides),
+        examples,
+        labels,
+        split,
+        classes={"people": list(PEOPLE_AND_OTHERS["people"])},
     )
 
 
@@ -171,11 +157,7 @@ def rooms_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
 
 
 def table_task(
-    path: Path,
-    primary: TaskSpec,
-    sides: Sequence[TaskSpec],
-    settings: AuxiliarySettings,
-    fields: Sequence[str] = (),
+    path: Path, primary: TaskSpec, sides: Sequence[TaskSpec], settings: AuxiliarySettings, fields: Sequence[str] = ()
 ) -> AuxiliaryTask:
     """Return a problem of one's own table: images by their paths, or categorical fields.
 
@@ -193,11 +175,7 @@ def table_task(
         return sorted({task.target for task in tasks if task.kind == kind and task.target})
 
     found = read_label_columns(
-        path,
-        classes=columns("classification"),
-        numbers=columns("regression"),
-        fields=fields,
-        size=settings.image_size,
+        path, classes=columns("classification"), numbers=columns("regression"), fields=fields, size=settings.image_size
     )
     known = present(primary, found.labels[primary.target or ""])
     split = draw_parts(found.split, settings.shares.parts, settings.seed, known)

@@ -16,9 +16,9 @@ from tutelage.data import Problems
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features, read_features
-from tutelage.data.text_table import TextColumns, read_texts
+from tutelage.data.text_table import TextColumns, divide_texts, read_texts
 from tutelage.data.votes import UnipolarRules, Votes, majority_vote, read_votes, read_wrench
-from tutelage.recipes.denoise.settings import DenoiseSettings, Parts
+from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.training import seeds
 
 
@@ -170,7 +170,8 @@ def text_task(
     elif votes is not None:
         found, _ = read_votes(votes, table["id"].tolist(), names)
     assert found is not None
-    table = divided(table, settings.parts)
+    shares = {"val": settings.parts.val, "test": settings.parts.test}
+    table = divide_texts(table, shares, lambda label: seeds.generator(settings.parts.seed, "parts", label))
     transform = None
     if vectors is not None:
         if left_out:
@@ -185,23 +186,3 @@ def text_task(
         transform = Features.fit(train, settings.features)
         found_features = transform(texts)
     return RuleTask(data.stem, table, names, found_features, found, None, transform, problems, failures)
-
-
-def divided(table: pd.DataFrame, parts: Parts) -> pd.DataFrame:
-    """Return the table with every row in a split: labelled texts are divided class by class where the file has no splits."""
-    if (table["split"] != "").any():
-        missing = (table["split"] == "") & (table["label"] >= 0)
-        if missing.any():
-            raise ValueError(
-                f"{int(missing.sum())} labelled texts have no split, while others have one; give all of them one"
-            )
-        return table.assign(split=table["split"].replace("", "train"))
-    split = np.full(len(table), "train", dtype=object)
-    labels = table["label"].to_numpy()
-    for label in np.unique(labels[labels >= 0]):
-        rows = torch.from_numpy(np.flatnonzero(labels == label))
-        order = rows[torch.randperm(len(rows), generator=seeds.generator(parts.seed, "parts", int(label)))].numpy()
-        ends = np.round(np.cumsum([parts.val, parts.test]) * len(rows)).astype(int)
-        split[order[: ends[0]]] = "val"
-        split[order[ends[0] : ends[1]]] = "test"
-    return table.assign(split=split)

@@ -10,20 +10,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from tutelage.batches import to_device
 from tutelage.data import WithColumns
-from tutelage.data.augment import augmentation
-from tutelage.models import ImageClassifier, build, joint_logits, load_model, save_model
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ImageClassifier, JointLogits, build, joint_logits, load_model, save_model
+from tutelage.recipes.base import ModelSettings, plan_of
 from tutelage.recipes.distill.methods import Method, method_of, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
-from tutelage.training.batches import Batches
-from tutelage.weighting import Fixed, Partition, Weighting, registry, tune_weights
+from tutelage.training.example_weights import example_weights
+from tutelage.weighting import Fixed, Partition, registry, tune_weights
 from tutelage.weighting.amal import coreset_probabilities
 
 LABEL = "label"
@@ -204,7 +202,7 @@ class Pipeline:
             columns = {f"{name}_logits": each.logits for name, each in zip(self.names, teachers, strict=True)}
             examples = WithColumns(examples, **columns)
         for name, each in zip(self.names, teachers, strict=False):
-            asked = f"{name}_logits" if settings.augmentation == "none" else _Logits(load_model(each.folder)[0])
+            asked = f"{name}_logits" if settings.augmentation == "none" else JointLogits(load_model(each.folder)[0])
             signals.append(Distillation(asked, temperature=settings.temperature, name=name))
         if mixed:
             weights = kd_weights(settings.kd_weight, len(teachers))
@@ -242,18 +240,15 @@ class Pipeline:
     def plan(self, folder: Path, name: str, budget: Budget, select: bool) -> Plan:
         """Return how a model is trained in a folder; where ``select`` says so, the validation part selects its weights."""
         settings = self.settings
-        return Plan(
-            budget,
-            settings.training,
-            augment=augmentation(settings.augmentation),
+        return plan_of(
+            settings,
+            folder,
+            self.log,
+            budget=budget,
             val=self.task.images.subset(self.rows("val")) if select else None,
             select_by=accuracy if select else None,
             adapt_every=settings.adapt.every,
             held_out_batch_size=settings.adapt.batch_size,
-            seed=settings.seed,
-            hardware=settings.hardware,
-            out=folder,
-            log=self.log,
             name=name,
         )
 
@@ -267,38 +262,6 @@ class Pipeline:
             settings.training,
             settings.hardware.precision,
         ]
-
-
-class _Logits(nn.Module):
-    """A model with several heads as one that gives their joint logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return (B, C)."""
-        return joint_logits(self.model(input))
-
-
-@torch.no_grad()
-def example_weights(weighting: Weighting, objective: Objective, examples: Any, count: int) -> Tensor | None:
-    """Return how far each loss of each image counts when training ends, (N, K), NaN for those that are not examples.
-
-    Weights that are a function of the losses are those of the images as they are and of the model that was kept. None for a
-    method that forgets the weights of a batch.
-    """
-    found = torch.full((count, len(objective.signals)), torch.nan)
-    device = next(objective.model.parameters()).device
-    objective.eval()
-    for batch in Batches(examples, torch.arange(len(examples)), 256, None, (0,)).iterate():
-        batch = to_device(batch, device)
-        losses_BK = objective(batch)
-        u_BK = weighting.last_weights(losses_BK, batch)
-        if u_BK is None:
-            return None
-        found[batch["index"].cpu()] = u_BK.float().cpu()
-    return found
 
 
 def doubt_of(weights_NK: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from tutelage.data.cifar import read_cifar
 from tutelage.data.digits import CLASSES, handwritten_digits
 from tutelage.data.fingerprint import fingerprint
-from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
+from tutelage.data.manifest import Columns, read_classes
 from tutelage.data.problems import Problems
 from tutelage.data.splits import PARTS, divide
 from tutelage.data.table import ImageTable
@@ -110,31 +109,11 @@ def distill_task(
         count = int(images.labels.max()) + 1
         names = tuple(found.get("label", map(str, range(count))))
     else:
-        images, names, problems = _own(Path(data), columns, settings.image_size)
+        images, names, problems = read_classes(Path(data), columns, size=settings.image_size)
     if data in ("digits", "cifar10", "cifar100"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
     return with_noise(task, settings.noise, settings.seed)
-
-
-def _own(path: Path, columns: Columns, size: int) -> tuple[ImageTable, tuple[str, ...], Problems]:
-    """The user's own images; classes are the label's names in alphabetic order."""
-    if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        images, problems = read_image_folder(path, _numbers(names, path), size=size)
-    else:
-        cells = read_cells(path, Problems())
-        if columns.label not in cells:
-            raise ValueError(f"{path} has no column {columns.label!r}; it has {', '.join(map(str, cells.columns))}")
-        names = sorted(set(cells[columns.label]) - {""})
-        images, problems = read_manifest(path, columns, _numbers(names, path), size=size)
-    return images, tuple(names), problems
-
-
-def _numbers(names: Sequence[str], path: Path) -> dict[str, int]:
-    if len(names) < 2:
-        raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
-    return {name: number for number, name in enumerate(names)}
 
 
 def divided(images: ImageTable, shares: Shares) -> ImageTable:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from tutelage.data import TensorData, WithColumns
 from tutelage.data.augment import augmentation
-from tutelage.models import ImageClassifier, build, load_model, save_model
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ImageClassifier, build, save_model
+from tutelage.recipes.base import ModelSettings, plan_of
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.weighing import options_of
@@ -158,18 +158,7 @@ class Pipeline:
 
     def plan(self, folder: Path, training: Optimization | None = None) -> Plan:
         """Return how a model is trained in a folder, by default with the student's optimisation."""
-        settings = self.settings
-        return Plan(
-            settings.budget,
-            training or settings.training,
-            augment=augmentation(settings.augmentation),
-            seed=settings.seed,
-            adapt_every=settings.adapt.every,
-            held_out_batch_size=settings.adapt.batch_size,
-            hardware=settings.hardware,
-            out=folder,
-            log=self.log,
-        )
+        return plan_of(self.settings, folder, self.log, optimization=training or self.settings.training)
 
     def selected(self, folder: Path, network: ImageClassifier, name: str) -> Plan:
         """Return how a model is trained of which student-val selects the checkpoint."""
@@ -422,7 +411,3 @@ class Pipeline:
         return ModelScores(
             load_file(stage.folder / "scores.safetensors")["scores"], stage.folder / "model", stage.facts
         )
-
-    def load(self, taught: ModelScores) -> ImageClassifier:
-        """Return the trained model."""
-        return load_model(taught.folder)[0]
