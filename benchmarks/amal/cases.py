@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.amal.rivals import over_assistant, self_supervised
-from tutelage.recipes.base import ModelSettings, Scale
+from tutelage.models import ModelSettings
+from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import (
     CoresetRule,
@@ -17,8 +18,8 @@ from tutelage.recipes.distill.settings import (
     TeacherSettings,
     pocket,
 )
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget
+from tutelage.weighting.settings import AdaptSettings
 
 Student = Callable[[Pipeline], Taught]
 TWENTY = (

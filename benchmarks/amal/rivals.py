@@ -9,8 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from tutelage.generations import FourViews, SSKDSettings, sskd
-from tutelage.models import ImageClassifier
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ImageClassifier, ModelSettings
 from tutelage.recipes.distill.pipeline import Pipeline, Taught, accuracy
 from tutelage.recipes.distill.settings import TeacherSettings
 from tutelage.signals import Batch, Outputs

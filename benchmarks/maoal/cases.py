@@ -23,8 +23,8 @@ from tutelage.recipes.auxiliary.sources import (
 )
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import Scale
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
+from tutelage.weighting.settings import AdaptSettings
 
 ROWS: dict[str, str] = {
     "SLL": "single",

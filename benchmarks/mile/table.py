@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.mile.cifar_raters import cifar10_raters
 from tutelage.generations import IteratedSettings
 from tutelage.metrics import label_sets, mean_set_size, real_accuracy, real_f1
-from tutelage.recipes.base import ModelSettings, Scale
+from tutelage.models import ModelSettings
+from tutelage.recipes.base import Scale
 from tutelage.recipes.multilabel.choice import choose
 from tutelage.recipes.multilabel.settings import MultilabelSettings, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask, grids_task, one_hot

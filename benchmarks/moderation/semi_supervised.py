@@ -13,8 +13,7 @@ from tutelage.generations import (
     noisy_student,
     self_training,
 )
-from tutelage.models import ImageClassifier
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ImageClassifier, ModelSettings
 from tutelage.recipes.moderation.pipeline import Pipeline
 
 STUDENTS = 3

@@ -12,7 +12,8 @@ import torch
 from benchmarks.moderation.baselines import k_means, products_task, single_teacher
 from benchmarks.moderation.semi_supervised import noisy, swsl
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
-from tutelage.recipes.base import ModelSettings, Scale
+from tutelage.models import ModelSettings
+from tutelage.recipes.base import Scale
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, pocket
 from tutelage.recipes.moderation.task import ModerationTask, posters_task

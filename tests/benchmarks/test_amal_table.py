@@ -12,12 +12,11 @@ from benchmarks.amal.rivals import over_assistant, self_supervised
 from benchmarks.reproduce import reproduce
 
 from tutelage.data import TensorData
-from tutelage.models import load_model
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ModelSettings, load_model
 from tutelage.recipes.distill import DistillTask, NoiseSettings, Pipeline, TeacherSettings, pocket
 from tutelage.recipes.distill.task import distill_task
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Log
+from tutelage.weighting.settings import AdaptSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 SMALL = ModelSettings("pocket_mlp", options={"widths": [6]})

@@ -18,8 +18,8 @@ from tutelage.data import TensorData
 from tutelage.data.splits import draw_parts
 from tutelage.metrics import bootstrap_rows
 from tutelage.recipes.auxiliary import AuxiliaryTask, BodySettings, Shares, TaskSpec, judgement, pocket
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.training import Budget, Optimization
+from tutelage.weighting.settings import AdaptSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 

@@ -15,8 +15,7 @@ from benchmarks.results_table import ResultRow
 
 from benchmarks import reproduce as tables
 from tutelage.metrics import auroc, npv_at_fpr, npv_floor
-from tutelage.models import load_model
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ModelSettings, load_model
 from tutelage.recipes.moderation import pipeline
 from tutelage.training import Budget
 

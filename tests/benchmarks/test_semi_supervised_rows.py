@@ -8,7 +8,7 @@ import tiny
 import torch
 from benchmarks.moderation.semi_supervised import noisy, swsl
 
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ModelSettings
 from tutelage.recipes.moderation import Pipeline
 from tutelage.training import Log, Plan, fit
 

@@ -35,10 +35,10 @@ from tutelage.recipes.auxiliary.judgement import MEASURES, difference, outcomes
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import by_modules
 from tutelage.recipes.auxiliary.sources import table_task
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Log, Optimization
 from tutelage.weighting import WEIGHTINGS
+from tutelage.weighting.settings import AdaptSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 N = 120

@@ -21,8 +21,7 @@ from tutelage.data.digits import handwritten_digits
 from tutelage.data.splits import PARTS
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.metrics import auroc, bootstrap, paired_bootstrap
-from tutelage.models import load_model
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ModelSettings, load_model
 from tutelage.recipes.distill import (
     CoresetSettings,
     DistillSettings,
@@ -38,10 +37,10 @@ from tutelage.recipes.distill import (
 from tutelage.recipes.distill.pipeline import doubt_of
 from tutelage.recipes.distill.settings import kd_weights
 from tutelage.recipes.distill.task import divided, with_noise
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Log
 from tutelage.weighting import WEIGHTINGS, Equal, Fixed
+from tutelage.weighting.settings import AdaptSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 NOISE = NoiseSettings("symmetric", 0.4)

@@ -18,9 +18,9 @@ from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
 from tutelage.models import load_model
 from tutelage.recipes.moderation import ModerationTask
-from tutelage.recipes.weighing import AdaptSettings
 from tutelage.subtasks import acceptability
 from tutelage.training import fit
+from tutelage.weighting.settings import AdaptSettings
 
 FILES = {
     "config.yaml",

@@ -14,7 +14,7 @@ import torch
 
 from tutelage import _vision, recipes
 from tutelage.metrics import bootstrap, paired_bootstrap
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ModelSettings
 from tutelage.recipes.moderation import ModerationSettings, ModerationTask, pocket, posters_task
 from tutelage.subtasks import DiscoverySettings, SelectionSettings, SpecialistSettings
 from tutelage.training import Budget, checkpoint

@@ -24,6 +24,7 @@ from tutelage.models.multi_head import (
 from tutelage.models.options import check_options
 from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
 from tutelage.models.self_supervised import load_self_supervised
+from tutelage.models.settings import ModelSettings
 from tutelage.models.small import POCKET, SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
 
@@ -35,6 +36,7 @@ __all__ = [
     "Cage",
     "ImageClassifier",
     "JointLogits",
+    "ModelSettings",
     "ModelSpec",
     "MultiHead",
     "MultiHeadSpec",

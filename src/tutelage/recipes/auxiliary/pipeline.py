@@ -18,9 +18,9 @@ from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import plan_of
-from tutelage.recipes.weighing import options_of
 from tutelage.training import Log, Stages, fit, predict, seeds
 from tutelage.weighting import WEIGHTINGS, build, registry, tune_weights
+from tutelage.weighting.settings import options_of
 
 WEIGHTS = "weights.parquet"
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.models import check_options
-from tutelage.recipes.weighing import AdaptSettings, check_names
 from tutelage.training import Budget, Hardware, Optimization
+from tutelage.weighting.settings import AdaptSettings, check_names
 
 Kind = Literal["classification", "regression", "segmentation", "map", "normals", "rotation", "l2"]
 Method = Literal["single", "hpo"]

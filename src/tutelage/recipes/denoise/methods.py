@@ -17,7 +17,6 @@ from tutelage.metrics import accuracy, macro_f1
 from tutelage.models import RuleModel, RuleModelSpec
 from tutelage.recipes.denoise.settings import DenoiseSettings, Method
 from tutelage.recipes.denoise.task import RuleTask
-from tutelage.recipes.weighing import options_of
 from tutelage.signals import (
     Agreement,
     Batch,
@@ -35,6 +34,7 @@ from tutelage.signals import (
 )
 from tutelage.training import Log, Mixed, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
 from tutelage.weighting import Partition, Weighting, build
+from tutelage.weighting.settings import options_of
 
 SELECT: dict[str, Callable[[Any, Any], float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
 

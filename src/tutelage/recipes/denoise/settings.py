@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from tutelage.checks import check
 from tutelage.data.text import FeatureSettings
-from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
+from tutelage.weighting.settings import AdaptSettings, check_names, options_of
 
 Method = Literal["only_labels", "cage", "imply_loss", "weak_labels", "spear"]
 LOSSES: dict[Method, tuple[int, str]] = {

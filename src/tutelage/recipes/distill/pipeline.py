@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
-from tutelage.models import ImageClassifier, JointLogits, build, joint_logits, load_model, save_model
-from tutelage.recipes.base import ModelSettings, plan_of
+from tutelage.models import ImageClassifier, JointLogits, ModelSettings, build, joint_logits, load_model, save_model
+from tutelage.recipes.base import plan_of
 from tutelage.recipes.distill.methods import Method, method_of, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
 from tutelage.recipes.distill.task import DistillTask

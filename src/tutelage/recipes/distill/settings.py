@@ -9,11 +9,10 @@ from typing import Any, Literal, get_args
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.wrong_labels import NoiseSettings
-from tutelage.models import ModelSpec
-from tutelage.recipes.base import ModelSettings
-from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
+from tutelage.models import ModelSettings, ModelSpec
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
+from tutelage.weighting.settings import AdaptSettings, check_names, options_of
 
 Method = Literal["ce", "kd", "hpo", "coreset"]
 CoresetRule = Literal["random", "sum_of_squares", "difference", "ratio"]

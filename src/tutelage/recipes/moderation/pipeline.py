@@ -17,11 +17,10 @@ from torch import Tensor
 
 from tutelage.data import TensorData, WithColumns
 from tutelage.data.augment import augmentation
-from tutelage.models import ImageClassifier, build, save_model
-from tutelage.recipes.base import ModelSettings, plan_of
+from tutelage.models import ImageClassifier, ModelSettings, build, save_model
+from tutelage.recipes.base import plan_of
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
-from tutelage.recipes.weighing import options_of
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 from tutelage.subtasks import (
     Selection,
@@ -37,6 +36,7 @@ from tutelage.subtasks import (
 )
 from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Equal, Partition, Weighting, registry
+from tutelage.weighting.settings import options_of
 
 WEIGHTS = "weights.parquet"
 ENCODER_BUDGET = Budget(steps=600)

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.splits import SplitSettings
-from tutelage.recipes.base import ModelSettings
-from tutelage.recipes.weighing import AdaptSettings, check_names, options_of
+from tutelage.models import ModelSettings
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.lesson import LessonSettings
 from tutelage.subtasks.selection import SelectionSettings
@@ -17,6 +16,7 @@ from tutelage.subtasks.specialists import SpecialistSettings
 from tutelage.subtasks.student import StudentSettings
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
+from tutelage.weighting.settings import AdaptSettings, check_names, options_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
-from tutelage.recipes.base import ModelSettings
+from tutelage.models import ModelSettings
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]

@@ -1,4 +1,4 @@
-"""What the recipes share that weigh losses: any weighting of the registry by its name, with its options."""
+"""What settings say of a weighting: its name in the registry, its options, and when it learns."""
 
 from __future__ import annotations
 
