@@ -150,8 +150,10 @@ def read_classes(
     if len(names) < 2:
         raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
     labels = {name: number for number, name in enumerate(names)}
-    read = read_image_folder if path.is_dir() else partial(read_manifest, columns=columns)
-    images, problems = read(path, labels=labels, size=size)
+    if path.is_dir():
+        images, problems = read_image_folder(path, labels, size=size)
+    else:
+        images, problems = read_manifest(path, columns, labels, size=size)
     return images, tuple(names), problems
 
 
