@@ -1,7 +1,7 @@
 """The image table: one image and one row of facts per example."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -163,3 +163,14 @@ class ImageTable(Batched):
     def subset(self, rows: Tensor | Sequence[int]) -> Rows:
         """Return some rows, in the given order, as a map-style data set."""
         return Rows(self, torch.as_tensor(rows, dtype=torch.int64))
+
+
+def label_counts(table: pd.DataFrame, classes: Sequence[str], splits: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Return for each split how many rows have each label, by the classes' names, and how many have none."""
+    return {
+        split: {
+            name: int(((table["split"] == split) & (table["label"] == label)).sum())
+            for label, name in [*enumerate(classes), (UNLABELLED, "unlabelled")]
+        }
+        for split in splits
+    }

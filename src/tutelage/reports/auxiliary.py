@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +89,30 @@ def last(importance: pd.DataFrame) -> dict[str, Any]:
     modules = list(dict.fromkeys(end["module"]))
     rows = [(task, end[end["task"] == task]["value"].tolist()) for task in dict.fromkeys(end["task"])]
     return {"modules": modules, "rows": rows}
+
+
+def importance_table(
+    history: Sequence[Mapping[str, Any]], tasks: Sequence[str], modules: Sequence[str], *, whole: bool = False
+) -> pd.DataFrame:
+    """Return what a weighting learned of how far each task counts in each module, a row for each number and step.
+
+    Args:
+        history: as `tutelage.training.Fitted` has it.
+        tasks: all but the first.
+        modules: their names.
+        whole: list weights of whole losses, too, as those of a module named model.
+    """
+    rows = [
+        (entry["step"], task, module, value)
+        for entry in history
+        for task, values in zip(tasks, entry.get("importance", []), strict=False)
+        for module, value in zip(modules, values, strict=True)
+    ]
+    rows += [
+        (entry["step"], task, "model", value)
+        for entry in history
+        for task, value in zip(tasks, entry.get("weights", [None])[1:], strict=False)
+        if whole
+    ]
+    table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
+    return table.astype({"step": "int64", "value": "float64"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
+from tutelage.data.table import Images
 from tutelage.files import literal, read_parquet, read_yaml
 
 _FACTS = frozenset({"time", "stage", "event", "name", "step", "epoch", "val"})
@@ -136,3 +140,16 @@ def _training(name: str, entries: list[dict[str, Any]]) -> Training:
         losses={key: [float(entry.get(key, np.nan)) for entry in entries] for key in signals},
         val=[float(entry.get("val", np.nan)) for entry in entries],
     )
+
+
+def write_gallery(folder: Path, images: Images, rows: Sequence[int], places: Sequence[int] | None = None) -> None:
+    """Write pictures for a run's report.
+
+    Args:
+        folder: the run's.
+        images: all images.
+        rows: of the images, those to be shown.
+        places: the numbers by which the report finds them; by default the rows.
+    """
+    numbers = torch.tensor(rows if places is None else places, dtype=torch.int64)
+    save_file({"rows": numbers, "images": images.gather(rows).contiguous()}, folder / "gallery.safetensors")

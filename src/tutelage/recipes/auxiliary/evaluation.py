@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from tutelage.data.splits import PARTS
 from tutelage.files import read_parquet, write_table
 from tutelage.models import load_multi_head, save_multi_head
@@ -16,6 +14,7 @@ from tutelage.recipes.auxiliary.network import spec_of
 from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
+from tutelage.reports.auxiliary import importance_table
 
 
 def evaluate(
@@ -24,7 +23,7 @@ def evaluate(
     """Evaluate all methods on the test part, and write the method's model and the tables."""
     best = found[settings.chosen]
     names = [task.name for task in problem.sides]
-    write_table(out / "importance.parquet", importance_table(best, names))
+    write_table(out / "importance.parquet", importance_table(best.weighting_history, names, best.modules, whole=True))
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     if (best.folder / WEIGHTS).is_file():
         weights = read_parquet(best.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
@@ -69,20 +68,3 @@ def figures(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str
             "last": ours.weighting_history[-1].get("importance") if ours.weighting_history else None,
         },
     }
-
-
-def importance_table(learned: Learned, tasks: list[str]) -> pd.DataFrame:
-    """Return what a method learned of how far each auxiliary task counts in each module, a row for each number and step."""
-    rows = [
-        (entry["step"], task, module, value)
-        for entry in learned.weighting_history
-        for task, values in zip(tasks, entry.get("importance", []), strict=False)
-        for module, value in zip(learned.modules, values, strict=True)
-    ]
-    rows += [
-        (entry["step"], task, "model", value)
-        for entry in learned.weighting_history
-        for task, value in zip(tasks, entry.get("weights", [None])[1:], strict=False)
-    ]
-    table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
-    return table.astype({"step": "int64", "value": "float64"})

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tutelage.data.selection import facility_location
+from tutelage.data.table import label_counts
 from tutelage.data.text_table import SPLITS
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
 from tutelage.files import write_table
@@ -77,13 +78,7 @@ def figures(task: RuleTask, settings: DenoiseSettings, trained: Trained, alone: 
         "pipeline": {"method": settings.method, "weighting": settings.weighed_by},
         "data": {
             "classes": task.classes,
-            "counts": {
-                split: {
-                    **{name: int((part["label"] == number).sum()) for number, name in enumerate(task.classes)},
-                    "unlabelled": int((part["label"] < 0).sum()),
-                }
-                for split, part in ((split, table[table["split"] == split]) for split in SPLITS)
-            },
+            "counts": label_counts(table, task.classes, SPLITS),
             "left_out": {reason: count for reason, count in task.problems.counts().items() if reason != "rule_failed"},
             "rules": len(task.votes.names),
             "failures": task.failures,

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tutelage.data.splits import PARTS
@@ -20,6 +19,8 @@ from tutelage.models import load_model, save_model
 from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.reports.auxiliary import importance_table
+from tutelage.reports.run_folder import write_gallery
 
 PICTURES = 48
 
@@ -51,8 +52,10 @@ def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: 
     weights = weights_table(task, best, examples)
     write_table(out / "examples.parquet", examples)
     write_table(out / "weights.parquet", weights)
-    write_table(out / "importance.parquet", importance_table(best))
-    save_file(gallery(task, weights), out / "gallery.safetensors")
+    history, modules = (best.facts.get(name, []) for name in ("weighting_history", "modules"))
+    write_table(out / "importance.parquet", importance_table(history, best.losses[1:], modules))
+    shown = doubted(weights)
+    write_gallery(out, task.images.images, shown.index.tolist(), shown["place"].tolist())
     return figures(task, settings, models.students, models.teachers)
 
 
@@ -165,23 +168,9 @@ def weights_table(task: DistillTask, taught: Taught, examples: pd.DataFrame) -> 
     return listed.assign(doubt=doubt)
 
 
-def gallery(task: DistillTask, weights: pd.DataFrame) -> dict[str, Tensor]:
-    """Return the pictures of the labels that are doubted most, and their positions in weights.parquet."""
+def doubted(weights: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the labels that are doubted most, with their place in weights.parquet."""
     order = weights.assign(place=np.arange(len(weights))).sort_values(
         ["doubt", "probability_of_label", "id"], ascending=[False, True, True], na_position="last", kind="stable"
     )
-    chosen = order[order["label"] >= 0].head(PICTURES)
-    images = task.images.images.gather(chosen.index.tolist())
-    return {"rows": torch.from_numpy(chosen["place"].to_numpy(np.int64, copy=True)), "images": images.contiguous()}
-
-
-def importance_table(taught: Taught) -> pd.DataFrame:
-    """Return what MAOAL or Joint learned: a row for each step, loss and module."""
-    rows = [
-        (entry["step"], loss, module, value)
-        for entry in taught.facts.get("weighting_history", [])
-        for loss, values in zip(taught.losses[1:], entry.get("importance", []), strict=False)
-        for module, value in zip(taught.facts["modules"], values, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=["step", "task", "module", "value"])
-    return table.astype({"step": "int64", "value": "float64"})
+    return order[order["label"] >= 0].head(PICTURES)

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
-from torch import Tensor
 
+from tutelage.data.table import label_counts
 from tutelage.files import read_parquet, write_table
 from tutelage.metrics import (
     auroc,
@@ -33,6 +32,7 @@ from tutelage.models import load_model, save_model
 from tutelage.recipes.moderation.pipeline import WEIGHTS, Found, ModelScores
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.reports.run_folder import write_gallery
 from tutelage.subtasks import Selection
 
 RATES = (0.01, 0.05)
@@ -75,7 +75,7 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     examples = examples_table(task, models)
     write_table(out / "examples.parquet", examples)
     write_table(out / "subtasks.parquet", subtasks_table(models.found, models.selection))
-    save_file(gallery(task, examples), out / "gallery.safetensors")
+    write_gallery(out, task.images.images, shown(examples))
     write_table(out / "duplicates.csv", task.duplicates)
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     if (weights := weights_table(models)) is not None:
@@ -95,19 +95,11 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
     inside = found.subtask >= 0
     known = None if truth is None else inside & (truth >= 0)
     given = task.labels >= 0
-    counts = {
-        split: {
-            "defective": int(((task.table["split"] == split) & (task.table["label"] == 0)).sum()),
-            "acceptable": int(((task.table["split"] == split) & (task.table["label"] == 1)).sum()),
-            "unlabelled": int(((task.table["split"] == split) & (task.table["label"] == -1)).sum()),
-        }
-        for split in sorted(set(task.table["split"]))
-    }
     trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy(copy=True)) & given
     return {
         "pipeline": {"fpr": fpr},
         "data": {
-            "counts": counts,
+            "counts": label_counts(task.table, ("defective", "acceptable"), sorted(set(task.table["split"]))),
             "left_out": task.problems.counts(),
             "duplicates": len(task.duplicates),
             "label_noise": None
@@ -207,10 +199,9 @@ def weighting_facts(models: Models) -> dict[str, Any] | None:
     return {**facts, "mean": means}
 
 
-def gallery(task: ModerationTask, examples: pd.DataFrame) -> dict[str, Tensor]:
-    """Return the pictures that the report shows: the surest of each sub-task, and the labels in most doubt."""
+def shown(examples: pd.DataFrame) -> list[int]:
+    """Return the rows whose pictures the report shows: the surest of each sub-task, and the labels in most doubt."""
     inside = examples[examples["subtask"] >= 0]
     surest = inside.sort_values("subtask_confidence", ascending=False, kind="stable").groupby("subtask").head(PICTURES)
     doubted = examples[examples["split"] != "left_out"].nlargest(SUSPECTS, "suspicion")
-    rows = sorted({*surest.index, *doubted.index})
-    return {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
+    return sorted({*surest.index, *doubted.index})

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from tutelage.data.label_sets import SEPARATOR
 from tutelage.files import write_table
@@ -28,6 +26,7 @@ from tutelage.models import load_model, save_model
 from tutelage.recipes.multilabel.choice import Choice
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
+from tutelage.reports.run_folder import write_gallery
 from tutelage.signals.pseudo_labels import NEVER
 
 PAPER_THRESHOLDS = (0.25, 0.5)
@@ -48,8 +47,7 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice,
     sure = labels.groupby("id")["score"].max().sort_values(ascending=False, kind="stable")
     row_of = {id: row for row, id in enumerate(task.images.table["id"])}
     rows = [row_of[id] for id in sure.index[:PICTURES]]
-    grown = {"rows": torch.tensor(rows, dtype=torch.int64), "images": task.images.images.gather(rows).contiguous()}
-    save_file(grown, out / "gallery.safetensors")
+    write_gallery(out, task.images.images, rows)
     return {**figures(task, settings, choice), "labels": new}
 
 
