@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from tutelage.data.images import Limits
+from tutelage.data.indexed import TensorData
 from tutelage.data.manifest import read_cells, read_once
 from tutelage.data.problems import Problems
 from tutelage.data.splits import PARTS
-from tutelage.data.table import ImageFiles, Images
+from tutelage.data.table import UNLABELLED, ImageFiles, Images, ImageTable
 
 
 @dataclass
@@ -45,6 +47,14 @@ class LabelColumns:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def examples(self) -> Any:
+        """Return all examples as a data set whose ``input`` is the fields or the images."""
+        if self.fields is not None:
+            return TensorData(input=self.fields)
+        assert self.images is not None
+        table = ImageTable(self.images, pd.DataFrame({"id": self.id, "label": UNLABELLED, "split": "unlabelled"}))
+        return table.subset(torch.arange(len(table)))
 
     def coded_as(self, values: dict[str, list[str]]) -> tuple[list[str], Tensor]:
         """Return the ids and the fields of the examples whose values are all among others', coded in their order.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
@@ -79,6 +81,11 @@ def read_label_sets(
     table["split"] = table["split"].mask(table["label"] == UNLABELLED, "unlabelled")  # as where the cell is empty
     true_NC = None if truth is None else _matrix(truths, classes)
     return LabelSets(ImageTable(images.images, table), classes, given_NC, true_NC, problems)
+
+
+def joined(classes: list[str], sets_NC: NDArray[np.bool_]) -> list[str]:
+    """Return each set as one text, its names divided by ``|``."""
+    return [SEPARATOR.join(classes[c] for c in np.flatnonzero(members)) for members in sets_NC]
 
 
 def _names(text: str) -> list[str]:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from tutelage.data import TensorData
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
-from tutelage.data.table import ImageTable
 from tutelage.models import load_multi_head
 from tutelage.recipes.auxiliary.evaluation import evaluate
 from tutelage.recipes.auxiliary.judgement import Answer
@@ -101,9 +99,7 @@ def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples,
     fields = list(loaded.values)
     found = read_label_columns(data, fields=fields, image=columns.image, id=columns.id, size=loaded.image_size)
     if found.fields is None:
-        assert found.images is not None
-        table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unlabelled"}))
-        return Examples(found.id, table.subset(torch.arange(len(table)))), found.problems
+        return Examples(found.id, found.examples()), found.problems
     ids, codes_NF = found.coded_as(loaded.values)
     return Examples(ids, TensorData(input=codes_NF)), found.problems
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -179,20 +178,19 @@ def table_task(
     )
     known = present(primary, found.labels[primary.target or ""])
     split = draw_parts(found.split, settings.shares.parts, settings.seed, known)
-    common: dict[str, Any] = {
-        "classes": found.classes,
-        "values": found.values,
-        "problems": found.problems,
-        "ids": found.id,
-    }
-    if found.fields is not None:
-        sizes = tuple(len(values) for values in found.values.values())
-        examples = TensorData(input=found.fields)
-        return AuxiliaryTask(path.stem, primary, tuple(sides), examples, found.labels, split, sizes, **common)
-    assert found.images is not None
-    table = ImageTable(found.images, pd.DataFrame({"id": found.id, "label": -1, "split": "unassigned"}))
-    whole = table.subset(torch.arange(len(table)))
-    return AuxiliaryTask(path.stem, primary, tuple(sides), whole, found.labels, split, **common)
+    return AuxiliaryTask(
+        path.stem,
+        primary,
+        tuple(sides),
+        found.examples(),
+        found.labels,
+        split,
+        fields=tuple(len(values) for values in found.values.values()),
+        classes=found.classes,
+        values=found.values,
+        ids=found.id,
+        problems=found.problems,
+    )
 
 
 SOURCES: dict[str, Source] = {

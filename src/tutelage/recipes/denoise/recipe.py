@@ -7,13 +7,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
+from torch import Tensor
 
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
-from tutelage.data.text import Features, read_features
+from tutelage.data.text import FeatureRows, Features, read_features
 from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.data.votes import unipolar
 from tutelage.files import read_yaml
@@ -117,13 +116,9 @@ def answer(loaded: Loaded, table: pd.DataFrame) -> pd.DataFrame:
     width = loaded.model.spec.features
     if vectors.shape[1] != width:
         raise ValueError(f"the features of the new texts are {vectors.shape[1]} wide, those of {loaded.run} {width}")
-    parts, device = [], next(loaded.model.parameters()).device
-    with torch.no_grad():
-        for start in range(0, vectors.shape[0], 1024):
-            part = vectors[start : start + 1024]
-            dense = torch.from_numpy(np.ascontiguousarray(part.toarray() if hasattr(part, "toarray") else part))
-            parts.append(loaded.model.classifier(dense.to(device)).cpu().double().softmax(1).numpy())
-    probabilities_NC = np.concatenate(parts)
+    outputs, _ = predict(loaded.model.classifier, FeatureRows(vectors), batch_size=1024)
+    assert isinstance(outputs, Tensor)
+    probabilities_NC = outputs.double().softmax(1).numpy()
     return table[["id", "text"]].assign(
         label=[loaded.classes[place] for place in probabilities_NC.argmax(1)],
         probability=probabilities_NC.max(1),

@@ -92,8 +92,11 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
     ours, plain = (taught.scores[rows].double().numpy() for taught in (models.student, models.fine_tuned))
     defects, acceptable = int((labels == 0).sum()), int((labels == 1).sum())
     truth, true_label = task.truth("true_subtask"), task.truth("true_label")
-    inside = found.subtask >= 0
-    known = None if truth is None else inside & (truth >= 0)
+    agreement: dict[str, float | None] = {"nmi": None, "purity": None}
+    if truth is not None:
+        known = (found.subtask >= 0) & (truth >= 0)
+        pairs = truth[known].numpy(), found.subtask[known].numpy()
+        agreement = {"nmi": normalised_mutual_information(*pairs), "purity": purity(*pairs)}
     given = task.labels >= 0
     trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy(copy=True)) & given
     return {
@@ -120,12 +123,7 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
             "kept": int(selection.kept.sum()),
             "competence": settings.selection.rule,
             "threshold": selection.threshold,
-            "nmi": None
-            if truth is None or known is None
-            else normalised_mutual_information(truth[known].numpy(), found.subtask[known].numpy()),
-            "purity": None
-            if truth is None or known is None
-            else purity(truth[known].numpy(), found.subtask[known].numpy()),
+            **agreement,
             "discovery": found.facts,
         },
         "lesson": {name: count for name, count in models.student.facts.items() if name != "weighting"},

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tutelage.data.label_sets import SEPARATOR
+from tutelage.data.label_sets import joined
 from tutelage.files import write_table
 from tutelage.metrics import (
     added_label_score,
@@ -150,11 +150,6 @@ def named(
         names.append([classes[c] for c in inside])
         values.append([float(scores_NC[row, c]) for c in inside])
     return names, values
-
-
-def joined(classes: list[str], sets_NC: NDArray[np.bool_]) -> list[str]:
-    """Return each set as one text, its names divided by ``|``."""
-    return [SEPARATOR.join(classes[c] for c in np.flatnonzero(members)) for members in sets_NC]
 
 
 def labels_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
