@@ -245,6 +245,7 @@ RECOVERED = "recovered sub-tasks"
 FIRST_SEED = 300  # settings were chosen on seeds below 300, so that the table is of data that no choice has seen
 PLAIN = "the same DeiT, plainly fine-tuned"
 FULL = "the full method as `tutelage moderate` runs it"
+NOISES = ("uniform noise", "structured noise")
 WEIGHED = {"amal": "AMAL", "maoal": "MAOAL", "joint": "Joint"}
 
 
@@ -309,19 +310,23 @@ def measure(
         seeds: number of seeds.
         data: the folder of the real data sets, or None for digit posters alone.
         runs: where the stages lie.
-        only: names of rows, or `RECOVERED` for what discovery finds; all by default.
+        only: names of rows, `RECOVERED` for what discovery finds, and of `NOISES`; all by default.
 
     Raises:
-        ValueError: a name in ``only`` that is no row.
+        ValueError: a name in ``only`` that is none of these.
     """
     settings = pocket() if scale == "pocket" else ModerationSettings()
     variants = POCKET if scale == "pocket" else PAPER
     listed = rows(variants, settings.student)
-    names = [*(row.name for row in listed), RECOVERED]
+    names = [*(row.name for row in listed), RECOVERED, *NOISES]
     if unknown := set(only) - set(names):
         raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {names}")
+    noises = set(only) & set(NOISES) or set(NOISES)
+    only = tuple(name for name in only if name not in NOISES)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for task in tasks(scale, data, seed, settings.image_size):
+            if f"{task.noise} noise" not in noises:
+                continue
             folder = runs / scale / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
             encoders = runs / scale / f"encoders-{task.family}"
