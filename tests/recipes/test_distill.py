@@ -47,7 +47,7 @@ NOISE = NoiseSettings("symmetric", 0.4)
 SMALL = ModelSettings("pocket_mlp", options={"widths": [6]})
 FILES = {
     *("config.yaml", "examples.parquet", "gallery.safetensors", "importance.parquet", "log.jsonl", "metrics.json"),
-    *("model", "problems.csv", "report.html", "stages", "weights.parquet"),
+    *("model", "problems.csv", "report.html", "run.json", "run.lock", "stages", "weights.parquet"),
 }
 
 

@@ -32,6 +32,8 @@ FILES = {
     "model",
     "problems.csv",
     "report.html",
+    "run.json",
+    "run.lock",
     "stages",
     "subtasks.parquet",
 }
