@@ -228,7 +228,8 @@ def write_results(
     if merge and programs.is_file():
         rows = merged(read_results(programs), rows)
         kept = people.read_text(encoding="utf-8").partition("\n## Notes\n\n")[2].splitlines()
-        notes = [*(note for line in kept if (note := line.removeprefix("- ")) not in notes), *notes]
+        about = {note.partition(": ")[0] for note in notes}  # a note is replaced by one about the same
+        notes = [*(note for line in kept if (note := line.removeprefix("- ")).partition(": ")[0] not in about), *notes]
     heading = [
         f"# {name}, {scale} scale",
         "",

@@ -144,10 +144,10 @@ def test_people_read_the_same(tmp_path):
 
 def test_rows_measured_again_join_the_table_and_say_which_code_made_them(tmp_path, monkeypatch):
     monkeypatch.setattr(results_table, "commit", lambda: "one")
-    write_results("moderation", "pocket", ROWS, ["Old note."], tmp_path)
+    write_results("moderation", "pocket", ROWS, ["Old note.", "AUROC: worse."], tmp_path)
     monkeypatch.setattr(results_table, "commit", lambda: "two")
     new = [ResultRow("taught", "posters: AUROC", 0.8, 0.1, 3), ResultRow("other", "posters: AUROC", 0.7, 0.1, 3)]
-    people, programs = write_results("moderation", "pocket", new, ["New note."], tmp_path, merge=True)
+    people, programs = write_results("moderation", "pocket", new, ["New note.", "AUROC: better."], tmp_path, merge=True)
     found = {(row.row, row.metric): row for row in read_results(programs)}
     assert len(found) == len(ROWS) + 1
     assert (found["taught", "posters: AUROC"].ours, found["taught", "posters: AUROC"].commit) == (0.8, "two")
@@ -155,7 +155,7 @@ def test_rows_measured_again_join_the_table_and_say_which_code_made_them(tmp_pat
     text = people.read_text()
     assert re.search(rf"^- .*, code one, on {re.escape(hardware())}: fine-tuned, taught$", text, re.M)
     assert re.search(rf"^- .*, code two, on {re.escape(hardware())}: taught, other$", text, re.M)
-    assert text.endswith("## Notes\n\n- Old note.\n- New note.\n")
+    assert text.endswith("## Notes\n\n- Old note.\n- New note.\n- AUROC: better.\n")
     write_results("moderation", "pocket", new, [], tmp_path)  # without merging, a table is what was measured
     assert len(read_results(programs)) == 2
 
