@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from tutelage.hardware import precise
 from tutelage.signals import PseudoLabels
-from tutelage.subtasks.discovery import SelfLabels
+from tutelage.subtasks.discovery import DiscoverySettings, SelfLabels
 from tutelage.subtasks.kmeans import kmeans
 from tutelage.subtasks.sinkhorn import sinkhorn
 from tutelage.subtasks.student import acceptability
@@ -49,7 +49,11 @@ def test_a_device_has_float64_or_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: SelfLabels(torch.arange(6), 2, 25.0), lambda: PseudoLabels("teacher", generations=3)]
+    "make",
+    [
+        lambda: SelfLabels(torch.arange(6), DiscoverySettings(subtasks=2, lam=25.0)),
+        lambda: PseudoLabels("teacher", generations=3),
+    ],
 )
 def test_what_signals_remember_moves(make: Any) -> None:
     def convert(tensor: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def test_a_sub_task_without_examples_is_passed_over():
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match=r"curriculum='abc' is not one of random, cc, pc, acc, apc"):
+    with pytest.raises(ValueError, match=r"name='abc' must be one of 'random', 'cc', 'pc', 'acc', 'apc'"):
         Curriculum(torch.tensor([0]), "abc", torch.ones(1), 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sub-task 2 has no score among 2"):
         Curriculum(torch.tensor([0, 2]), "cc", torch.ones(2), 0)
