@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from statistics import fmean, stdev
 import torch
 
 from tutelage.files import write_atomically
+from tutelage.hardware import available_cpus
 
 DASH = "–"
 SPREAD = "± is half the width of the 95 % t-interval of the mean over the seeds (none where there is one seed)."
@@ -168,8 +168,7 @@ def _with_spread(row: ResultRow | None, digits: int) -> str:
 
 def hardware() -> str:
     """The processor and its usable cores, and the accelerator where torch finds one."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{_processor()}, {usable} cores"
+    found = f"{_processor()}, {available_cpus()} cores"
     if (accelerator := torch.accelerator.current_accelerator(check_available=True)) is not None:
         module = torch.get_device_module(accelerator)
         name = module.get_device_name() if hasattr(module, "get_device_name") else accelerator.type

@@ -137,9 +137,8 @@ class _Run:
         parts: list[nn.Module] = [*self.signals, self.weighting]
         for part in parts:
             part.to(device)
-        if (
-            self.plan.hardware.compile
-        ):  # several backward passes go through one forward pass, and none may reuse its memory
+        if self.plan.hardware.compile:
+            # Several backward passes go through one forward pass, and none may reuse its memory.
             torch._functorch.config.donated_buffer = False
         trained: nn.Module = torch.compile(self.model) if self.plan.hardware.compile else self.model  # type: ignore[assignment]
         self.objective = Objective(trained, self.signals)
@@ -353,7 +352,7 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
-        nn.ModuleList(self.signals).load_state_dict(state["signals"][self.accelerator.process_index])
+        nn.ModuleList(self.signals).load_state_dict(state["signals"][self.rank])
         self.tally.load(state["tally"], state["step"])
         if not self.main:  # what all processes have counted together is the first one's
             self.weighting.skipped.zero_()
