@@ -63,6 +63,17 @@ class ResultRow:
         return cls(row, metric, fmean(values), spread, count, paper)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One figure of one row, on one case and seed."""
+
+    case: str
+    row: str
+    seed: int
+    figure: str
+    value: float
+
+
 def t_quantile(freedom: int, level: float = 0.95) -> float:
     """The t with P(|T| <= t) = level under Student's distribution.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from benchmarks.amal import two_harms
 from benchmarks.amal.cases import Case, cases
-from benchmarks.results_table import ResultRow
+from benchmarks.results_table import Measured, ResultRow
 from tutelage.metrics import auroc
 from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.evaluation import right
@@ -23,17 +23,6 @@ TWO_HARMS = "digits with a hint: harmful examples and a harmful module"
 APART = ("CE, without the held-out labels", "KD, without the held-out labels")
 ACCURACY, FOUND = "accuracy, %", "AUROC of wrong labels"
 IMPORTANCE = {name: f"importance of the teacher, {name}" for name in ("picture", "hint")}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One figure of one student, on one case and seed."""
-
-    case: str
-    row: str
-    seed: int
-    figure: str
-    value: float
 
 
 def measure(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from benchmarks.maoal.cases import ROWS, Case, cases
 from benchmarks.maoal.ridge import Way, ridge_error
-from benchmarks.results_table import ResultRow
+from benchmarks.results_table import Measured, ResultRow
 from tutelage.recipes.auxiliary.judgement import MEASURES
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.base import Scale
@@ -34,17 +34,6 @@ def estimate(scale: Scale, seeds: int, data: Path | None, only: tuple[str, ...] 
         if (data is not None or case.data is None) and (not only or case.name in only)
     )
     return f"about {seeds * minutes:,.0f} core-minutes for {seeds} seeds, where nothing is done yet"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One figure of one method, on one case and seed."""
-
-    case: str
-    row: str
-    seed: int
-    figure: str
-    value: float
 
 
 def measure(
