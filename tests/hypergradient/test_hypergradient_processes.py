@@ -1,6 +1,5 @@
 """Two processes with unequal shares of a batch equal one process with all of it."""
 
-import multiprocessing
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from hostile_models import batch_of, distance, mlp, weights_of
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+import processes
 from tutelage.hypergradient import (
     directional_derivatives,
     look_ahead_direction,
@@ -53,7 +53,6 @@ def everything(model: nn.Module, rows: slice, held_out_rows: slice) -> dict[str,
 
 
 def in_one_process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     meet = f"file://{folder}/meet"
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=120))
     torch.manual_seed(0)
@@ -68,11 +67,7 @@ def in_one_process(rank: int, folder: str) -> None:
 def test_two_processes_equal_one_big_batch(tmp_path):
     torch.manual_seed(0)
     expected = everything(mlp().double(), slice(None), slice(None))
-    other = multiprocessing.get_context("spawn").Process(target=in_one_process, args=(1, str(tmp_path)))
-    other.start()
-    in_one_process(0, str(tmp_path))
-    other.join()
-    assert other.exitcode == 0
+    processes.together(2, in_one_process, str(tmp_path))
     for kind in ("plain", "wrapped"):
         found = [torch.load(tmp_path / f"{kind}{rank}.pt", weights_only=True) for rank in range(2)]
         for name, value in expected.items():

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,20 @@ from tutelage.recipes.moderation import ModerationTask
 sys.path.append(str(Path(__file__).parents[1] / "data"))  # hostile images
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _in_a_hurry() -> Iterator[None]:
+@contextmanager
+def in_a_hurry() -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # else the command line takes all cores
         tiny.hurry(patch.setattr)
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="module")  # a session's would last beyond this folder
+def _in_a_hurry() -> Iterator[None]:
+    with in_a_hurry():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +38,6 @@ def task() -> ModerationTask:
 
 @pytest.fixture(scope="session")
 def moderated(task: ModerationTask, tmp_path_factory: pytest.TempPathFactory) -> recipes.Run:
-    return recipes.run("moderation", task, tiny.settings(), tmp_path_factory.mktemp("posters") / "run", quiet=True)
+    out = tmp_path_factory.mktemp("posters") / "run"
+    with in_a_hurry():
+        return recipes.run("moderation", task, tiny.settings(), out, quiet=True)

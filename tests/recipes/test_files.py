@@ -43,7 +43,7 @@ READ = {
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 160 posters, six files that no one can read, four that need care, and the manifests of both."""
     folder = tmp_path_factory.mktemp("ads")
@@ -81,7 +81,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run(ads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("files") / "run"
     cli.main(["moderate", str(ads / "ads.csv"), "--out", str(out), "--config", str(ads / "tiny.yaml"), "--seed", "5"])

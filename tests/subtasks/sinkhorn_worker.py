@@ -16,7 +16,6 @@ def random_log_p(n: int, k: int, seed: int = 0, scale: float = 2.0) -> torch.Ten
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     found = {}
     for name, counts in SHARDS.items():

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from sinkhorn_worker import SHARDS, one_of_two, random_log_p
 
+import processes
 from tutelage.subtasks.sinkhorn import Sinkhorn, SinkhornWarning, sinkhorn
 from tutelage.subtasks.sinkhorn_solver import Solver, _least_ratio, centred
 
@@ -311,7 +312,7 @@ def test_centred_rows():
 
 
 def test_two_processes_equal_one(tmp_path: Path):
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    processes.together(2, one_of_two, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     single = sinkhorn(random_log_p(100, 8), 250.0)
     for name in SHARDS:

@@ -1,11 +1,8 @@
 """A training that holds everything that could spoil a resumption, and a way to run it in a process that can be killed."""
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -141,40 +138,6 @@ def whole_training(
 def every_step_is_saved() -> None:
     """Checkpoint after each step of this process, not each half minute."""
     checkpoint.due = lambda *_: True  # type: ignore[assignment]
-
-
-FORKSERVER = multiprocessing.get_context("forkserver")
-# What a first optimiser step would import, and what runs the tests, so that a process starts in no time.
-FORKSERVER.set_forkserver_preload(["tutelage.training", "tutelage.data", "torch._dynamo", "pytest"])
-
-
-def started(work: Any, *arguments: Any) -> ForkServerProcess:
-    """Start a process that can be killed without harm to the tests'."""
-    process = FORKSERVER.Process(target=_alone, args=(work, arguments))
-    process.start()
-    return process
-
-
-def _alone(work: Any, arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    work(*arguments)
-
-
-def as_processes(world: int, port: int, work: Any, *arguments: Any) -> None:
-    """Run ``work(rank, ...)`` in that many processes, as torchrun would, and wait for them."""
-    processes = [started(_ranked, rank, world, port, work, arguments) for rank in range(world)]
-    for process in processes:
-        process.join(60)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert codes == [0] * world, codes
-
-
-def _ranked(rank: int, world: int, port: int, work: Any, arguments: tuple[Any, ...]) -> None:
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), **address)
-    work(rank, *arguments)
 
 
 def same(one: Any, other: Any, path: str = "") -> None:

@@ -11,6 +11,7 @@ import pytest
 import runs
 import torch
 
+import processes
 from tutelage.training import DamagedCheckpoint, Log, checkpoint
 
 OLD, NEW = {"step": 1, "weights": torch.arange(5.0)}, {"step": 2, "weights": torch.arange(5.0) + 1}
@@ -49,7 +50,7 @@ def dies(folder: Path, stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_death_at_any_stage_leaves_the_old_one(stage: str, tmp_path: Path) -> None:
     checkpoint.save(tmp_path, OLD)
-    process = runs.started(dies, tmp_path, stage)
+    process = processes.started(dies, tmp_path, stage)
     process.join()
     assert process.exitcode == 9
     runs.same(checkpoint.load(tmp_path), OLD)

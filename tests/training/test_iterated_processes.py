@@ -1,6 +1,5 @@
 """Iterated learning in two processes against one with the same global batches, and against itself interrupted."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import runs
 import torch
 from torch import nn
 
+import processes
 from tutelage.generations import Generations, Iterated, IteratedSettings, Schedule, iterate
 from tutelage.signals import BinaryCrossEntropy
 from tutelage.signals.pseudo_labels import PseudoLabels
@@ -61,10 +61,7 @@ def two(rank: int, out: Path) -> None:
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("iterated")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    runs.as_processes(WORLD, port, two, out)
+    processes.together(WORLD, two, out)
     return out
 
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ import runs
 import torch
 from torch import Tensor, nn
 
+import processes
 from tutelage.data import TensorData
 from tutelage.signals import CrossEntropy, Signal
 from tutelage.training import Budget, Fitted, Interrupted, Optimization, Plan, Shuffled, fit, predict
@@ -169,16 +169,10 @@ def answers(shared: bool) -> list[Any]:
     return made
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("processes")
-    runs.as_processes(WORLD, free_port(), everything, out)
+    processes.together(WORLD, everything, out)
     return out
 
 

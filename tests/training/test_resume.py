@@ -16,6 +16,7 @@ import runs
 import torch
 from torch import nn
 
+import processes
 from tutelage.data import TensorData
 from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs
 from tutelage.training import Budget, Fitted, Hardware, Interrupted, Shuffled, checkpoint, source
@@ -167,7 +168,7 @@ def test_killed_three_times_at_random_moments(straight, tmp_path: Path) -> None:
     dice = random.Random(6)
     for _ in range(3):
         before = stamp(tmp_path)
-        process = runs.started(slow_training, tmp_path)
+        process = processes.started(slow_training, tmp_path)
         wait_for_a_checkpoint(tmp_path, before)
         time.sleep(dice.uniform(0, 0.06))
         process.kill()
@@ -179,7 +180,7 @@ def test_killed_three_times_at_random_moments(straight, tmp_path: Path) -> None:
 
 
 def test_terminated_from_outside(straight, tmp_path: Path) -> None:
-    process = runs.started(slow_training, tmp_path)
+    process = processes.started(slow_training, tmp_path)
     wait_for_a_checkpoint(tmp_path, 0)
     process.terminate()
     process.join()

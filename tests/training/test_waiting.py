@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import runs
 
+import processes
 from tutelage import distributed
 from tutelage.signals import CrossEntropy
 from tutelage.training import Hardware, Log, Stages, interrupt
@@ -19,24 +19,17 @@ from tutelage.weighting import Equal
 WORLD = 2
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def training(out: Path, jitter: runs.Jitter, **changed: Any) -> None:
     runs.whole_training(out, jitter=jitter, signals=[CrossEntropy()], weighting=Equal(), held_out=None, **changed)
 
 
 def ends(work: Any, *arguments: Any) -> list[int | None]:
     """Return the exit codes of processes that do the same work."""
-    port = free_port()
-    processes = [runs.started(runs._ranked, rank, WORLD, port, work, arguments) for rank in range(WORLD)]
-    for process in processes:
-        process.join(60)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
+    started = processes.ranked(WORLD, work, *arguments)
+    for process in started:
+        process.join(processes.PATIENCE)
+    codes = [process.exitcode for process in started]
+    for process in started:
         process.kill()
     return codes
 

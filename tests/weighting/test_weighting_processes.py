@@ -1,6 +1,5 @@
 """Two processes with unequal shares of a batch train as one process with all of it, whatever the weighting."""
 
-import multiprocessing
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from weighting_zoo import METHODS, Loop, N, assert_close, build, examples, network, rows
 
+import processes
 from tutelage.hypergradient import NeumannWarning
 
 SHARES = [(slice(0, 5), slice(0, 2)), (slice(5, 8), slice(2, 6))]  # of the batch, of the held-out examples
@@ -38,7 +38,6 @@ def trained(
 
 
 def in_one_process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore", NeumannWarning)
     meet = f"file://{folder}/meet"
     tables = {name: build(name, network()) for name in ("AMAL", "Joint")}  # older than the group, as in `fit`
@@ -70,12 +69,7 @@ def starved(rank: int) -> None:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, dict[str, Tensor]]]]:
     folder = tmp_path_factory.mktemp("processes")
-    other = multiprocessing.get_context("spawn").Process(target=in_one_process, args=(1, str(folder)))
-    other.start()
-    with warnings.catch_warnings():
-        in_one_process(0, str(folder))
-    other.join()
-    assert other.exitcode == 0
+    processes.together(2, in_one_process, str(folder))
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
