@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -28,12 +29,17 @@ def test_every_signal_and_every_weighting_is_there() -> None:
     assert {"Objective", "Indexed", "TensorData", "endless", "fit", "Plan"} <= set(tutelage.__all__)
 
 
-def test_type_checkers_see_the_names_that_are_looked_up_late() -> None:
-    tree = ast.parse(Path(tutelage.__file__).read_text())
+def looked_up_late(package: ModuleType) -> list[str]:
+    """Return the names that a package imports for type checkers alone."""
+    tree = ast.parse(Path(str(package.__file__)).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"
-    seen = [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    assert sorted([*seen, "__version__"]) == sorted(tutelage.__all__) == dir(tutelage)
+    return [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+
+
+def test_type_checkers_see_the_names_that_are_looked_up_late() -> None:
+    assert sorted([*looked_up_late(tutelage), "__version__"]) == sorted(tutelage.__all__) == dir(tutelage)
+    assert sorted(looked_up_late(data)) == sorted(data._FILE_OF)
     name = "AMOL"
     with pytest.raises(AttributeError, match="has no attribute 'AMOL'"):
         getattr(tutelage, name)

@@ -13,7 +13,7 @@ from accelerate.tracking import GeneralTracker, on_main_process
 from torch import Tensor, nn
 
 from tutelage.data import Indexed, TensorData
-from tutelage.signals import CrossEntropy, Distillation
+from tutelage.signals import CrossEntropy, Distillation, Signal
 from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled
 from tutelage.weighting import MAOAL, Fixed, Uncertainty, Weighting
 
@@ -51,6 +51,42 @@ def test_it_is_the_loop_that_one_would_write() -> None:
     for epoch, entry in enumerate(fitted.history):
         mean = sum(loss * size for loss, size in losses[3 * epoch : 3 * epoch + 3]) / runs.N
         assert entry == {"step": 3 * epoch + 3, "epoch": epoch, "cross_entropy": pytest.approx(mean, rel=1e-6)}
+
+
+class Projected(Signal):
+    """The outputs follow a teacher's features, through a projection that is trained, too."""
+
+    def __init__(self) -> None:
+        super().__init__("projected")
+        self.projection = nn.Linear(runs.C, 2)
+        with torch.no_grad():
+            self.projection.weight.copy_(torch.linspace(-1, 1, 6).view(2, 3))
+            self.projection.bias.zero_()
+
+    def forward(self, outputs: Any, batch: Any) -> Tensor:
+        return (self.projection(self.own_output(outputs)) - batch["input"]).square().mean(1)
+
+
+def test_parameters_of_a_signal_are_trained_with_the_model(tmp_path: Path) -> None:
+    plain, ours, data, signal = nn.Linear(2, runs.C), nn.Linear(2, runs.C), runs.points(), Projected()
+    plain.load_state_dict(ours.state_dict())
+    by_hand = Projected()
+    optimizer = torch.optim.SGD([*plain.parameters(), *by_hand.parameters()], lr=0.1, momentum=0.9)
+    for epoch in range(3):
+        for places in Shuffled(runs.N, 4)(epoch).split(8):
+            batch = data.batch(places)
+            optimizer.zero_grad()
+            losses_B = CrossEntropy()(plain(batch["input"]), batch) + by_hand(plain(batch["input"]), batch)
+            losses_B.mean().backward()
+            nn.utils.clip_grad_norm_([*plain.parameters(), *by_hand.parameters()], 0.5)
+            optimizer.step()
+    optimization = Optimization(optimizer="sgd", lr=0.1, weight_decay=0.0, clip_norm=0.5, batch_size=8)
+    arguments: dict[str, Any] = {"optimization": optimization, "seed": 4, "out": tmp_path}
+    tiny_fit(model=ours, signals=[CrossEntropy(), signal], budget=Budget(epochs=2), **arguments)
+    again = [CrossEntropy(), Projected()]  # goes on where the first one ended
+    tiny_fit(model=ours, signals=again, budget=Budget(epochs=3), **arguments)
+    torch.testing.assert_close(dict(ours.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dict(again[1].state_dict()), dict(by_hand.state_dict()), rtol=1e-5, atol=1e-6)
 
 
 def test_the_best_weights_are_kept_and_ties_go_to_the_earlier() -> None:

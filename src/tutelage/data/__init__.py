@@ -4,7 +4,7 @@ Names that need an extra (`vision` for images, `tables` for manifests) are impor
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tutelage.data.endless import endless
 from tutelage.data.fingerprint import fingerprint
@@ -12,6 +12,46 @@ from tutelage.data.indexed import Batched, Indexed, Rows, TensorData, WithColumn
 from tutelage.data.noise import NoisyLabels, class_conditional_noise, symmetric_noise
 from tutelage.data.problems import Problem, Problems
 from tutelage.data.rotation import Turned
+
+if TYPE_CHECKING:
+    from tutelage.data.augment import augmentation
+    from tutelage.data.cifar import read_cifar
+    from tutelage.data.cub import cub_200
+    from tutelage.data.digits import handwritten_digits
+    from tutelage.data.domains import leave_one_domain_out
+    from tutelage.data.duplicates import (
+        Duplicates,
+        drop_duplicates,
+        find_duplicates,
+        perceptual_hash,
+        perceptual_hashes,
+    )
+    from tutelage.data.grids import digit_grids
+    from tutelage.data.images import Limits, UnreadableImage, read_image
+    from tutelage.data.label_columns import LabelColumns, read_label_columns
+    from tutelage.data.manifest import LABELS, Columns, read_image_folder, read_manifest
+    from tutelage.data.nyuv2 import Rooms, nyuv2_rooms
+    from tutelage.data.pets import oxford_pets
+    from tutelage.data.posters import digit_posters
+    from tutelage.data.products import product_attributes
+    from tutelage.data.ratings import Ratings, movielens, ratings_csv
+    from tutelage.data.real_labels import read_real_labels
+    from tutelage.data.rules import Rule, apply_rules, load_rules, rule
+    from tutelage.data.sampling import Rebalanced, fraction
+    from tutelage.data.selection import facility_location
+    from tutelage.data.splits import SplitSettings, split_table, stratified_split, temporal_split
+    from tutelage.data.table import SPLITS, ImageArray, ImageFiles, ImageTable
+    from tutelage.data.text import FeatureRows, Features, FeatureSettings, read_features
+    from tutelage.data.votes import (
+        ABSTAIN,
+        Votes,
+        analyse_rules,
+        disagreement,
+        majority_vote,
+        most_disagreed,
+        read_votes,
+        read_wrench,
+    )
 
 _FILES = {
     "augment": ("augmentation",),
@@ -50,21 +90,76 @@ _FILES = {
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
 __all__ = [
+    "ABSTAIN",
+    "LABELS",
+    "SPLITS",
     "Batched",
+    "Columns",
+    "Duplicates",
+    "FeatureRows",
+    "FeatureSettings",
+    "Features",
+    "ImageArray",
+    "ImageFiles",
+    "ImageTable",
     "Indexed",
+    "LabelColumns",
+    "Limits",
     "NoisyLabels",
     "Problem",
     "Problems",
+    "Ratings",
+    "Rebalanced",
+    "Rooms",
     "Rows",
+    "Rule",
+    "SplitSettings",
     "TensorData",
     "Turned",
+    "UnreadableImage",
+    "Votes",
     "WithColumns",
+    "analyse_rules",
+    "apply_rules",
+    "augmentation",
     "batch_of",
     "class_conditional_noise",
+    "cub_200",
+    "digit_grids",
+    "digit_posters",
+    "disagreement",
+    "drop_duplicates",
     "endless",
+    "facility_location",
+    "find_duplicates",
     "fingerprint",
+    "fraction",
+    "handwritten_digits",
+    "leave_one_domain_out",
+    "load_rules",
+    "majority_vote",
+    "most_disagreed",
+    "movielens",
+    "nyuv2_rooms",
+    "oxford_pets",
+    "perceptual_hash",
+    "perceptual_hashes",
+    "product_attributes",
+    "ratings_csv",
+    "read_cifar",
+    "read_features",
+    "read_image",
+    "read_image_folder",
+    "read_label_columns",
+    "read_manifest",
+    "read_real_labels",
+    "read_votes",
+    "read_wrench",
+    "rule",
+    "split_table",
+    "stratified_split",
     "symmetric_noise",
-    *_FILE_OF,
+    "temporal_split",
 ]
 
 

@@ -80,7 +80,8 @@ def fit(
     Args:
         model: trained in place; called as ``model(batch["input"])``.
         train: a map-style data set of dicts with ``index``, ``input`` and what the signals name.
-        signals: the losses, the primary one first.
+        signals: the losses, the primary one first; what parameters they have of their own (say, a projection onto a teacher's
+            features) are trained with the model, without weight decay.
         plan: how.
         weighting: how far each signal counts; the plain sum by default.
         held_out: examples on which a learned weighting improves the primary signal, every ``plan.adapt_every`` steps.
@@ -144,12 +145,13 @@ class _Run:
         self.objective = Objective(trained, self.signals)
         self.probe = Objective(self.model, self.signals)
         self.optimizer = self.plan.optimization.build(self.model, self.plan.heads)
-        learned = [p for p in self.weighting.parameters() if p.requires_grad]
-        if learned:
-            self.optimizer.add_param_group({"params": learned, "lr": self.plan.optimization.lr, "weight_decay": 0.0})
+        own = [p for part in parts for p in part.parameters() if p.requires_grad]
+        if own:
+            self.optimizer.add_param_group({"params": own, "lr": self.plan.optimization.lr, "weight_decay": 0.0})
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.main = self.accelerator.is_main_process
-        broadcast([*self.model.parameters(), *self.model.buffers(), *self.weighting.parameters()])
+        self.trained = nn.ModuleList([self.model, *self.signals])
+        broadcast([*self.trained.parameters(), *self.model.buffers(), *self.weighting.parameters()])
         self.step = self.epoch = self.place = 0
         self.best: dict[str, Any] | None = None
         self.best_state: dict[str, Tensor] | None = None
@@ -253,9 +255,9 @@ class _Run:
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.plan.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
-        all_reduce_gradients(self.model)
+        all_reduce_gradients(self.trained)
         if self.plan.optimization.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.optimization.clip_norm)
+            nn.utils.clip_grad_norm_(self.trained.parameters(), self.plan.optimization.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         broadcast(self.model.buffers())
