@@ -1,0 +1,103 @@
+"""The promise of a threshold, by simulation, by hand, and against SciPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tutelage.production.guarantee import (
+    TooFewDefects,
+    defects_needed,
+    guaranteed_threshold,
+    passing_bound,
+    tolerated_passes,
+)
+
+DRAWS = 2_000
+
+
+def allowed_breaks(share: float) -> float:
+    """The most of DRAWS promises that break in 999 of 1,000 repetitions of a test, if a `share` of all promises do."""
+    return stats.binom.isf(0.001, DRAWS, share) / DRAWS
+
+
+@pytest.mark.parametrize("rounded", [None, 2, 1], ids=["no ties", "some ties", "few distinct scores"])
+@pytest.mark.parametrize("defects", [300, 520, 1000])
+def test_the_promise_holds_over_2000_draws(defects: int, rounded: int | None) -> None:
+    fpr, confidence = 0.01, 0.95
+    rng = np.random.default_rng(defects)
+    broken = 0
+    for _ in range(DRAWS):
+        scores = rng.normal(size=defects)
+        scores = scores if rounded is None else scores.round(rounded)
+        found = guaranteed_threshold(
+            np.append(scores, 9.0), np.append(np.zeros(defects), 1).astype(int), fpr, confidence
+        )
+        # P(S > t): a score of S.round(d) passes where the normal lies above t by more than half a unit of the last digit
+        edge = found.threshold if rounded is None else found.threshold + 0.5 * 10.0**-rounded
+        broken += stats.norm.sf(edge) > fpr
+    assert broken / DRAWS <= allowed_breaks(1 - confidence)
+    if rounded is None:  # and it is no more careful than the binomial distribution demands
+        exact = stats.binom.cdf(tolerated_passes(defects, fpr, confidence), defects, fpr)
+        assert broken / DRAWS >= stats.binom.ppf(0.001, DRAWS, exact) / DRAWS
+
+
+def test_an_observed_rate_promises_nothing() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.sort(rng.normal(size=(DRAWS, 500)), axis=1)
+    assert (stats.norm.sf(scores[:, -6]) > 0.01).mean() > 0.5  # 5 of 500 pass in each draw
+
+
+def test_the_promise_holds_where_the_wrong_labels_do_their_worst() -> None:
+    """Two in five labels "defective" are wrong, and all those ads score below any threshold."""
+    fpr, confidence, wrong, n = 0.02, 0.9, 0.4, 400
+    rng = np.random.default_rng(1)
+    broken = {True: 0, False: 0}
+    for _ in range(DRAWS):
+        scores = np.where(rng.random(n) < wrong, -100.0, rng.normal(size=n))
+        for told in broken:
+            found = guaranteed_threshold(
+                np.append(scores, 9.0), np.append(np.zeros(n), 1).astype(int), fpr, confidence, wrong if told else 0.0
+            )
+            broken[told] += stats.norm.sf(found.threshold) > fpr
+    assert broken[True] / DRAWS <= allowed_breaks(1 - confidence)
+    assert broken[False] / DRAWS > 2 * (1 - confidence)  # the correction is needed
+
+
+def test_by_hand() -> None:
+    # 0.99^299 = 0.0495 and 0.99^298 = 0.0500...: 299 defects, none of which passes
+    assert defects_needed(0.01, 0.95) == 299
+    scores = np.arange(300.0)
+    found = guaranteed_threshold(np.append(scores, 1e6), [0] * 300 + [1], 0.01, 0.95)
+    assert (found.threshold, found.passed, found.defects) == (299.0, 0, 300)
+    assert found.bound == pytest.approx(1 - 0.05 ** (1 / 300))
+    with pytest.raises(TooFewDefects, match=r"298 held-out defects .* 299 are needed; label 1 more") as refused:
+        guaranteed_threshold(np.append(scores[:298], 1e6), [0] * 298 + [1], 0.01, 0.95)
+    assert refused.value.needed == 299
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3000), st.floats(0.001, 0.5), st.floats(0.5, 0.999))
+def test_against_scipy(defects: int, fpr: float, confidence: float) -> None:
+    k = tolerated_passes(defects, fpr, confidence)
+    assert stats.binom.cdf(k, defects, fpr) <= (1 - confidence) * (1 + 1e-9)
+    assert stats.binom.cdf(k + 1, defects, fpr) > (1 - confidence) * (1 - 1e-9) or k + 1 == defects
+    passed = min(7, defects - 1)
+    bound = stats.beta.ppf(confidence, passed + 1, defects - passed)
+    assert passing_bound(passed, defects, confidence) == pytest.approx(bound, rel=1e-9)
+    if k >= 0:
+        assert passing_bound(k, defects, confidence) <= fpr * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fpr": 0.0}, "fpr=0.0 must be a number in"),
+        ({"confidence": 1.0}, "confidence=1.0 must be"),
+        ({"wrong_labels": 1.0}, "wrong_labels=1.0 must be"),
+    ],
+)
+def test_nonsense_is_named(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        guaranteed_threshold([0.0, 1.0], [0, 1], **{"fpr": 0.5, **values})
