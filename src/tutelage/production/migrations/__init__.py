@@ -1,0 +1,1 @@
+"""Every change of the decision log's tables, in order."""

@@ -1,0 +1,3 @@
+from databases import place, postgres
+
+__all__ = ["place", "postgres"]
