@@ -44,6 +44,7 @@ FLOORS = (
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
     {"_vision", "batches", "configured", "distributed"},
+    {"decoding"},
     {"checks", "files", "hardware"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,13 +6,17 @@ import math
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @cache
 def precise(device: torch.device) -> torch.dtype:
     """Return float64 where the device has it, and float32 elsewhere."""
+    import torch
+
     try:
         torch.empty(1, dtype=torch.float64, device=device)
     except (TypeError, RuntimeError):

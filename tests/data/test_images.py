@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image, ImageFile, ImageOps
 
-from tutelage.data.images import Limits, UnreadableImage, locate, read_image
+from tutelage.data.images import read_image
+from tutelage.decoding import Limits, UnreadableImage, locate
 
 
 def read(folder: Path, data: bytes, size: int = 32, name: str = "image.jpg", **limits) -> torch.Tensor:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         perceptual_hashes,
     )
     from tutelage.data.grids import digit_grids
-    from tutelage.data.images import Limits, UnreadableImage, read_image
+    from tutelage.data.images import read_image
     from tutelage.data.label_columns import LabelColumns, read_label_columns
     from tutelage.data.manifest import LABELS, Columns, read_image_folder, read_manifest
     from tutelage.data.nyuv2 import Rooms, nyuv2_rooms
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         read_votes,
         read_wrench,
     )
+    from tutelage.decoding import Limits, UnreadableImage
 
 _FILES = {
     "augment": ("augmentation",),
@@ -61,9 +62,9 @@ _FILES = {
     "domains": ("leave_one_domain_out",),
     "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
     "grids": ("digit_grids",),
-    "images": ("Limits", "UnreadableImage", "read_image"),
+    "images": ("read_image",),
     "label_columns": ("LabelColumns", "read_label_columns"),
-    "manifest": ("LABELS", "Columns", "read_image_folder", "read_manifest"),
+    "manifest": ("LABELS", "Columns", "Limits", "UnreadableImage", "read_image_folder", "read_manifest"),
     "nyuv2": ("Rooms", "nyuv2_rooms"),
     "pets": ("oxford_pets",),
     "posters": ("digit_posters",),

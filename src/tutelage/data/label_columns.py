@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tutelage.data.images import Limits
 from tutelage.data.indexed import TensorData
 from tutelage.data.manifest import read_cells, read_once
 from tutelage.data.problems import Problems
 from tutelage.data.splits import PARTS
 from tutelage.data.table import UNLABELLED, ImageFiles, Images, ImageTable
+from tutelage.decoding import Limits
 
 
 @dataclass

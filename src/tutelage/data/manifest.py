@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from tutelage.data.cells import read_table
 from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
-from tutelage.data.images import Limits, UnreadableImage
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
+from tutelage.decoding import Limits, UnreadableImage
 from tutelage.hardware import available_cpus
 
 LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from tutelage.data.fingerprint import file_facts
-from tutelage.data.images import Limits, locate, read_image
+from tutelage.data.images import read_image
 from tutelage.data.indexed import Batched, Rows
+from tutelage.decoding import Limits, locate
 
 SPLITS = (
     "train",
