@@ -16,14 +16,15 @@ import yaml
 from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
 from tutelage.data.manifest import LABELS, Columns
+from tutelage.data.written import Dates
 from tutelage.recipes import moderation
 from tutelage.training import Interrupted
 from tutelage.training.stages import plain
 
 JOB = [
-    *("scale", "seed", "fpr", "image_size", "augmentation", "radius", "splits", "student", "specialist", "training"),
-    *("budget", "select_by", "discovery", "discovery_training", "specialists", "specialist_training", "selection"),
-    *("lesson", "learning", "weighting", "weighting_options", "weighting_defaults", "adapt", "hardware"),
+    *("scale", "seed", "fpr", "image_size", "augmentation", "radius", "duplicates", "splits", "student", "specialist"),
+    *("training", "budget", "select_by", "discovery", "discovery_training", "specialists", "specialist_training"),
+    *("selection", "lesson", "learning", "weighting", "weighting_options", "weighting_defaults", "adapt", "hardware"),
 ]
 MULTILABEL = [
     *("scale", "method", "seed", "image_size", "augmentation", "radius", "val", "test", "share", "rebalance", "model"),
@@ -48,7 +49,7 @@ FLAGS = {
     "demo": ["noise", "noise_rate", "out", *JOB],
     "denoise": ["data", "rules", "votes", "vectors", "columns", "classes", "processes", "out", *DENOISE],
     "distill": ["data", "folder", "columns", "train_images", "test_images", "classes", "out", *DISTILL],
-    "moderate": ["manifest", "columns", "labels", "out", *JOB],
+    "moderate": ["manifest", "columns", "labels", "dates", "out", *JOB],
     "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
@@ -95,10 +96,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         settings: Any,
         columns: Columns = Columns(),
         labels: Mapping[str, int] = LABELS,
+        dates: Dates = "auto",
         *,
         out: Path | None = None,
     ) -> dict[str, Any]:
-        return {"manifest": manifest, "columns": columns, "labels": labels}
+        return {"manifest": manifest, "columns": columns, "labels": labels, "dates": dates}
 
     monkeypatch.setattr(recipes, "run", run)
     monkeypatch.setattr(moderation, "demo_task", demo_task)

@@ -41,7 +41,7 @@ def test_no_cell_of_a_csv_file_is_a_formula(text: str, tmp_path: Path) -> None:
     assert literal(rows[0][0]) == text
     problems = Problems()
     problems.add(text, "bad_row", text)
-    assert cells(problems.write(tmp_path))[1] == ["'" + text, "bad_row", "'" + text]
+    assert cells(problems.write(tmp_path))[1][:3] == ["'" + text, "bad_row", "'" + text]
     write_table(tmp_path / "table.parquet", table)
     assert pd.read_parquet(tmp_path / "table.parquet")[text].tolist() == [text, "plain"]
 

@@ -153,7 +153,7 @@ def test_groups_by_headline_and_by_image_touch():
     a, b, c, d = (tensor(hostile.photograph(seed, 160, 120)) for seed in range(4))
     images = [a, b, darker(a), c, d, d]
     headlines = ["One", "Two", "Three", "two!", "", ""]
-    found = find_duplicates(table(images, headline=headlines, label=[1, 0, 1, 1, 0, -1]))
+    found = find_duplicates(table(images, headline=headlines, label=[1, 0, 1, 1, 0, -1]), rule="headline_or_image")
     assert found.groups.tolist() == [0, 1, 0, 1, 4, 4]
     assert found.kept.tolist() == [True, True, False, False, True, False]
     assert found.listing.to_dict("list") == {
@@ -164,9 +164,21 @@ def test_groups_by_headline_and_by_image_touch():
         "label": [1, 1, 0, 1, 0, -1],
         "conflict": [False, False, True, True, False, False],
     }
-    chained = find_duplicates(table(images, headline=["One", "Two", "Two", "two!", "x", "y"]))
+    chained = find_duplicates(table(images, headline=["One", "Two", "Two", "two!", "x", "y"]), rule="headline_or_image")
     assert chained.groups.tolist() == [0, 0, 0, 0, 4, 4]
     assert chained.listing["reason"].tolist()[:4] == ["image", "headline", "headline+image", "headline"]
+
+
+def test_a_repeated_headline_alone_is_no_duplicate_and_all_can_be_switched_off():
+    images = [tensor(hostile.photograph(seed)) for seed in range(20)]
+    shop = table([*images, images[0]], headline="Shop now")
+    assert find_duplicates(shop).groups.tolist() == [*range(20), 0]
+    assert find_duplicates(shop, rule="none").groups.tolist() == list(range(21))
+    assert find_duplicates(shop, rule="headline_or_image").groups.tolist() == [0] * 21
+    with pytest.raises(
+        ValueError, match="duplicates='headlines' is not one of image, headline_or_image, none; did you"
+    ):
+        find_duplicates(shop, rule="headlines")
 
 
 def test_the_first_submitted_is_kept_and_a_labelled_one_before_that():
@@ -183,7 +195,19 @@ def test_dropped_rows_are_listed_and_stay_in_their_place():
     after, listing = drop_duplicates(before, problems)
     assert after.table["split"].tolist() == ["unassigned", "train", "left_out", "left_out"]
     assert before.table["split"].tolist()[2] == "test"
-    assert list(problems) == [("row2", "near_duplicate", "of row0 by image; the labels of its group disagree")]
+    assert list(problems) == [
+        ("row2", "near_duplicate", "of row0 by image; the labels of its group disagree", True),
+        (
+            "row0",
+            "conflicting_labels",
+            "the same as row2, with another label; its own is used: see duplicates.csv",
+            False,
+        ),
+    ]
+    assert problems.warnings() == [
+        "warning: conflicting labels: 1 row kept, such as row0: the same as row2, with another label; its own is used: see "
+        "duplicates.csv"
+    ]
     assert listing["id"].tolist() == ["row0", "row2"]
 
 

@@ -99,8 +99,6 @@ def test_bad_rows_are_left_out_and_listed(folder):
         "label,images/1.png,accptable,train,,\n"
         "split,images/1.png,acceptable,trian,,\n"
         "none,images/1.png,acceptable,,,\n"
-        "time,images/1.png,acceptable,train,05/06/2024,\n"
-        "views,images/1.png,acceptable,train,,-3\n"
         "path,,acceptable,train,,\n"
         "fine,images/2.png,defective,train,,\n"
         "gone,images/9.png,acceptable,train,,\n"
@@ -112,13 +110,72 @@ def test_bad_rows_are_left_out_and_listed(folder):
     assert table.table["id"].tolist() == ["fine", "short"]
     assert table.table["split"].tolist() == ["train", "unlabelled"]
     assert reasons(problems) == {
-        "label": "unknown_label", "split": "unknown_split", "none": "no_split", "time": "bad_time",
-        "views": "bad_impressions", "path": "no_image", "fine": "duplicate_id", "gone": "missing",
-        "out": "outside_root", "long": "bad_row",
+        "label": "unknown_label", "split": "unknown_split", "none": "no_split", "path": "no_image", "fine": "duplicate_id",
+        "gone": "missing", "out": "outside_root", "long": "bad_row",
     }  # fmt: skip
     details = {problem.id: problem.detail for problem in problems}
     assert details["label"] == "label is 'accptable'; allowed: acceptable, defective, unlabelled"
     assert details["split"].startswith("split is 'trian'; allowed: train, held_out, val, ")
+
+
+def test_what_people_write_is_read_and_a_bad_optional_cell_costs_no_row(folder):
+    text = (
+        "image;label;submitted_at;impressions;split\r\n"
+        "images\\0.png;acceptable;13.05.2024 09:30;1.234,5;train\r\n"
+        "images\\1.png;defective;01.06.2024;1.000;Validation\r\n"
+        "images\\2.png;acceptable;yesterday;many;test\r\n"
+        "images\\3.png;acceptable;;-3;train\r\n"
+    )
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-le", "cp1252"):
+        path = folder / "export.csv"
+        path.write_bytes(("sep=;\r\n" + text if encoding == "cp1252" else text).encode(encoding))
+        table, problems = read_manifest(path, size=16)
+        facts = table.table
+        assert facts["image"].tolist() == [f"images/{row}.png" for row in range(4)]
+        assert facts["split"].tolist() == ["train", "val", "test", "train"]
+        assert facts["impressions"].tolist()[:2] == [1234.5, 1000]
+        assert facts["submitted_at"][:2].tolist() == [
+            pd.Timestamp("2024-05-13 09:30", tz="UTC"), pd.Timestamp("2024-06-01", tz="UTC")
+        ]  # fmt: skip
+        assert not problems.counts()
+        assert [(problem.id, problem.reason) for problem in problems] == [
+            ("images\\2.png", "bad_time"), ("images\\2.png", "bad_impressions"), ("images\\3.png", "bad_impressions"),
+        ]  # fmt: skip
+
+
+def test_a_column_that_cannot_be_read_at_all_is_as_if_it_were_not_there(folder):
+    path = write(
+        folder, "image,label,submitted_at\nimages/0.png,acceptable,05/06/2024\nimages/1.png,defective,06/07/2024\n"
+    )
+    table, problems = read_manifest(path, size=16)
+    assert "submitted_at" not in table.table
+    assert problems.warnings() == [
+        "warning: unclear time: 2 rows kept, such as images/0.png: submitted_at is '05/06/2024', whose day and month cannot be "
+        "told apart: say which stands first by --dates day_first or month_first"
+    ]
+    table, problems = read_manifest(path, size=16, dates="month_first")
+    assert table.table["submitted_at"].dt.month.tolist() == [5, 6]
+    assert not problems.warnings()
+
+
+@pytest.mark.parametrize("words", [("ok", "bad"), ("1", "0"), ("yes", "no")])
+def test_unknown_labels_are_listed_with_the_flag_that_maps_them(folder, words):
+    good, bad = words
+    path = write(folder, f"image,label\nimages/0.png,{good}\nimages/1.png,{good}\nimages/2.png,{bad}\n")
+    with pytest.raises(
+        ValueError, match=rf"column 'label' of .*ads.csv holds '{good}' \(2\), '{bad}' \(1\); known are"
+    ) as error:
+        read_manifest(path, size=16)
+    assert (
+        f"""--labels '{{"{good}": ..., "{bad}": ...}}', where ... is the number of the class: 1 acceptable, 0"""
+        in str(error.value)
+    )
+    table, _ = read_manifest(path, labels={good: 1, bad: 0}, size=16)
+    assert table.labels.tolist() == [1, 1, 0]
+    (folder / "rename" / good).mkdir(parents=True)
+    save(folder / "rename" / good / "0.png")
+    with pytest.raises(ValueError, match=f"the subfolders of .*rename holds '{good}'"):
+        read_image_folder(folder / "rename", size=16)
 
 
 def test_the_first_good_row_of_an_id_is_kept(folder):

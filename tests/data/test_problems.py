@@ -23,11 +23,22 @@ def test_counts_most_frequent_first(problems):
 def test_the_file_holds_every_problem(problems, tmp_path):
     with problems.write(tmp_path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["id", "reason", "detail"]
-    assert rows[1] == ["a", "empty", "0 bytes"]
-    assert rows[2] == ['b\\ud800, "c"\n', "unknown_label", "label is 'x'; allowed: acceptable, defective"]
-    assert rows[3] == ["3", "empty", ""]
-    assert Problems().write(tmp_path).read_text() == "id,reason,detail\n"
+    assert rows[0] == ["id", "reason", "detail", "left_out"]
+    assert rows[1] == ["a", "empty", "0 bytes", "True"]
+    assert rows[2] == ['b\\ud800, "c"\n', "unknown_label", "label is 'x'; allowed: acceptable, defective", "True"]
+    assert rows[3] == ["3", "empty", "", "True"]
+    assert Problems().write(tmp_path).read_text() == "id,reason,detail,left_out\n"
+
+
+def test_a_warning_leaves_nothing_out(problems):
+    for id in ("x", "y"):
+        problems.warn(id, "bad_time", f"submitted_at is {id!r}, which is no date or time")
+    problems.warn("", "short_gap", "1 day instead of 15")
+    assert problems.summary() == "3 left out: empty 2, unknown_label 1"
+    assert problems.warnings() == [
+        "warning: bad time: 2 rows kept, such as x: submitted_at is 'x', which is no date or time",
+        "warning: short gap: 1 day instead of 15",
+    ]
 
 
 def test_too_few_left(problems):

@@ -170,12 +170,53 @@ def test_a_given_split_is_honoured_and_only_val_divided():
 def test_a_missing_class_is_an_error():
     label = np.ones(300, dtype=int)
     label[:3] = 0
-    with pytest.raises(ValueError, match=r"split 'teacher_val' has \d+ examples and none of them is defective"):
+    label[0] = 1
+    with pytest.raises(ValueError, match=r"split '\w+' has \d+ examples and none of them is defective"):
         split_table(table(300, label=label), Problems())
     with pytest.raises(ValueError, match="split 'train' has 0 examples"):
         split_table(table(30, submitted_at=days(*range(30))), Problems(), SplitSettings(gap_days=400))
-    with pytest.raises(ValueError, match="split 'train' has 0 examples"):
-        split_table(table(30, submitted_at=days(*[None] * 30)), Problems())
+
+
+def test_fifty_rows_are_divided_without_specialists_where_too_few_could_judge_them():
+    problems = Problems()
+    after = split_table(table(50, label=(np.arange(50) % 10 > 1).astype(int)), problems).table
+    counts = pd.crosstab(after["split"], after["label"])
+    assert set(counts.index) == {"train", "student_val", "test"}
+    assert (counts > 0).all(axis=None)
+    assert [problem.reason for problem in problems] == ["few_to_judge"]
+    enough = split_table(table(240, label=(np.arange(240) % 10 > 1).astype(int)), Problems()).table
+    counts = pd.crosstab(enough["split"], enough["label"])
+    assert len(counts) == 5
+    assert counts[0].min() >= 2
+
+
+def test_no_optional_column_drops_a_row_or_ends_a_run():
+    """Ten days of one advertiser, rows without a time, and times at one end only."""
+    ten_days = days(*np.linspace(0, 10, 240))
+    for columns, reasons in (
+        ({"advertiser": "acme"}, ["bursts_parted"]),
+        ({"submitted_at": days(*[None] * 240)}, ["few_times"]),
+        ({"submitted_at": days(*range(200), *[None] * 40)}, ["no_time"] * 40 + ["short_gap"]),
+        ({"advertiser": "acme", "submitted_at": ten_days}, ["bursts_parted", "short_gap"]),
+        ({"submitted_at": ten_days, "label": (np.arange(240) > 60).astype(int)}, ["times_not_used"]),
+    ):
+        problems = Problems()
+        after = split_table(table(240, **columns), problems).table
+        assert set(problems.counts()) <= {"gap"}
+        assert sum(problems.counts().values()) == (after["split"] == "left_out").sum() <= 24
+        assert sorted(problem.reason for problem in problems if not problem.left_out) == reasons
+        counts = pd.crosstab(after["split"], after["label"]).drop("left_out", errors="ignore")
+        assert len(counts) == 5
+        assert (counts > 0).all(axis=None)
+        if "no_time" in reasons:
+            assert (after["split"][200:] == "train").all()
+
+
+def test_a_given_gap_is_kept():
+    problems = Problems()
+    after = split_table(table(300, submitted_at=days(*range(300))), problems, SplitSettings(gap_days=20)).table
+    assert problems.counts() == {"gap": (after["split"] == "left_out").sum()} == {"gap": 40}
+    assert not problems.warnings()
 
 
 @pytest.mark.parametrize(

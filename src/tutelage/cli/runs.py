@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from tutelage import recipes
@@ -28,6 +29,8 @@ def predict(
         columns: Names of the manifest's columns.
     """
     table, problems = recipes.predict(run_folder, manifest, out, columns=columns, fpr=fpr, vectors=vectors)
+    for line in problems.warnings():
+        print(line, file=sys.stderr)
     print(f"{recipes.recipe_of(run_folder).summary(table)}; {problems.summary()}. Written to {out}")
 
 

@@ -1,7 +1,9 @@
-"""Tables in files: Parquet, or text divided by commas or tabs."""
+"""Tables in files: Parquet, or text in the encoding and with the delimiter that it turns out to have."""
 
 from __future__ import annotations
 
+import codecs
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from tutelage.files import read_parquet
 
 def read_table(path: Path, problems: Problems, hint: str = "", **parquet: Any) -> pd.DataFrame:
     """Return a table, all of a .csv or .tsv file as text, which has an empty text where there is nothing.
+
+    Columns are divided by whatever divides the header: a comma, semicolon, tab or bar. A first line ``sep=;`` is Excel's
+    and says so. Texts are UTF-8, UTF-16, or else Windows-1252.
 
     Args:
         path: the file.
@@ -33,14 +38,46 @@ def read_table(path: Path, problems: Problems, hint: str = "", **parquet: Any) -
     def too_long(row: list[str]) -> None:
         problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
 
+    encoding = _encoding(path)
+    delimiter, skipped = _delimiter(path, encoding, "\t" if suffix == ".tsv" else ",")
     return pd.read_csv(
         path,
-        sep="\t" if suffix == ".tsv" else ",",
+        sep=delimiter,
+        skiprows=skipped,
         dtype=str,
         keep_default_na=False,
         index_col=False,
-        encoding="utf-8-sig",
+        encoding=encoding,
         encoding_errors="replace",
         engine="python",
         on_bad_lines=too_long,
     )
+
+
+def _encoding(path: Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open(path, "rb") as file:
+        head = file.read(1 << 12)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+            if zeros.count(0) > len(zeros) // 2:
+                return name
+        try:
+            decoder.decode(head)
+            while part := file.read(1 << 20):
+                decoder.decode(part)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"
+    return "utf-8-sig"
+
+
+def _delimiter(path: Path, encoding: str, usual: str) -> tuple[str, int]:
+    """Return what divides the header into most columns, the usual one where several do, and the lines before the header."""
+    with open(path, encoding=encoding, errors="replace", newline="") as file:
+        header = next((line for line in file if line.strip()), "")
+    if header.startswith("sep=") and len(header.strip()) == 5:
+        return header[4], 1
+    columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (usual, ",", ";", "\t", "|")}
+    return max(columns, key=lambda mark: columns[mark]), 0

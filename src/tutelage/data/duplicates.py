@@ -1,10 +1,11 @@
-"""Near-duplicates: the same headline, or perceptual hashes within a Hamming radius. Exact: no pair is missed."""
+"""Near-duplicates: perceptual hashes within a Hamming radius, or, if asked, the same headline. Exact: no pair is missed."""
 
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tutelage.checks import check_number
+from tutelage.checks import check_number, nearest
 from tutelage.data.problems import Problems
 from tutelage.data.table import Images, ImageTable
 
@@ -27,6 +28,7 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 Rows = npt.NDArray[np.int64]
 Edges = npt.NDArray[np.int64]  # (2, E)
 Hashes = npt.NDArray[np.uint64]  # (N, 4)
+DuplicateRule = Literal["image", "headline_or_image", "none"]
 
 
 def perceptual_hash(images_BCHW: Tensor) -> Hashes:
@@ -198,22 +200,28 @@ class Duplicates:
     listing: pd.DataFrame
 
 
-def find_duplicates(images: ImageTable, radius: int = 16) -> Duplicates:
-    """Group the rows by headline (where there is one), then by perceptual hash; groups that touch become one.
+def find_duplicates(images: ImageTable, radius: int = 16, rule: DuplicateRule = "image") -> Duplicates:
+    """Group the rows that are near-duplicates of one another; groups that touch become one.
 
     Args:
         images: the table; rows of split `left_out` are no part of it. A column `phash` saves decoding again.
         radius: Hamming distance, in bits, within which two pictures count as the same.
+        rule: image: the picture decides, whatever the headline, since "Sale" stands over many pictures. headline_or_image: a
+            repeated headline alone is enough, as in the sub-task imputation paper. none: nothing is a duplicate.
 
     Raises:
-        ValueError: `radius` is out of range.
+        ValueError: `radius` is out of range, or there is no such rule.
     """
+    if rule not in get_args(DuplicateRule):
+        rules = get_args(DuplicateRule)
+        raise ValueError(f"duplicates={rule!r} is not one of {', '.join(rules)}{nearest(rule, rules)}")
     table = images.table
     hashes = from_hex(table["phash"]) if "phash" in table else perceptual_hashes(images.images)
     present = np.flatnonzero(table["split"] != "left_out")
-    near = near_groups(hashes[present], radius)
-    edges = {"image": np.stack([near, np.arange(len(near))])[:, near != np.arange(len(near))]}
-    if "headline" in table:
+    alone = np.arange(len(present))
+    near = alone if rule == "none" else near_groups(hashes[present], radius)
+    edges = {"image": np.stack([near, alone])[:, near != alone]}
+    if "headline" in table and rule == "headline_or_image":
         edges["headline"] = alike([normalised(text) for text in table["headline"].iloc[present]])
 
     groups = np.arange(len(table))
@@ -226,18 +234,30 @@ def find_duplicates(images: ImageTable, radius: int = 16) -> Duplicates:
     return Duplicates(groups, kept, _listing(table, groups, kept, reasons))
 
 
-def drop_duplicates(images: ImageTable, problems: Problems, radius: int = 16) -> tuple[ImageTable, pd.DataFrame]:
+def drop_duplicates(
+    images: ImageTable, problems: Problems, radius: int = 16, rule: DuplicateRule = "image"
+) -> tuple[ImageTable, pd.DataFrame]:
     """Keep one row per group of near-duplicates; the others go to the split `left_out`, and into `problems`.
+
+    Where the labels of a group disagree, the kept row stands in `problems` with a warning.
 
     Returns:
         The table with its new splits, and the listing of all groups (see `Duplicates`).
     """
-    found = find_duplicates(images, radius)
+    found = find_duplicates(images, radius, rule)
     listing = found.listing
     keeper_of = dict(zip(listing["group"][listing["kept"]], listing["id"][listing["kept"]], strict=True))
     for row in listing[~listing["kept"]].itertuples():
         conflict = "; the labels of its group disagree" if row.conflict else ""
         problems.add(row.id, "near_duplicate", f"of {keeper_of[row.group]} by {row.reason}{conflict}")
+    for group, rows in listing[listing["conflict"] & (listing["label"] >= 0)].groupby("group"):
+        others = rows["id"][~rows["kept"]].tolist()
+        told = f"{others[0]}{f' and {len(others) - 1} more' if len(others) > 1 else ''}"
+        problems.warn(
+            keeper_of[group],
+            "conflicting_labels",
+            f"the same as {told}, with another label; its own is used: see duplicates.csv",
+        )
     return images.with_split(images.table["split"].where(found.kept, "left_out").to_numpy()), listing
 
 

@@ -18,6 +18,8 @@ from tutelage.data.manifest import read_cells, read_once
 from tutelage.data.problems import Problems
 from tutelage.data.splits import PARTS
 from tutelage.data.table import UNLABELLED, ImageFiles, Images, ImageTable
+from tutelage.data.written import numbers as read_numbers
+from tutelage.data.written import splits as read_splits
 from tutelage.decoding import Limits
 
 
@@ -112,7 +114,7 @@ def read_label_columns(
         if name not in cells:
             raise ValueError(f"{path} has no column {name!r}; it has: {', '.join(map(str, cells))}")
     cells["_id"] = cells[id] if id in cells else cells[image] if not fields else cells.index.astype(str)
-    cells["_split"] = cells.get(split, "")
+    cells["_split"] = read_splits(cells[split]) if split in cells else ""
     kept = np.ones(len(cells), dtype=bool)
 
     def refuse(bad: np.ndarray, reason: str, detail: str) -> None:
@@ -122,12 +124,13 @@ def read_label_columns(
 
     known = (cells["_split"] == "") | cells["_split"].isin(PARTS)
     refuse(~known.to_numpy(bool), "unknown_split", f"allowed: {', '.join(PARTS)}")
-    values = {name: pd.to_numeric(cells[name].replace("", np.nan), errors="coerce") for name in numbers}
+    values = {name: read_numbers(cells[name]) for name in numbers}
     for name, column in values.items():
         bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)
         refuse(bad, "bad_number", f"{name} is no finite number")
     images: Images | None = None
     if not fields:
+        cells[image] = cells[image].str.replace("\\", "/", regex=False)
         files = ImageFiles(path.parent, cells[image][kept].tolist(), size, limits)
         images, readable, _ = read_once(files, cells["_id"][kept], memory_bytes, problems)
         kept[kept] = readable

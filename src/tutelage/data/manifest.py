@@ -18,6 +18,7 @@ from tutelage.data.cells import read_table
 from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
+from tutelage.data.written import Dates, numbers, splits, times
 from tutelage.decoding import Limits, UnreadableImage
 from tutelage.hardware import available_cpus
 
@@ -34,10 +35,10 @@ class Columns:
         label: one of the label names; an empty cell is an unlabelled image.
         id: unique name of the example; the image's path where it is absent.
         headline: the advertisement's text, to find duplicates by.
-        submitted_at: ISO 8601 date or time (UTC where it names no zone), to split by.
+        submitted_at: date or time (UTC where it names no zone), to split by.
         advertiser: who submitted it.
         impressions: how often it was shown, a number.
-        split: train, val (divided later), test, unlabelled, or any other split's name.
+        split: train, val or validation (divided later), test, unlabelled, or any other split's name.
     """
 
     image: str = "image"
@@ -59,29 +60,32 @@ def read_manifest(
     size: int = 224,
     limits: Limits | None = None,
     memory_bytes: int = 2 * 2**30,
+    dates: Dates = "auto",
 ) -> tuple[ImageTable, Problems]:
     """Read a manifest and decode each of its images once; what cannot be used is left out and listed.
 
-    A row is left out for an unknown label or split, a time or number that is none, an id that came before (the first is
-    kept), or an image that is refused. A row without label goes to the split `unlabelled`, and one marked
-    `unlabelled` loses its label. Where the manifest has no splits, the others are `unassigned`: see `split_table`.
+    A row is left out for an unknown label or split, an id that came before (the first is kept), or an image that is
+    refused; a time or number that cannot be read is a warning, and the row stays without it. A row without label goes to
+    the split `unlabelled`, and one marked `unlabelled` loses its label. Where the manifest has no splits, the others are
+    `unassigned`: see `split_table`.
     The table gains a column `phash`, so that near-duplicates are found without decoding again.
 
     Args:
-        path: a .csv, .tsv, .parquet or .pq file.
+        path: a .csv, .tsv, .parquet or .pq file; image paths may be divided by slashes or backslashes.
         columns: the manifest's own names.
         labels: class by label name, without regard to case; None reads no labels, to score new images.
         root: the folder that image paths stand under; the manifest's by default.
         size: side that images are resized to, in pixels.
         limits: what an image file may be.
         memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+        dates: which of day and month stands first in dates such as 05/06/2024; see `times`.
 
     Returns:
         The table, in the manifest's order, and what was left out.
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is no table, or lacks a column.
+        ValueError: it is no table, lacks a column, or none of its labels is known.
     """
     path = Path(path)
     columns = columns or Columns()
@@ -90,7 +94,7 @@ def read_manifest(
     facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
     if labels is None:
         facts["label"] = ""
-    table = _checked(facts, labels or {}, problems)
+    table = _checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
     files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
     return _image_table(table, files, memory_bytes, problems)
 
@@ -109,6 +113,7 @@ def read_image_folder(
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: none of its subfolders is a known label.
     """
     path = Path(path)
     if not path.is_dir():
@@ -125,7 +130,7 @@ def read_image_folder(
                 problems.add(image, "no_label", "lies in no label's folder")
     rows.sort(key=lambda row: row["image"])
     facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
-    table = _checked(facts, labels, problems)
+    table = _checked(facts, labels, problems, f"the subfolders of {path}", "auto")
     return _image_table(table, ImageFiles(path, table["image"].tolist(), size, limits), memory_bytes, problems)
 
 
@@ -191,7 +196,9 @@ def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: P
     return facts
 
 
-def _checked(facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems) -> pd.DataFrame:
+def _checked(
+    facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems, source: str, dates: Dates
+) -> pd.DataFrame:
     """Return the rows whose cells make sense, with typed columns; optional columns without any entry are dropped."""
     reason = pd.Series("", index=facts.index, dtype=object)
     detail = reason.copy()
@@ -206,17 +213,23 @@ def _checked(facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems)
         reason[fresh] = why
         detail[fresh] = column + " is " + facts[column][fresh].map(repr) + "; allowed: " + allowed
 
+    def warn_cells(column: str, bad: pd.Series, why: str, text: str) -> None:
+        for row in facts[bad & (facts[column] != "") & (reason == "")].itertuples():
+            problems.warn(row.id, why, f"{column} is {getattr(row, column)!r}, {text}")
+
     facts["id"] = facts["id"].where(facts["id"] != "", facts["image"])
+    facts["image"] = facts["image"].str.replace("\\", "/", regex=False)
+    facts["split"] = splits(facts["split"])
     classes = {name.casefold(): label for name, label in labels.items()}
     label = facts["label"].str.casefold().map(classes)
-    times = pd.to_datetime(facts["submitted_at"], utc=True, errors="coerce", format="ISO8601")
-    impressions = pd.to_numeric(facts["impressions"].replace("", "nan"), errors="coerce")
+    _require_labels(facts["label"], label, labels, source)
+    submitted_at, unclear = times(facts["submitted_at"], dates)
+    impressions = numbers(facts["impressions"])
+    impressions = impressions.where(impressions.between(0, np.inf, inclusive="left"))
 
     refuse(facts["image"] == "", "no_image", "the image's path is empty")
     refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
     refuse_cells("split", facts["split"].isin(SPLITS), "unknown_split", ", ".join(SPLITS))
-    refuse_cells("submitted_at", times.notna(), "bad_time", "ISO 8601")
-    refuse_cells("impressions", impressions >= 0, "bad_impressions", "a number from 0")
     unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")
     if (facts["split"] != "").any():
         refuse((facts["split"] == "") & ~unlabelled, "no_split", "the other rows have one")
@@ -226,11 +239,29 @@ def _checked(facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems)
     for id, why, text in zip(facts["id"], reason, detail, strict=True):
         if why:
             problems.add(id, why, text)
+    which = "whose day and month cannot be told apart: say which stands first by --dates day_first or month_first"
+    warn_cells("submitted_at", unclear, "unclear_time", which)
+    warn_cells("submitted_at", submitted_at.isna() & ~unclear, "bad_time", "which is no date or time")
+    warn_cells("impressions", impressions.isna(), "bad_impressions", "which is no number from 0")
     split = facts["split"].replace("", "unassigned").mask(unlabelled, "unlabelled")
     label = label.mask(unlabelled, UNLABELLED).astype(np.int64)
-    table = facts.assign(label=label, split=split, submitted_at=times, impressions=impressions)[reason == ""]
-    absent = [column for column in _OPTIONAL if (facts[column] == "").all()]
-    return table.drop(columns=absent)
+    table = facts.assign(label=label, split=split, submitted_at=submitted_at, impressions=impressions)[reason == ""]
+    return table.drop(columns=[column for column in _OPTIONAL if (table[column].isna() | (table[column] == "")).all()])
+
+
+def _require_labels(cells: pd.Series, known: pd.Series, labels: Mapping[str, int], source: str) -> None:
+    """Refuse a table none of whose labels is known, with the flag that maps them."""
+    found = cells[cells != ""].value_counts()
+    if not labels or found.empty or known.notna().any():
+        return
+    listed = ", ".join(f"{name!r} ({count:,})" for name, count in found.head(6).items())
+    listed += f" and {len(found) - 6} more" if len(found) > 6 else ""
+    example = ", ".join(f'"{name}": ...' for name in found.index[:3])
+    meant = ", ".join(f"{number} {name}" for name, number in labels.items())
+    raise ValueError(
+        f"{source} holds {listed}; known are {', '.join(labels)}. Say what yours mean by --labels '{{{example}}}', "
+        f"where ... is the number of the class: {meant}"
+    )
 
 
 def _image_table(

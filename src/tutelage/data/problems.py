@@ -1,4 +1,6 @@
-"""What was left out of a run, and why: counted, listed in `problems.csv`, never silent."""
+"""What was left out of a run, or kept although something in it cannot be read: counted and listed in `problems.csv`."""
+
+from __future__ import annotations
 
 import os
 from collections import Counter
@@ -11,41 +13,61 @@ from tutelage.files import write_table
 
 
 class Problem(NamedTuple):
-    """One example that was left out: its id, a stable reason to count by, a sentence for people."""
+    """One example: its id, a stable reason to count by, a sentence for people, and whether it is left out."""
 
     id: str
     reason: str
     detail: str
+    left_out: bool = True
 
 
 class Problems:
-    """A growing list of the examples left out."""
+    """A growing list of the examples left out, and of those that were kept with a warning."""
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
 
     def __len__(self) -> int:
-        return len(self._problems)
+        return sum(problem.left_out for problem in self._problems)
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._problems)
 
     def add(self, id: object, reason: str, detail: str = "") -> None:
-        """Note one example."""
+        """Note one example that is left out."""
         self._problems.append(Problem(str(id), reason, detail))
+
+    def warn(self, id: object, reason: str, detail: str) -> None:
+        """Note one example that is kept; the empty id stands for the whole table."""
+        self._problems.append(Problem(str(id), reason, detail, left_out=False))
+
+    def extend(self, others: Problems) -> None:
+        """Note what others have noted."""
+        self._problems += others
 
     def counts(self) -> dict[str, int]:
         """Return how many examples each reason took, most frequent first."""
-        return dict(Counter(problem.reason for problem in self).most_common())
+        return dict(Counter(problem.reason for problem in self if problem.left_out).most_common())
+
+    def warnings(self) -> list[str]:
+        """Return a line for each reason of a warning: how many examples were kept with it, and the first one's detail."""
+        kept = [problem for problem in self if not problem.left_out]
+        first = {problem.reason: problem for problem in reversed(kept)}
+        lines = []
+        for reason, count in Counter(problem.reason for problem in kept).most_common():
+            whole = not first[reason].id
+            rows = "" if whole else f"{count} {'rows' if count > 1 else 'row'} kept, such as {first[reason].id}: "
+            lines.append(f"warning: {reason.replace('_', ' ')}: {rows}{first[reason].detail}")
+        return lines
 
     def summary(self) -> str:
         """Return one line for people: `12 left out: empty 7, unknown_label 5`."""
-        if not self._problems:
+        if not len(self):
             return "nothing left out"
         return f"{len(self)} left out: " + ", ".join(f"{name} {count}" for name, count in self.counts().items())
 
     def write(self, folder: str | os.PathLike[str], name: str = "problems.csv") -> Path:
-        """Write the list (id, reason, detail) into a folder, also when there is none to report."""
+        """Write the list (id, reason, detail, left_out) into a folder, also when there is none to report."""
         import pandas as pd
 
         path = Path(folder) / name

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,16 @@ Names = npt.NDArray[np.object_]
 PARTS = ("train", "held_out", "val", "test")
 """The parts of recipes that learn weights on held-out examples."""
 
+PLAIN_PARTS = ("train", "student_val", "test")
+"""The parts of moderation without which no model can be trained and judged."""
+
+PARTS_OF_TASK = ("train", "teacher_val", "teacher_test", "student_val", "test")
+"""The parts of moderation with specialists, which are selected and judged on the teachers' two."""
+
 _DAY = pd.Timedelta(days=1)
+GAP_DAYS = 15.0  # the paper's
+_GAP_SHARE = 0.1  # of the rows, which the gaps may leave out where no gap is given
+_FEW = 4  # examples of a class on which a specialist is judged, where there are that many
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,8 @@ class SplitSettings:
         test: weight of the test part.
         teacher_val: share of the validation part that selects the specialists' checkpoints.
         teacher_test: share of the validation part that judges the specialists; the student gets the rest.
-        gap_days: days left out at the end of the training and of the validation part, before the next one starts.
+        gap_days: days left out at the end of the training and of the validation part, before the next one starts; by default
+            the paper's 15, or fewer where these would leave out more than a tenth of the rows.
         burst_days: submissions of one advertiser that follow within this many days belong together.
         seed: of every random draw.
     """
@@ -41,7 +52,7 @@ class SplitSettings:
     test: float = 5_432
     teacher_val: float = 0.2
     teacher_test: float = 0.2
-    gap_days: float = 15.0
+    gap_days: float | None = None
     burst_days: float = 1.0
     seed: int = 0
 
@@ -55,9 +66,9 @@ class SplitSettings:
                 f"splits.teacher_val + teacher_test is {self.teacher_val + self.teacher_test}: "
                 "nothing is left for the student; give shares that sum to less than 1."
             )
-        if self.burst_days > self.gap_days:
+        if self.burst_days > (GAP_DAYS if self.gap_days is None else self.gap_days):
             raise ValueError(
-                f"splits.burst_days is {self.burst_days} and gap_days {self.gap_days}: "
+                f"splits.burst_days is {self.burst_days} and gap_days {self.gap_days or GAP_DAYS}: "
                 "give 0 <= burst_days <= gap_days, or a burst would reach over the gap."
             )
 
@@ -81,8 +92,13 @@ def split_table(
 
     With `submitted_at` the parts follow one another in time (see `temporal_split`); without, they are drawn at random,
     stratified by label, and all of one advertiser's rows stay together. The validation part is always drawn at
-    random, stratified, bursts together. Rows that already have a split keep it. Rows without a time (where others
-    have one), in a gap, or in a group of which an earlier part holds a member go to `left_out`, and into `problems`.
+    random, stratified, bursts together. Rows that already have a split keep it. Rows without a time (where others have
+    one) are for training. Rows in a gap, or in a group of which an earlier part holds a member, go to `left_out`, and into
+    `problems`.
+
+    Where this leaves a part without a class, bursts are divided; where that is not enough and no gap is given, the times are
+    passed over; where the validation part is too small to be divided, all of it selects the student, and no specialist can be
+    judged. Each is a warning.
 
     Args:
         images: the table, best without its near-duplicates (`drop_duplicates`).
@@ -94,40 +110,95 @@ def split_table(
         The table with its new splits. The order of rows, and so every `index`, is unchanged.
 
     Raises:
-        ValueError: a split lacks a class.
+        ValueError: the training, student's validation or test part lacks a class.
     """
     settings = settings or SplitSettings()
     table = images.table
-    split = table["split"].to_numpy(object, copy=True)
-    labels = table["label"].to_numpy(np.int64)
-    groups = np.arange(len(table)) if groups is None else groups
-    timed = "submitted_at" in table
-    bursts = _bursts(table, settings.burst_days)
-
-    fresh = np.flatnonzero(split == "unassigned")
-    if len(fresh) and timed:
-        times = table["submitted_at"].iloc[fresh]
-        split[fresh], reasons = temporal_split(times, groups[fresh], settings.parts, settings.gap_days)
-        for row, reason in zip(fresh, reasons, strict=True):
-            if reason:
-                problems.add(table["id"].iloc[row], reason, _DETAILS[reason])
-    elif len(fresh):
-        together = _joined(groups[fresh], bursts[fresh])
-        split[fresh] = stratified_split(labels[fresh], together, settings.parts, settings.seed)
-
-    val = np.flatnonzero(split == "val")
-    if len(val):
-        together = _joined(groups[val], bursts[val])
-        split[val] = stratified_split(labels[val], together, settings.val_parts, settings.seed)
-    _check_classes(split, labels)
+    timed, advertised = "submitted_at" in table, "advertiser" in table
+    fresh = table["split"] == "unassigned"
+    if timed and fresh.any() and table["submitted_at"][fresh].notna().mean() < 0.5:
+        problems.warn("", "few_times", "most rows have no submission time, so that the parts are drawn at random")
+        timed = False
+    passed_over = [""]  # what one is after another given up, until every part has both classes
+    if advertised:
+        passed_over.append("bursts")
+    if timed and settings.gap_days is None and fresh.any():
+        passed_over += ["times", "bursts and times"] if advertised else ["times"]
+    for judged, given_up in product((True, False), passed_over):
+        noted = Problems()
+        split = _split(table, noted, settings, groups, timed and "times" not in given_up, "bursts" not in given_up)
+        if not judged:
+            split[np.isin(split, list(settings.val_parts)) & (table["split"] != split)] = "student_val"
+        lacking = _lacking_class(split, table["label"].to_numpy(np.int64), PARTS_OF_TASK if judged else PLAIN_PARTS)
+        if not lacking:
+            break
+    else:
+        raise ValueError(lacking)
+    problems.extend(noted)
+    if not judged:
+        problems.warn("", "few_to_judge", _GIVEN_UP["judged"])
+    for word in given_up.split(" and ") if given_up else ():
+        problems.warn("", f"{word}_parted" if word == "bursts" else f"{word}_not_used", _GIVEN_UP[word])
     return images.with_split(split)
 
 
+_GIVEN_UP = {
+    "bursts": "one advertiser's submissions stand in several parts, since together they leave a part without a class",
+    "judged": "too few validation examples to judge specialists: the teachers' parts would lack a class; all are student_val",
+    "times": "the parts are drawn at random, since parts that follow in time leave one of them without a class",
+}
 _DETAILS = {
-    "no_time": "other rows have a submission time; without one this row could leak into its own past",
     "gap": "submitted in the days before the next part starts",
     "straddles": "a near-duplicate of a row in an earlier part",
 }
+
+
+def _split(
+    table: pd.DataFrame, problems: Problems, settings: SplitSettings, groups: Rows | None, timed: bool, together: bool
+) -> Names:
+    """Return the split of each row (N,)."""
+    split = table["split"].to_numpy(object, copy=True)
+    labels = table["label"].to_numpy(np.int64)
+    groups = np.arange(len(table)) if groups is None else groups
+    bursts = _bursts(table, settings.burst_days) if together else np.arange(len(table))
+    fresh = np.flatnonzero(split == "unassigned")
+    if len(fresh) and timed:
+        times = table["submitted_at"].iloc[fresh]
+        gap_days = _gap(times, settings, problems)
+        split[fresh], reasons = temporal_split(times, groups[fresh], settings.parts, gap_days)
+        for row, reason in zip(fresh, reasons, strict=True):
+            if reason == "no_time":
+                split[row] = "train"
+                problems.warn(table["id"].iloc[row], reason, "without a submission time it is used for training")
+            elif reason:
+                problems.add(table["id"].iloc[row], reason, _DETAILS[reason])
+    elif len(fresh):
+        joined = _joined(groups[fresh], bursts[fresh])
+        split[fresh] = stratified_split(labels[fresh], joined, settings.parts, settings.seed)
+    val = np.flatnonzero(split == "val")
+    if len(val):
+        fewest = min(int((labels[val] == label).sum()) for label in (0, 1))
+        least = min(1 / 3, _FEW / max(fewest, 1))
+        shares = {name: max(share, least) for name, share in settings.val_parts.items()}
+        shares = {name: share / sum(shares.values()) for name, share in shares.items()}
+        split[val] = stratified_split(labels[val], _joined(groups[val], bursts[val]), shares, settings.seed)
+    return split
+
+
+def _gap(times: pd.Series, settings: SplitSettings, problems: Problems) -> float:
+    """Return the length of the gaps in days: the one that is given, or the paper's, halved until it leaves out few rows."""
+    if settings.gap_days is not None:
+        return settings.gap_days
+    alone, gap_days = np.arange(len(times)), GAP_DAYS
+    while True:
+        share = np.mean(np.array(temporal_split(times, alone, settings.parts, gap_days)[1]) == "gap")
+        if share <= _GAP_SHARE:
+            break
+        gap_days = gap_days / 2 if gap_days > 0.1 else 0.0
+    if gap_days < GAP_DAYS:
+        days = f"{gap_days:.3g} instead of {GAP_DAYS:g} days lie between the parts, which leaves out {share:.0%} of the rows"
+        problems.warn("", "short_gap", f"{days}; --splits.gap_days sets it")
+    return gap_days
 
 
 def temporal_split(
@@ -260,12 +331,14 @@ def _joined(one: Rows, other: Rows) -> Rows:
     return connected(len(one), np.concatenate(edges, axis=1))
 
 
-def _check_classes(split: Names, labels: Rows) -> None:
-    for name in ("train", "teacher_val", "teacher_test", "student_val", "test"):
+def _lacking_class(split: Names, labels: Rows, parts: Sequence[str]) -> str:
+    """Return which split has no example of a class, in a sentence, or nothing."""
+    for name in parts:
         inside = labels[split == name]
         for label, word in ((0, "defective"), (1, "acceptable")):
             if not (inside == label).any():
-                raise ValueError(
+                return (
                     f"split {name!r} has {len(inside)} examples and none of them is {word}: give more data, a larger "
                     "share for it (splits.train, val, test, teacher_val, teacher_test), or a shorter gap (splits.gap_days)"
                 )
+    return ""

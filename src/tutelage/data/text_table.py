@@ -14,10 +14,10 @@ import torch
 from tutelage.checks import nearest
 from tutelage.data.cells import read_table
 from tutelage.data.problems import Problems
+from tutelage.data.written import splits
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
-_ALIASES = {"valid": "val", "validation": "val", "dev": "val", "unlabelled": "train", "unlabeled": "train"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_texts(
         named = named.assign(label="", split="")
     names = list(classes) or _sorted(named["label"])
     number = {name: place for place, name in enumerate(names)}
-    named["split"] = named["split"].str.lower().replace(_ALIASES)
+    named["split"] = splits(named["split"]).replace("unlabelled", "train")
     reasons = {
         "empty_text": named["text"] == "",
         "unknown_label": (named["label"] != "") & ~named["label"].isin(names),

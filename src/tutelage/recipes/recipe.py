@@ -189,6 +189,8 @@ def run(
             config = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
             write_atomically(out / "config.yaml", lambda temporary: temporary.write_text(config, encoding="utf-8"))
             task.problems.write(out)  # at once: it also explains a run that comes to no end
+            for line in task.problems.warnings():
+                log.say(line)
         trained = recipe.train(task, settings, out, log)
         if main:
             path.unlink(missing_ok=True)  # of a former run with other settings, whose tables are overwritten now

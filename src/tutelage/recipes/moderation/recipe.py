@@ -31,7 +31,10 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
                 f"student.name={settings.student.name!r} has no distillation token; take one that has, such as "
                 "deit_base_distilled_patch16_224 or pocket_deit"
             )
-    log.say(f"{task.title}: {len(task.images)} images, {task.problems.summary()}")
+    if len(task.rows("teacher_val", "teacher_test")) == 0:
+        raise ValueError("too few labelled examples to judge specialists by; give about 100, of which 20 are defective")
+    used = int((task.table["split"] != "left_out").sum())
+    log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
     found = pipeline.discovery()
     sizes = f"{found.facts['smallest']} to {found.facts['largest']}"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
+from tutelage.data.duplicates import DuplicateRule
 from tutelage.data.splits import SplitSettings
 from tutelage.models import ModelSettings
 from tutelage.subtasks.discovery import DiscoverySettings
@@ -29,6 +30,8 @@ class ModerationSettings:
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
         radius: Number of bits in which the perceptual hashes of near-duplicates may differ.
+        duplicates: What makes two examples near-duplicates, of which one is kept: image (the same picture), headline_or_image
+            (a repeated headline alone is enough, as in the paper), or none.
         splits: Division of the examples that have no split.
         student: Model of the student; it must have a distillation token.
         specialist: Model of the specialists and of the latent discriminator.
@@ -57,6 +60,7 @@ class ModerationSettings:
     image_size: int = 224
     augmentation: AugmentationName = "randaugment"
     radius: int = 16
+    duplicates: DuplicateRule = "image"
     splits: SplitSettings = SplitSettings()
     student: ModelSettings = ModelSettings("deit_base_distilled_patch16_224", "timm", 0.1)
     specialist: ModelSettings = ModelSettings("resnet50", "timm")

@@ -19,6 +19,7 @@ from tutelage.data.posters import digit_posters, permitted_digits
 from tutelage.data.problems import Problems
 from tutelage.data.splits import split_table
 from tutelage.data.table import ImageTable
+from tutelage.data.written import Dates
 from tutelage.recipes.moderation.settings import ModerationSettings
 
 LEAST = 4  # examples of each class in every split, under which nothing can be said
@@ -79,6 +80,7 @@ def moderation_task(
     settings: ModerationSettings,
     columns: Columns = Columns(),
     labels: Mapping[str, int] = LABELS,
+    dates: Dates = "auto",
     *,
     out: Path | None = None,
 ) -> ModerationTask:
@@ -88,7 +90,8 @@ def moderation_task(
         manifest: CSV or Parquet file with columns image and label, or a folder with a subfolder for each label.
         settings: Image size, duplicate radius, splits and seed.
         columns: Names of the manifest's columns.
-        labels: Class of each label name: 0 defective, 1 acceptable, -1 not labelled.
+        labels: Class of each label name: 0 defective, 1 acceptable, -1 not labelled; such as '{"bad": 0, "ok": 1}'.
+        dates: What stands first in dates such as 05/06/2024: day_first, month_first, or auto, which looks at the column.
         out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
@@ -97,10 +100,11 @@ def moderation_task(
     if manifest.is_dir():
         images, problems = read_image_folder(manifest, labels, size=settings.image_size)
     else:
-        images, problems = read_manifest(manifest, columns, labels, size=settings.image_size)
-    images, groups = drop_duplicates(images, problems, settings.radius)
+        images, problems = read_manifest(manifest, columns, labels, size=settings.image_size, dates=dates)
+    images, groups = drop_duplicates(images, problems, settings.radius, settings.duplicates)
     with problems.written_on_error(out):
-        problems.require(int((images.labels >= 0).sum()), 5 * 2 * LEAST, "labelled examples")
+        left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")
+        problems.require(int(left.sum()), 5 * 2 * LEAST, "labelled examples")
         images = split_table(images, problems, settings.splits)
     return ModerationTask(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
 

@@ -1,0 +1,88 @@
+"""Numbers, times and splits as people write them; what cannot be read is told from what is not there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+Dates = Literal["auto", "day_first", "month_first"]
+
+_GROUPS = {",": r"\d{1,3}(?:,\d{2,3})*,\d{3}", ".": r"\d{1,3}(?:\.\d{3})+"}
+_EXPONENT = r"(?:[eE][+-]?\d+)?"
+_DATE = r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)[,\s]*(.*)"
+_ALIASES = {
+    **dict.fromkeys(("valid", "validation", "dev"), "val"),
+    "training": "train",
+    "testing": "test",
+    "unlabeled": "unlabelled",
+}
+
+
+def numbers(cells: pd.Series) -> pd.Series:
+    """Return texts as numbers, NaN for those that are none: ``1234.5``, ``1,234.5``, ``1.234,5``, ``1 234,5``, ``1'234.5``.
+
+    Whether a comma divides thousands or decimals is a fact of the whole column: ``1,5`` or ``1.234,5`` in one cell shows that
+    it is decimal. Where no cell shows it, the point is decimal, and a comma before three digits divides thousands.
+    """
+    text = cells.str.strip().str.replace(r"(?<=\d)[\s'’](?=\d{3}(?!\d))", "", regex=True)
+    comma = text.str.fullmatch(rf"[+-]?(?:{_GROUPS['.']}|\d*),\d+{_EXPONENT}|[+-]?\d{{1,3}}(?:\.\d{{3}}){{2,}}")
+    comma &= ~text.str.fullmatch(rf"[+-]?{_GROUPS[',']}")
+    point = text.str.fullmatch(rf"[+-]?(?:{_GROUPS[',']}|\d*)\.\d*{_EXPONENT}|[+-]?\d{{1,3}}(?:,\d{{2,3}})+,\d{{3}}")
+    point &= ~text.str.fullmatch(rf"[+-]?{_GROUPS['.']}")
+    decimal_comma = comma if point.any() else pd.Series(bool(comma.any()), index=text.index)
+    continental = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    grouped = text.str.fullmatch(rf"[+-]?{_GROUPS[',']}(?:\.\d*)?{_EXPONENT}")
+    plain = text.mask(grouped, text.str.replace(",", "", regex=False)).where(~decimal_comma, continental)
+    return pd.to_numeric(plain.where(plain != "", "nan"), errors="coerce").astype(float)
+
+
+def times(cells: pd.Series, dates: Dates = "auto") -> tuple[pd.Series, pd.Series]:
+    """Return texts as times (UTC where they name no zone), and for which of them day and month could not be told apart.
+
+    Read are ISO 8601, ``5 May 2024``, seconds or milliseconds since 1970, and days and months as numbers divided by slashes,
+    points or dashes. Which of the two stands first is a fact of the whole column: a number above 12 in any cell shows it.
+    Where points divide them, the day stands first.
+
+    Args:
+        cells: texts, empty where there is no time.
+        dates: what stands first; ``auto`` looks at the column.
+    """
+    found = pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")
+    parts = cells.where(found.isna(), "").str.extract(rf"^{_DATE}$").astype(object)
+    first, second = (pd.to_numeric(parts[place]) for place in (0, 2))
+    numeric = first.notna()
+    day_first = (first > 12) & (second <= 12) | (numeric & (parts[1] == ".") & (second <= 12)) | (first == second)
+    month_first = (second > 12) & (first <= 12)
+    shown = [bool((order & (first != second)).any()) for order in (day_first, month_first)]
+    open_ = numeric & ~day_first & ~month_first & (first <= 12) & (second <= 12)
+    if dates == "month_first" or (dates == "auto" and shown == [False, True]):
+        month_first |= open_
+    elif dates == "day_first" or (dates == "auto" and shown == [True, False]):
+        day_first |= open_
+    unclear = open_ & ~day_first & ~month_first
+    year = parts[3].where(parts[3].str.len() != 2, "20" + parts[3])
+    day, month = first.where(day_first, second), second.where(day_first, first)
+    iso = year + "-" + _two(month) + "-" + _two(day) + " " + parts[4]
+    words = cells.where(cells.str.contains(r"[^\W\d_]{3}") & cells.str.contains(r"\b\d{4}\b"))
+    found = found.fillna(_parsed(iso.where(day_first | month_first).str.strip())).fillna(
+        _parsed(words.where(found.isna() & ~numeric))
+    )
+    for digits, unit in ((10, "s"), (13, "ms")):
+        since = pd.to_numeric(cells.where(cells.str.fullmatch(rf"\d{{{digits}}}")))
+        found = found.fillna(pd.to_datetime(since, unit=unit, utc=True))
+    return found, unclear
+
+
+def _two(number: pd.Series) -> pd.Series:
+    return number.astype("Int64").astype("string").str.zfill(2).astype(object)
+
+
+def _parsed(texts: pd.Series) -> pd.Series:
+    return pd.to_datetime(texts, utc=True, errors="coerce", format="mixed")
+
+
+def splits(cells: pd.Series) -> pd.Series:
+    """Return names of splits without regard to case; validation, valid and dev are val."""
+    names = cells.str.strip().str.lower()
+    return names.replace(_ALIASES)
