@@ -79,7 +79,7 @@ def figures(task: RuleTask, settings: DenoiseSettings, trained: Trained, alone: 
         "data": {
             "classes": task.classes,
             "counts": label_counts(table, task.classes, SPLITS),
-            "left_out": {reason: count for reason, count in task.problems.counts().items() if reason != "rule_failed"},
+            "left_out": task.problems.counts(),
             "rules": len(task.votes.names),
             "failures": task.failures,
             "covered": {split: float(covered[(table["split"] == split).to_numpy()].mean()) for split in SPLITS},

@@ -166,7 +166,7 @@ def text_task(
         applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
         found, failures = applied.votes, applied.failures
         for problem in applied.problems:
-            problems.add(*problem)
+            problems.warn(problem.id, problem.reason, problem.detail)
     elif votes is not None:
         found, _ = read_votes(votes, table["id"].tolist(), names)
     assert found is not None
