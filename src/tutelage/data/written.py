@@ -68,9 +68,9 @@ def times(cells: pd.Series, dates: Dates = "auto") -> tuple[pd.Series, pd.Series
     found = found.fillna(_parsed(iso.where(day_first | month_first).str.strip())).fillna(
         _parsed(words.where(found.isna() & ~numeric))
     )
-    for digits, second in ((10, 1), (13, 1000)):
+    for digits, scale in ((10, 1), (13, 1000)):
         since = pd.to_numeric(cells.where(cells.str.fullmatch(rf"\d{{{digits}}}")))
-        found = found.fillna(pd.to_datetime(since / second, unit="s", utc=True))
+        found = found.fillna(pd.to_datetime(since / scale, unit="s", utc=True))
     return found, unclear
 
 
