@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.amal.table import results as amal
+from benchmarks.audit.table import results as audit
 from benchmarks.maoal.table import results as maoal
 from benchmarks.mile.summary import heat_maps
 from benchmarks.mile.summary import results as mile
@@ -20,6 +21,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "maoal": maoal,
     "rules": rules,
     "mile": mile,
+    "audit": audit,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
 
