@@ -300,6 +300,12 @@ def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[Moderat
     return made
 
 
+def rows_settings(scale: Scale) -> ModerationSettings:
+    """Return the settings of the rows: specialists are selected by a rule alone, without the test against chance."""
+    settings = pocket() if scale == "pocket" else ModerationSettings()
+    return replace(settings, selection=replace(settings.selection, significance=1.0))
+
+
 def measure(
     scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()
 ) -> Iterator[Measured | Recovered]:
@@ -315,7 +321,7 @@ def measure(
     Raises:
         ValueError: a name in ``only`` that is none of these.
     """
-    settings = pocket() if scale == "pocket" else ModerationSettings()
+    settings = rows_settings(scale)
     variants = POCKET if scale == "pocket" else PAPER
     listed = rows(variants, settings.student)
     names = [*(row.name for row in listed), RECOVERED, *NOISES]

@@ -41,7 +41,7 @@ def settings() -> ModerationSettings:
         budget=Budget(steps=4),
         discovery=DiscoverySettings(subtasks=4, lam=25.0, epochs=2),
         specialists=SpecialistSettings(sharing="trunk", epochs=1),
-        selection=SelectionSettings(rule="top", threshold=KEPT / 4, flagged=0.5, window=4),
+        selection=SelectionSettings(rule="top", threshold=KEPT / 4, flagged=0.5, window=4, significance=1.0),
     )
 
 

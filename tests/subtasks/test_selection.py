@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.metrics import auroc, bootstrap, local_precision, npv_at_fpr, npv_floor
-from tutelage.subtasks import SelectionSettings, VacuousThreshold, select, selection
+from tutelage.metrics import auroc, beyond_chance, bootstrap, local_precision, npv_at_fpr, npv_floor
+from tutelage.subtasks import SelectionSettings as Settings
+from tutelage.subtasks import VacuousThreshold, select, selection
 from tutelage.subtasks.selection import otsu
 
 PAPER = np.repeat([0, 1], [160, 960])  # teacher-test of the paper's Table 1
 KINDS = 4
 few_resamples = partial(bootstrap, resamples=20)
+SelectionSettings = partial(Settings, significance=1.0)  # the rules alone; what lies beyond them is tested below
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +154,25 @@ def test_when_all_have_failed_nobody_is_kept():
 def test_a_rule_without_its_threshold(rule):
     with pytest.raises(ValueError, match=rf"selection.rule='{rule}' needs selection.threshold"):
         SelectionSettings(rule=rule)
+
+
+def test_a_specialist_counts_only_where_its_evidence_excludes_chance():
+    """Half of the useless ones pass the relative rule; none passes the test, and those who know something do."""
+    useless = select(noise(20), PAPER, SelectionSettings())
+    assert useless.kept.sum() >= 5
+    tested = select(noise(20), PAPER, Settings())
+    assert not tested.kept.any()
+    assert tested.p_value.tolist() == beyond_chance(noise(20), PAPER).tolist()
+    assert tested.reasons[0].endswith(
+        f"but the best of 20 that know nothing does as well with probability {tested.p_value[0]:.2g}"
+    )
+    both = select(np.concatenate([experts(), noise(16, seed=2)], axis=1), PAPER, Settings())
+    assert both.kept.tolist() == [True] * KINDS + [False] * 16
+
+
+def test_a_failure_is_not_tried_and_does_not_count_as_one():
+    scores_NK = np.concatenate([experts(), np.full((1120, 30), np.nan)], axis=1)
+    verdict = select(scores_NK, PAPER, Settings())
+    assert verdict.p_value[:KINDS].tolist() == beyond_chance(experts(), PAPER).tolist()
+    assert np.isnan(verdict.p_value[KINDS:]).all()
+    assert not select(np.full((1120, 2), np.nan), PAPER, Settings()).kept.any()

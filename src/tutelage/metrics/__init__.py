@@ -1,5 +1,7 @@
 """How good a model is, and how sure we are of it: numpy only."""
 
+from tutelage.metrics.calibration import Calibration, calibrate, calibration_error, right_labels
+from tutelage.metrics.chance import beyond_chance
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
 from tutelage.metrics.intervals import Interval, bootstrap, bootstrap_rows, paired_bootstrap
@@ -27,14 +29,18 @@ from tutelage.metrics.ranking import auroc, average_precision
 from tutelage.metrics.segmentation import mean_iou, pixel_accuracy
 
 __all__ = [
+    "Calibration",
     "Interval",
     "OperatingPoint",
     "accuracy",
     "added_label_score",
     "auroc",
     "average_precision",
+    "beyond_chance",
     "bootstrap",
     "bootstrap_rows",
+    "calibrate",
+    "calibration_error",
     "f1",
     "given_label_recall",
     "label_sets",
@@ -55,5 +61,6 @@ __all__ = [
     "real_accuracy",
     "real_f1",
     "recall_at_fpr",
+    "right_labels",
     "threshold_at_fpr",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.checks import check
-from tutelage.metrics import auroc, bootstrap, local_precision, npv_at_fpr, npv_floor
+from tutelage.metrics import auroc, beyond_chance, bootstrap, local_precision, npv_at_fpr, npv_floor
 from tutelage.subtasks.operating import operating_points
 
 FloatArray = NDArray[np.float64]
@@ -40,6 +40,8 @@ class SelectionSettings:
         fpr: The false-positive rate of NPV.
         judged_on: teacher_test, as in the paper, or both: teacher-val too, where there are few held-out examples.
         window: Held-out examples over which a specialist's operating point averages (see `operating_points`).
+        significance: Whatever the rule says, a specialist counts only where its held-out evidence excludes chance at this
+            level, for all specialists together (see `beyond_chance`); 1 leaves that out, as the paper does.
     """
 
     rule: Literal["precision", "npv", "lift", "top"] = "precision"
@@ -48,10 +50,11 @@ class SelectionSettings:
     fpr: float = 0.01
     judged_on: Literal["teacher_test", "both"] = "teacher_test"
     window: int = 20
+    significance: float = 0.05
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "selection", flagged="[0, 1)", fpr="[0, 1)", window="[1, inf)")
+        check(self, "selection", flagged="[0, 1)", fpr="[0, 1)", window="[1, inf)", significance="(0, 1]")
         if self.rule != "precision" and self.threshold is None:
             raise ValueError(f"selection.rule={self.rule!r} needs selection.threshold")
 
@@ -65,6 +68,7 @@ class Selection:
         npv: NPV at the false-positive rate on the whole task.
         auroc: on the whole task.
         local_precision: see `SelectionSettings`.
+        p_value: how easily useless specialists look as good (see `beyond_chance`); NaN for a failure.
         kept: whether the specialist is listened to.
         operating_point: the log-odds of acceptable below which it objects (see `operating_points`), drawn half way to the mean
             of the kept specialists'; NaN where it never does.
@@ -78,6 +82,7 @@ class Selection:
     npv: FloatArray
     auroc: FloatArray
     local_precision: FloatArray
+    p_value: FloatArray
     kept: NDArray[np.bool_]
     operating_point: FloatArray
     reasons: list[str]
@@ -118,7 +123,7 @@ def select(
         labels_N: 0 defective, 1 acceptable.
         settings: the rule.
         failures: specialists that could not be trained, and why; they are not kept.
-        seed: of the bootstrap.
+        seed: of the bootstrap and of the permutations.
 
     Warns:
         VacuousThreshold: a threshold at or below the floor of NPV, which every specialist passes however bad.
@@ -134,7 +139,9 @@ def select(
         return npv(scores, labels) - floor
 
     measures: dict[str, Callable[..., float]] = {"precision": precision, "top": precision, "npv": npv, "lift": lift}
-    values = {name: np.full(count, np.nan) for name in ("competence", "low", "high", "npv", "auroc", "local_precision")}
+    names = ("competence", "low", "high", "npv", "auroc", "local_precision", "p_value")
+    values = {name: np.full(count, np.nan) for name in names}
+    values["p_value"][good] = beyond_chance(scores_NK[:, good], labels_N, seed=seed)
     for k in good:
         column = scores_NK[:, k]
         interval = bootstrap(measures[settings.rule], column, labels_N, seed=seed)
@@ -159,13 +166,14 @@ def select(
         if bar is None:
             bar = (share + otsu(values["competence"][good])) / 2
         keep = {k for k in good if values["competence"][k] >= bar}
+    able = {k for k in good if values["p_value"][k] <= settings.significance}
     by_precision = settings.rule in ("precision", "top") and math.isfinite(bar)
     found = operating_points(scores_NK, labels_N, bar if by_precision else (1 + share) / 2, settings.window)
     # A point that a score of examples decides is uncertain: each is drawn half way to the mean of those that are heard.
-    kept = np.array([k in keep for k in range(count)])
+    kept = np.array([k in keep & able for k in range(count)])
     heard = kept & np.isfinite(found)
     points = (found + found[heard].mean()) / 2 if heard.any() else found
-    names = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
+    called = {"precision": "local precision", "top": "local precision", "npv": "NPV", "lift": "lift over the floor"}
     reasons = []
     for k in range(count):
         if k in failures:
@@ -174,5 +182,9 @@ def select(
             reasons.append("its scores are not finite")
         else:
             verdict = "reaches" if k in keep else "is below"
-            reasons.append(f"{names[settings.rule]} {values['competence'][k]:.3f} {verdict} {bar:.3f}")
+            reasons.append(f"{called[settings.rule]} {values['competence'][k]:.3f} {verdict} {bar:.3f}")
+            if k not in able:
+                reasons[-1] += (
+                    f", but the best of {len(good)} that know nothing does as well with probability {values['p_value'][k]:.2g}"
+                )
     return Selection(**values, kept=kept, operating_point=points, reasons=reasons, threshold=float(bar))

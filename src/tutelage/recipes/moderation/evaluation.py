@@ -173,6 +173,7 @@ def subtasks_table(found: Found, selection: Selection) -> pd.DataFrame:
             "competence": selection.competence,
             "competence_low": selection.low,
             "competence_high": selection.high,
+            "p_value": selection.p_value,
             "kept": selection.kept,
             "reason": selection.reasons,
         }
