@@ -1,5 +1,7 @@
 """What every test stands on: one thread, and a task that takes no time."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -8,6 +10,8 @@ from torch import nn
 from tutelage.data import TensorData
 
 torch.set_num_threads(1)
+# No test fetches anything, or finds what its user has fetched: an encoder would make other settings the default.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": "/nowhere"}
 # A busy machine is no failure, and the same commit gives the same verdict; `--hypothesis-seed N` explores other cases.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -22,12 +23,14 @@ from tutelage.training import Interrupted
 from tutelage.training.stages import plain
 
 JOB = [
-    *("scale", "seed", "fpr", "image_size", "augmentation", "radius", "duplicates", "splits", "student", "specialist"),
-    *("training", "budget", "select_by", "discovery", "discovery_training", "specialists", "specialist_training"),
-    *("selection", "lesson", "learning", "weighting", "weighting_options", "weighting_defaults", "adapt", "hardware"),
+    *("scale", "seed", "fpr", "image_size", "augmentation", "encoder", "radius", "duplicates", "splits", "student"),
+    *("specialist", "training", "budget", "select_by", "discovery", "discovery_training", "specialists"),
+    *("specialist_training", "selection", "lesson", "learning", "weighting", "weighting_options", "weighting_defaults"),
+    *("adapt", "hardware"),
 ]
 MULTILABEL = [
-    *("scale", "method", "seed", "image_size", "augmentation", "radius", "val", "test", "share", "rebalance", "model"),
+    *("scale", "method", "seed", "image_size", "augmentation", "encoder", "radius", "val", "test", "share"),
+    *("rebalance", "model"),
     *("self_supervised", "training", "budget", "iterated", "search", "early_learning", "threshold", "hardware"),
 ]
 AUXILIARY = [
@@ -41,6 +44,7 @@ DENOISE = [
 ]
 DISTILL = [
     *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "image_size", "augmentation"),
+    "encoder",
     *("noise", "shares", "student", "teachers", "temperature", "kd_weight", "adapt", "trials", "coreset", "training"),
     *("budget", "select", "train_on_held_out", "baselines", "hardware"),
 ]
@@ -154,7 +158,7 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("demo --see 3", "unknown argument '--see'; did you mean --seed?"),  # an abbreviation is refused
         ("demo --noise struct", "noise: Expected a Literal['uniform', 'structured', 'none']. Got value: struct"),
         ("demo --seed many", "seed: Expected a int. Got value: many"),
-        ("demo --scale pockt", "scale: Expected a Literal['auto', 'pocket', 'paper']. Got value: pockt"),
+        ("demo --scale pockt", "scale: Expected a Literal['auto', 'pocket', 'laptop', 'paper']. Got value: pockt"),
         ("demo extra", "unknown argument 'extra'"),
         ("demo --fpr", "argument --fpr: expected one argument"),
         ("demo --discovery.subtasks 0", "discovery.subtasks=0 must be an integer of at least 1"),
@@ -267,7 +271,12 @@ def test_without_flags_a_job_has_its_scales_settings(asked, command):
 
 def test_no_noise_is_no_noise(monkeypatch):
     asked: list[Any] = []
-    monkeypatch.setattr(moderation.task, "posters_task", lambda *given, **others: asked.append((given, others)))
+
+    def posters(*given: Any, **others: Any) -> Any:
+        asked.append((given, others))
+        return SimpleNamespace(images=None)
+
+    monkeypatch.setattr(moderation.task, "posters_task", posters)
     moderation.demo_task(replace(moderation.pocket(), seed=3), "none", 0.3)
     moderation.demo_task(replace(moderation.pocket(), seed=3), "structured", 0.3)
     assert asked == [((3, "none", 24), {"noise_rate": 0.0}), ((3, "structured", 24), {"noise_rate": 0.3})]

@@ -134,7 +134,7 @@ def test_every_case_is_one_that_can_be_made(scale):
     assert len({case.name for case in listed}) == len(listed)
     for case in listed:
         for model in (case.settings.student, *(teacher.model for teacher in case.settings.teachers)):
-            case.settings.spec(model, 10)
+            model.spec(10, case.settings.image_size)
         if "coresets" in case.name:  # Table 1 of the paper
             assert list(case.paper.values()) == [66.43, 44.92, 45.5, 46.28, 46.31]
             assert list(case.paper) == list(case.students)

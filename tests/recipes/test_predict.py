@@ -238,5 +238,5 @@ def test_presets_say_what_they_are(name):
         assert why.startswith(f"scale {scale}: ")
         assert type(settings) is type(recipe.preset("auto")[0])
         assert "seed" in asdict(settings)
-    accelerated = "paper" if torch.accelerator.is_available() else "pocket"
+    accelerated = "paper" if torch.accelerator.is_available() else "pocket"  # no test may fetch an encoder
     assert recipe.preset("auto")[1].startswith(f"scale auto is {recipe.auto or accelerated} (")

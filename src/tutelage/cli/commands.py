@@ -28,7 +28,7 @@ class Command:
     help: str
     path: str
     recipe: str | None = None
-    scale: Literal["auto", "pocket", "paper"] = "auto"
+    scale: Literal["auto", "pocket", "laptop", "paper"] = "auto"
     out: Path | None = None
 
     def load(self) -> Any:

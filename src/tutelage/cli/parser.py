@@ -18,7 +18,7 @@ from tutelage.cli.commands import COMMANDS, OURS
 from tutelage.files import load_yaml, read_yaml
 from tutelage.recipes import load
 
-SCALES = Literal["auto", "pocket", "paper"]
+SCALES = Literal["auto", "pocket", "laptop", "paper"]
 WRITTEN = {"tuple": "a list as [one,two]", "dict": "names and values as {name: value}"}
 
 jsonargparse.set_loader("yaml", partial(load_yaml, load=jsonargparse.get_loader("yaml")), (yaml.YAMLError,))
@@ -106,7 +106,8 @@ def parser_for(name: str, preset: Any = None) -> jsonargparse.ArgumentParser:
             "--scale",
             type=SCALES,
             default=command.scale,
-            help="Preset of the settings: paper, pocket (small data and models, for a CPU), or auto.",
+            help="Preset of the settings: paper, laptop (models of a frozen encoder's features, for a CPU), pocket (small data "
+            "and models, for a demonstration), or auto.",
         )
         parser.add_class_arguments(type(preset), as_group=False)
         parser.set_defaults(_leaves(preset))
@@ -124,7 +125,8 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     scale: Any = _given(arguments, "scale", command.scale)
     # A scale that does not exist is the parser's to refuse.
     scale = scale if scale in get_args(SCALES) else command.scale
-    return load(command.recipe).preset(scale, _given(arguments, "data", None))
+    encoder = _given(arguments, "encoder.pretrained", None)
+    return load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
 
 
 def _given(arguments: list[str], name: str, value: Any) -> Any:

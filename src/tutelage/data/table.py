@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tutelage.data.fingerprint import file_facts
+from tutelage.data.fingerprint import file_facts, fingerprint
 from tutelage.data.images import read_image
 from tutelage.data.indexed import Batched, Rows
 from tutelage.decoding import Limits, locate
@@ -42,6 +42,9 @@ class Images(Protocol):
     def gather(self, rows: Sequence[int], /) -> Tensor:
         """Return several images (B, 3, H, W)."""
 
+    def key(self, row: int, /) -> str:
+        """Return a hash that tells an image from others."""
+
 
 class ImageArray:
     """Images in memory: one uint8 tensor (N, 3, H, W)."""
@@ -60,6 +63,10 @@ class ImageArray:
     def gather(self, rows: Sequence[int]) -> Tensor:
         """Return several images (B, 3, H, W)."""
         return self.images[torch.as_tensor(rows, dtype=torch.int64)]
+
+    def key(self, row: int) -> str:
+        """Return a hash of an image's pixels."""
+        return fingerprint(self.images[row])
 
 
 class ImageFiles:
@@ -102,6 +109,11 @@ class ImageFiles:
         """Return several images (B, 3, size, size)."""
         return torch.stack([self[row] for row in rows])
 
+    def key(self, row: int) -> str:
+        """Return a hash of how an image is read, its path, and its file's size and time of the last change."""
+        path = self.root.resolve() / self.paths[row]
+        return fingerprint(self.size, self.limits, str(path), file_facts(path))
+
 
 class ImageTable(Batched):
     """Images, and a pandas table with one row for each.
@@ -133,6 +145,11 @@ class ImageTable(Batched):
         if strange := sorted(set(table["split"]) - set(SPLITS), key=str):
             raise ValueError(f"column 'split' holds {strange[0]!r}; known: {', '.join(SPLITS)}.")
         self.labels = torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
+
+    @property
+    def num_features(self) -> int | None:
+        """How many numbers an example's ``input`` has where it is features; None where it is the image."""
+        return None
 
     def __len__(self) -> int:
         return len(self.table)

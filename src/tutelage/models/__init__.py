@@ -10,7 +10,9 @@ from tutelage.models.classifier import (
     joint_logits,
     load_model,
     save_model,
+    with_encoder,
 )
+from tutelage.models.features import FEATURES
 from tutelage.models.heads import expect_one_label, grow_head
 from tutelage.models.matching import PartialWeights, load_matching
 from tutelage.models.multi_head import (
@@ -30,6 +32,7 @@ from tutelage.models.squared_norm import WithSquaredNorm
 
 __all__ = [
     "AUTOINT",
+    "FEATURES",
     "POCKET",
     "SMALL",
     "AutoInt",
@@ -58,4 +61,5 @@ __all__ = [
     "load_self_supervised",
     "save_model",
     "save_multi_head",
+    "with_encoder",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.checks import check, nearest
+from tutelage.models.features import FEATURES, EncoderDoor, FeatureDoor, FeatureStudent
 from tutelage.models.folder import read_model, write_model
 from tutelage.models.matching import load_matching
 from tutelage.models.options import check_options
@@ -26,11 +28,12 @@ class ModelSpec:
     """What is needed to build a model again.
 
     Args:
-        name: A timm name, or one of ours for small images (see tutelage.models.SMALL).
+        name: A timm name, one of ours for small images (see tutelage.models.SMALL), or one of a model of features (FEATURES).
         num_classes: Number of outputs of each head.
         image_size: Height and width of the images in pixels.
         dropout: Dropout before the heads.
         options: Further plain arguments of the architecture, by name.
+        encoder: Of a model of features that sees images: what computes the features.
     """
 
     name: str
@@ -38,26 +41,31 @@ class ModelSpec:
     image_size: int = 224
     dropout: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    encoder: ModelSpec | None = None
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a stranger's file."""
+        if isinstance(self.encoder, Mapping):
+            object.__setattr__(self, "encoder", ModelSpec(**self.encoder))
         check(self, num_classes="[0, 1000000]", image_size="[1, 8192]", dropout="[0, 1)")
+        if self.encoder is not None and (self.name not in FEATURES or self.encoder.name in FEATURES):
+            raise ValueError(f"model {self.name!r} cannot see images by the encoder {self.encoder.name!r}")
         check_options(self.name, self.options)
 
 
 class ImageClassifier(nn.Module):
-    """A timm backbone behind `Pixels`.
+    """A timm backbone behind `Pixels`, or a model of features behind a door of theirs.
 
     A model with a distillation token returns ``{"cls": logits, "dist": logits}`` in every mode, any other one tensor; what
     the two heads say together is `joint_logits`.
     """
 
-    def __init__(self, backbone: nn.Module, pixels: Pixels, spec: ModelSpec) -> None:
+    def __init__(self, backbone: nn.Module, pixels: Pixels | FeatureDoor, spec: ModelSpec) -> None:
         super().__init__()
         self.pixels = pixels
         self.backbone = backbone
         self.spec = spec
-        self.distilled = isinstance(backbone, _vision.distilled_transformer())
+        self.distilled = isinstance(backbone, FeatureStudent | _vision.distilled_transformer())
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -110,7 +118,8 @@ def timm_config(name: str) -> Any:
     """
     timm = _vision.timm()
     if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
-        raise ValueError(f"model {name!r} is not known to timm{nearest(name, [*timm.list_models(), *SMALL])}")
+        known = [*timm.list_models(), *SMALL, *FEATURES]
+        raise ValueError(f"model {name!r} is not known to timm{nearest(name, known)}")
     return timm.get_pretrained_cfg(name)
 
 
@@ -129,11 +138,12 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     """
     timm = _vision.timm()
     options = {"num_classes": spec.num_classes, "drop_rate": spec.dropout}
-    if spec.name in SMALL:
-        if weights == "timm":
-            raise ValueError(
-                f"pretrained='timm': timm has no weights of {spec.name!r}; give none, or a safetensors file"
-            )
+    if weights == "timm" and spec.name in (*SMALL, *FEATURES):
+        raise ValueError(f"pretrained='timm': timm has no weights of {spec.name!r}; give none, or a safetensors file")
+    door: Pixels | FeatureDoor | None = None
+    if spec.name in FEATURES:
+        make, door = FEATURES[spec.name], _door(spec)
+    elif spec.name in SMALL:
         make, mean, std = SMALL[spec.name], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
         options["img_size"] = spec.image_size
     else:
@@ -150,13 +160,40 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
             f"pretrained='timm': the weights of {spec.name!r} could not be fetched ({type(error).__name__}); offline, "
             "give the path of a safetensors file, or none for random weights"
         ) from error
-    model = ImageClassifier(backbone, Pixels(tuple(mean), tuple(std), layout_of(backbone)), spec)
+    if door is None:
+        door = Pixels(tuple(mean), tuple(std), layout_of(backbone))
+    model = ImageClassifier(backbone, door, spec)
     if weights is not None and weights != "timm":
         path = Path(weights)
         if not path.is_file():
             raise FileNotFoundError(f"pretrained={weights!r}: no such file; give 'timm' or a safetensors file")
         load_matching(model, load_file(path), str(path))
     return model
+
+
+def _door(spec: ModelSpec) -> FeatureDoor:
+    count = spec.options.get("num_features")
+    if not isinstance(count, int):
+        raise ValueError(
+            f"model {spec.name!r} reads features, and options={spec.options} says not how many: it needs an encoder, or "
+            "options.num_features"
+        )
+    return FeatureDoor(count) if spec.encoder is None else EncoderDoor(build(spec.encoder), count)
+
+
+def with_encoder(model: ImageClassifier, encoder: ImageClassifier, mean: Tensor, std: Tensor) -> ImageClassifier:
+    """Return a model of features as one of images, both parts shared.
+
+    Args:
+        model: learned from the encoder's features, standardised.
+        encoder: without classes; it is frozen.
+        mean, std: of each feature, (D,), by which they were standardised.
+    """
+    door = EncoderDoor(encoder, len(mean))
+    door.mean.copy_(mean)
+    door.std.copy_(std)
+    spec = replace(model.spec, encoder=encoder.spec, image_size=encoder.spec.image_size)
+    return ImageClassifier(model.backbone, door, spec)
 
 
 def save_model(model: ImageClassifier, folder: Path, **facts: Any) -> None:

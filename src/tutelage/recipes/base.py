@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tutelage.data.augment import augmentation
 from tutelage.training import Log, Plan
 
-Scale = Literal["pocket", "paper"]
+Scale = Literal["pocket", "laptop", "paper"]
 """The sizes at which every recipe comes."""
 
 
@@ -18,7 +17,6 @@ def plan_of(settings: Any, out: Path, log: Log, **own: Any) -> Plan:
     shared = Plan(
         settings.budget,
         settings.training,
-        augment=augmentation(settings.augmentation),
         adapt_every=settings.adapt.every,
         held_out_batch_size=settings.adapt.batch_size,
         seed=settings.seed,

@@ -24,6 +24,7 @@ from tutelage.data.table import ImageTable
 from tutelage.files import write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
+from tutelage.recipes.encoding import ELSEWHERE, unobtainable
 from tutelage.recipes.run_lock import claimed
 from tutelage.reports.page import write_report
 from tutelage.reports.run_folder import RunFolder
@@ -119,16 +120,43 @@ class Recipe(Generic[T, S, R]):
     auto: Scale | None = None
     small: tuple[str, ...] = ("digits",)
 
-    def preset(self, scale: Literal["auto"] | Scale, data: str | None = None) -> tuple[S, str]:
-        """Return the settings of a scale for some data, and a sentence that says what was chosen and why."""
-        accelerated = torch.accelerator.is_available()
-        fixed = "pocket" if data in self.small else self.auto
-        chosen = scale if scale != "auto" else fixed or ("paper" if accelerated else "pocket")
-        settings, phrase = self.presets[chosen]
+    def preset(
+        self, scale: Literal["auto"] | Scale, data: str | None = None, encoder: str | None = None
+    ) -> tuple[S, str]:
+        """Return the settings of a scale for some data, and a sentence that says what was chosen and why.
+
+        Args:
+            scale: a scale, or auto: paper with an accelerator, else laptop where its encoder can be had, else pocket.
+            data: the data that a command was given.
+            encoder: the weights of an encoder that it was given: laptop's, then.
+
+        Raises:
+            ValueError: the recipe does not come at this scale.
+        """
         if scale != "auto":
+            if scale not in self.presets:
+                raise ValueError(f"scale={scale!r}: {self.name} comes at {', '.join(self.presets)}")
+            settings, phrase = self.presets[scale]
             return settings, f"scale {scale}: {phrase}"
-        why = "" if fixed else f", since there is {'an' if accelerated else 'no'} accelerator"
-        return settings, f"scale auto is {chosen} ({phrase}){why}"
+        chosen, why = self._fitting(data, encoder)
+        settings, phrase = self.presets[chosen]
+        return settings, f"scale auto is {chosen} ({phrase}){why and ', since '}{why}"
+
+    def _fitting(self, data: str | None, encoder: str | None) -> tuple[Scale, str]:
+        """Return the scale that auto is, and why."""
+        fixed: Scale | None = "pocket" if data in self.small else self.auto
+        if fixed:
+            return fixed, ""
+        if "laptop" in self.presets and encoder is not None:
+            return "laptop", f"encoder.pretrained={encoder!r} is given"
+        if torch.accelerator.is_available():
+            return "paper", "there is an accelerator"
+        if "laptop" not in self.presets:
+            return "pocket", "there is no accelerator"
+        settings: Any = self.presets["laptop"][0]
+        if reason := unobtainable(settings.encoder):
+            return "pocket", f"there is no accelerator and {reason}. For useful figures {ELSEWHERE}"
+        return "laptop", "there is no accelerator"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tutelage.models import load_model, save_model
 from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.encoding import whole
 from tutelage.reports.auxiliary import importance_table
 from tutelage.reports.run_folder import write_gallery
 
@@ -47,7 +48,7 @@ class Models:
 def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: Path) -> dict[str, Any]:
     """Evaluate all models on the test, and write the method's student and the tables."""
     best = models.students[settings.chosen]
-    save_model(load_model(best.folder)[0], out / "model", classes=list(task.classes))
+    save_model(whole(load_model(best.folder)[0], task.images), out / "model", classes=list(task.classes))
     examples = examples_table(task, best)
     weights = weights_table(task, best, examples)
     write_table(out / "examples.parquet", examples)

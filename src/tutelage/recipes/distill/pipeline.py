@@ -18,6 +18,7 @@ from tutelage.recipes.base import plan_of
 from tutelage.recipes.distill.methods import Method, method_of, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.encoding import augmentation_of
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.example_weights import example_weights
@@ -82,6 +83,11 @@ class Pipeline:
         name = self.names[place].replace("_", "-")
         if teacher.folder is not None:
             network, _ = load_model(teacher.folder)
+            if self.task.images.num_features is not None:
+                raise ValueError(
+                    f"teachers.folder={str(teacher.folder)!r} holds a model of images, and this run sees features of "
+                    "an encoder; leave the folder out"
+                )
             if network.spec.num_classes != len(self.task.classes):
                 raise ValueError(
                     f"the teacher in {teacher.folder} has {network.spec.num_classes} classes, the data {len(self.task.classes)}"
@@ -198,11 +204,12 @@ class Pipeline:
         """
         settings = self.settings
         signals: list[Signal] = [CrossEntropy(name=LABEL)]
-        if settings.augmentation == "none" and teachers:
+        unchanged = augmentation_of(settings) is None
+        if unchanged and teachers:
             columns = {f"{name}_logits": each.logits for name, each in zip(self.names, teachers, strict=True)}
             examples = WithColumns(examples, **columns)
         for name, each in zip(self.names, teachers, strict=False):
-            asked = f"{name}_logits" if settings.augmentation == "none" else JointLogits(load_model(each.folder)[0])
+            asked = f"{name}_logits" if unchanged else JointLogits(load_model(each.folder)[0])
             signals.append(Distillation(asked, temperature=settings.temperature, name=name))
         if mixed:
             weights = kd_weights(settings.kd_weight, len(teachers))
@@ -230,7 +237,8 @@ class Pipeline:
     def new(self, model: ModelSettings, name: str) -> ImageClassifier:
         """Return a model with its first weights, which depend on the seed and the name."""
         with seeds.fixed(self.settings.seed, "init", name):
-            network = build(self.settings.spec(model, len(self.task.classes)), model.pretrained)
+            spec = model.spec(len(self.task.classes), self.settings.image_size, self.task.images.num_features)
+            network = build(spec, model.pretrained)
         if network.distilled:
             raise ValueError(
                 f"model {model.name!r} has a distillation token and two heads; take one with a single head"
@@ -245,6 +253,7 @@ class Pipeline:
             folder,
             self.log,
             budget=budget,
+            augment=augmentation_of(settings),
             val=self.task.images.subset(self.rows("val")) if select else None,
             select_by=accuracy if select else None,
             adapt_every=settings.adapt.every,

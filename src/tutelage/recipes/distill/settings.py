@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.wrong_labels import NoiseSettings
-from tutelage.models import ModelSettings, ModelSpec
+from tutelage.models import ModelSettings
+from tutelage.recipes.encoding import EncoderSettings
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
 from tutelage.weighting.settings import AdaptSettings, check_names, options_of
@@ -94,6 +95,7 @@ class DistillSettings:
             (the label alone, on examples that the weighting draws).
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none (teachers then predict once).
+        encoder: Frozen encoder, from whose features all models learn instead of pixels.
         noise: Label noise, for experiments.
         shares: Division of the images that have no split.
         student: Model of the student.
@@ -121,6 +123,7 @@ class DistillSettings:
     method: Method | None = None
     image_size: int = 32
     augmentation: AugmentationName = "crop_flip"
+    encoder: EncoderSettings = EncoderSettings()
     noise: NoiseSettings = NoiseSettings()
     shares: Shares = Shares()
     student: ModelSettings = ModelSettings("cifar_resnet8")
@@ -161,10 +164,6 @@ class DistillSettings:
         teachers, share = len(self.teachers), self.kd_weight
         constant = {"fixed": kd_weights(share, teachers), "dropped_teachers": [1 - share, *[share] * teachers]}
         return options_of(self, weighting, **({"weights": constant[weighting]} if weighting in constant else {}))
-
-    def spec(self, model: ModelSettings, classes: int) -> ModelSpec:
-        """Return the spec of a model of this run."""
-        return model.spec(classes, self.image_size)
 
 
 def kd_weights(share: float, teachers: int) -> list[float]:

@@ -19,6 +19,7 @@ from tutelage.data.splits import PARTS, divide
 from tutelage.data.table import ImageTable
 from tutelage.data.wrong_labels import NoiseSettings, with_wrong_labels
 from tutelage.recipes.distill.settings import DistillSettings, Shares
+from tutelage.recipes.encoding import encoded, input_size
 from tutelage.training import seeds
 
 LEAST = 8  # images in every part, under which nothing can be said
@@ -104,16 +105,18 @@ def distill_task(
             train=train_images,
             test=test_images,
             classes=classes,
-            size=settings.image_size,
+            size=input_size(settings),
         )
         count = int(images.labels.max()) + 1
         names = tuple(found.get("label", map(str, range(count))))
     else:
-        images, names, problems = read_classes(Path(data), columns, size=settings.image_size)
+        images, names, problems = read_classes(Path(data), columns, size=input_size(settings))
     if data in ("digits", "cifar10", "cifar100"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
-    return with_noise(task, settings.noise, settings.seed)
+    task = with_noise(task, settings.noise, settings.seed)
+    task.images = encoded(task.images, settings)
+    return task
 
 
 def divided(images: ImageTable, shares: Shares) -> ImageTable:

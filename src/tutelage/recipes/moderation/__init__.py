@@ -2,7 +2,7 @@
 
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.recipe import RECIPE
-from tutelage.recipes.moderation.settings import ModerationSettings, pocket
+from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask, demo_task, moderation_task, posters_task
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ModerationTask",
     "Pipeline",
     "demo_task",
+    "laptop",
     "moderation_task",
     "pocket",
     "posters_task",

@@ -29,6 +29,7 @@ from tutelage.metrics import (
     threshold_at_fpr,
 )
 from tutelage.models import load_model, save_model
+from tutelage.recipes.encoding import whole
 from tutelage.recipes.moderation.pipeline import WEIGHTS, Found, ModelScores
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
@@ -69,7 +70,7 @@ class Models:
 def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
     """Evaluate both models on the test, and write the student and the tables."""
     metrics = figures(task, settings, models)
-    model, _ = load_model(models.student.folder)
+    model = whole(load_model(models.student.folder)[0], task.images)
     thresholds = metrics["student"]["threshold"]
     save_model(model, out / "model", labels=["defective", "acceptable"], fpr=settings.fpr, thresholds=thresholds)
     examples = examples_table(task, models)

@@ -19,6 +19,7 @@ from tutelage.data import TensorData, WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.models import ImageClassifier, ModelSettings, build, save_model
 from tutelage.recipes.base import plan_of
+from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
@@ -116,7 +117,8 @@ class Pipeline:
 
     def start(self, model: ModelSettings) -> str | None:
         """Return the weights from which a model starts: its own setting, or the task's stand-in for ImageNet."""
-        if model.pretrained is not None or self.task.pretraining is None:
+        encoded = self.task.images.num_features is not None  # which needs no further start
+        if model.pretrained is not None or self.task.pretraining is None or encoded:
             return model.pretrained
         settings = self.settings
 
@@ -154,11 +156,13 @@ class Pipeline:
         """Return a fresh model at its starting weights."""
         weights = self.start(model)
         with seeds.fixed(self.settings.seed, "init", model.name):
-            return build(model.spec(classes, self.settings.image_size), weights)
+            return build(model.spec(classes, self.settings.image_size, self.task.images.num_features), weights)
 
     def plan(self, folder: Path, training: Optimization | None = None) -> Plan:
         """Return how a model is trained in a folder, by default with the student's optimisation."""
-        return plan_of(self.settings, folder, self.log, optimization=training or self.settings.training)
+        settings = self.settings
+        augment = augmentation_of(settings)
+        return plan_of(settings, folder, self.log, optimization=training or settings.training, augment=augment)
 
     def selected(self, folder: Path, network: ImageClassifier, name: str) -> Plan:
         """Return how a model is trained of which student-val selects the checkpoint."""

@@ -12,7 +12,7 @@ from tutelage.data.table import ImageTable
 from tutelage.models import build, load_model
 from tutelage.recipes.moderation.evaluation import Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.settings import ModerationSettings, pocket
+from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.moderation import view
@@ -26,7 +26,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         ValueError: the student has no distillation token.
     """
     with torch.device("meta"):  # nothing is computed: refused before hours of training
-        if not build(settings.student.spec(2, settings.image_size)).distilled:
+        if not build(settings.student.spec(2, settings.image_size, task.images.num_features)).distilled:
             raise ValueError(
                 f"student.name={settings.student.name!r} has no distillation token; take one that has, such as "
                 "deit_base_distilled_patch16_224 or pocket_deit"
@@ -81,6 +81,7 @@ RECIPE = Recipe(
     "moderation",
     {
         "pocket": (pocket(), "images of 24 pixels and small models"),
+        "laptop": (laptop(), "models of the features of a frozen encoder"),
         "paper": (ModerationSettings(), "images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"),
     },
     train,

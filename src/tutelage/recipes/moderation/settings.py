@@ -10,6 +10,7 @@ from tutelage.data.augment import AugmentationName
 from tutelage.data.duplicates import DuplicateRule
 from tutelage.data.splits import SplitSettings
 from tutelage.models import ModelSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.lesson import LessonSettings
 from tutelage.subtasks.selection import SelectionSettings
@@ -29,6 +30,7 @@ class ModerationSettings:
         fpr: False-positive rate, the share of defects that may pass, at which models are selected and decisions are made.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
+        encoder: Frozen encoder, from whose features all models learn instead of pixels.
         radius: Number of bits in which the perceptual hashes of near-duplicates may differ.
         duplicates: What makes two examples near-duplicates, of which one is kept: image (the same picture), headline_or_image
             (a repeated headline alone is enough, as in the paper), or none.
@@ -59,6 +61,7 @@ class ModerationSettings:
     fpr: float = 0.01
     image_size: int = 224
     augmentation: AugmentationName = "randaugment"
+    encoder: EncoderSettings = EncoderSettings()
     radius: int = 16
     duplicates: DuplicateRule = "image"
     splits: SplitSettings = SplitSettings()
@@ -90,6 +93,28 @@ class ModerationSettings:
             registry.check(self.weighting, 3 + self.lesson.substitute, options_of(self, self.weighting))
         elif self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} must be empty without a weighting; name one")
+
+
+def laptop() -> ModerationSettings:
+    """Return the settings for features of a frozen encoder: minutes on a CPU once the features are there."""
+    training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
+    head = ModelSettings("feature_mlp")
+    return ModerationSettings(
+        encoder=LAPTOP_ENCODER,
+        student=ModelSettings("feature_student", dropout=0.1, options={"widths": [256]}),
+        specialist=head,
+        training=training,
+        budget=Budget(steps=400),
+        select_by="auroc",
+        discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=30, start="kmeans", acceptable=True),
+        discovery_training=training,
+        specialists=SpecialistSettings(sharing="trunk", epochs=20, select=False),
+        specialist_training=training,
+        selection=SelectionSettings(judged_on="both"),
+        lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),
+        learning=StudentSettings(curriculum="random"),
+        adapt=AdaptSettings(every=4),
+    )
 
 
 def pocket() -> ModerationSettings:

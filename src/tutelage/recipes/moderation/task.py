@@ -20,6 +20,7 @@ from tutelage.data.problems import Problems
 from tutelage.data.splits import split_table
 from tutelage.data.table import ImageTable
 from tutelage.data.written import Dates
+from tutelage.recipes.encoding import encoded, input_size
 from tutelage.recipes.moderation.settings import ModerationSettings
 
 LEAST = 4  # examples of each class in every split, under which nothing can be said
@@ -97,15 +98,17 @@ def moderation_task(
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; too few examples left.
     """
+    size = input_size(settings)
     if manifest.is_dir():
-        images, problems = read_image_folder(manifest, labels, size=settings.image_size)
+        images, problems = read_image_folder(manifest, labels, size=size)
     else:
-        images, problems = read_manifest(manifest, columns, labels, size=settings.image_size, dates=dates)
+        images, problems = read_manifest(manifest, columns, labels, size=size, dates=dates)
     images, groups = drop_duplicates(images, problems, settings.radius, settings.duplicates)
     with problems.written_on_error(out):
         left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")
         problems.require(int(left.sum()), 5 * 2 * LEAST, "labelled examples")
         images = split_table(images, problems, settings.splits)
+    images = encoded(images, settings)
     return ModerationTask(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
 
 
@@ -119,7 +122,10 @@ def demo_task(
         noise: Kind of label noise: uniform, or structured (one permitted digit is often mistaken for a forbidden one).
         noise_rate: Share of the training labels that are wrong.
     """
-    return posters_task(settings.seed, noise, settings.image_size, noise_rate=0.0 if noise == "none" else noise_rate)
+    rate = 0.0 if noise == "none" else noise_rate
+    task = posters_task(settings.seed, noise, input_size(settings), noise_rate=rate)
+    task.images = encoded(task.images, settings)
+    return task
 
 
 def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> ModerationTask:

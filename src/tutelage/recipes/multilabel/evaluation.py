@@ -23,6 +23,7 @@ from tutelage.metrics import (
     real_f1,
 )
 from tutelage.models import load_model, save_model
+from tutelage.recipes.encoding import whole
 from tutelage.recipes.multilabel.choice import Choice
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
@@ -40,7 +41,7 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice,
     new = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
     model, _ = load_model(choice.trained.folder)
     one = settings.method in ONE_LABEL
-    save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
+    save_model(whole(model, task.images), out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
     write_table(out / "examples.parquet", examples_table(task, choice))
     write_table(out / "labels.parquet", labels)
     write_table(out / "duplicates.csv", task.duplicates)

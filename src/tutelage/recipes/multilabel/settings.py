@@ -9,6 +9,7 @@ from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings
+from tutelage.recipes.encoding import EncoderSettings
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]
@@ -62,6 +63,7 @@ class MultilabelSettings:
         seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
+        encoder: Frozen encoder, from whose features the model learns instead of pixels.
         radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 does not look for any.
         val: Share of the examples without a split on which thresholds and settings are chosen.
         test: Share of the examples without a split that are the test set.
@@ -82,6 +84,7 @@ class MultilabelSettings:
     seed: int = 0
     image_size: int = 224
     augmentation: AugmentationName = "randaugment"
+    encoder: EncoderSettings = EncoderSettings()
     radius: int = 16
     val: float = 0.1
     test: float = 0.2

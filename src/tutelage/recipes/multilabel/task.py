@@ -17,6 +17,7 @@ from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
+from tutelage.recipes.encoding import encoded, input_size
 from tutelage.recipes.multilabel.settings import MultilabelSettings
 
 LEAST = 2  # examples of a class
@@ -110,7 +111,7 @@ def multilabel_task(
             raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
         return grids_task(settings.seed, cell=settings.image_size // 3)
     path = Path(data)
-    found = read_label_sets(path, columns, truth, size=settings.image_size)
+    found = read_label_sets(path, columns, truth, size=input_size(settings))
     task = MultilabelTask(path.stem, found.images, found.classes, found.given_NC, found.truth_NC, found.problems)
     with task.problems.written_on_error(out):
         task.problems.require(int((task.labels >= 0).sum()), 3 * LEAST, "labelled examples")
@@ -119,6 +120,7 @@ def multilabel_task(
         if settings.radius >= 0:
             task.images, task.duplicates = drop_duplicates(task.images, task.problems, settings.radius)
         task.images = _split(task.images, settings, path)
+    task.images = encoded(task.images, settings)
     return task
 
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
-from tutelage.data.augment import augmentation
 from tutelage.data.sampling import Rebalanced, fraction
 from tutelage.generations import IteratedSettings, iterate
 from tutelage.generations.iterated import Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
+from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, EarlyLearning
@@ -129,7 +129,8 @@ def balanced(labels_N: Tensor, settings: MultilabelSettings) -> Passing:
 def new_model(task: MultilabelTask, settings: MultilabelSettings) -> ImageClassifier:
     """Return a fresh model; its sigmoids start at one label an image."""
     with seeds.fixed(settings.seed, "init", settings.model.name):
-        model = build(settings.model.spec(len(task.classes), settings.image_size), settings.model.pretrained)
+        spec = settings.model.spec(len(task.classes), settings.image_size, task.images.num_features)
+        model = build(spec, settings.model.pretrained)
     if settings.self_supervised is not None:
         from tutelage.models.self_supervised import load_self_supervised
 
@@ -155,7 +156,7 @@ def _train(
         settings.budget,
         settings.training,
         model.heads,
-        augment=augmentation(settings.augmentation),
+        augment=augmentation_of(settings),
         seed=settings.seed,
         hardware=settings.hardware,
         out=folder,

@@ -1,0 +1,279 @@
+"""A frozen encoder in front of a run: features are computed once, models learn from them, and the trained one sees images."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from tutelage.checks import check
+from tutelage.data.augment import AugmentationName, augmentation
+from tutelage.data.encoded import EncodedTable, FeatureStore, ImageFeatures, RandomView
+from tutelage.data.fingerprint import fingerprint
+from tutelage.data.table import ImageTable
+from tutelage.distributed import barrier, is_main_process, rank_world
+from tutelage.files import read_json
+from tutelage.models import FEATURES, ImageClassifier, ModelSpec, build, check_options, load_matching, with_encoder
+from tutelage.training import seeds
+from tutelage.training.batches import Augmentation
+
+MEMORY = 2 << 30  # bytes of features up to which a run holds them in memory
+SECONDS = 5  # in which the hub must answer whether it has an encoder
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """A frozen encoder, from whose features every model of the run learns in the place of pixels.
+
+    Args:
+        name: Name of a timm model; null for no encoder, unless pretrained is a model folder.
+        pretrained: Its weights: timm, the path of a safetensors file, or a model folder (with config.json and
+            model.safetensors), which says itself what model it holds.
+        options: Further arguments of the model, as plain values.
+        views: Number of augmented views of each image beside the image itself.
+        batch_size: Images in one forward pass of the encoder.
+        cache: Folder in which features are kept for further runs; null is tutelage/features in the user's cache folder.
+    """
+
+    name: str | None = None
+    pretrained: str = "timm"
+    options: dict[str, Any] = field(default_factory=dict)
+    views: int = 2
+    batch_size: int = 64
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "encoder", views="[0, 64]", batch_size="[1, 65536]")
+        check_options(str(self.name), self.options)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is an encoder."""
+        return self.name is not None or self.pretrained != "timm"
+
+    def spec(self, image_size: int) -> ModelSpec:
+        """Return the encoder's spec, for images of this size where the encoder's folder names no other.
+
+        Raises:
+            FileNotFoundError: ``pretrained`` is neither timm, nor a file, nor a folder with a model.
+            ValueError: the folder's model is no encoder, or a file comes without the model's name.
+        """
+        path = Path(self.pretrained)
+        if self.pretrained != "timm" and not path.exists():
+            raise FileNotFoundError(
+                f"encoder.pretrained={self.pretrained!r}: there is no such file or folder; give timm, a safetensors file or a "
+                "model folder"
+            )
+        if not path.is_dir() or self.pretrained == "timm":
+            if self.name is None:
+                raise ValueError(
+                    f"encoder.pretrained={self.pretrained!r} is a file of weights; name its model by encoder.name"
+                )
+            return ModelSpec(self.name, 0, image_size, 0.0, self.options)
+        config = path / "config.json"
+        if not config.is_file():
+            raise FileNotFoundError(
+                f"encoder.pretrained={self.pretrained!r}: the folder holds no config.json of a model"
+            )
+        told = read_json(config).get("model")
+        if not isinstance(told, dict) or told.get("name") in FEATURES:
+            raise ValueError(
+                f"encoder.pretrained={self.pretrained!r}: the folder holds no model that can be an encoder"
+            )
+        return replace(ModelSpec(**told), num_classes=0, dropout=0.0)
+
+    def open(self, image_size: int) -> ImageClassifier:
+        """Return the encoder, frozen and in eval mode.
+
+        Raises:
+            FileNotFoundError, ValueError: as `spec` and `build`, with what could be done instead.
+        """
+        spec, path = self.spec(image_size), Path(self.pretrained)
+        if path.is_dir() and self.pretrained != "timm":
+            encoder = build(spec)
+            load_matching(encoder, load_file(path / "model.safetensors"), self.pretrained)
+        else:
+            try:
+                encoder = build(spec, self.pretrained)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"encoder.{error}; {ELSEWHERE}, or --scale pocket") from error
+        return encoder.requires_grad_(False).eval()
+
+
+LAPTOP_ENCODER = EncoderSettings("vit_small_patch14_dinov2.lvd142m")
+"""The encoder of the laptop scale: 22 million weights under the Apache licence, among the best of its size at linear probes."""
+ELSEWHERE = "take --encoder.pretrained FILE (its weights, fetched elsewhere) or FOLDER (any trained model's)"
+
+
+def unobtainable(encoder: EncoderSettings) -> str:
+    """Return why timm's weights of an encoder cannot be had, nothing where they are on the disk or the hub has them."""
+    if encoder.pretrained != "timm":
+        return ""
+    import huggingface_hub
+
+    repository, file = f"timm/{encoder.name}", "model.safetensors"
+    if isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str):
+        return ""
+    url = huggingface_hub.hf_hub_url(repository, file)
+    if not huggingface_hub.constants.HF_HUB_OFFLINE and _answers(url):
+        return ""
+    return f"the weights of {encoder.name} are not on this disk and {urlsplit(url).hostname} does not answer"
+
+
+def _answers(url: str) -> bool:
+    """Return whether an address answers in time; the time also bounds how long its name is looked up."""
+    found: list[int] = []
+
+    def ask() -> None:
+        with suppress(OSError), urlopen(Request(url, method="HEAD"), timeout=SECONDS) as response:
+            found.append(response.status)
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SECONDS)
+    return bool(found)
+
+
+def input_size(settings: Any) -> int:
+    """Return the side of the images that a run reads, in pixels: that of its encoder's folder, or its own setting."""
+    return settings.encoder.spec(settings.image_size).image_size if settings.encoder.used else settings.image_size
+
+
+def augmentation_of(settings: Any) -> Augmentation | None:
+    """Return how a run changes the input of a training batch: a random view where an encoder has computed several."""
+    return RandomView() if settings.encoder.used else augmentation(settings.augmentation)
+
+
+def encoded(images: ImageTable, settings: Any) -> ImageTable:
+    """Return the table with the features of its images as input, or as it is where the settings name no encoder.
+
+    What is not in the cache yet is computed, a file at a time; a computation that was killed goes on where it was.
+
+    Args:
+        images: with their splits; features are standardised over those of the training.
+        settings: of a recipe, with ``encoder``, ``augmentation`` and ``image_size``.
+
+    Raises:
+        FileNotFoundError, ValueError: the encoder cannot be opened, with what could be done instead.
+    """
+    if not settings.encoder.used:
+        return images
+    encoder = settings.encoder.open(settings.image_size)
+    keys = [int(images.images.key(row), 16) - (1 << 63) for row in range(len(images))]
+    maker = _Maker(images, keys, encoder, settings.encoder, settings.augmentation)
+    store = FeatureStore(maker.folder)
+    if store.damaged:
+        _say(f"{len(store.damaged)} damaged files of features in {store.folder} were removed; they are made again")
+    barrier()  # with every process seeing the same store
+    missing = store.missing(keys)
+    if missing:
+        maker.fill(store, missing)
+        barrier()
+        store.read()
+    stored = store.rows(keys)
+    everything = torch.arange(len(images))
+    small = len(images) * stored[everything[:1]].nbytes <= MEMORY
+    training = images.rows("train")
+    features = ImageFeatures(
+        stored[everything] if small else stored,
+        fingerprint(store.folder.name, keys),
+        everything if len(training) == 0 else training,
+        encoder,
+    )
+    return EncodedTable(images.images, images.table, features)
+
+
+def whole(model: ImageClassifier, images: ImageTable) -> ImageClassifier:
+    """Return a trained model as one that sees images: behind the encoder, where it learned from features."""
+    if not isinstance(images, EncodedTable):
+        return model
+    features = images.features
+    assert isinstance(features.encoder, ImageClassifier)
+    return with_encoder(model, features.encoder, features.mean, features.std)
+
+
+class _Maker:
+    """Computes the features of images by their places."""
+
+    def __init__(
+        self,
+        images: ImageTable,
+        keys: Sequence[int],
+        encoder: ImageClassifier,
+        settings: EncoderSettings,
+        augment: AugmentationName,
+    ) -> None:
+        self.images = images.images
+        self.keys = keys
+        self.encoder = encoder
+        self.settings = settings
+        self.augment = augmentation(augment)
+        views = [settings.views, augment if settings.views else None]
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "features"
+        self.folder = (settings.cache or home) / fingerprint(encoder.spec, encoder.state_dict(), *views)
+
+    def fill(self, store: FeatureStore, missing: Sequence[int]) -> None:
+        """Compute what is missing, each process its share."""
+        rank, world = rank_world()
+        probe = missing[: min(8, self.settings.batch_size)]
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        device = accelerator or torch.device("cpu")
+        self.encoder.to(device)
+        self.features(probe[:1], device)  # the first pass is slow
+        start = time.monotonic()
+        self.features(probe, device)
+        rate = len(probe) / (time.monotonic() - start)
+        minutes = len(missing) / world / rate / 60
+        _say(
+            f"features of {len(missing)} images by {self.encoder.spec.name}, {1 + self.settings.views} views each: about "
+            f"{minutes:.0f} min at {rate:.1f} images/s. They are kept in {self.folder}"
+            if minutes >= 1
+            else f"features of {len(missing)} images by {self.encoder.spec.name}, kept in {self.folder}"
+        )
+        own = missing[rank::world]
+        with tqdm(total=len(own), desc="features", unit="image", disable=None) as bar:
+            for count in store.fill(self.keys, own, lambda places: self.features(places, device)):
+                bar.update(count)
+        self.encoder.cpu()
+
+    @torch.no_grad()
+    def features(self, places: Sequence[int], device: torch.device) -> Tensor:
+        """Return the features of the images at these places, (n, V, D)."""
+        parts = []
+        for start in range(0, len(places), self.settings.batch_size):
+            part = places[start : start + self.settings.batch_size]
+            views = self.views(part)
+            found = self.encoder.features(views.flatten(0, 1).to(device))
+            parts.append(found.float().cpu().unflatten(0, views.shape[:2]))
+        return torch.cat(parts)
+
+    def views(self, places: Sequence[int]) -> Tensor:
+        """Return images and their augmented views, (n, V, 3, H, W); a view depends on the image and its number alone."""
+        images = self.images.gather(places)
+        views = [images]
+        for number in range(self.settings.views):
+            changed = []
+            for image, place in zip(images, places, strict=True):
+                with seeds.fixed("view", number, self.keys[place]):
+                    changed.append(image[None] if self.augment is None else self.augment(image[None]))
+            views.append(torch.cat(changed))
+        return torch.stack(views, dim=1)
+
+
+def _say(line: str) -> None:
+    if is_main_process():
+        print(line, file=sys.stderr)

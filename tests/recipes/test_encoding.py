@@ -1,0 +1,259 @@
+"""Runs on the features of a frozen encoder: computed once, learned from by every stage, and served as one model of images."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from tutelage import recipes
+from tutelage.data import digit_posters
+from tutelage.data.encoded import EncodedTable
+from tutelage.generations import IteratedSettings
+from tutelage.models import ImageClassifier, ModelSettings, ModelSpec, build, load_model, save_model
+from tutelage.recipes import distill, encoding, moderation, multilabel
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded
+from tutelage.recipes.moderation import ModerationSettings
+from tutelage.training import Budget
+
+SIZE = 16
+SPEC = ModelSpec("pocket_resnet", 5, SIZE, options={"widths": [4, 8]})
+WIDTH = 16  # of its features: means and maxima
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(build(SPEC), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a manifest of 300 posters."""
+    folder = tmp_path_factory.mktemp("images")
+    posters = digit_posters(1, train=(120, 180), validation=(2, 2), test=(2, 2), unlabelled=1)
+    rows = []
+    for row in posters.rows("train").tolist():
+        Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(folder / f"{row}.png")
+        rows.append((f"{row}.png", ["defective", "acceptable"][posters.labels[row]]))
+    pd.DataFrame(rows, columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
+    return folder
+
+
+def frozen(encoder: Path, cache: Path, **others: Any) -> EncoderSettings:
+    return EncoderSettings(pretrained=str(encoder), cache=cache, **{"views": 1, "batch_size": 32} | others)
+
+
+def settings(encoder: Path, cache: Path, **others: Any) -> ModerationSettings:
+    made = replace(
+        tiny.settings(),
+        image_size=24,  # the encoder's own is another
+        encoder=frozen(encoder, cache),
+        student=ModelSettings("feature_student", options={"widths": [8]}),
+        specialist=ModelSettings("feature_mlp"),
+    )
+    return replace(made, **others)
+
+
+def moderated(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Callable[[pd.DataFrame], Any]]:
+    made = settings(encoder, out.parent / "cache")
+    task = moderation.moderation_task(images / "all.csv", made)
+    run = recipes.run("moderation", task, made, out, quiet=True)
+    return run, lambda table: pd.read_parquet(run.folder / "examples.parquet")["score_student"]
+
+
+def distilled(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Callable[[pd.DataFrame], Any]]:
+    made = replace(
+        distill.pocket(),
+        augmentation="shift",
+        encoder=frozen(encoder, out.parent / "cache"),
+        student=ModelSettings("feature_mlp"),
+        teachers=(
+            distill.TeacherSettings(ModelSettings("feature_mlp", options={"widths": [8]}), budget=Budget(epochs=1)),
+        ),
+        budget=Budget(epochs=2),
+        method="kd",
+        baselines=(),
+    )
+    task = distill.distill_task(str(images / "all.csv"), made)
+    run = recipes.run("distill", task, made, out, quiet=True)
+    return run, lambda table: pd.read_parquet(run.folder / "examples.parquet")["probability"]
+
+
+def multilabelled(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Callable[[pd.DataFrame], Any]]:
+    made = replace(
+        multilabel.pocket(),
+        radius=-1,
+        encoder=frozen(encoder, out.parent / "cache"),
+        model=ModelSettings("feature_mlp"),
+        budget=Budget(steps=8),
+        iterated=IteratedSettings(2, 2, rho=0.1),
+    )
+    task = multilabel.multilabel_task(str(images / "all.csv"), made)
+    run = recipes.run("multilabel", task, made, out, quiet=True)
+    return run, lambda table: pd.read_parquet(run.folder / "examples.parquet")["scores"].map(list)
+
+
+@pytest.mark.parametrize("make", [moderated, distilled, multilabelled])
+def test_predict_on_images_says_what_the_run_said_of_their_features(make, images, encoder, tmp_path):
+    run, of = make(images, encoder, tmp_path / "run")
+    model, _ = load_model(run.folder / "model")
+    assert isinstance(model, ImageClassifier)
+    assert model.spec.encoder == replace(SPEC, num_classes=0)
+    table, problems = recipes.predict(run.folder, images / "all.csv", tmp_path / "scores.parquet")
+    assert len(table) == 300
+    assert problems.counts() == {}
+    asked = next(name for name in ("score", "probability", "scores") if name in table)
+    said, listed = table.set_index("id")[asked], pd.read_parquet(run.folder / "examples.parquet").set_index("id")
+    known = of(table)
+    known.index = listed.index
+    for id in listed.index:
+        assert np.allclose(said[id], known[id], atol=1e-5), id
+
+
+def test_the_same_images_are_encoded_once_and_alike(images, encoder, tmp_path, capfd, monkeypatch):
+    made = settings(encoder, tmp_path)
+    first = moderation.moderation_task(images / "all.csv", made)
+    assert isinstance(first.images, EncodedTable)
+    assert f"features of 300 images by pocket_resnet, kept in {tmp_path}" in capfd.readouterr().err
+    everything = torch.arange(300)
+    features = first.images.features.gather(everything)
+    assert features.shape == (300, 2, WIDTH)
+    pixels = first.images.images.gather(range(300))
+    assert pixels.shape[-1] == SIZE
+    with torch.no_grad():
+        wanted = first.images.features.encoder.features(pixels)
+    assert torch.allclose(first.images.features.rows[everything][:, 0], wanted, atol=1e-5)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding._Maker, "features", refuse)
+        again = moderation.moderation_task(images / "all.csv", made)
+    assert again.fingerprint() == first.fingerprint()
+    assert torch.equal(again.images.features.gather(everything), features)
+    monkeypatch.setattr(encoding, "MEMORY", 0)  # as with more features than memory holds
+    mapped = moderation.moderation_task(images / "all.csv", made)
+    assert torch.equal(mapped.images.features.gather(everything), features)
+
+    other = moderation.moderation_task(images / "all.csv", replace(made, encoder=frozen(encoder, tmp_path, views=2)))
+    assert other.fingerprint() != first.fingerprint()
+    again = other.images.features.rows[everything][:, :2]
+    assert torch.allclose(
+        again, first.images.features.rows[everything], atol=1e-5
+    )  # a view is a function of its number
+
+
+def test_a_killed_computation_ends_in_the_same_features_and_damage_is_told(
+    images, encoder, tmp_path, capfd, monkeypatch
+):
+    straight = moderation.moderation_task(images / "all.csv", settings(encoder, tmp_path / "straight"))
+    made, count = settings(encoder, tmp_path / "killed"), 0
+
+    def dying(self: Any, *given: Any) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == 4:  # two for the estimate, the first file, and no more
+            raise KeyboardInterrupt
+        return features(self, *given)
+
+    features = encoding._Maker.features
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding._Maker, "features", dying)
+        with pytest.raises(KeyboardInterrupt):
+            moderation.moderation_task(images / "all.csv", made)
+    (kept,) = (tmp_path / "killed").glob("*/*.safetensors")
+    resumed = moderation.moderation_task(images / "all.csv", made)
+    assert "features of 44 images" in capfd.readouterr().err
+    everything = torch.arange(300)
+    assert torch.equal(resumed.images.features.gather(everything), straight.images.features.gather(everything))
+    kept.write_bytes(kept.read_bytes()[:-1])
+    repaired = moderation.moderation_task(images / "all.csv", made)
+    assert "1 damaged files of features in" in capfd.readouterr().err
+    assert torch.equal(repaired.images.features.gather(everything), straight.images.features.gather(everything))
+
+
+def test_a_file_of_weights_needs_a_name_and_gives_the_same_encoder(encoder, tmp_path):
+    file = str(encoder / "model.safetensors")
+    named = EncoderSettings("pocket_resnet", file, {"widths": [4, 8]})
+    images = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
+    both = [each.open(SIZE).features(images) for each in (named, frozen(encoder, tmp_path))]
+    assert torch.equal(*both)
+    with pytest.raises(ValueError, match=r"is a file of weights; name its model by encoder\.name"):
+        EncoderSettings(pretrained=file).open(SIZE)
+
+
+def test_an_encoder_that_cannot_be_had_says_what_to_do(encoder, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"encoder\.pretrained='nowhere': there is no such file or folder"):
+        EncoderSettings(pretrained="nowhere").open(SIZE)
+    with pytest.raises(FileNotFoundError, match=r"the folder holds no config\.json"):
+        EncoderSettings(pretrained=str(tmp_path)).open(SIZE)
+    save_model(build(ModelSpec("feature_mlp", 2, SIZE, options={"num_features": 4})), tmp_path)
+    with pytest.raises(ValueError, match="holds no model that can be an encoder"):
+        EncoderSettings(pretrained=str(tmp_path)).open(SIZE)
+    monkeypatch.setattr(encoding, "build", missing)
+    with pytest.raises(
+        FileNotFoundError, match=r"encoder\.pretrained='timm'.*--encoder\.pretrained FILE .*--scale pocket"
+    ):
+        LAPTOP_ENCODER.open(224)
+
+
+def missing(*_: Any) -> None:
+    raise FileNotFoundError("pretrained='timm': the weights could not be fetched")
+
+
+def test_a_run_that_needs_pixels_refuses_models_of_features_and_the_other_way_round(images, encoder, tmp_path):
+    with_encoder = settings(encoder, tmp_path)
+    task = moderation.moderation_task(images / "all.csv", with_encoder)
+    with pytest.raises(ValueError, match="'pocket_deit' does not fit the input: with an encoder it must be one of"):
+        recipes.run(
+            "moderation", task, replace(with_encoder, student=tiny.settings().student), tmp_path / "a", quiet=True
+        )
+    plain = replace(with_encoder, encoder=EncoderSettings())
+    with pytest.raises(ValueError, match="'feature_student' does not fit the input"):
+        recipes.run("moderation", tiny.task(), plain, tmp_path / "b", quiet=True)
+    made = replace(distill.pocket(), encoder=frozen(encoder, tmp_path), student=ModelSettings("feature_mlp"))
+    made = replace(made, teachers=(distill.TeacherSettings(folder=encoder),))
+    task = distill.distill_task(str(images / "all.csv"), made)
+    with pytest.raises(ValueError, match="sees features of an encoder; leave the folder out"):
+        recipes.run("distill", task, made, tmp_path / "c", quiet=True)
+
+
+def test_auto_is_laptop_where_its_encoder_can_be_had_and_says_why_it_is_not(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    recipe = recipes.load("moderation")
+    settings, why = recipe.preset("auto", "ads.csv")
+    assert settings == recipe.preset("pocket")[0]
+    assert "no accelerator and the weights of vit_small_patch14_dinov2.lvd142m are not on this disk" in why
+    assert "--encoder.pretrained FILE" in why
+    settings, why = recipe.preset("auto", "ads.csv", "mine")
+    assert settings == recipe.preset("laptop")[0]
+    assert why.endswith("since encoder.pretrained='mine' is given")
+    monkeypatch.setattr("tutelage.recipes.recipe.unobtainable", lambda encoder: "")
+    assert recipe.preset("auto", "ads.csv")[0] == recipe.preset("laptop")[0]
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert recipe.preset("auto", "ads.csv")[0] == recipe.preset("paper")[0]
+    with pytest.raises(ValueError, match="scale='laptop': denoise comes at pocket, paper"):
+        recipes.load("denoise").preset("laptop")
+
+
+def test_given_weights_need_no_hub():
+    assert encoding.unobtainable(EncoderSettings("resnet50", "weights.safetensors")) == ""
+    assert "resnet50 are not on this disk" in encoding.unobtainable(EncoderSettings("resnet50"))
+
+
+def test_without_an_encoder_nothing_is_encoded():
+    task = tiny.task()
+    assert encoded(task.images, tiny.settings()) is task.images
+    assert json.dumps(task.images.num_features) == "null"
