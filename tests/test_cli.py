@@ -53,6 +53,7 @@ FLAGS = {
     "demo": ["noise", "noise_rate", "out", *JOB],
     "denoise": ["data", "rules", "votes", "vectors", "columns", "classes", "processes", "out", *DENOISE],
     "distill": ["data", "folder", "columns", "train_images", "test_images", "classes", "out", *DISTILL],
+    "export": ["run_folder", "out", "data", "int8", "fpr", "confidence", "wrong_labels", "held_out", "columns"],
     "moderate": ["manifest", "columns", "labels", "dates", "out", *JOB],
     "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],

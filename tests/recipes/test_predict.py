@@ -16,6 +16,8 @@ from PIL import Image
 from tutelage import recipes
 from tutelage.data import digit_posters
 from tutelage.generations import IteratedSettings
+from tutelage.production.export import export
+from tutelage.production.exported import ExportedModel
 from tutelage.recipes import auxiliary, denoise, distill, moderation, multilabel
 from tutelage.recipes.run_lock import claimed
 from tutelage.training import Budget, Optimization
@@ -240,3 +242,24 @@ def test_presets_say_what_they_are(name):
         assert "seed" in asdict(settings)
     accelerated = "paper" if torch.accelerator.is_available() else "pocket"  # no test may fetch an encoder
     assert recipe.preset("auto")[1].startswith(f"scale auto is {recipe.auto or accelerated} (")
+
+
+def test_the_exported_model_answers_as_predict_does(made, tmp_path):
+    """Parity through the whole path: the files on the disk, decoded without PyTorch, through ONNX Runtime."""
+    card = export(made.run.folder, tmp_path / "model", made.task)
+    model = ExportedModel(tmp_path / "model")
+    assert model.version == card["version"]
+    table, _ = recipes.predict(made.run.folder, made.new, tmp_path / "answers.csv")
+    rows = pd.read_csv(made.new).iloc[:GOOD]
+    given = rows["text"] if "text" in rows else [(made.new.parent / name).read_bytes() for name in rows["image"]]
+    found = model.answer(np.stack([model.prepare(each) for each in given]))
+    for answer, (_, expected) in zip(found, table.iterrows(), strict=True):
+        assert set(answer) - {"subtask"} == set(expected.index) - {"id", "image", "text"}
+        for name in set(answer) - {"subtask"}:
+            wanted = expected[name]
+            exact = isinstance(wanted, str) or (isinstance(wanted, list) and wanted and isinstance(wanted[0], str))
+            assert answer[name] == (wanted if exact else pytest.approx(wanted, abs=1e-5)), name
+    if made.run.metrics["pipeline"]["recipe"] == "moderation":
+        told = json.loads((made.run.folder / "model" / "config.json").read_text())["thresholds"]
+        assert card["answer"]["threshold"] == pytest.approx(told["0.01"], abs=1e-5)
+        assert card["answer"]["thresholds"]["0.01"]["guaranteed"] == {"value": None, "defects_needed": 299}

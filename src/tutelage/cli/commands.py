@@ -66,6 +66,10 @@ COMMANDS = {
         "tutelage.recipes.distill:distill_task",
         "distill",
     ),
+    "export": Command(
+        "Write a run's model as ONNX and safetensors, checked against PyTorch, to score and serve with.",
+        "tutelage.cli.production:export",
+    ),
     "moderate": Command(
         "Train a moderation model on a manifest of labelled images.",
         "tutelage.recipes.moderation:moderation_task",

@@ -41,3 +41,49 @@ def threshold(
     with extra("vision"):
         from tutelage.production.threshold import described
     print(described(run_folder, fpr, confidence, wrong_labels, held_out, columns))
+
+
+def export(
+    run_folder: Path,
+    out: Path = Path("model"),
+    data: Path | None = None,
+    int8: bool = False,
+    fpr: float | None = None,
+    confidence: float | None = None,
+    wrong_labels: float = 0.0,
+    held_out: Path | None = None,
+    columns: Columns = Columns(),
+) -> None:
+    """Write a run's model as ONNX and safetensors, with model.json, which says what it is and what was checked.
+
+    Args:
+        run_folder: Folder of a finished run.
+        out: Folder to write; an exported model that is there is replaced.
+        data: The run's data, where they no longer lie where the run found them.
+        int8: Compute in 8 bits; what that costs is measured on the test part.
+        fpr: For a moderation run: false-positive rate at which to decide; the run's own by default.
+        confidence: For a moderation run: decide by the threshold that guarantees the rate with this confidence.
+        wrong_labels: Share of the held-out labels "defective" that is wrong, for the guarantee.
+        held_out: CSV or Parquet file of further labelled images that the run has not seen, for the guarantee.
+        columns: Names of that file's columns.
+    """
+    with extra("serve"):
+        from tutelage.production import export as exporting
+    from tutelage.cli.again import task_of
+
+    card = exporting.export(
+        run_folder,
+        out,
+        task_of(run_folder, data),
+        int8=int8,
+        fpr=fpr,
+        confidence=confidence,
+        wrong_labels=wrong_labels,
+        held_out=held_out,
+        columns=columns,
+    )
+    parity = card["parity"]
+    print(
+        f"model {card['version']} in {out}: on {parity['examples']} test examples no logit differs from PyTorch's by more than "
+        f"{parity['largest_difference_of_logits']:.1e}"
+    )
