@@ -99,7 +99,7 @@ def postgres() -> Iterator[Postgres]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGINT)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Float,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -72,4 +73,56 @@ impressions = _table(
     Column("week", String(8), primary_key=True),
     Column("impressions", Float, nullable=False),
     Index("impressions_week", "week"),
+)
+
+audits = _table(
+    "audit",
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("drawn_at", Time, nullable=False),
+    Column("seed", Integer, nullable=False),
+)
+
+strata = _table(
+    "audit_stratum",
+    Column("week", String(8), primary_key=True),
+    Column("variant", String(128), primary_key=True),
+    Column("audit_id", Integer, ForeignKey("audit.id"), nullable=False),
+    Column("impressions", Float, nullable=False),
+    Column("ads", Integer, nullable=False),
+)
+
+items = _table(
+    "audit_item",
+    Column("id", Integer, primary_key=True),
+    Column("audit_id", Integer, ForeignKey("audit.id"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False),
+    Column("ad_id", String(512), nullable=False),
+    Column("week", String(8)),
+    Column("variant", String(128)),
+    Column("impressions", Float),
+    Column("probability", Float),
+    Column("label", String(64)),
+    Column("image", Text),
+    Column("headline", Text),
+    Column("subtask", Text),
+    UniqueConstraint("audit_id", "place", name="item_place"),
+)
+
+verdicts = _table(
+    "verdict",
+    Column("id", Integer, primary_key=True),
+    Column("item_id", Integer, ForeignKey("audit_item.id"), nullable=False),
+    Column("moderator", String(64), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("given_at", Time, nullable=False),
+    UniqueConstraint("item_id", "moderator", name="verdict_once"),
+)
+
+leases = _table(
+    "lease",
+    Column("item_id", Integer, ForeignKey("audit_item.id"), primary_key=True),
+    Column("moderator", String(64), primary_key=True),
+    Column("until", Time, nullable=False),
 )
