@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from benchmarks.amal.table import COMPARED as amal_compared
 from benchmarks.amal.table import results as amal
 from benchmarks.audit.table import results as audit
+from benchmarks.maoal.table import COMPARED as maoal_compared
 from benchmarks.maoal.table import results as maoal
+from benchmarks.mile.summary import COMPARED as mile_compared
 from benchmarks.mile.summary import heat_maps
 from benchmarks.mile.summary import results as mile
+from benchmarks.moderation.summary import COMPARED as moderation_compared
 from benchmarks.moderation.summary import results as moderation
+from benchmarks.paired import Comparison, paired
 from benchmarks.results_table import ResultRow, read_results, write_results
+from benchmarks.rules.summary import COMPARED as rules_compared
 from benchmarks.rules.summary import results as rules
 from tutelage.recipes.base import Scale
 
@@ -22,6 +29,13 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "rules": rules,
     "mile": mile,
     "audit": audit,
+}
+COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
+    "moderation": moderation_compared,
+    "amal": amal_compared,
+    "maoal": maoal_compared,
+    "rules": rules_compared,
+    "mile": mile_compared,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
 
@@ -55,7 +69,8 @@ def reproduce(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be at least 1")
     rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))
-    written = list(write_results(name, scale, rows, notes, out, merge=bool(only)))
+    compared = partial(paired, comparison=COMPARED.get(name))
+    written = list(write_results(name, scale, rows, notes, out, merge=bool(only), compared=compared))
     for plot, svg in PLOTS.get(name, lambda _: {})(read_results(out / f"{name}-{scale}.json")).items():
         path = out / f"{name}-{scale}-{plot}.svg"
         path.write_text(svg + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +36,7 @@ class ResultRow:
         commit: the code that made the figure; None before it is written.
         hardware: what it ran on; likewise.
         date: when it was written.
+        by_seed: the figure of each seed; None in tables that are older than this entry.
     """
 
     row: str
@@ -47,20 +48,22 @@ class ResultRow:
     commit: str | None = None
     hardware: str | None = None
     date: str | None = None
+    by_seed: Mapping[int, float] | None = None
 
     @classmethod
-    def over_seeds(cls, row: str, metric: str, values: Sequence[float], paper: float | None = None) -> ResultRow:
+    def over_seeds(cls, row: str, metric: str, by_seed: Mapping[int, float], paper: float | None = None) -> ResultRow:
         """Return the row of one figure for each seed.
 
         Raises:
             ValueError: no value, or one that is not finite.
         """
+        values = list(by_seed.values())
         if not values or not all(math.isfinite(value) for value in values):
-            raise ValueError(f"{row}, {metric}: values={list(values)} must be one finite figure for each seed")
+            raise ValueError(f"{row}, {metric}: values={values} must be one finite figure for each seed")
         spread = None
         if (count := len(values)) > 1:
             spread = t_quantile(count - 1) * stdev(values) / math.sqrt(count)
-        return cls(row, metric, fmean(values), spread, count, paper)
+        return cls(row, metric, fmean(values), spread, count, paper, by_seed=dict(by_seed))
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,14 @@ def commit() -> str:
 
 
 def write_results(
-    name: str, scale: str, rows: Sequence[ResultRow], notes: Sequence[str], folder: Path, *, merge: bool = False
+    name: str,
+    scale: str,
+    rows: Sequence[ResultRow],
+    notes: Sequence[str],
+    folder: Path,
+    *,
+    merge: bool = False,
+    compared: Callable[[Sequence[ResultRow]], str] = lambda rows: "",
 ) -> tuple[Path, Path]:
     """Write ``NAME-SCALE.md`` for people and ``NAME-SCALE.json`` for programs; both say which code on which hardware.
 
@@ -222,6 +232,7 @@ def write_results(
         notes: sentences below the tables: what was done, and what the paper's figures are.
         folder: made where it does not exist.
         merge: keep the other figures and notes of a table that is there, each with the code that made it.
+        compared: what of all rows is said in Markdown between the tables and the notes.
 
     Returns:
         Both paths.
@@ -250,6 +261,7 @@ def write_results(
         "",
     ]
     text = "\n".join([*heading, results_markdown(rows)])
+    text += f"\n{between}" if (between := compared(rows)) else ""
     text += "".join(["\n## Notes\n\n", *(f"- {note}\n" for note in notes)]) if notes else ""
     listed = [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
     for path, content in ((people, text), (programs, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")):
@@ -259,7 +271,11 @@ def write_results(
 
 def read_results(path: Path) -> list[ResultRow]:
     """Return the figures of a table's JSON file."""
-    return [ResultRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    rows = [ResultRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    return [
+        row if row.by_seed is None else replace(row, by_seed={int(seed): value for seed, value in row.by_seed.items()})
+        for row in rows
+    ]
 
 
 def merged(old: Sequence[ResultRow], new: Sequence[ResultRow]) -> list[ResultRow]:

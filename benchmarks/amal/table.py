@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from benchmarks.amal import two_harms
 from benchmarks.amal.cases import Case, cases
+from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.metrics import auroc
 from tutelage.recipes.base import Scale
@@ -101,36 +101,18 @@ def results(
     scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()
 ) -> tuple[list[ResultRow], list[str]]:
     """Measure the tables; return their figures and the notes below them. Arguments as in `measure`."""
-    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
     for each in measure(scale, seeds=seeds, data=data, runs=runs, only=only):
-        values[each.case, each.figure, each.row].append(each.value)
+        values[each.case, each.figure, each.row][each.seed] = each.value
     papers = {case.name: case.paper for case in cases(scale)}
     listed = []
     for (case, figure, row), same in values.items():
         paper = papers.get(case, {}).get(row) if figure == ACCURACY else None
         listed.append(ResultRow.over_seeds(row, f"{case}: {figure}", same, paper))
-    return listed, [*_gains(values), *_reading(scale)]
+    return listed, _reading(scale)
 
 
-def _gains(values: dict[tuple[str, str, str], list[float]]) -> list[str]:
-    """Say of each case by how much AMAL, or Joint where both compete, is better than others, seed by seed."""
-    notes = []
-    for case in dict.fromkeys(case for case, _, _ in values):
-        ours, others = ("Joint", ("AMAL", "MAOAL")) if case == TWO_HARMS else ("AMAL", ("CE", "KD", *APART))
-        told = []
-        for other in others:
-            pairs = list(
-                zip(values.get((case, ACCURACY, ours), []), values.get((case, ACCURACY, other), []), strict=False)
-            )
-            if pairs:
-                gains = [a - b for a, b in pairs]
-                wins = sum(gain > 0 for gain in gains)
-                told.append(
-                    f"better than {other} in {wins} of {len(gains)} seeds, by {fmean(gains):+.1f} points on the mean"
-                )
-        if told:
-            notes.append(f"{case}: {ours} is {'; '.join(told)}.")
-    return notes
+COMPARED = Comparison({ACCURACY: True}, lambda row: row.startswith(("AMAL", "MAOAL", "Joint")))
 
 
 def _reading(scale: Scale) -> list[str]:

@@ -110,12 +110,12 @@ def results(
         raise ValueError(f"scale={scale!r}: simulated audits need no accelerator; leave --scale out")
     if unknown := set(only) - set(ROWS):
         raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {list(ROWS)}")
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], dict[int, float]] = {}
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for place, row in enumerate(ROWS):
             if not only or row in only:
                 for metric, value in _measured(row, seed, np.random.default_rng((seed, place))).items():
-                    found.setdefault((row, metric), []).append(value)
+                    found.setdefault((row, metric), {})[seed] = value
     return [ResultRow.over_seeds(row, metric, values) for (row, metric), values in found.items()], _notes()
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from benchmarks.maoal.cases import ROWS, Case, cases
 from benchmarks.maoal.ridge import Way, ridge_error
+from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.recipes.auxiliary.judgement import MEASURES
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
@@ -103,29 +103,20 @@ def results(
     keys = dict.fromkeys((each.case, each.figure, each.row) for each in found)
     for case, figure, row in keys:
         factor, label = UNITS[figure]
-        values = [factor * each.value for each in found if (each.case, each.figure, each.row) == (case, figure, row)]
+        values = {
+            each.seed: factor * each.value
+            for each in found
+            if (each.case, each.figure, each.row) == (case, figure, row)
+        }
         paper = papers.get(case, {}).get(figure, {}).get(row)
         listed.append(ResultRow.over_seeds(row, f"{case}: {label}", values, paper))
-    return listed, [*_gains(found), *_reading(scale)]
+    return listed, _reading(scale)
 
 
-def _gains(found: list[Measured]) -> list[str]:
-    """Say of each case by how much MAOAL is better than the row SLL and the row Equal, seed by seed."""
-    notes = []
-    for case, figure in dict.fromkeys((each.case, each.figure) for each in found):
-        factor, label = UNITS[figure]
-        sign = -1 if figure in ("rmse", "squared error") else 1
-        by = {
-            (each.row, each.seed): factor * each.value for each in found if (each.case, each.figure) == (case, figure)
-        }
-        seeds = sorted({seed for _, seed in by})
-        told = []
-        for other in ("SLL", "Equal"):
-            gains = [sign * (by["MAOAL", seed] - by[other, seed]) for seed in seeds]
-            wins = sum(gain > 0 for gain in gains)
-            told.append(f"better than {other} in {wins} of {len(seeds)} seeds, by {fmean(gains):+.3g} on the mean")
-        notes.append(f"{case}, {label}: MAOAL is {'; '.join(told)}.")
-    return notes
+LESS_IS_BETTER = ("rmse", "squared error")
+COMPARED = Comparison(
+    {label: figure not in LESS_IS_BETTER for figure, (_, label) in UNITS.items()}, lambda row: row.startswith("MAOAL")
+)
 
 
 def _reading(scale: Scale) -> list[str]:

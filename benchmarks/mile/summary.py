@@ -9,10 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
+from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
 from tutelage.recipes.base import Scale
 
 BY_BUDGETS = "by k_t and k_s"
+# Rows in hindsight choose by the test's own labels.
+COMPARED = Comparison(
+    dict.fromkeys(("F1@0.25", "ReaL F1@0.25", "F1@chosen"), True),
+    lambda row: row.startswith("MILe"),
+    beside=lambda row: "hindsight" in row,
+)
 
 
 def results(
@@ -24,7 +31,7 @@ def results(
     for figure in found:
         values[figure.row, figure.metric].append(figure)
     rows = [
-        ResultRow.over_seeds(row, metric, [figure.value for figure in same], same[0].paper)
+        ResultRow.over_seeds(row, metric, {figure.seed: figure.value for figure in same}, same[0].paper)
         for (row, metric), same in values.items()
     ]
     return rows, [*_gains(values), *_reading(scale, data)]

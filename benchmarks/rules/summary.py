@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow, t_quantile
 from benchmarks.rules.data_sets import NAMES
-from benchmarks.rules.table import AMAL, ONLY_L, PAPER, RATES, SPEAR, WITH_VAL, Measured, measure
+from benchmarks.rules.table import AMAL, ONLY_L, PAPER, RATES, WITH_VAL, Measured, measure
 from tutelage.recipes.base import Scale
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 
@@ -29,8 +30,8 @@ def results(
     for name, row in found:
         values = found[name, row]
 
-        def over(key: str, values: dict[int, Measured] = values) -> list[float]:
-            return [100 * measured.figures[key] for measured in values.values()]
+        def over(key: str, values: dict[int, Measured] = values) -> dict[int, float]:
+            return {seed: 100 * measured.figures[key] for seed, measured in values.items()}
 
         title = NAMES[name]
         listed.append(ResultRow.over_seeds(row, f"{title}: macro F1", over("macro_f1")))
@@ -41,35 +42,20 @@ def results(
         listed.append(ResultRow.over_seeds(row, f"{title}: accuracy", over("accuracy")))
         listed.append(ResultRow.over_seeds(row, f"{title}: macro F1, unseen", over("unseen")))
     settings = pocket() if scale == "pocket" else DenoiseSettings()
-    return listed, [*_compared(found), *missing, *_chosen(found), *_reading(settings, seeds)]
+    return listed, [*missing, *_chosen(found), *_reading(settings, seeds)]
 
 
-def _differences(found: Found, name: str, row: str, other: str) -> list[float]:
+def _differences(found: Found, name: str, row: str, other: str) -> dict[int, float]:
     """Return how many points of macro F1 a row is better, seed by seed."""
     theirs = found[name, other]
-    return [
-        100 * (measured.figures["macro_f1"] - theirs[seed].figures["macro_f1"])
+    return {
+        seed: 100 * (measured.figures["macro_f1"] - theirs[seed].figures["macro_f1"])
         for seed, measured in found[name, row].items()
         if seed in theirs
-    ]
+    }
 
 
-def _compared(found: Found) -> list[str]:
-    """Say of each data set which differences exceed the seeds' spread, and how far validation labels alone go."""
-    notes = []
-    for name, title in NAMES.items():
-        for other in (ONLY_L, SPEAR, WITH_VAL):
-            if (name, AMAL) not in found or (name, other) not in found:
-                continue
-            row = ResultRow.over_seeds(AMAL, "difference", _differences(found, name, AMAL, other))
-            if row.spread is None or row.ours is None:
-                continue
-            sure = abs(row.ours) > row.spread
-            notes.append(
-                f"{title}: {AMAL} less {other}, seed by seed: {row.ours:+.1f} ± {row.spread:.1f} points, which "
-                f"{'exceeds' if sure else 'does not exceed'} the seeds' spread."
-            )
-    return notes
+COMPARED = Comparison({"macro F1": True}, lambda row: row == AMAL)
 
 
 def _chosen(found: Found) -> list[str]:

@@ -1,6 +1,7 @@
 """Table 2: the rows are the paper's, the figures follow from the scores, and what was measured is not measured again."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import tiny
 import torch
 from benchmarks.moderation import baselines, summary, table
 from benchmarks.moderation.table import FIRST, FULL, PAPER, PLAIN, POCKET, Measured, Recovered, Row, measure, rows
+from benchmarks.paired import paired
 from benchmarks.results_table import ResultRow
 
 from benchmarks import reproduce as tables
@@ -78,8 +80,12 @@ def test_gains_are_over_the_first_row_of_the_same_seed(monkeypatch):
     assert by_name[FULL, "posters: gain@1%, points"].paper is None
     assert by_name[hd, "posters: AUROC"].ours == pytest.approx(0.8)
     assert by_name["self-labelling", "recovered sub-tasks, posters: NMI with the truth"].ours == pytest.approx(0.6)
-    wins = next(note for note in notes if "beats" in note)
-    assert "in 1 of 2 seeds (0.500 against 0.250, 0.400 against 0.400)" in wins  # a tie is no win
+    compared = paired(listed, summary.COMPARED)
+    assert re.search(
+        rf"posters: NPV@1% +\| {FULL} +\| {PLAIN} +\|.* 1 of 2 +\| +1.000 +\| +level", compared
+    )  # a tie is no win
+    assert hd not in compared
+    assert len(notes) > 5
 
 
 @pytest.fixture(scope="module")
@@ -214,14 +220,25 @@ def test_encoders_start_on_the_tasks_stand_in_and_are_trained_once(tmp_path, mon
 
 
 def test_reproduce_writes_the_table(tmp_path, monkeypatch):
-    row = ResultRow.over_seeds("ours", "posters: NPV@1%", [0.2, 0.4], paper=3.0)
+    row = ResultRow.over_seeds("ours", "posters: NPV@1%", {7: 0.2, 8: 0.4}, paper=3.0)
     monkeypatch.setitem(tables.TABLES, "moderation", lambda *args, **options: ([row], ["Read it with care."]))
     paths = tables.reproduce(
         "moderation", "pocket", seeds=2, data=None, out=tmp_path / "results", runs=tmp_path / "runs", only=["a"]
     )
     assert {path.name for path in paths} == {"moderation-pocket.md", "moderation-pocket.json"}
     written = json.loads((tmp_path / "results" / "moderation-pocket.json").read_text())
-    assert set(written[0]) == {"row", "metric", "ours", "spread", "seeds", "paper", "commit", "hardware", "date"}
+    assert set(written[0]) == {
+        "row",
+        "metric",
+        "ours",
+        "spread",
+        "seeds",
+        "paper",
+        "commit",
+        "hardware",
+        "date",
+        "by_seed",
+    }
     assert np.isclose(written[0]["ours"], 0.3)
     assert "Read it with care." in (tmp_path / "results" / "moderation-pocket.md").read_text()
 

@@ -1,6 +1,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,11 +33,11 @@ def parsed(markdown):
 
 
 ROWS = [
-    ResultRow.over_seeds("fine-tuned", "posters: NPV at 1 % FPR", [0.30, 0.32, 0.34], paper=0.0),
-    ResultRow.over_seeds("fine-tuned", "posters: AUROC", [0.9, 0.9, 0.9]),
-    ResultRow.over_seeds("taught", "posters: NPV at 1 % FPR", [0.40, 0.45, 0.41], paper=30.2),
+    ResultRow.over_seeds("fine-tuned", "posters: NPV at 1 % FPR", {1: 0.30, 2: 0.32, 3: 0.34}, paper=0.0),
+    ResultRow.over_seeds("fine-tuned", "posters: AUROC", dict.fromkeys((1, 2, 3), 0.9)),
+    ResultRow.over_seeds("taught", "posters: NPV at 1 % FPR", {1: 0.40, 2: 0.45, 3: 0.41}, paper=30.2),
     ResultRow("taught", "posters: AUROC", None, None, 3),
-    ResultRow.over_seeds("taught", "products: gain in %", [12.34]),
+    ResultRow.over_seeds("taught", "products: gain in %", {1: 12.34}),
 ]
 
 
@@ -54,7 +55,7 @@ def test_quantiles_that_do_not_exist(freedom, level):
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-6))
 def test_the_spread_is_scipy_s_t_interval(values):
-    row = ResultRow.over_seeds("r", "m", values)
+    row = ResultRow.over_seeds("r", "m", dict(enumerate(values)))
     low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
     assert row.ours == pytest.approx((low + high) / 2, rel=1e-6, abs=1e-9)
     assert row.spread == pytest.approx((high - low) / 2, rel=1e-6)
@@ -62,13 +63,13 @@ def test_the_spread_is_scipy_s_t_interval(values):
 
 
 def test_one_seed_has_no_spread():
-    assert ResultRow.over_seeds("r", "m", [0.5]) == ResultRow("r", "m", 0.5, None, 1, None)
+    assert ResultRow.over_seeds("r", "m", {4: 0.5}) == ResultRow("r", "m", 0.5, None, 1, None, by_seed={4: 0.5})
 
 
 @pytest.mark.parametrize("values", [[], [0.1, float("nan")]])
 def test_figures_that_are_none(values):
     with pytest.raises(ValueError, match="one finite figure for each seed"):
-        ResultRow.over_seeds("r", "m", values)
+        ResultRow.over_seeds("r", "m", dict(enumerate(values)))
 
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\\"), max_size=12)
@@ -97,8 +98,11 @@ def test_programs_read_what_was_measured(tmp_path):
     made_by = [(entry.pop("commit"), entry.pop("hardware")) for entry in listed]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", entry.pop("date")) for entry in listed)
     assert made_by == [(commit(), hardware())] * len(ROWS)
-    assert [list(entry) for entry in listed] == [["row", "metric", "ours", "spread", "seeds", "paper"]] * len(ROWS)
-    assert [ResultRow(**entry) for entry in listed] == ROWS
+    assert [list(entry) for entry in listed] == [
+        ["row", "metric", "ours", "spread", "seeds", "paper", "by_seed"]
+    ] * len(ROWS)
+    found = [replace(row, commit=None, hardware=None, date=None) for row in read_results(path)]
+    assert found == ROWS
 
 
 def test_the_commit_is_that_of_the_checkout_and_says_what_it_lacks(tmp_path, monkeypatch):
