@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+import tutelage
 from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
 from tutelage.data.manifest import LABELS, Columns
@@ -49,6 +52,7 @@ DISTILL = [
     *("budget", "select", "train_on_held_out", "baselines", "hardware"),
 ]
 FLAGS = {
+    "completion": ["shell"],
     "auxiliary": ["data", "folder", "primary", "sides", "fields", "out", *AUXILIARY],
     "demo": ["noise", "noise_rate", "out", *JOB],
     "denoise": ["data", "rules", "votes", "vectors", "columns", "classes", "processes", "out", *DENOISE],
@@ -126,11 +130,50 @@ def test_the_flags_of_each_command(name):
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_flag_has_its_help(name, command):
     assert [action.dest for action in actions(name) if not (action.help or "").strip("% ()")] == []
-    code, out, _ = command(name, "--help")
+    code, out, _ = command(name, "--help-all")
     assert code == 0
     missing = [action.dest for action in actions(name) if f"--{action.dest}" not in out]
     assert missing in ([], ["print_config"], ["help"])
     assert "(required" in out or name in ("demo",)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_help_is_one_screen_and_says_where_the_rest_is(name, command):
+    code, out, _ = command(name, "--help")
+    assert (code, out) == command("help", name)[:2]
+    assert code == 0
+    assert len(out.splitlines()) <= 60
+    shown = set(re.findall(r"^ +(?:-h, )?(--[\w.-]+)", out, re.MULTILINE))
+    needed = {f"--{action.dest}" for action in actions(name) if action.required and "." not in action.dest}
+    assert needed <= shown
+    rest = len(actions(name)) - len(shown)
+    assert (rest > 1) == (
+        f"tutelage {name} --help-all lists the other {rest - 1} flags." in out
+    )  # all but --print_config
+
+
+def test_version_and_help(command):
+    assert command("--version")[:2] == (0, f"tutelage {tutelage.__version__}\n")
+    assert command("help") == command("--help")
+    assert "unknown command 'moderat'; did you mean 'moderate'?" in command("help", "moderat")[2]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_commands_flags_and_values(command, tmp_path):
+    code, script, _ = command("completion", "bash")
+    assert code == 0
+    (tmp_path / "tutelage.bash").write_text(script)
+    for words, found in (
+        (["mod"], "moderate"),
+        (["moderate", "--splits.bu"], "--splits.burst_days"),
+        (["moderate", "--scale", ""], "auto pocket paper"),
+    ):
+        line = f"COMP_WORDS=(tutelage {' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words)}; _shtab_tutelage"
+        bash = f"source tutelage.bash; {line}; echo ${{COMPREPLY[@]}}"
+        done = subprocess.run(
+            ["bash", "-c", bash], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.split() == found.split()
 
 
 def test_the_list_of_commands(command):
@@ -163,8 +206,8 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("demo extra", "unknown argument 'extra'"),
         ("demo --fpr", "argument --fpr: expected one argument"),
         ("demo --discovery.subtasks 0", "discovery.subtasks=0 must be an integer of at least 1"),
-        ("demo --budget.epochs 3 --budget.steps 4", "give exactly one of epochs=3 and steps=4"),
-        ("demo --selection.rule npv", "selection.rule='npv' needs selection.threshold"),
+        ("demo --budget.epochs 3 --budget.steps 4", "give exactly one of --budget.epochs=3 and --budget.steps=4"),
+        ("demo --selection.rule npv", "--selection.rule='npv' needs --selection.threshold"),
         ("demo --selection.window 0", "selection.window=0 must be an integer of at least 1"),
         ("demo --selection.flagged 1", "selection.flagged=1.0 must be a number in [0, 1)"),
         ("demo --lesson.unlabelled_share 1", "lesson.unlabelled_share=1.0 must be a number in [0, 1)"),
@@ -174,6 +217,9 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("demo --learning.temperature 0", "learning.temperature=0.0 must be a number above 0"),
         ("demo --learning.weight -1", "learning.weight=-1.0 must be a number of at least 0"),
         ("demo --learning.smoothing 1", "learning.smoothing=1.0 must be a number in [0, 1)"),
+        ("demo --training.lr -1", "--training.lr=-1.0 must be a number above 0"),
+        ("demo --splits.burst_days 20", "--splits.burst_days is 20.0 and gap_days 15.0"),
+        ("demo --weighting amal --weighting_options.lr -3", "--weighting_options.lr=-3 must be positive"),
         ("demo --config nowhere.yaml", "config: File does not exist: "),
         ("moderate", "the following arguments are required: manifest, out"),
         ("moderate ads.csv", "the following arguments are required: out"),
@@ -185,7 +231,7 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("report runs/ads", "runs/ads holds no metrics.json"),
         (
             "distill digits --out x --noise symmetric",
-            "noise='symmetric' is no value; set what it consists of, such as noise.",
+            "--noise='symmetric' is no value; set what it consists of, such as --noise.",
         ),
         (
             "auxiliary digits --out x --sides parity",
@@ -218,7 +264,7 @@ def test_a_mistake_is_answered_in_one_line(words, answer, command, tmp_path, mon
         ("subtasks: 3", "unknown key 'subtasks'; did you mean discovery.subtasks?"),
         ("epochs: 3", "unknown key 'epochs'; did you mean budget.epochs or discovery.epochs or specialists.epochs?"),
         ("zzz: 3", "unknown key 'zzz'"),
-        ("discovery: 3", "discovery=3 is no value; set what it consists of, such as discovery.subtasks"),
+        ("discovery: 3", "--discovery=3 is no value; set what it consists of, such as --discovery.subtasks"),
         ("discovery:\n  subtasks: many", "discovery.subtasks: Expected a int. Got value: many"),
         ("discovery:\n  lam: -1", "discovery.lam=-1.0 must be a number above 0"),
         ("student:\n  class_path: os.system", "is not accepted as class_path"),  # values only
@@ -328,7 +374,7 @@ def test_print_config_can_be_given_back(asked, command, tmp_path):
 @pytest.mark.parametrize(
     ("failure", "code", "said"),
     [
-        (ValueError("radius=-1 must be\nat least 0"), 2, "tutelage demo: radius=-1 must be at least 0\n"),
+        (ValueError("radius=-1 must be\nat least 0"), 2, "tutelage demo: --radius=-1 must be at least 0\n"),
         (OSError(28, "No space left on device"), 2, "tutelage demo: [Errno 28] No space left on device\n"),
         (ImportError("timm is not installed"), 2, "tutelage demo: timm is not installed\n"),
         (Interrupted("student stopped at step 3"), 143, "student stopped at step 3\n"),

@@ -10,13 +10,13 @@ from types import ModuleType
 import pytest
 
 import tutelage
-from tutelage import data, signals, training, weighting
+from tutelage import data, metrics, signals, training, weighting
 
 
 @pytest.mark.parametrize("name", tutelage.__all__)
 def test_every_name_is_that_of_its_room(name: str) -> None:
     found = getattr(tutelage, name)
-    rooms = [room for room in (signals, weighting, data, training) if name in room.__all__]
+    rooms = [room for room in (metrics, signals, weighting, data, training) if name in room.__all__]
     assert name == "__version__" or [getattr(room, name) for room in rooms] == [found]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tutelage.data import Indexed, TensorData, endless
+    from tutelage.metrics import LabelIssues, find_label_issues
     from tutelage.signals import (
         Agreement,
         BinaryCrossEntropy,
@@ -85,6 +86,7 @@ __all__ = [
     "Implication",
     "Indexed",
     "Joint",
+    "LabelIssues",
     "LabelModelEvidence",
     "LabelModelLabels",
     "LabelledByBoth",
@@ -110,11 +112,12 @@ __all__ = [
     "Weighting",
     "__version__",
     "endless",
+    "find_label_issues",
     "fit",
     "predict",
     "sweep",
 ]
-_ROOMS = ("signals", "weighting", "data", "training")  # in the order of what it takes to import them
+_ROOMS = ("metrics", "signals", "weighting", "data", "training")  # in the order of what it takes to import them
 
 
 def __getattr__(name: str) -> Any:

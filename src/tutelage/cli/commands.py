@@ -49,6 +49,10 @@ COMMANDS = {
         "tutelage.recipes.auxiliary:auxiliary_task",
         "auxiliary",
     ),
+    "completion": Command(
+        "Print a script that completes commands and flags in bash, zsh or tcsh.",
+        "tutelage.cli.completion:completion",
+    ),
     "demo": Command(
         "Run moderate on digit posters: real handwritten digits that need no download.",
         "tutelage.recipes.moderation:demo_task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from contextlib import nullcontext
@@ -17,6 +18,13 @@ from tutelage.cli.commands import COMMANDS
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        from tutelage import __version__
+
+        print(f"tutelage {__version__}")
+        sys.exit(0)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     if not words or words[0] not in COMMANDS:
         _usage(words)
     _execute(words[0], words[1:])
@@ -40,21 +48,45 @@ def _execute(command: str, rest: list[str]) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, ImportError, yaml.YAMLError) as error:
-        print(f"tutelage {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"tutelage {command}: {_with_flags(' '.join(str(error).split()), command, rest)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _with_flags(message: str, command: str, given: list[str]) -> str:
+    """Write the names of settings in a message as the flags that set them."""
+    from tutelage.cli.parser import parser_for
+
+    if message.startswith("unknown "):  # key of a file, or an argument, which has its dashes
+        return message
+    typed = [re.split("[ =]", word[2:])[0] for word in given if word.startswith("--")]
+    known = {action.dest for action in parser_for(command)._actions if action.option_strings} | set(typed)
+
+    def flag(found: re.Match[str]) -> str:
+        name = found[1]
+        like = [each for each in typed if each.rpartition(".")[2] == name.rpartition(".")[2]]
+        if (
+            f"{name}=" == found[0] and name not in known and len(like) == 1
+        ):  # a part of the settings does not know where it is used
+            name = like[0]
+        return f"--{name}{found[2]}" if name in known and ("." in name or found[2] == "=") else found[0]
+
+    return re.sub(r"(?<![\w./'\"-])([a-z_]+(?:\.[a-z_]+)*)(=?)", flag, message)
 
 
 def _run(name: str, arguments: list[str]) -> None:
     import jsonargparse
 
     from tutelage import recipes
-    from tutelage.cli.parser import parser_for, preset_of
+    from tutelage.cli.parser import daily_help, parser_for, preset_of
     from tutelage.distributed import join
     from tutelage.recipes.run_lock import claimed
 
     command = COMMANDS[name]
     preset, why = preset_of(name, arguments)
     parser = parser_for(name, preset)
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        print(parser.format_help() if "--help-all" in arguments else daily_help(name, parser), end="")
+        sys.exit(0)
     parsed = parser.parse_args(arguments)
     for action in parser._actions:
         group, _, inner = action.dest.partition(".")
@@ -84,5 +116,8 @@ def _usage(words: list[str]) -> NoReturn:
     if words and words[0] not in ("-h", "--help"):
         print(f"\nunknown command {words[0]!r}{nearest(words[0], COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    print("\ntutelage COMMAND --help lists a command's flags.", file=sys.stderr)
+    print(
+        "\ntutelage help COMMAND lists a command's flags, tutelage --version says which version this is.",
+        file=sys.stderr,
+    )
     sys.exit(0 if words else 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -20,6 +21,12 @@ from tutelage.recipes import load
 
 SCALES = Literal["auto", "pocket", "laptop", "paper"]
 WRITTEN = {"tuple": "a list as [one,two]", "dict": "names and values as {name: value}"}
+
+DAILY = {
+    *("out", "scale", "seed", "fpr", "duplicates", "method", "weighting", "noise.kind", "noise.rate", "confidence"),
+    *("columns.image", "columns.text", "columns.label", "config", "help"),
+}
+"""The flags of every day, besides those of a task that are single values: what `--help` lists."""
 
 jsonargparse.set_loader("yaml", partial(load_yaml, load=jsonargparse.get_loader("yaml")), (yaml.YAMLError,))
 
@@ -112,6 +119,18 @@ def parser_for(name: str, preset: Any = None) -> jsonargparse.ArgumentParser:
         parser.add_class_arguments(type(preset), as_group=False)
         parser.set_defaults(_leaves(preset))
     return parser
+
+
+def daily_help(name: str, parser: jsonargparse.ArgumentParser) -> str:
+    """Return the help of a command's flags of every day, and how to get that of all; the parser is of no use afterwards."""
+    groups = {action.dest.partition(".")[0] for action in parser._actions if "." in action.dest}
+    daily = DAILY | set(COMMANDS[name].parameters()) - groups
+    hidden = [action for action in parser._actions if action.option_strings and action.dest not in daily]
+    flags = len([action for action in hidden if action.dest != "print_config"])
+    for action in hidden:
+        action.help = argparse.SUPPRESS
+    text = re.sub(r"<class\s+'(\w+)'>", r"\1", parser.format_help())
+    return f"{text}\ntutelage {name} --help-all lists the other {flags} flags.\n" if flags else text
 
 
 def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ from tutelage.metrics.chance import beyond_chance
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
 from tutelage.metrics.intervals import Interval, bootstrap, bootstrap_rows, paired_bootstrap
+from tutelage.metrics.label_issues import LabelIssues, find_label_issues
 from tutelage.metrics.moderation import (
     OperatingPoint,
     lift_at_fpr,
@@ -31,6 +32,7 @@ from tutelage.metrics.segmentation import mean_iou, pixel_accuracy
 __all__ = [
     "Calibration",
     "Interval",
+    "LabelIssues",
     "OperatingPoint",
     "accuracy",
     "added_label_score",
@@ -42,6 +44,7 @@ __all__ = [
     "calibrate",
     "calibration_error",
     "f1",
+    "find_label_issues",
     "given_label_recall",
     "label_sets",
     "lift_at_fpr",

@@ -29,7 +29,7 @@ from tutelage.training import checkpoint, seeds
 from tutelage.training.batches import Batches, Examples, Loader, Shuffled, indices_of, own_places
 from tutelage.training.identity import difference, identity_of
 from tutelage.training.interrupt import Interrupted, stoppable
-from tutelage.training.log import Log
+from tutelage.training.log import Lines, Log
 from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
 from tutelage.training.tally import Tally
@@ -292,7 +292,7 @@ class _Run:
         seed = (self.plan.seed, "held out", passes)
         return self.placed(Batches(self.held_out, places.flatten(), places.shape[1], None, seed)[number])
 
-    def evaluate(self, bar: tqdm[Any]) -> None:
+    def evaluate(self, bar: tqdm[Any] | Lines) -> None:
         means = self.tally.means(self.step, self.lr)
         entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
         entry |= dict(zip(self.objective.names, means, strict=True))

@@ -6,12 +6,15 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from tutelage.distributed import is_main_process
+
+PERIOD = 30.0  # seconds between two lines of progress where there is no terminal
 
 
 class Log:
@@ -56,16 +59,59 @@ class Log:
         if not self.quiet and is_main_process():
             tqdm.write(text, file=sys.stderr)
 
-    def progress(self, total: int, done: int, name: str) -> tqdm[Any]:
-        """Return a progress bar: on a terminal only, elsewhere `say` at evaluations is enough."""
-        return tqdm(
-            total=total,
-            initial=done,
-            desc=name,
-            unit="step",
-            leave=False,
-            disable=self.quiet or not is_main_process() or not sys.stderr.isatty(),
-        )
+    def progress(self, total: int, done: int, name: str) -> tqdm[Any] | Lines:
+        """Return a progress bar on a terminal or in a notebook, and elsewhere a line every 30 seconds with the time left."""
+        silent = self.quiet or not is_main_process()
+        if silent or sys.stderr.isatty() or _in_notebook():
+            return tqdm(total=total, initial=done, desc=name, unit="step", leave=False, disable=silent)
+        return Lines(self.say, total, done, name)
+
+
+class Lines:
+    """Says every 30 seconds how far a training is, and how long the rest will take at the speed so far.
+
+    Args:
+        say: tells a line.
+        total: steps in all.
+        done: steps that were taken before.
+        name: what is trained.
+    """
+
+    def __init__(self, say: Callable[[str], None], total: int, done: int, name: str) -> None:
+        self.say, self.total, self.done, self.name = say, total, done, name
+        self.first, self.figures = done, ""
+        self.start = self.told = time.monotonic()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Say nothing more."""
+
+    def set_postfix(self, figures: Mapping[str, str]) -> None:
+        """Remember the last figures on held-out data, to say them too."""
+        self.figures = "".join(f", {name} {value}" for name, value in figures.items())
+
+    def update(self, steps: int = 1) -> None:
+        """Count steps, and say it where the last line is old."""
+        self.done += steps
+        now = time.monotonic()
+        if now - self.told >= PERIOD and self.done < self.total:
+            left = (now - self.start) / (self.done - self.first) * (self.total - self.done)
+            self.say(
+                f"{self.name or 'training'}: step {self.done:,} of {self.total:,}{self.figures}, about {_minutes(left)} left"
+            )
+            self.told = now
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60):,} min"
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook shows what is printed; nothing is imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", {})
 
 
 def _valid(value: Any) -> Any:

@@ -1,0 +1,205 @@
+"""Which labels are wrong? Confident learning on any model's out-of-sample predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tutelage.files import read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, repr=False)
+class LabelIssues:
+    """The labels in doubt among N, with C classes.
+
+    Attributes:
+        ranked: the rows of the labels in doubt, the most doubtful first, (n,).
+        score: the quality of each label, from 0 (surely wrong) to 1, (N,); NaN where there is none.
+        given: the labels, (N,).
+        suspected: the class that the predictions favour over the label's, (N,): where a label is in doubt, what it may be.
+        joint_CC: the estimated share of examples with each given label (rows) and each true one (columns).
+        ids: what the rows are called, where they are.
+        classes: the classes' names, or their numbers.
+    """
+
+    ranked: Ints
+    score: Floats
+    given: Ints
+    suspected: Ints
+    joint_CC: Floats
+    ids: Sequence[str] | None
+    classes: Sequence[str]
+
+    @property
+    def noise_rate(self) -> float:
+        """The estimated share of wrong labels."""
+        return 1 - float(np.trace(self.joint_CC))
+
+    def table(self) -> pd.DataFrame:
+        """Return the labels in doubt, the most doubtful first: row, id where there are ids, given, suspected and score."""
+        import pandas as pd
+
+        names = np.array(self.classes, dtype=object)
+        columns: dict[str, Any] = {"row": self.ranked}
+        if self.ids is not None:
+            columns["id"] = [self.ids[row] for row in self.ranked]
+        columns["given"], columns["suspected"] = names[self.given[self.ranked]], names[self.suspected[self.ranked]]
+        return pd.DataFrame({**columns, "score": self.score[self.ranked]})
+
+    def __len__(self) -> int:
+        return len(self.ranked)
+
+    def __repr__(self) -> str:
+        labels = int((self.given >= 0).sum())
+        said = f"{len(self):,} of {labels:,} labels are in doubt; estimated to be wrong: {self.noise_rate:.1%}"
+        rows = self.table()
+        more = f"\n... and {len(rows) - 10:,} more" if len(rows) > 10 else ""
+        return said if rows.empty else f"{said}\n{rows.head(10).to_string(index=False, float_format='%.3f')}{more}"
+
+
+def find_label_issues(
+    labels: ArrayLike | str | os.PathLike[str],
+    probabilities: ArrayLike | None = None,
+    *,
+    select: Literal["noise_rate", "confident"] = "noise_rate",
+    rank_by: Literal["self_confidence", "normalised_margin"] = "self_confidence",
+    ids: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> LabelIssues:
+    r"""Find the labels that a model's out-of-sample predictions contradict.
+
+    With :math:`X_i` the examples labelled i, a prediction is confident of class j where it reaches the class's mean,
+
+    .. math:: t_j = \frac1{|X_j|} \sum_{x \in X_j} p_j(x), \qquad
+        C_{ij} = \big|\{x \in X_i : j = \arg\max_{l : p_l(x) \ge t_l} p_l(x)\}\big|
+
+    (eq. 2 and 1). The rows of C, scaled to sum to :math:`|X_i|`, estimate how many labels of each class belong to each other
+    one (eq. 3). ``noise_rate`` takes, for each pair of classes, that many examples of i with the largest :math:`p_j - p_i`
+    (3.2, method 4, what cleanlab does by default); ``confident`` takes those that C counts off its diagonal (method 2). A
+    label that is the model's own choice is never in doubt.
+
+    They are ranked by ``self_confidence``, :math:`p_y`, or ``normalised_margin``,
+    :math:`(1 + p_y - \max_{j \ne y} p_j) / 2`.
+
+    Args:
+        labels: the given labels, 0 to C - 1, (N,), -1 where there is none; or the folder of a finished `moderate` run, whose
+            ``examples.parquet`` has labels and predictions.
+        probabilities: of each class, (N, C), by a model that was not trained on the example, as by cross-validation: one that
+            was has learned the wrong labels too.
+        select: which labels are in doubt.
+        rank_by: their score.
+        ids: what the examples are called, (N,).
+        classes: the classes' names, (C,).
+
+    Raises:
+        ValueError: shapes, labels or probabilities that make no sense.
+        FileNotFoundError: the folder has no ``examples.parquet``.
+
+    Source: Northcutt, Jiang and Chuang, *Confident Learning: Estimating Uncertainty in Dataset Labels*, JAIR 2021.
+    """
+    if isinstance(labels, str | os.PathLike):
+        if probabilities is not None:
+            raise ValueError(f"probabilities are given beside {os.fspath(labels)!r}: a run's folder has its own")
+        labels, probabilities, ids, classes = _of_run(Path(labels))
+    if probabilities is None:
+        raise ValueError(
+            "probabilities are needed: the predictions (N, C) of a model that was not trained on these labels"
+        )
+    given, p_NC = _checked(labels, probabilities)
+    count = p_NC.shape[1]
+    for name, values, length in (("ids", ids, len(given)), ("classes", classes, count)):
+        if values is not None and len(values) != length:
+            raise ValueError(f"{len(values)} {name} for {length}: give one for each")
+    known = np.flatnonzero(given >= 0)
+    y, p = given[known], p_NC[known]
+    sizes_C = np.bincount(y, minlength=count)
+    confident = _confident_class(y, p, sizes_C)
+    joint_CC = np.zeros((count, count))
+    np.add.at(joint_CC, (y[confident >= 0], confident[confident >= 0]), 1)
+    totals_C = joint_CC.sum(1, keepdims=True)
+    joint_CC = np.where(totals_C > 0, joint_CC / np.maximum(totals_C, 1), np.eye(count)) * sizes_C[:, None]
+    if select == "confident":
+        doubted = (confident >= 0) & (confident != y)
+    elif select == "noise_rate":
+        doubted = _largest_margins(y, p, joint_CC)
+    else:
+        raise ValueError(f"select={select!r} is not one of noise_rate, confident")
+    own = p[np.arange(len(y)), y]
+    others = p.copy()
+    others[np.arange(len(y)), y] = -1
+    if rank_by == "normalised_margin":
+        quality = (1 + own - others.max(1)) / 2 if count > 1 else np.ones(len(y))
+    elif rank_by == "self_confidence":
+        quality = own
+    else:
+        raise ValueError(f"rank_by={rank_by!r} is not one of self_confidence, normalised_margin")
+    doubted &= p.argmax(1) != y
+    score, suspected = np.full(len(given), np.nan), p_NC.argmax(1)
+    score[known], suspected[known] = quality, others.argmax(1)
+    rows = np.flatnonzero(doubted)
+    names = list(classes) if classes is not None else [str(number) for number in range(count)]
+    ranked = known[rows[np.argsort(quality[rows], kind="stable")]]
+    return LabelIssues(ranked, score, given, suspected, joint_CC / max(len(y), 1), ids, names)
+
+
+def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Ints, Floats]:
+    given, p_NC = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if p_NC.ndim != 2 or given.shape != p_NC.shape[:1]:
+        raise ValueError(f"labels {given.shape} and probabilities {p_NC.shape}: give (N,) and (N, C)")
+    if not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(f"labels are {given.dtype}: give the classes' numbers from 0, and -1 where there is no label")
+    if len(given) and not -1 <= given.min() <= given.max() < p_NC.shape[1]:
+        raise ValueError(
+            f"labels lie in {given.min()} to {given.max()}: {p_NC.shape[1]} classes go from 0, -1 is no label"
+        )
+    wrong = ~np.isfinite(p_NC).all(1) | (p_NC < 0).any(1) | (np.abs(p_NC.sum(1) - 1) > 1e-3)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"probabilities[{row}] = {p_NC[row].tolist()}: give numbers from 0 that sum to 1, as softmax does"
+        )
+    return given.astype(np.int64), p_NC
+
+
+def _confident_class(y: Ints, p: Floats, sizes_C: Ints) -> Ints:
+    """Return the class that each prediction is confident of, (N,), -1 where it is none."""
+    sums_C = np.bincount(y, weights=p[np.arange(len(y)), y], minlength=len(sizes_C))
+    thresholds_C = np.where(sizes_C > 0, sums_C / np.maximum(sizes_C, 1), np.inf)
+    reached = np.where(p >= thresholds_C - 1e-12, p, -1)
+    return np.where(reached.max(1, initial=-1) >= 0, reached.argmax(1), -1)
+
+
+def _largest_margins(y: Ints, p: Floats, joint_CC: Floats) -> NDArray[np.bool_]:
+    """Return which examples of each class have the largest margins for each other class, as many as the joint counts say."""
+    doubted = np.zeros(len(y), dtype=bool)
+    for i, counts_C in enumerate(np.rint(joint_CC).astype(int)):
+        rows = np.flatnonzero(y == i)
+        for j in np.flatnonzero(counts_C):
+            if j != i:
+                margin = p[rows, j] - p[rows, i]
+                doubted[rows[np.argsort(-margin, kind="stable")[: counts_C[j]]]] = True
+    return doubted
+
+
+def _of_run(folder: Path) -> tuple[Ints, Floats, list[str], list[str]]:
+    path = folder / "examples.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no examples.parquet: give the folder of a finished `tutelage moderate`")
+    examples = read_parquet(path, columns=["id", "label", "split", "suspicion"])
+    examples = examples[examples["split"] != "left_out"]
+    label = examples["label"].to_numpy(np.int64)
+    wrong = examples["suspicion"].fillna(0).to_numpy(np.float64)
+    acceptable = np.where(label == 1, 1 - wrong, wrong)
+    return label, np.stack([1 - acceptable, acceptable], 1), examples["id"].tolist(), ["defective", "acceptable"]
