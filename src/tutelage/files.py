@@ -177,6 +177,8 @@ def literal(cell: str) -> str:
 
 
 def _cell(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # a list, as Parquet gives it back
+        value = value.tolist()
     if isinstance(value, list):
         value = "|".join(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value)
     if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):

@@ -48,6 +48,7 @@ SMALL = ModelSettings("pocket_mlp", options={"widths": [6]})
 FILES = {
     *("config.yaml", "examples.parquet", "gallery.safetensors", "importance.parquet", "log.jsonl", "metrics.json"),
     *("model", "problems.csv", "report.html", "run.json", "run.lock", "stages", "weights.parquet"),
+    *("examples.csv", "importance.csv", "weights.csv"),
 }
 
 

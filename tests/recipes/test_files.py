@@ -19,6 +19,8 @@ from tutelage import cli, recipes
 from tutelage.data import Columns, digit_posters, read_image
 from tutelage.models import load_model
 from tutelage.recipes.moderation import moderation_task
+from tutelage.recipes.moderation.evaluation import SCORE
+from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.subtasks import acceptability
 from tutelage.training.stages import plain
 
@@ -132,6 +134,8 @@ def test_predict(run, ads, command, tmp_path):
     facts = json.loads((run / "model" / "config.json").read_text())
     expected = np.where(table["score"] > facts["thresholds"]["0.01"], "acceptable", "defective")
     assert table["decision"].tolist() == expected.tolist()
+    assert (table["threshold"] == facts["thresholds"]["0.01"]).all()
+    assert pd.read_csv(out.with_suffix(".csv"))["decision"].tolist() == expected.tolist()
     examples = pd.read_parquet(run / "examples.parquet").set_index("id")
     assert np.allclose(table["score"], examples.loc[table["id"], "score_student"], atol=1e-6)
     left_out = pd.read_csv(out.parent / "scores-problems.csv")
@@ -149,6 +153,13 @@ def test_a_decision_at_another_rate(run, ads, tmp_path):
         out = tmp_path / "scores.csv"
         at[rate], _ = recipes.predict(run, ads / "new.csv", out, fpr=rate, columns=Columns(image="picture"))
         assert pd.read_csv(out)["decision"].tolist() == at[rate]["decision"].tolist()
+    examples = pd.read_parquet(run / "examples.parquet")
+    test = examples[(examples["split"] == "test") & (examples["label"] == 0)]
+    for rate in (0.2, 0.5):
+        table, _ = recipes.predict(
+            run, ads / "new.csv", tmp_path / "other.csv", fpr=rate, columns=Columns(image="picture")
+        )
+        assert (test[SCORE] > table["threshold"][0]).mean() <= rate
     assert at[0.01]["score"].equals(at[0.05]["score"])
     assert (at[0.01]["decision"] == "defective").sum() >= (at[0.05]["decision"] == "defective").sum()
 
@@ -156,9 +167,9 @@ def test_a_decision_at_another_rate(run, ads, tmp_path):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["--fpr", "0.02"], r"fpr=0.02 has no threshold in .*; it has 0.01, 0.05"),
+        (["--fpr", "1"], r"--fpr=1.0 must be a number in \(0, 1\)"),
         (["--out", "scores.xlsx"], r"out='scores.xlsx' must end in .parquet or .csv"),
-        ([], r"new.csv has no column 'image' for 'image'; it has: picture. Map it by columns.image."),
+        ([], r"new.csv has no column 'image' for 'image'; it has: picture. Map it by --columns.image."),
         (["--columns.image", "pictures"], r"no column 'pictures' .* Did you mean 'picture'\?"),
     ],
 )
@@ -168,6 +179,30 @@ def test_mistakes_of_predict(run, ads, command, words, answer, tmp_path, monkeyp
     assert code == 2
     assert err.count("\n") == 1
     assert re.search(answer, err), err
+
+
+def test_predict_takes_a_folder(run, ads, command, tmp_path):
+    code, said, _ = command("predict", run, ads / "images", "--out", tmp_path / "scores.csv")
+    assert code == 0
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert len(table) == 160 + len(READ) + 1
+    assert f"{len(REFUSED)} left out" in said
+    alone = pd.read_parquet(run / "examples.parquet").set_index("image")[SCORE]
+    assert np.allclose(table["score"], alone.reindex("images/" + table["image"]), atol=1e-6)
+
+
+def test_the_labels_in_doubt_are_a_list_that_a_person_can_open(run):
+    listed = pd.read_csv(run / "relabel.csv")
+    examples = pd.read_parquet(run / "examples.parquet").set_index("image")
+    assert listed["image"].is_unique
+    doubted = examples[(examples["suspicion"] > 0.5) & (examples["split"] != "left_out")]
+    assert set(listed["image"]) == set(doubted.index)
+    assert listed["suspicion"].is_monotonic_decreasing
+    names = np.array(["defective", "acceptable"])
+    assert (listed["label"] == names[examples.loc[listed["image"], "label"]]).all()
+    assert (listed["label"] != listed["suspected"]).all()
+    assert listed["reason"].str.match(r"the model says \w+ \(\d+%\), plain fine-tuning (too|says \w+) \(\d+%\)$").all()
+    assert pd.read_csv(run / "examples.csv")["id"].tolist() == pd.read_parquet(run / "examples.parquet")["id"].tolist()
 
 
 def test_nothing_to_score_lists_why(run, ads, command, tmp_path):
@@ -187,6 +222,32 @@ def test_too_little_to_learn_from_lists_why(ads, command, tmp_path):
     assert code == 2
     assert "labelled examples are left and 40 are needed" in err
     assert len(pd.read_csv(tmp_path / "run" / "problems.csv")) >= len(REFUSED)
+
+
+def test_the_reason_names_who_contradicts_and_copies_with_both_labels():
+    examples = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"],
+            "image": ["a.png", "b.png", "", "d.png"],
+            "label": [1, 0, 0, -1],
+            "split": "train",
+            "suspicion": [0.8, 0.9, 0.4, np.nan],
+            "score": [0.1, 0.95, 0.3, 0.5],
+            "score_fine_tuned": [0.3, 0.2, 0.3, 0.5],
+        }
+    )
+    copies = pd.DataFrame({"id": ["b", "b2"], "conflict": [True, True]})
+    assert relabel_table(examples, copies, "score").to_dict("records") == [
+        {
+            "image": "b.png", "label": "defective", "suspected": "acceptable", "suspicion": 0.9,
+            "reason": "the model says acceptable (95%), plain fine-tuning says defective (80%); copies of the picture have "
+            "both labels",
+        },
+        {
+            "image": "a.png", "label": "acceptable", "suspected": "defective", "suspicion": 0.8,
+            "reason": "the model says defective (90%), plain fine-tuning too (70%)",
+        },
+    ]  # fmt: skip
 
 
 def test_report_is_written_anew(run, command):

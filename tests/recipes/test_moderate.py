@@ -25,16 +25,19 @@ from tutelage.weighting.settings import AdaptSettings
 FILES = {
     "config.yaml",
     "duplicates.csv",
+    "examples.csv",
     "examples.parquet",
     "gallery.safetensors",
     "log.jsonl",
     "metrics.json",
     "model",
     "problems.csv",
+    "relabel.csv",
     "report.html",
     "run.json",
     "run.lock",
     "stages",
+    "subtasks.csv",
     "subtasks.parquet",
 }
 

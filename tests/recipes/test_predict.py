@@ -149,7 +149,7 @@ def test_new_examples_are_answered_into_a_new_folder_and_what_cannot_be_read_is_
     assert len(written) == GOOD
     assert len(problems) == 1
     listed = pd.read_csv(out.parent / "answers-problems.csv", dtype=str)
-    assert listed.to_numpy().tolist() == [list(problem) for problem in problems]
+    assert listed.to_numpy().tolist() == [list(map(str, problem)) for problem in problems]
     assert f"{GOOD} " in recipes.recipe_of(made.run.folder).summary(table)
 
 
@@ -254,7 +254,7 @@ def test_the_exported_model_answers_as_predict_does(made, tmp_path):
     given = rows["text"] if "text" in rows else [(made.new.parent / name).read_bytes() for name in rows["image"]]
     found = model.answer(np.stack([model.prepare(each) for each in given]))
     for answer, (_, expected) in zip(found, table.iterrows(), strict=True):
-        assert set(answer) - {"subtask"} == set(expected.index) - {"id", "image", "text"}
+        assert set(answer) - {"subtask"} == set(expected.index) - {"id", "image", "text", "threshold"}
         for name in set(answer) - {"subtask"}:
             wanted = expected[name]
             exact = isinstance(wanted, str) or (isinstance(wanted, list) and wanted and isinstance(wanted[0], str))

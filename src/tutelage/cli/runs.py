@@ -21,10 +21,9 @@ def predict(
 
     Args:
         run_folder: Folder of a finished run.
-        manifest: CSV or Parquet file of new examples, with a column image if the run learned from images.
-        out: Table to write, .parquet or .csv.
-        fpr: For a moderation run: false-positive rate at which to decide; one that the run has a threshold for, by default its
-            own.
+        manifest: CSV or Parquet file of new examples, with a column image for a run of images, or a folder of images.
+        out: Table to write, .csv, or .parquet with a .csv file beside it.
+        fpr: For a moderation run: false-positive rate at which to decide; the run's own by default.
         vectors: For a denoise run that was given features: file of features, one row a text.
         columns: Names of the manifest's columns.
     """

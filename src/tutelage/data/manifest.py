@@ -101,7 +101,7 @@ def read_manifest(
 
 def read_image_folder(
     path: str | os.PathLike[str],
-    labels: Mapping[str, int] = LABELS,
+    labels: Mapping[str, int] | None = LABELS,
     *,
     size: int = 224,
     limits: Limits | None = None,
@@ -109,7 +109,8 @@ def read_image_folder(
 ) -> tuple[ImageTable, Problems]:
     """Read a folder with one subfolder per label (the ImageFolder layout); ids are the paths, in sorted order.
 
-    Hidden files are skipped; every other file is taken for an image. Arguments and results as in `read_manifest`.
+    Hidden files are skipped; every other file is taken for an image. Arguments and results as in `read_manifest`; without
+    labels, to score new images, the folder is read whatever its layout.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -124,13 +125,13 @@ def read_image_folder(
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(folder).relative_to(path)
         for image in ((inside / name).as_posix() for name in names if not name.startswith(".")):
-            if inside.parts:
-                rows.append({"image": image, "label": inside.parts[0]})
+            if labels is None or inside.parts:
+                rows.append({"image": image, "label": "" if labels is None else inside.parts[0]})
             else:
                 problems.add(image, "no_label", "lies in no label's folder")
     rows.sort(key=lambda row: row["image"])
     facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
-    table = _checked(facts, labels, problems, f"the subfolders of {path}", "auto")
+    table = _checked(facts, labels or {}, problems, f"the subfolders of {path}", "auto")
     return _image_table(table, ImageFiles(path, table["image"].tolist(), size, limits), memory_bytes, problems)
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from tutelage import distributed
 from tutelage.checks import nearest
 from tutelage.configured import plain
-from tutelage.data.manifest import Columns, read_manifest
+from tutelage.data.manifest import Columns, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.table import ImageTable
-from tutelage.files import write_atomically, write_table
+from tutelage.files import read_parquet, write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
 from tutelage.recipes.encoding import ELSEWHERE, unobtainable
@@ -71,8 +71,10 @@ def load_images_model(run: Path) -> Any:
 
 
 def read_images(loaded: Any, data: Path, columns: Columns | None) -> tuple[ImageTable, Problems]:
-    """Read a manifest's images, without labels, in the size of a loaded model."""
+    """Read the images of a manifest or of a folder, without labels, in the size of a loaded model."""
     model, _ = loaded
+    if data.is_dir():
+        return read_image_folder(data, None, size=model.spec.image_size)
     return read_manifest(data, columns, labels=None, size=model.spec.image_size)
 
 
@@ -197,8 +199,8 @@ def run(
         name: a recipe, one of `RECIPES`.
         task: what is worked on, of the recipe's own kind.
         settings: the recipe's settings.
-        out: the run's folder: config.yaml, problems.csv, log.jsonl, stages/, the recipe's tables, model/, metrics.json (written
-            when all others are there) and report.html.
+        out: the run's folder: config.yaml, problems.csv, log.jsonl, stages/, the recipe's tables, each as Parquet and as CSV,
+            model/, metrics.json (written when all others are there) and report.html.
         command_args: further values for config.yaml, such as the data that a command was given.
         quiet: print nothing.
 
@@ -222,7 +224,11 @@ def run(
         trained = recipe.train(task, settings, out, log)
         if main:
             path.unlink(missing_ok=True)  # of a former run with other settings, whose tables are overwritten now
+            for former in out.glob("*.parquet"):  # of a run with other settings
+                former.with_suffix(".csv").unlink(missing_ok=True)
             found = recipe.evaluate(task, settings, trained, out)
+            for table in sorted(out.glob("*.parquet")):
+                write_table(table.with_suffix(".csv"), read_parquet(table))
             pipeline = {"recipe": name, "title": task.title, "seed": settings.seed, **found.pop("pipeline", {})}
             text = json.dumps(plain({"pipeline": pipeline, **found}), indent=2) + "\n"
             write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -269,11 +275,11 @@ def predict(
 
     Args:
         run_folder: the run's folder.
-        data: a .csv or .parquet file as the run was trained on; labels are not needed and not read.
-        out: the table to write, .parquet or .csv. What could not be read is listed beside it, in a CSV file whose name ends in
-            ``-problems``.
+        data: a .csv or .parquet file as the run was trained on, or a folder of images; labels are not needed and not read.
+        out: the table to write, .csv, or .parquet with a .csv file of the same beside it. What could not be read is listed
+            there too, in a CSV file whose name ends in ``-problems``.
         columns: the file's own names of its columns.
-        fpr: of a moderation run: the false-positive rate at which it decides, one of those that the run has a threshold for.
+        fpr: of a moderation run: the false-positive rate at which it decides, between 0 and 1.
         vectors: of a denoise run that was given features: a file of features, one row a text.
 
     Returns:
@@ -297,4 +303,5 @@ def predict(
     problems.require(len(examples), 1, recipe.examples, listed.name)
     table = recipe.answer(loaded, examples)
     write_table(out, table)
+    write_table(out.with_suffix(".csv"), table)
     return table, problems

@@ -31,6 +31,7 @@ from tutelage.metrics import (
 from tutelage.models import load_model, save_model
 from tutelage.recipes.encoding import whole
 from tutelage.recipes.moderation.pipeline import WEIGHTS, Found, ModelScores
+from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.reports.run_folder import write_gallery
@@ -39,6 +40,7 @@ from tutelage.subtasks import Selection
 RATES = (0.01, 0.05)
 PICTURES = 12  # of each sub-task in the report
 SUSPECTS = 48
+SCORE = "score_student"  # the column of examples.parquet by which the run decides
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 
@@ -75,6 +77,7 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     save_model(model, out / "model", labels=["defective", "acceptable"], fpr=settings.fpr, thresholds=thresholds)
     examples = examples_table(task, models)
     write_table(out / "examples.parquet", examples)
+    write_table(out / "relabel.csv", relabel_table(examples, task.duplicates, SCORE))
     write_table(out / "subtasks.parquet", subtasks_table(models.found, models.selection))
     write_gallery(out, task.images.images, shown(examples))
     write_table(out / "duplicates.csv", task.duplicates)

@@ -8,9 +8,12 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
+from tutelage.files import read_parquet
+from tutelage.metrics import threshold_at_fpr
 from tutelage.models import build, load_model
-from tutelage.recipes.moderation.evaluation import Models, evaluate
+from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
@@ -61,20 +64,34 @@ def load(run: Path, fpr: float | None = None) -> Any:
     """Return the student of a run and the threshold at a false-positive rate, by default the run's own.
 
     Raises:
-        ValueError: the run has no threshold for the rate.
+        ValueError: the rate is not between 0 and 1, or the run keeps no scores of held-out examples to find it by.
     """
     model, facts = load_model(run / "model")
     rate = f"{facts['fpr'] if fpr is None else fpr:g}"
-    if rate not in facts["thresholds"]:
-        raise ValueError(f"fpr={rate} has no threshold in {run}; it has {', '.join(facts['thresholds'])}")
-    return model, facts["thresholds"][rate]
+    known = facts["thresholds"]
+    return model, known[rate] if rate in known else threshold_of(run, float(rate))
+
+
+def threshold_of(run: Path, fpr: float) -> float:
+    """Return the threshold at which a share of the defects of the run's test part passes, by the scores that the run keeps."""
+    check_number("fpr", fpr, "(0, 1)")
+    path = run / "examples.parquet"
+    if not path.is_file():
+        raise ValueError(
+            f"fpr={fpr:g} has no threshold in {run}, and {path.name}, from which one is found, is not there"
+        )
+    test = read_parquet(path)
+    test = test[test["split"] == "test"]
+    labels = test.get("true_label", test["label"])
+    score = test[SCORE].to_numpy(float)
+    return threshold_at_fpr(score[labels >= 0], labels[labels >= 0].to_numpy(), fpr)
 
 
 def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
-    """Return id, image, score (the probability of acceptable) and decision."""
+    """Return id, image, score (the probability of acceptable), the threshold above which it passes, and decision."""
     scores = logits_of(loaded, images).softmax(1)[:, 1].numpy()
     decisions = ["acceptable" if score > loaded[1] else "defective" for score in scores]
-    return images.table[["id", "image"]].assign(score=scores, decision=decisions)
+    return images.table[["id", "image"]].assign(score=scores, threshold=loaded[1], decision=decisions)
 
 
 RECIPE = Recipe(
