@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tutelage.data import Columns, ImageArray, ImageFiles, Limits, perceptual_hash, read_image_folder, read_manifest
+from tutelage.data import (
+    Columns,
+    ImageArray,
+    ImageFiles,
+    Limits,
+    perceptual_hash,
+    read_image,
+    read_image_folder,
+    read_manifest,
+)
 from tutelage.data.duplicates import from_hex
 
 
@@ -240,6 +249,16 @@ def test_many_pixels_stay_on_disk(folder):
     assert isinstance(files.images, ImageFiles)
     assert kept.images.gather([0, 1]).equal(files.images.gather([0, 1]))
     assert kept.table.equals(files.table)
+
+
+def test_people_see_more_pixels_than_the_model_as_long_as_the_file_is_there(folder):
+    path = write(folder, "image,label\nno.png,acceptable\nimages/0.png,acceptable\nimages/2.png,defective\n")
+    kept, _ = read_manifest(path, size=16)
+    files, _ = read_manifest(path, size=16, memory_bytes=0)
+    for table in (kept, files):
+        assert table.images.pictures([1]).equal(read_image(folder / "images" / "2.png", 160)[None])
+    (folder / "images" / "2.png").unlink()
+    assert kept.images.pictures([0, 1]).equal(kept.images.gather([0, 1]))
 
 
 def test_labels_are_not_read_to_score_new_images(folder):

@@ -78,16 +78,17 @@ def pixels(png):
 def test_small_pictures_are_enlarged_exactly():
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 6, 4), dtype=np.uint8)
     sheet = pixels(montage(images, columns=3, tile=20, gap=2))
-    assert sheet.shape == (2 * 18 + 2, 3 * 12 + 2 * 2, 3)
+    assert sheet.shape == (2 * 18 + 2, 3 * 12 + 2 * 2, 4)
     for place, image in enumerate(images):
         row, column = divmod(place, 3)
-        tile = sheet[20 * row : 20 * row + 18, 14 * column : 14 * column + 12]
+        tile = sheet[20 * row : 20 * row + 18, 14 * column : 14 * column + 12, :3]
         np.testing.assert_array_equal(tile, np.kron(image.transpose(1, 2, 0), np.ones((3, 3, 1), np.uint8)))
-    assert (sheet[20:, 28:] == 255).all()
+    assert (sheet[20:, 28:, 3] == 0).all()  # nothing: the page's own colour is seen
+    assert (sheet[..., 3] == 255).sum() == 5 * 18 * 12
 
 
 def test_large_pictures_are_reduced_in_proportion():
-    assert pixels(montage(np.full((1, 3, 200, 100), 7, np.uint8), columns=4, tile=50)).shape == (50, 25, 3)
+    assert pixels(montage(np.full((1, 3, 200, 100), 7, np.uint8), columns=4, tile=50)).shape == (50, 25, 4)
 
 
 def test_a_montage_of_nothing_is_refused():

@@ -306,10 +306,15 @@ def read_once(
         if error is not None:
             problems.add(id, error.reason, error.detail)
     readable = np.array([error is None for error in errors], dtype=bool)
-    if pixels is not None:
-        return ImageArray(pixels if readable.all() else pixels[torch.from_numpy(readable)]), readable, hashes[readable]
     paths = [path for path, good in zip(files.paths, readable, strict=True) if good]
-    return ImageFiles(files.root, paths, files.size, files.limits), readable, hashes[readable]
+    kept = ImageFiles(files.root, paths, files.size, files.limits)
+    if pixels is None:
+        return kept, readable, hashes[readable]
+    return (
+        ImageArray(pixels if readable.all() else pixels[torch.from_numpy(readable)], kept),
+        readable,
+        hashes[readable],
+    )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

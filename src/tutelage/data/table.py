@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from tutelage.data.fingerprint import file_facts, fingerprint
 from tutelage.data.images import read_image
 from tutelage.data.indexed import Batched, Rows
-from tutelage.decoding import Limits, locate
+from tutelage.decoding import Limits, UnreadableImage, locate
 
 SPLITS = (
     "train",
@@ -28,6 +29,7 @@ SPLITS = (
     "left_out",
 )
 UNLABELLED = -1
+PICTURE = 160  # pixels of an image's side where a person looks at it
 
 
 class Images(Protocol):
@@ -42,20 +44,33 @@ class Images(Protocol):
     def gather(self, rows: Sequence[int], /) -> Tensor:
         """Return several images (B, 3, H, W)."""
 
+    def pictures(self, rows: Sequence[int], /) -> Tensor:
+        """Return several images (B, 3, h, w) for people to look at."""
+
     def key(self, row: int, /) -> str:
         """Return a hash that tells an image from others."""
 
 
 class ImageArray:
-    """Images in memory: one uint8 tensor (N, 3, H, W)."""
+    """Images in memory: one uint8 tensor (N, 3, H, W).
 
-    def __init__(self, images: Tensor) -> None:
+    Args:
+        images: the tensor.
+        files: where each was read from; what people look at is read from there again.
+    """
+
+    def __init__(self, images: Tensor, files: "ImageFiles | None" = None) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}: give uint8 (N, 3, H, W).")
         self.images = images
+        self.files = files
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def identity(self) -> Tensor:
+        """Return what tells the images from others: their pixels."""
+        return self.images
 
     def __getitem__(self, row: int) -> Tensor:
         return self.images[row]
@@ -63,6 +78,13 @@ class ImageArray:
     def gather(self, rows: Sequence[int]) -> Tensor:
         """Return several images (B, 3, H, W)."""
         return self.images[torch.as_tensor(rows, dtype=torch.int64)]
+
+    def pictures(self, rows: Sequence[int]) -> Tensor:
+        """Return several images for people to look at: from their files, or as they are where a file cannot be read now."""
+        if self.files is not None:
+            with suppress(UnreadableImage):
+                return self.files.pictures(rows)
+        return self.gather(rows)
 
     def key(self, row: int) -> str:
         """Return a hash of an image's pixels."""
@@ -108,6 +130,10 @@ class ImageFiles:
     def gather(self, rows: Sequence[int]) -> Tensor:
         """Return several images (B, 3, size, size)."""
         return torch.stack([self[row] for row in rows])
+
+    def pictures(self, rows: Sequence[int]) -> Tensor:
+        """Return several images (B, 3, 160, 160) for people to look at."""
+        return ImageFiles(self.root, self.paths, PICTURE, self.limits).gather(rows)
 
     def key(self, row: int) -> str:
         """Return a hash of how an image is read, its path, and its file's size and time of the last change."""

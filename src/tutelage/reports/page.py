@@ -14,7 +14,7 @@ from tutelage.files import write_atomically
 from tutelage.reports.curves import training_plots
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import settings
-from tutelage.reports.wording import fixed, hundred, percent, rate
+from tutelage.reports.wording import GLOSSARY, fixed, hundred, percent, rate
 
 LISTED = 100  # rows of a table that may be as long as the data
 
@@ -51,6 +51,7 @@ def write_report(run: Path, template: str, view: Callable[[RunFolder], dict[str,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["glossary"] = GLOSSARY
     environment.filters |= {"fixed": fixed, "percent": percent, "hundred": hundred, "rate": rate}
     html = environment.get_template(template).render(shared | own)
     write_atomically(run / "report.html", lambda temporary: temporary.write_text(html, encoding="utf-8"))

@@ -232,7 +232,7 @@ def inlined(images: Sequence[NDArray[np.uint8]], columns: int = 1, tile: int = 1
 
 
 def montage(images: Sequence[NDArray[np.uint8]], columns: int, tile: int, gap: int = 4) -> bytes:
-    """Several pictures in a grid on white, as PNG.
+    """Several pictures in a grid, as PNG.
 
     Args:
         images: uint8 (3, H, W), of any sizes.
@@ -250,7 +250,7 @@ def montage(images: Sequence[NDArray[np.uint8]], columns: int, tile: int, gap: i
     columns = min(columns, len(tiles))
     width, height = max(picture.width for picture in tiles), max(picture.height for picture in tiles)
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    sheet = Image.new("RGBA", (columns * (width + gap) - gap, rows * (height + gap) - gap))  # on paper of any colour
     for place, picture in enumerate(tiles):
         row, column = divmod(place, columns)
         sheet.paste(picture, (column * (width + gap), row * (height + gap)))

@@ -152,4 +152,4 @@ def write_gallery(folder: Path, images: Images, rows: Sequence[int], places: Seq
         places: the numbers by which the report finds them; by default the rows.
     """
     numbers = torch.tensor(rows if places is None else places, dtype=torch.int64)
-    save_file({"rows": numbers, "images": images.gather(rows).contiguous()}, folder / "gallery.safetensors")
+    save_file({"rows": numbers, "images": images.pictures(rows).contiguous()}, folder / "gallery.safetensors")

@@ -7,6 +7,14 @@ import math
 from tutelage.weighting import WEIGHTINGS
 
 DASH = "–"
+GLOSSARY = {
+    "FPR": "False-positive rate: the share of the defective images that pass.",
+    "NPV": "Negative predictive value: the share of defective images among those that are blocked.",
+    "AUROC": "Area under the ROC curve: how often a random acceptable image scores above a random defective one.",
+    "F1": "The harmonic mean of precision and recall.",
+    "Macro F1": "The mean over the classes of F1, the harmonic mean of precision and recall.",
+}
+"""What a term means, for whoever points at it."""
 
 
 class Names(dict[str, str]):
