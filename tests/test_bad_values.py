@@ -2,15 +2,18 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 from torch.nn import Linear
+from torch.optim import SGD
+from torch.utils.data import DataLoader
 
 from tutelage.cli import main
-from tutelage.data import Limits, SplitSettings
+from tutelage.data import Limits, SplitSettings, TensorData, endless
 from tutelage.data.text import FeatureSettings
 from tutelage.generations import (
     AssistantSettings,
@@ -27,7 +30,15 @@ from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.multilabel.settings import MultilabelSettings
-from tutelage.signals import CrossEntropy, Distillation, EarlyLearning, PseudoLabels
+from tutelage.signals import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Distillation,
+    EarlyLearning,
+    Objective,
+    PixelCrossEntropy,
+    PseudoLabels,
+)
 from tutelage.subtasks import (
     DiscoverySettings,
     LessonSettings,
@@ -35,7 +46,7 @@ from tutelage.subtasks import (
     SpecialistSettings,
     StudentSettings,
 )
-from tutelage.training import Budget, Hardware, Optimization, Plan
+from tutelage.training import Budget, Hardware, Optimization, Plan, fit
 from tutelage.weighting import AMAL, CRUST, MAOAL, GradientCosine, MetaOptimizer, SuperLoss
 
 NAN, INF = math.nan, math.inf
@@ -205,6 +216,91 @@ def test_signals_and_weightings_refuse_it(field: str) -> None:
         MADE[field]()
 
 
+X, Y = torch.randn(6, 3), torch.tensor([0, 1] * 3)
+GOOD, EMPTY = TensorData(input=X, label=Y), TensorData(input=X[:0], label=Y[:0])
+STEPS = Plan(Budget(steps=2), Optimization(batch_size=2))
+
+
+def fitted(train: Any = GOOD, signals: Any = None, plan: Any = STEPS, **others: Any) -> None:
+    fit(Linear(3, 2), train, signals=signals or [CrossEntropy()], plan=plan, **others)
+
+
+def own_loop(batch: Any, held_out: Any = None) -> None:
+    """The steps of a loop that somebody wrote himself."""
+    model = Linear(3, 2)
+    objective, weighting = Objective(model, [CrossEntropy()]), AMAL(6, 1)
+    weighting.backward(objective(batch), batch, model)
+    weighting.adapt(objective, batch, held_out, SGD(model.parameters(), 0.1))
+
+
+LISTED = [{"index": place, "input": X[place], "label": int(Y[place])} for place in range(6)]
+BATCH = {"index": torch.arange(2), "input": X[:2], "label": Y[:2]}
+DATA: dict[str, tuple[Callable[[], None], str]] = {
+    "fit: a class too high": (
+        lambda: fitted(TensorData(input=X, label=Y + 1)),
+        r"batch\['label'\] holds class 2, and the model",
+    ),
+    "fit: a class too high, sigmoids": (
+        lambda: fitted(TensorData(input=X, label=Y + 1), [BinaryCrossEntropy()]),
+        r"batch\['label'\] holds class 2, and the model has 2, 0 to 1",
+    ),
+    "fit: a class too high, pixels": (
+        lambda: own_pixels(torch.full((2, 4, 4), 3)),
+        r"batch\['map'\] holds class 3, and the model has 2, 0 to 1",
+    ),
+    "fit: dicts without index": (lambda: fitted([{"input": X[0]}] * 4), r"fit: train: .*'index' and 'input'.*Indexed"),
+    "fit: pairs": (lambda: fitted(list(zip(X, Y, strict=True))), r"fit: train: the data set yields list.*Indexed"),
+    "fit: rows": (lambda: fitted(list(X)), r"fit: train: the data set yields Tensor"),
+    "fit: a tensor": (lambda: fitted(X), r"train is a Tensor; give a map-style data set"),
+    "fit: tensors by name": (lambda: fitted({"input": X}), r"train is a dict; give a map-style data set.*TensorData"),
+    "fit: a loader": (lambda: fitted(DataLoader(GOOD, 2)), r"train is a DataLoader; give a map-style data set"),
+    "fit: texts as labels": (
+        lambda: fitted([{**each, "label": "a"} for each in LISTED]),
+        r"batch\['label'\], which is a list",
+    ),
+    "fit: nothing to train on": (lambda: fitted(EMPTY), r"fit: train is empty"),
+    "fit: nothing held out": (lambda: fitted(weighting=AMAL(6, 1), held_out=EMPTY), r"fit: held_out is empty"),
+    "fit: held-out pairs": (
+        lambda: fitted(weighting=AMAL(6, 1), held_out=list(zip(X, Y, strict=True))),
+        r"fit: held_out: ",
+    ),
+    "fit: nothing to select by": (
+        lambda: fitted(plan=replace(STEPS, val=EMPTY, select_by=lambda outputs, batch: 0.0)),
+        r"fit: val is empty",
+    ),
+    "fit: a budget as plan": (lambda: fitted(plan=Budget(steps=2)), r"plan=Budget.* must be a Plan"),
+    "fit: one loss": (lambda: fitted(signals=CrossEntropy()), r"signals=CrossEntropy.* must be a list of losses"),
+    "loop: a class too high": (lambda: own_loop({**BATCH, "label": Y[:2] + 1}), r"batch\['label'\] holds class 2"),
+    "loop: nothing held out": (
+        lambda: own_loop(BATCH, {key: value[:0] for key, value in BATCH.items()}),
+        r"held-out batch is empty",
+    ),
+    "loop: an index too high": (
+        lambda: own_loop({**BATCH, "index": torch.tensor([7, 9])}),
+        r"index'\] goes from 7 to 9",
+    ),
+    "loop: no index": (lambda: own_loop({"input": X[:2], "label": Y[:2]}), r"needs batch\['index'\]"),
+    "loop: pairs": (lambda: own_loop((X[:2], Y[:2])), r"the batch is a tuple; expected a dict by name"),
+    "loop: dicts": (lambda: own_loop(LISTED[:2]), r"the batch is a list; expected a dict by name"),
+    "loop: a loader of nothing": (lambda: next(endless(DataLoader(EMPTY, 2))), r"the loader yields no batch"),
+}
+
+
+def own_pixels(labels: torch.Tensor) -> None:
+    PixelCrossEntropy("map")(torch.zeros(2, 2, 4, 4), {"index": torch.arange(2), "input": X[:2], "map": labels})
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_nothing_can_be_learned_from_is_refused(name: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=DATA[name][1]):
+        DATA[name][0]()
+
+
+def test_a_plain_list_of_examples_is_a_data_set() -> None:
+    fitted(LISTED)
+    fitted(LISTED, weighting=AMAL(6, 1), held_out=LISTED)
+
+
 FLAGS = {
     "demo": {
         "training.clip_norm": ("-1", "0", "nan"),
@@ -229,7 +325,7 @@ FLAGS = {
         "radius": ("-1", "128"),
         "fpr": ("1", "0", "nan"),
         "student.dropout": ("1", "nan"),
-        "student.options": ("{checkpoint_path: x}", "{pretrained: true}"),
+        "student.options": ("{checkpoint_path: x}", "{pretrained: true}", "{depth: many}"),
     },
     "multilabel digits --out x": {
         "iterated.rho": ("nan", "1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -68,6 +68,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return f"{value.__module__}.{value.__qualname__}" if callable(value) and hasattr(value, "__qualname__") else value
+
+
+def differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each key at which plain values differ, as ``weighting.weights.0``, with both values; None is one that is absent."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        pairs = [(name, then.get(name), now.get(name)) for name in dict.fromkeys([*now, *then])]
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = [(str(place), *pair) for place, pair in enumerate(zip(then, now, strict=True))]
+    else:
+        if then != now or type(then) is not type(now):
+            yield key, then, now
+        return
+    for name, one, other in pairs:
+        yield from differences(one, other, f"{key}.{name}" if key else str(name))
 
 
 def _hash(data: Any) -> str:

@@ -201,6 +201,7 @@ def test_weights_of_examples_are_written_with_their_ids_and_those_of_another_run
     assert found["weight_kind"].between(0, 2).all()
     assert found["weight_kind"].nunique() > 10
     assert f"kind {found['weight_kind'].mean():.2f}," in report.read_text()
+    (tmp_path / "config.yaml").unlink()
     recipes.run("auxiliary", problem, replace(of, weighting="equal", weighting_options={}), tmp_path, quiet=True)
     assert not (tmp_path / "weights.parquet").exists()
 

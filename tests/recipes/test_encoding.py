@@ -221,7 +221,7 @@ def test_a_run_that_needs_pixels_refuses_models_of_features_and_the_other_way_ro
             "moderation", task, replace(with_encoder, student=tiny.settings().student), tmp_path / "a", quiet=True
         )
     plain = replace(with_encoder, encoder=EncoderSettings())
-    with pytest.raises(ValueError, match="'feature_student' does not fit the input"):
+    with pytest.raises(ValueError, match="'feature_mlp' does not fit the input"):
         recipes.run("moderation", tiny.task(), plain, tmp_path / "b", quiet=True)
     made = replace(distill.pocket(), encoder=frozen(encoder, tmp_path), student=ModelSettings("feature_mlp"))
     made = replace(made, teachers=(distill.TeacherSettings(folder=encoder),))

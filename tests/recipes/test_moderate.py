@@ -184,6 +184,13 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     shutil.copytree(moderated.folder, folder)
     told = len(events(folder))
     settings = replace(tiny.settings(), learning=replace(tiny.settings().learning, weight=0.3))
+    before = contents(folder)
+    with pytest.raises(
+        ValueError, match=r"with other settings: learning.weight was 1.0 and is 0.3; give another folder"
+    ):
+        recipes.run("moderation", task, settings, folder, quiet=True)
+    assert contents(folder) == before
+    (folder / "config.yaml").unlink()  # as the message says
     changed = recipes.run("moderation", task, settings, folder, quiet=True)
     assert {e["stage"] for e in events(folder)[told:] if e["event"] == "stage done"} == {"student"}
     before, after = (pd.read_parquet(run / "examples.parquet") for run in (moderated.folder, folder))
@@ -219,6 +226,7 @@ def test_the_student_follows_label_specialists_and_fine_tuned_model_as_far_as_he
     assert (weights["specialists"] != 1).any()
     assert "Weighed by Joint" in done.report.read_text()
     assert (tmp_path / "stages" / "fine-tuned").is_dir()
+    (tmp_path / "config.yaml").unlink()
     recipes.run("moderation", task, tiny.settings(), tmp_path, quiet=True)
     assert not (tmp_path / "weights.parquet").exists()
 

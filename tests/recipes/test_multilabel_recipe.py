@@ -277,7 +277,7 @@ def test_several_given_labels_train_sigmoids_alone(tmp_path):
         == "f1"
     )
     with pytest.raises(ValueError, match="method='softmax' learns one label an image"):
-        training.train(task, settings(method="softmax"), Stages(tmp_path, Log(None)), Log(None, quiet=True))
+        recipes.run("multilabel", task, settings(method="softmax"), tmp_path / "softmax", quiet=True)
 
 
 # --- from files, through the command line

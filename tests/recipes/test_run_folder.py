@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from tutelage import recipes
 from tutelage.cli import main
-from tutelage.recipes.run_lock import MARKER, claimed
+from tutelage.recipes.run_lock import CONFIG, MARKER, claimed, config_text
 
 
 def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(tmp_path):
@@ -98,3 +99,45 @@ def test_readme_s_first_runs_read_their_data_where_there_is_an_accelerator(words
 
 class RAN:
     report = "report.html"
+
+
+def given(**changed):
+    return {
+        "data": "ads.csv",
+        "fpr": 0.01,
+        "budget": {"steps": 4},
+        "hardware": {"workers": 0, "precision": "float32"},
+    } | changed
+
+
+def claim(out, values):
+    with claimed(out, "distill", values):
+        (out / CONFIG).write_text(config_text(values))
+
+
+def test_a_run_goes_on_with_its_own_settings_alone(tmp_path):
+    """Each that differs is named with both values, and nothing is touched."""
+    claim(tmp_path, given())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    changed = given(data=Path("other.csv"), budget={"steps": 5}, hardware={"workers": 2, "precision": "bf16"}, new=1)
+    named = (
+        r"data was 'ads.csv' and is 'other.csv'; budget.steps was 4 and is 5; hardware.precision was 'float32' and is"
+    )
+    with pytest.raises(ValueError, match=named):
+        claim(tmp_path, changed)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_how_a_machine_is_used_may_change(tmp_path):
+    claim(tmp_path, given())
+    claim(tmp_path, given(hardware={"workers": 4, "precision": "float32"}, processes=3))
+
+
+def test_a_command_is_refused_before_it_reads_its_data(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        main(["distill", "nothing.csv", "--out", str(tmp_path / "run"), "--scale", "pocket"])  # no such file
+    assert not (tmp_path / "run" / CONFIG).exists()  # it may be corrected
+    (tmp_path / "run" / CONFIG).write_text("seed: 1\n")
+    with pytest.raises(SystemExit):
+        main(["distill", "nothing.csv", "--out", str(tmp_path / "run"), "--scale", "pocket"])
+    assert "seed was 1 and is 0" in capsys.readouterr().err

@@ -352,7 +352,7 @@ def test_a_teacher_and_frozen_layers() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"train": TensorData(input=torch.zeros(0, 2))}, "probe: the training data set is empty"),
+        ({"train": TensorData(input=torch.zeros(0, 2))}, "probe: train is empty"),
         ({"val": runs.points(3)}, "val and select_by belong together"),
         ({"select_by": runs.accuracy}, "val and select_by belong together"),
         ({"val": TensorData(input=torch.zeros(0, 2)), "select_by": runs.accuracy}, "empty"),

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import asdict, fields
 from inspect import signature
 from typing import NoReturn
 
@@ -102,7 +102,8 @@ def _run(name: str, arguments: list[str]) -> None:
     settings = type(preset)(**{field.name: getattr(values, field.name) for field in fields(preset)})
     listing = {"out": values.out} if "out" in signature(function).parameters else {}
     main_process = join()
-    with claimed(values.out, command.recipe) if main_process else nullcontext():
+    told = {**given, **asdict(settings)}
+    with claimed(values.out, command.recipe, told) if main_process else nullcontext():
         task = function(**given, settings=settings, **listing)
         done = recipes.run(command.recipe, task, settings, values.out, command_args=given)
     if main_process:

@@ -109,6 +109,29 @@ class Schedule:
         return max(0, self.generations - 1 - (self.steps - 1 - step) // self.length)
 
 
+def schedule_of(settings: IteratedSettings, budget: Budget, index: Tensor, batch_size: int) -> Schedule:
+    """Return the generations of a budget, whose epoch is a pass over the labelled examples.
+
+    Args:
+        settings: k_t and k_s.
+        budget: of all generations together.
+        index: of the labelled examples, (n,).
+        batch_size: examples in a batch of all processes.
+
+    Raises:
+        ValueError: a budget of less than one generation, or no labelled example for a process.
+    """
+    processes = distributed.rank_world()[1]
+    share = int(torch.bincount(index % processes, minlength=processes).min())
+    if share == 0:
+        raise ValueError(
+            f"labelled: iterated learning needs an example with a label in each of {processes} processes, and "
+            f"there are {len(index)}"
+        )
+    own = max(1, batch_size // processes)
+    return Schedule(budget.total(-(-share // own)), settings.interaction, settings.imitation)
+
+
 class Iterated(Signal):
     """The given labels while a teacher learns, and what that teacher says of the images while its student does.
 
@@ -319,15 +342,8 @@ def iterate(
     distributed.join()
     processes = distributed.rank_world()[1]
     owner = indices_of(train) % processes
-    share = int(torch.bincount(owner[labelled], minlength=processes).min())
-    if share == 0:
-        raise ValueError(
-            f"labelled: iterated learning needs an example with a label in each of {processes} processes, and "
-            f"there are {len(labelled)}"
-        )
     own = max(1, plan.optimization.batch_size // processes)
-    steps = plan.budget.total(-(-share // own))
-    schedule = Schedule(steps, settings.interaction, settings.imitation)
+    schedule = schedule_of(settings, plan.budget, indices_of(train)[labelled], plan.optimization.batch_size)
     given: Signal
     imitated: Signal
     if settings.language == "sets":
@@ -359,7 +375,9 @@ def iterate(
         passing=passing,
         owner=owner,
     )
-    fitted = fit(model, train, signals=[signal], plan=replace(plan, budget=Budget(steps=steps), sampler=sampler))
+    fitted = fit(
+        model, train, signals=[signal], plan=replace(plan, budget=Budget(steps=schedule.steps), sampler=sampler)
+    )
     if not isinstance(imitated, PseudoLabels):
         return Iteration(fitted, schedule.generations, None, [])
     tally_G2 = distributed.all_reduce_sum(imitated.tally_G2)

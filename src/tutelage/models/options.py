@@ -46,8 +46,12 @@ def check_options(model: str, options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{told} must be a number up to {_LARGEST}, true, false, a word, or a list of at most {_MOST} of them"
             )
-        if name in _COUNTS and sum(value if isinstance(value, (list, tuple)) else [value]) > _DEEPEST:
-            raise ValueError(f"{told} builds more than {_DEEPEST} layers")
+        if name in _COUNTS:
+            counts = value if isinstance(value, (list, tuple)) else [value]
+            if not all(isinstance(each, int) for each in counts):
+                raise ValueError(f"{told} must be a whole number, or a list of them")
+            if sum(counts) > _DEEPEST:
+                raise ValueError(f"{told} builds more than {_DEEPEST} layers")
 
 
 def _plain(value: Any, depth: int = 0) -> bool:

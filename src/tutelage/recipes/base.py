@@ -23,5 +23,6 @@ def plan_of(settings: Any, out: Path, log: Log, **own: Any) -> Plan:
         hardware=settings.hardware,
         out=out,
         log=log,
+        optimization_name="training",
     )
     return replace(shared, **own)

@@ -12,7 +12,6 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 from tutelage import distributed
@@ -25,7 +24,7 @@ from tutelage.files import read_parquet, write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
 from tutelage.recipes.encoding import ELSEWHERE, unobtainable
-from tutelage.recipes.run_lock import claimed
+from tutelage.recipes.run_lock import CONFIG, claimed, config_text
 from tutelage.reports.page import write_report
 from tutelage.reports.run_folder import RunFolder
 from tutelage.training import Log
@@ -91,6 +90,8 @@ class Recipe(Generic[T, S, R]):
     Attributes:
         name: as in `RECIPES`.
         presets: for each scale the settings and a phrase that describes them.
+        rehearse: from (task, settings) to nothing: tries every training on two examples (see `tutelage.training.rehearse`), so
+            that what cannot work is refused before anything long. Nothing is written by then.
         train: from (task, settings, run's folder, log) to whatever `evaluate` reads. All processes call it; each training is a
             stage, so that a killed run goes on where it was.
         evaluate: from (task, settings, trained, run's folder) to what metrics.json holds, a function of its arguments, without
@@ -109,6 +110,7 @@ class Recipe(Generic[T, S, R]):
 
     name: str
     presets: Mapping[Scale, tuple[S, str]]
+    rehearse: Callable[[T, S], None]
     train: Callable[[T, S, Path, Log], R]
     evaluate: Callable[[T, S, R, Path], dict[str, Any]]
     closing: Callable[[dict[str, Any]], Sequence[str]]
@@ -205,26 +207,28 @@ def run(
         quiet: print nothing.
 
     Raises:
-        ValueError: the task cannot be worked on, or the folder is not free for this run (see `claimed`), with what to do.
+        ValueError: the task cannot be worked on, a training cannot be done as the settings say, or the folder is not free for
+            this run (see `claimed`), with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
     recipe = load(name)
     main = distributed.join(settings.hardware.patience)
-    with claimed(out, name) if main else nullcontext():
+    values = {**(command_args or {}), **asdict(settings)}
+    with claimed(out, name, values) if main else nullcontext():
         distributed.barrier()  # with a folder that the main process has found fit
+        recipe.rehearse(task, settings)
         log = Log(out / "log.jsonl", quiet=quiet)
         path = out / "metrics.json"
         if main:
-            values = plain({**(command_args or {}), **asdict(settings)})
-            config = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-            write_atomically(out / "config.yaml", lambda temporary: temporary.write_text(config, encoding="utf-8"))
+            config = config_text(values)
+            write_atomically(out / CONFIG, lambda temporary: temporary.write_text(config, encoding="utf-8"))
             task.problems.write(out)  # at once: it also explains a run that comes to no end
             for line in task.problems.warnings():
                 log.say(line)
         trained = recipe.train(task, settings, out, log)
         if main:
-            path.unlink(missing_ok=True)  # of a former run with other settings, whose tables are overwritten now
-            for former in out.glob("*.parquet"):  # of a run with other settings
+            path.unlink(missing_ok=True)  # of a former run on other data, whose tables are overwritten now
+            for former in out.glob("*.parquet"):  # of that one
                 former.with_suffix(".csv").unlink(missing_ok=True)
             found = recipe.evaluate(task, settings, trained, out)
             for table in sorted(out.glob("*.parquet")):

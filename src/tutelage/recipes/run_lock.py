@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
-MARKER, LOCK = "run.json", "run.lock"
+from tutelage.configured import differences, plain
+from tutelage.files import load_yaml, read_yaml
+
+MARKER, LOCK, CONFIG = "run.json", "run.lock", "config.yaml"
+FREE = (
+    *("processes", "encoder.cache", "encoder.batch_size"),
+    *(f"hardware.{name}" for name in ("compile", "workers", "checkpoint_seconds", "patience", "trackers")),
+)
+"""Settings on which no result depends, so that a run goes on with others."""
 
 
 @contextmanager
-def claimed(out: Path, recipe: str) -> Iterator[None]:
+def claimed(out: Path, recipe: str, values: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Hold a run's folder; nested calls of one process share it.
 
     ``run.json`` marks the folder as a run's and says which process holds or held it. The lock is the operating system's, which
@@ -24,10 +34,11 @@ def claimed(out: Path, recipe: str) -> Iterator[None]:
     Args:
         out: the folder; made where there is none.
         recipe: the recipe that runs.
+        values: the run's settings and what else its command was given, as config.yaml has them.
 
     Raises:
         NotADirectoryError: it is a file.
-        ValueError: it is neither empty nor a run of this recipe, or another process holds it.
+        ValueError: it is neither empty nor a run of this recipe with these values, or another process holds it.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"out={str(out)!r} is a file; give a folder")
@@ -39,6 +50,8 @@ def claimed(out: Path, recipe: str) -> Iterator[None]:
         )
     if held is not None and held.get("recipe") != recipe:
         raise ValueError(f"out={str(out)!r} holds a run of {held.get('recipe')}, not of {recipe}; give another folder")
+    if values is not None and (out / CONFIG).is_file():
+        _require_same(out, values)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / LOCK, timeout=0, is_singleton=True):
@@ -51,6 +64,24 @@ def claimed(out: Path, recipe: str) -> Iterator[None]:
             f"out={str(out)!r} is in use by process {holder.get('process')} on {holder.get('host')}; wait for it, or give "
             "another folder"
         ) from None
+
+
+def config_text(values: Mapping[str, Any]) -> str:
+    """Return what config.yaml holds."""
+    return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
+
+
+def _require_same(out: Path, values: Mapping[str, Any]) -> None:
+    """Refuse other values than those of config.yaml, each by its name; what only one of both knows is not compared."""
+    then, now = read_yaml(out / CONFIG), load_yaml(config_text(values))
+    shared = [name for name in now if name in then]
+    found = differences({name: then[name] for name in shared}, {name: now[name] for name in shared})
+    others = [f"{key} was {old!r} and is {new!r}" for key, old, new in found if not key.startswith(FREE)]
+    if others:
+        raise ValueError(
+            f"out={str(out)!r} holds a run with other settings: {'; '.join(others)}; give another folder, or "
+            "delete its config.yaml: the stages that this does not concern are kept then, and all else is overwritten"
+        )
 
 
 def _read(marker: Path) -> dict[str, object] | None:

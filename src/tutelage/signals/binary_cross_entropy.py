@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.signals.base import Batch, Outputs, Signal, classes_of, entry
 
 
 class BinaryCrossEntropy(Signal):
@@ -43,7 +43,9 @@ class BinaryCrossEntropy(Signal):
         targets = entry(batch, self.target, self.name)
         if targets.dim() == 1:
             present_BC = (targets >= 0)[:, None].expand_as(logits_BC)
-            targets_BC = F.one_hot(targets.clamp_min(0).long(), logits_BC.shape[1]).to(logits_BC.dtype)
+            targets_BC = F.one_hot(
+                classes_of(targets, logits_BC.shape[1], self.target, self.name), logits_BC.shape[1]
+            ).to(logits_BC.dtype)
         else:
             present_BC = targets >= 0
             targets_BC = targets.clamp_min(0).to(logits_BC.dtype)

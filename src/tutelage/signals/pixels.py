@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.signals.base import Batch, Outputs, Signal, classes_of, entry
 
 
 def mean_over_present(losses_BHW: Tensor, present_BHW: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ class PixelCrossEntropy(Signal):
         logits_BCHW = self.own_output(outputs)
         labels_BHW = entry(batch, self.target, self.name).long()
         _check(self.name, logits_BCHW[:, 0], labels_BHW)
-        losses_BHW = F.cross_entropy(logits_BCHW, labels_BHW.clamp_min(0), reduction="none")
+        known_BHW = classes_of(labels_BHW, logits_BCHW.shape[1], self.target, self.name)
+        losses_BHW = F.cross_entropy(logits_BCHW, known_BHW, reduction="none")
         return mean_over_present(losses_BHW, labels_BHW >= 0)
 
 

@@ -8,6 +8,7 @@ from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization
 from tutelage.training.plan import Hardware, Plan
 from tutelage.training.predict import predict
+from tutelage.training.rehearsal import rehearse
 from tutelage.training.stages import Stage, Stages
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "Stages",
     "fit",
     "predict",
+    "rehearse",
 ]

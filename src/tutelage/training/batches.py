@@ -26,6 +26,26 @@ class Examples(Protocol):
     def __getitem__(self, place: int, /) -> dict[str, Any]: ...
 
 
+def check_examples(argument: str, examples: Any) -> None:
+    """Refuse, by its first example, what is no data set of examples as `fetch` wants them.
+
+    Raises:
+        TypeError: it has no places, such as a ``DataLoader``.
+        ValueError: it is empty, or its examples are no dicts with ``index`` and ``input``.
+    """
+    if isinstance(examples, Mapping | Tensor) or not hasattr(type(examples), "__getitem__"):
+        raise TypeError(
+            f"{argument} is a {type(examples).__name__}; give a map-style data set, with __len__ and __getitem__: the one in a "
+            "DataLoader, or tutelage.data.TensorData(input=..., label=...) of tensors"
+        )
+    if len(examples) == 0:
+        raise ValueError(f"{argument} is empty; give at least one example")
+    try:
+        fetch(examples, [0])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument}: {error}") from error
+
+
 class Shuffled:
     """Every example once an epoch, in a fresh random order."""
 
@@ -91,8 +111,8 @@ class Mixed:
 
 def indices_of(examples: Examples) -> Tensor:
     """Return the ``index`` of the example at each place, (len,): the attribute ``index`` of a subset, else the place."""
-    index: Tensor | None = getattr(examples, "index", None)
-    return torch.arange(len(examples)) if index is None else index
+    index = getattr(examples, "index", None)
+    return index if isinstance(index, Tensor) else torch.arange(len(examples))
 
 
 def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Tensor:

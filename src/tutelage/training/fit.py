@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tutelage.batches import to_device
+from tutelage.configured import differences
 from tutelage.distributed import (
     all_reduce_gradients,
     all_reduce_sum,
@@ -26,8 +27,8 @@ from tutelage.distributed import (
 )
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
-from tutelage.training.batches import Batches, Examples, Loader, Shuffled, indices_of, own_places
-from tutelage.training.identity import difference, identity_of
+from tutelage.training.batches import Batches, Examples, Loader, Shuffled, check_examples, indices_of, own_places
+from tutelage.training.identity import identity_of
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Lines, Log
 from tutelage.training.plan import Plan
@@ -87,13 +88,19 @@ def fit(
         held_out: examples on which a learned weighting improves the primary signal, every ``plan.adapt_every`` steps.
 
     Raises:
+        TypeError: ``train``, ``held_out`` or ``plan.val`` is no data set, ``plan`` no Plan, or ``signals`` no list.
         ValueError: an empty data set, a weighting that learns without ``held_out``, a batch that the processes cannot share, a
             checkpoint in ``plan.out`` that was made by another call, or weights or losses that are not finite any more.
         Interrupted: SIGTERM or Ctrl-C came; a checkpoint is in ``plan.out``, where that is given.
         ConnectionError: another process has died or stalled.
     """
-    if len(train) == 0:
-        raise ValueError(f"{plan.name}: the training data set is empty")
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan={plan!r} must be a Plan, such as Plan(Budget(epochs=10))")
+    if isinstance(signals, Signal):
+        raise TypeError(f"signals={signals!r} must be a list of losses, the primary one first")
+    for argument, examples in (("train", train), ("held_out", held_out), ("val", plan.val)):
+        if examples is not None:
+            check_examples(f"{plan.name}: {argument}", examples)
     weighting = weighting or Equal()
     if weighting.learns and held_out is None:
         raise ValueError(f"{plan.name}: {type(weighting).__name__} learns from held-out examples; give held_out")
@@ -127,11 +134,12 @@ class _Run:
             arguments = self.model, self.train, self.signals, self.plan, self.weighting, self.held_out
             self.identity = identity_of(*arguments, self.accelerator.num_processes)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.size, rest = divmod(self.plan.optimization.batch_size, self.world)
+        batch_size = self.plan.optimization.batch_size
+        self.size, rest = divmod(batch_size, self.world)
         if rest:
             raise ValueError(
-                f"{self.plan.name}: optimization.batch_size={self.plan.optimization.batch_size} is shared by {self.world} "
-                f"processes; make it a multiple of {self.world}"
+                f"{self.plan.name}: {self.plan.optimization_name}.batch_size={batch_size} is shared by {self.world} processes; "
+                f"make it a multiple of {self.world}"
             )
         device = self.accelerator.device
         self.model.to(device)
@@ -230,6 +238,7 @@ class _Run:
                 places=places,
                 workers=self.plan.hardware.workers,
             )
+            self.tally.check_outputs(outputs, self.step, self.lr)
             return rest["index"], outputs
 
         for signal in self.signals:
@@ -298,6 +307,7 @@ class _Run:
         entry |= dict(zip(self.objective.names, means, strict=True))
         if self.plan.val is not None and self.plan.select_by is not None:
             outputs, rest = predict(self.model, self.plan.val, workers=self.plan.hardware.workers, shared=True)
+            self.tally.check_outputs(outputs, self.step, self.lr)
             value = torch.tensor(float(self.plan.select_by(outputs, rest)), dtype=torch.float64)
             entry["val"] = float(
                 all_reduce_sum(value if self.main else torch.zeros_like(value), self.accelerator.device)
@@ -340,7 +350,7 @@ class _Run:
         made_by = state["identity"]
         if self.plan.optimization.extends and self.plan.budget.extends(made_by["budget"]):
             made_by = made_by | {"budget": self.identity["budget"]}
-        if found := difference(made_by, self.identity):
+        if found := next(differences(made_by, self.identity), None):
             key, then, now = found
             why = ""
             if key.startswith("budget"):

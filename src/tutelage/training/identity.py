@@ -57,18 +57,6 @@ def identity_of(
     }
 
 
-def difference(then: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """Return the first key at which two identities differ, as ``weighting.weights.0``, with both values; None if none does."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        pairs = [(name, then.get(name), now.get(name)) for name in dict.fromkeys([*now, *then])]
-    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        pairs = [(str(place), *pair) for place, pair in enumerate(zip(then, now, strict=True))]
-    else:
-        return None if then == now and type(then) is type(now) else (key, then, now)
-    found = (difference(one, other, f"{key}.{name}" if key else str(name)) for name, one, other in pairs)
-    return next((each for each in found if each is not None), None)
-
-
 def _content(examples: Examples | None) -> dict[str, Any] | None:
     return None if examples is None else {"examples": len(examples), "content": fingerprint(examples)}
 

@@ -64,6 +64,7 @@ class Plan:
         out: the folder of checkpoints and of the log.
         log: where to log instead of ``out/log.jsonl``.
         name: what the person who watches reads.
+        optimization_name: what the settings that the person wrote call ``optimization``, for messages.
 
     Raises:
         ValueError: ``val`` without ``select_by`` or the other way round, or ``adapt_every`` below 1.
@@ -84,6 +85,7 @@ class Plan:
     out: Path | None = None
     log: Log | None = None
     name: str = "fit"
+    optimization_name: str = "optimization"
 
     def __post_init__(self) -> None:
         """Check the values."""

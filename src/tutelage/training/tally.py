@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.batches import finite_rows, tensors_of
 from tutelage.distributed import all_reduce_sum, is_main_process
 from tutelage.hardware import precise
+from tutelage.signals import Outputs
 from tutelage.training.log import Log
 from tutelage.training.plan import Plan
 from tutelage.weighting import Weighting
@@ -90,6 +92,19 @@ class Tally:
         if not finite:
             raise ValueError(f"{self.plan.name}: weights are not finite after step {step}; {self._cure(lr)}")
 
+    def check_outputs(self, outputs: Outputs, step: int, lr: float) -> None:
+        """Refuse to go on with a model whose outputs are finite for no example.
+
+        Raises:
+            ValueError: they are, with the last good checkpoint and what to change.
+        """
+        finite_N = finite_rows(outputs, len(next(tensors_of(outputs))))
+        if finite_N is not None and not finite_N.any():
+            raise ValueError(
+                f"{self.plan.name}: the model's outputs are not finite for any of {len(finite_N)} examples after step {step}; "
+                f"{self._cure(lr)}"
+            )
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds; all processes call it."""
         return {
@@ -126,7 +141,9 @@ class Tally:
             else "there is no checkpoint before it"
         )
         precise = " or hardware.precision=float32" if self.plan.hardware.precision == "bf16" else ""
+        section, optimization = self.plan.optimization_name, self.plan.optimization
+        value = f"={optimization.lr:g}" if optimization.encoder_lr is None else ""
         return (
-            f"the learning rate there was {lr:.3g}: lower optimization.lr={self.plan.optimization.lr:g}, or set "
-            f"optimization.clip_norm or optimization.warmup{precise}; {kept}"
+            f"the learning rate there was {lr:.3g}: lower {section}.lr{value}, or set {section}.clip_norm or "
+            f"{section}.warmup{precise}; {kept}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,19 @@ class Tuned:
         return Fixed(self.weights)
 
 
+def check_search(num_signals: int, trials: int, bounds: tuple[float, float]) -> None:
+    """Refuse what `tune_weights` could not do.
+
+    Raises:
+        ValueError: there is nothing to search.
+        ImportError: Optuna is not installed.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise ImportError("the search of constant weights needs Optuna: pip install 'tutelage[tune]'")
+    if num_signals < 2 or trials < 1 or not 0 < bounds[0] < bounds[1]:
+        raise ValueError(f"num_signals={num_signals}, trials={trials} or bounds={bounds} leave nothing to search")
+
+
 def tune_weights(
     evaluate: Callable[[Fixed], float],
     num_signals: int,
@@ -52,10 +66,9 @@ def tune_weights(
     Raises:
         ValueError: an argument that makes no sense, or no trial whose value is a number.
     """
+    check_search(num_signals, trials, bounds)
     import optuna
 
-    if num_signals < 2 or trials < 1 or not 0 < bounds[0] < bounds[1]:
-        raise ValueError(f"num_signals={num_signals}, trials={trials} or bounds={bounds} leave nothing to search")
     names = [f"signal_{k}" for k in range(1, num_signals)]
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its name for the study is nobody's business

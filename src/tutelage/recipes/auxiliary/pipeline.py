@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selects
-from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
+from tutelage.recipes.auxiliary.network import signals_of, spec_of, weighting_of
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import plan_of
 from tutelage.training import Log, Stages, fit, predict, seeds
-from tutelage.weighting import WEIGHTINGS, build, registry, tune_weights
+from tutelage.weighting import WEIGHTINGS, registry, tune_weights
 from tutelage.weighting.settings import options_of
 
 WEIGHTS = "weights.parquet"
@@ -109,15 +109,7 @@ class Pipeline:
         def work(folder: Path) -> dict[str, Any]:
             with seeds.fixed(settings.seed, "init", settings.body.name):
                 model = build_multi_head(spec, settings.body.pretrained)
-            with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-                weighting = build(
-                    weighting_name,
-                    model=model,
-                    num_examples=len(problem.split),
-                    num_signals=len(tasks),
-                    divide=lambda level: partition_of(model, level, tasks),
-                    **options,
-                )
+            weighting = weighting_of(weighting_name, options, problem, tasks, model, settings.seed)
             fitted = fit(
                 model,
                 problem.part(rows, tasks, turned),

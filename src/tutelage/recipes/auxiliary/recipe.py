@@ -18,6 +18,7 @@ from tutelage.models import load_multi_head
 from tutelage.recipes.auxiliary.evaluation import evaluate
 from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
+from tutelage.recipes.auxiliary.rehearsal import rehearse
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, pocket
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.recipe import Recipe
@@ -26,13 +27,7 @@ from tutelage.training import Log, predict
 
 
 def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: Log) -> dict[str, Learned]:
-    """Train by the method and by its baselines.
-
-    Raises:
-        ValueError: there is no auxiliary task.
-    """
-    if not problem.sides:
-        raise ValueError("sides is empty: declare at least one auxiliary task")
+    """Train by the method and by its baselines."""
     sides = ", ".join(task.name for task in problem.sides)
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
     pipeline = Pipeline(problem, settings, out, log)
@@ -120,6 +115,7 @@ RECIPE = Recipe(
         "pocket": (pocket(), "images of 24 pixels and a small network"),
         "paper": (AuxiliarySettings(), "images of 224 pixels, a ResNet-18"),
     },
+    rehearse,
     train,
     evaluate,
     closing,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tutelage.data.text import FeatureRows
 from tutelage.data.votes import UnipolarRules, unipolar
 from tutelage.metrics import accuracy, macro_f1
 from tutelage.models import RuleModel, RuleModelSpec
@@ -32,7 +33,7 @@ from tutelage.signals import (
     RuleReliability,
     Signal,
 )
-from tutelage.training import Log, Mixed, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
+from tutelage.training import Log, Mixed, Optimization, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
 from tutelage.weighting import Partition, Weighting, build
 from tutelage.weighting.settings import options_of
 
@@ -127,12 +128,64 @@ class Trained:
         return self.outputs["classifier"].double().softmax(1).numpy()
 
 
-def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None, log: Log | None = None) -> Trained:
-    """Train a method on a task.
+@dataclass(frozen=True)
+class Lesson:
+    """What a method learns from, and with what.
+
+    Attributes:
+        columns: the rules' columns.
+        data: all texts.
+        rows: those that are trained on.
+        sampler: their order.
+        val: those of the validation part.
+        spec: of the model.
+        signals: the losses.
+        optimization: of the classifier and the model of the rules.
+    """
+
+    columns: UnipolarRules
+    data: FeatureRows
+    rows: Tensor
+    sampler: Sampler
+    val: Tensor
+    spec: RuleModelSpec
+    signals: list[Signal]
+    optimization: Optimization
+
+
+def lesson_of(task: RuleTask, settings: DenoiseSettings) -> Lesson:
+    """Return what the settings' method learns from.
 
     Labelled and unlabelled texts are mixed in every batch, so that the mean of a term over a batch is, but for a factor, the
     mean over the texts that have a part in it. Texts that no rule votes on and that have no label are not trained on. An epoch
     is as long for every method, so that all select among as many evaluations.
+
+    Raises:
+        ValueError: there is nothing for the method to learn from.
+    """
+    method = METHODS[settings.method]
+    columns = unipolar(task.votes)
+    labelled, unlabelled, val = task.parts()
+    sampler: Sampler
+    if method.unlabelled and len(unlabelled) > 0:
+        places = torch.arange(len(labelled) + len(unlabelled))
+        few, many = places.split([len(labelled), len(unlabelled)])
+        size = settings.training.batch_size
+        sampler = Mixed(few, many, share=settings.labelled_share, batch_size=size, seed=settings.seed)
+        rows = torch.cat([labelled, unlabelled])
+    else:
+        passes = max(1, round(len(unlabelled) / (1 - settings.labelled_share) / len(labelled)))
+        rows, sampler = labelled, Repeated(Shuffled(len(labelled), settings.seed), passes)
+    optimization = settings.training
+    if method.rules != "none":
+        optimization = replace(optimization, lr=settings.rule_model.lr, encoder_lr=optimization.lr)
+    signals = method.signals(settings, columns.rule_class.tolist())
+    spec = _spec(task, columns, settings, method)
+    return Lesson(columns, task.data(columns), rows, sampler, val, spec, signals, optimization)
+
+
+def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None, log: Log | None = None) -> Trained:
+    """Train a method on a task.
 
     Args:
         task: texts, labels, votes.
@@ -143,26 +196,11 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
     Raises:
         ValueError: there is nothing for the method to learn from.
     """
-    method = METHODS[settings.method]
-    columns = unipolar(task.votes)
-    rule_class = columns.rule_class.tolist()
-    data = task.data(columns)
-    labelled, unlabelled, val = task.parts()
-    batch_size = settings.training.batch_size
-    sampler: Sampler
-    if method.unlabelled and len(unlabelled) > 0:
-        places = torch.arange(len(labelled) + len(unlabelled))
-        few, many = places.split([len(labelled), len(unlabelled)])
-        sampler = Mixed(few, many, share=settings.labelled_share, batch_size=batch_size, seed=settings.seed)
-        rows = torch.cat([labelled, unlabelled])
-    else:
-        passes = max(1, round(len(unlabelled) / (1 - settings.labelled_share) / len(labelled)))
-        rows, sampler = labelled, Repeated(Shuffled(len(labelled), settings.seed), passes)
+    lesson = lesson_of(task, settings)
+    data, val = lesson.data, lesson.val
     with seeds.fixed(settings.seed, "init"):
-        model = RuleModel(_spec(task, columns, settings, method))
-    signals = method.signals(settings, rule_class)
-    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-        weighting = weighting_of(settings, len(task.table), len(signals), model)
+        model = RuleModel(lesson.spec)
+    weighting = weighting_of(settings, len(task.table), len(lesson.signals), model)
     judged = task.labels if settings.judged_on == "both" else torch.full_like(task.labels, -1)
     judged = torch.where(torch.from_numpy(task.votes.covered), judged, -1)
     weak = {"weak_label": task.labels} if weighting.learns else {}
@@ -176,20 +214,17 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
         assert not isinstance(outputs, Tensor)
         return score(outputs["classifier"].argmax(1).numpy(), batch["label"].numpy())
 
-    optimization = settings.training
-    if model.rules is not None:
-        optimization = replace(optimization, lr=settings.rule_model.lr, encoder_lr=optimization.lr)
     fitted = fit(
         model,
-        data.subset(rows),
-        signals=signals,
+        data.subset(lesson.rows),
+        signals=lesson.signals,
         weighting=weighting,
         held_out=held_out,
         plan=Plan(
             settings.budget,
-            optimization,
+            lesson.optimization,
             model.heads,
-            sampler=sampler,
+            sampler=lesson.sampler,
             val=data.subset(val),
             select_by=select_by,
             adapt_every=settings.adapt.every,
@@ -199,26 +234,27 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
             out=out,
             log=log,
             name=f"{settings.method}-{settings.weighed_by}",
+            optimization_name="training",
         ),
     )
     outputs, _ = predict(model.cpu(), data)
     assert not isinstance(outputs, Tensor)
-    names = [signal.name for signal in signals]
-    return Trained(
-        model, columns, outputs, weighting, names, float("nan") if fitted.best is None else fitted.best["val"]
-    )
+    names = [signal.name for signal in lesson.signals]
+    best = float("nan") if fitted.best is None else fitted.best["val"]
+    return Trained(model, lesson.columns, outputs, weighting, names, best)
 
 
 def weighting_of(settings: DenoiseSettings, texts: int, signals: int, model: nn.Module) -> Weighting:
     """Return what weighs the losses; each part of the model is a module, as several losses reach them all."""
-    return build(
-        settings.weighed_by,
-        model=model,
-        num_examples=texts,
-        num_signals=signals,
-        divide=lambda level: Partition.of(model, level, heads=[]),
-        **options_of(settings, settings.weighed_by),
-    )
+    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
+        return build(
+            settings.weighed_by,
+            model=model,
+            num_examples=texts,
+            num_signals=signals,
+            divide=lambda level: Partition.of(model, level, heads=[]),
+            **options_of(settings, settings.weighed_by),
+        )
 
 
 def divided_val(task: RuleTask, val: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:

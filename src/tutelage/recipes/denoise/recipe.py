@@ -20,6 +20,7 @@ from tutelage.models import RuleModel
 from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
 from tutelage.recipes.denoise.methods import Trained, weighting_of
 from tutelage.recipes.denoise.methods import train as train_one
+from tutelage.recipes.denoise.rehearsal import rehearse
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.recipe import Recipe
@@ -138,6 +139,7 @@ RECIPE = Recipe(
         "pocket": (pocket(), "TF-IDF and logistic regression, enough for thousands of short texts"),
         "paper": (DenoiseSettings(), "sentence embeddings and a perceptron of two layers of 512"),
     },
+    rehearse,
     train,
     evaluate,
     closing,

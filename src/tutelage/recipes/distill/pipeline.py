@@ -22,7 +22,7 @@ from tutelage.recipes.encoding import augmentation_of
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.example_weights import example_weights
-from tutelage.weighting import Fixed, Partition, registry, tune_weights
+from tutelage.weighting import Fixed, Partition, Weighting, registry, tune_weights
 from tutelage.weighting.amal import coreset_probabilities
 
 LABEL = "label"
@@ -82,16 +82,7 @@ class Pipeline:
         settings = self.settings
         name = self.names[place].replace("_", "-")
         if teacher.folder is not None:
-            network, _ = load_model(teacher.folder)
-            if self.task.images.num_features is not None:
-                raise ValueError(
-                    f"teachers.folder={str(teacher.folder)!r} holds a model of images, and this run sees features of "
-                    "an encoder; leave the folder out"
-                )
-            if network.spec.num_classes != len(self.task.classes):
-                raise ValueError(
-                    f"the teacher in {teacher.folder} has {network.spec.num_classes} classes, the data {len(self.task.classes)}"
-                )
+            network = given_teacher(teacher.folder, self.task)
             return self.judged(name, lambda folder: (network, {}), [str(teacher.folder), _bytes_of(teacher.folder)])
         budget = teacher.budget or settings.budget
 
@@ -118,18 +109,14 @@ class Pipeline:
     def coreset(self, coreset: CoresetSettings) -> Taught:
         """Train a student with the labels alone, on a part of the examples that the weighting's weights draw.
 
-        Raises:
-            ValueError: a weighting that keeps no weight for an example.
+        The weighting is one that keeps a weight for an example, as `rehearse` has found.
         """
         train, settings = self.rows("train"), self.settings
         count = max(1, round(coreset.share * len(train)))
         probabilities, after = torch.ones(len(train), dtype=torch.float64), []
         if coreset.rule != "random":
             weighed = self.student(settings.weighting)
-            if weighed.weights is None:
-                raise ValueError(
-                    f"weighting={settings.weighting!r} keeps no weights to draw a coreset by; take amal or joint"
-                )
+            assert weighed.weights is not None
             probabilities, after = coreset_probabilities(weighed.weights[train], coreset.rule), [weighed.name]
         drawn = torch.multinomial(probabilities, count, generator=seeds.generator(settings.seed, "coreset"))
         rows = train[drawn.sort().values]
@@ -161,15 +148,7 @@ class Pipeline:
 
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
             network = self.new(settings.student, "student")
-            with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-                weighting = registry.build(
-                    method.weighting,
-                    model=network,
-                    num_examples=len(images),
-                    num_signals=len(losses),
-                    divide=lambda level: Partition.of(network, level, heads=[]),  # one head, to which all losses speak
-                    **method.options,
-                )
+            weighting = weighting_of(settings, method, network, len(images), len(losses))
             examples, signals = self._lesson(images.subset(rows), teachers, method.mixed)
             fitted = fit(
                 network,
@@ -238,12 +217,7 @@ class Pipeline:
         """Return a model with its first weights, which depend on the seed and the name."""
         with seeds.fixed(self.settings.seed, "init", name):
             spec = model.spec(len(self.task.classes), self.settings.image_size, self.task.images.num_features)
-            network = build(spec, model.pretrained)
-        if network.distilled:
-            raise ValueError(
-                f"model {model.name!r} has a distillation token and two heads; take one with a single head"
-            )
-        return network
+            return build(spec, model.pretrained)
 
     def plan(self, folder: Path, name: str, budget: Budget, select: bool) -> Plan:
         """Return how a model is trained in a folder; where ``select`` says so, the validation part selects its weights."""
@@ -271,6 +245,40 @@ class Pipeline:
             settings.training,
             settings.hardware.precision,
         ]
+
+
+def given_teacher(folder: Path, task: DistillTask) -> ImageClassifier:
+    """Return the teacher of a folder.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_model`; it knows another number of classes than the data.
+    """
+    network, _ = load_model(folder)
+    if task.images.num_features is not None:
+        raise ValueError(
+            f"teachers.folder={str(folder)!r} holds a model of images, and this run sees features of an encoder; leave the "
+            "folder out"
+        )
+    if network.spec.num_classes != len(task.classes):
+        raise ValueError(
+            f"the teacher in {folder} has {network.spec.num_classes} classes, the data {len(task.classes)}"
+        )
+    return network
+
+
+def weighting_of(
+    settings: DistillSettings, method: Method, network: ImageClassifier, images: int, losses: int
+) -> Weighting:
+    """Return what weighs the losses of a student."""
+    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
+        return registry.build(
+            method.weighting,
+            model=network,
+            num_examples=images,
+            num_signals=losses,
+            divide=lambda level: Partition.of(network, level, heads=[]),  # one head, to which all losses speak
+            **method.options,
+        )
 
 
 def doubt_of(weights_NK: Tensor) -> Tensor:

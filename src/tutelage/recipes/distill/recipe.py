@@ -10,6 +10,7 @@ import pandas as pd
 from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.evaluation import Models, evaluate
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
+from tutelage.recipes.distill.rehearsal import rehearse
 from tutelage.recipes.distill.settings import DistillSettings, pocket
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.recipe import Recipe, logits_of
@@ -52,6 +53,7 @@ RECIPE = Recipe(
         "pocket": (pocket(), "images of 8 pixels and perceptrons"),
         "paper": (DistillSettings(), "ResNet-110 teaches ResNet-8 on images of 32 pixels for 240 epochs"),
     },
+    rehearse,
     train,
     evaluate,
     closing,

@@ -158,11 +158,12 @@ class Pipeline:
         with seeds.fixed(self.settings.seed, "init", model.name):
             return build(model.spec(classes, self.settings.image_size, self.task.images.num_features), weights)
 
-    def plan(self, folder: Path, training: Optimization | None = None) -> Plan:
-        """Return how a model is trained in a folder, by default with the student's optimisation."""
+    def plan(self, folder: Path, training: str = "training") -> Plan:
+        """Return how a model is trained in a folder, with the optimisation of this name in the settings."""
         settings = self.settings
+        found = getattr(settings, training)
         augment = augmentation_of(settings)
-        return plan_of(settings, folder, self.log, optimization=training or settings.training, augment=augment)
+        return plan_of(settings, folder, self.log, optimization=found, optimization_name=training, augment=augment)
 
     def selected(self, folder: Path, network: ImageClassifier, name: str) -> Plan:
         """Return how a model is trained of which student-val selects the checkpoint."""
@@ -191,7 +192,7 @@ class Pipeline:
                 defects,
                 acceptable,
                 settings.discovery,
-                self.plan(folder, settings.discovery_training),
+                self.plan(folder, "discovery_training"),
             )
             save_model(discriminator, folder)
             probabilities = torch.zeros(0, settings.discovery.outputs)
@@ -257,7 +258,7 @@ class Pipeline:
                 self.rows("train"),
                 images.subset(self.rows("teacher_val")),
                 settings.specialists,
-                self.plan(folder, settings.specialist_training),
+                self.plan(folder, "specialist_training"),
                 count=count,
                 heads=_heads,
             )
@@ -313,7 +314,11 @@ class Pipeline:
             order = self.performance(log_odds_NK)
 
         def train(network: ImageClassifier, folder: Path) -> dict[str, Any]:
-            made = None if weighting is None else self._weighting(weighting, options, network, len(lesson.sources))
+            made = (
+                None
+                if weighting is None
+                else weighting_of(settings, weighting, network, len(images), len(lesson.sources))
+            )
             fitted = teach(
                 network,
                 lesson,
@@ -335,17 +340,6 @@ class Pipeline:
         cache_key = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
         cache_key += [weighting, options, settings.adapt if weighting else None]
         return self.trained(name, settings.student, train, cache_key, after=after)
-
-    def _weighting(self, name: str, options: dict[str, Any], network: ImageClassifier, sources: int) -> Weighting:
-        with seeds.fixed(self.settings.seed, "weighting"):  # of which one may begin with a random network
-            return registry.build(
-                name,
-                model=network,
-                num_examples=len(self.task.images),
-                num_signals=sources,
-                divide=lambda level: Partition.of(network, level, heads=[]),  # several sources reach each token's head
-                **options,
-            )
 
     def performance(self, log_odds_NK: Tensor) -> Tensor:
         """Return each specialist's NPV on teacher-val, (K,): what the performance curriculum goes by."""
@@ -414,4 +408,19 @@ class Pipeline:
         stage = self.stages.run(name, work, cache_key=[common, cache_key], after=after or [])
         return ModelScores(
             load_file(stage.folder / "scores.safetensors")["scores"], stage.folder / "model", stage.facts
+        )
+
+
+def weighting_of(
+    settings: ModerationSettings, name: str, network: ImageClassifier, images: int, sources: int
+) -> Weighting:
+    """Return what weighs the sources of a student."""
+    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
+        return registry.build(
+            name,
+            model=network,
+            num_examples=images,
+            num_signals=sources,
+            divide=lambda level: Partition.of(network, level, heads=[]),  # several sources reach each token's head
+            **options_of(settings, name),
         )

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet
 from tutelage.metrics import threshold_at_fpr
-from tutelage.models import build, load_model
+from tutelage.models import load_model
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.rehearsal import rehearse
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.recipe import Recipe, logits_of
@@ -23,19 +23,7 @@ from tutelage.training import Log
 
 
 def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Log) -> Models:
-    """Find the sub-tasks, train and select specialists, teach the student, and fine-tune the same model plainly.
-
-    Raises:
-        ValueError: the student has no distillation token.
-    """
-    with torch.device("meta"):  # nothing is computed: refused before hours of training
-        if not build(settings.student.spec(2, settings.image_size, task.images.num_features)).distilled:
-            raise ValueError(
-                f"student.name={settings.student.name!r} has no distillation token; take one that has, such as "
-                "deit_base_distilled_patch16_224 or pocket_deit"
-            )
-    if len(task.rows("teacher_val", "teacher_test")) == 0:
-        raise ValueError("too few labelled examples to judge specialists by; give about 100, of which 20 are defective")
+    """Find the sub-tasks, train and select specialists, teach the student, and fine-tune the same model plainly."""
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
@@ -101,6 +89,7 @@ RECIPE = Recipe(
         "laptop": (laptop(), "models of the features of a frozen encoder"),
         "paper": (ModerationSettings(), "images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"),
     },
+    rehearse,
     train,
     evaluate,
     closing,

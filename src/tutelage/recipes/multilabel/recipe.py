@@ -11,6 +11,7 @@ from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
 from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.evaluation import evaluate, named
+from tutelage.recipes.multilabel.rehearsal import rehearse
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates
@@ -55,6 +56,7 @@ RECIPE = Recipe(
         "pocket": (pocket(), "images of 24 pixels and a small model"),
         "paper": (MultilabelSettings(), "images of 224 pixels and a ResNet-50"),
     },
+    rehearse,
     train,
     evaluate,
     closing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -48,15 +49,7 @@ class TrainedCandidate:
 
 
 def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, log: Log) -> TrainedCandidate:
-    """Train a model by ``settings.method`` in a stage of its own, and return what it says of every image.
-
-    Raises:
-        ValueError: a method of a softmax for images with several given labels.
-    """
-    if settings.method in ONE_LABEL and task.several:
-        raise ValueError(
-            f"method={settings.method!r} learns one label an image, and some have several; take mile or sigmoid"
-        )
+    """Train a model by ``settings.method`` in a stage of its own, and return what it says of every image."""
     name = stage_name(settings)
     rows = training_rows(task, settings)
     everything = task.images.subset(torch.arange(len(task.images)))
@@ -143,6 +136,15 @@ def new_model(task: MultilabelTask, settings: MultilabelSettings) -> ImageClassi
     return model
 
 
+def given_labels(task: MultilabelTask) -> tuple[str, Callable[[Tensor], Any]]:
+    """Return the batches' key of the given labels, and the function that makes the data set of some rows."""
+    if not task.several:
+        return "label", task.images.subset
+    given_NC = task.given_NC.float()
+    given_NC[~task.given_NC.any(1)] = -1.0
+    return "given", lambda rows: WithColumns(task.images.subset(rows), given=given_NC)
+
+
 def _train(
     model: ImageClassifier,
     task: MultilabelTask,
@@ -162,17 +164,10 @@ def _train(
         out=folder,
         log=log,
         name=name,
+        optimization_name="training",
     )
     count, classes = task.given_NC.shape
-    target = "label"
-    examples: Any = task.images.subset
-    if task.several:
-        target, given_NC = "given", task.given_NC.float()
-        given_NC[~task.given_NC.any(1)] = -1.0
-
-        def examples(rows: Tensor) -> WithColumns:
-            return WithColumns(task.images.subset(rows), given=given_NC)
-
+    target, examples = given_labels(task)
     together = torch.cat([rows, task.images.rows("unlabelled")])
     passing = balanced(task.images.labels[together], settings) if settings.rebalance > 0 else None
     if settings.method in ("mile", "hard", "soft"):

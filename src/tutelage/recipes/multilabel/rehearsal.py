@@ -1,0 +1,40 @@
+"""Every training of a multi-label run, tried on two examples before the first of them begins."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tutelage import training
+from tutelage.generations.iterated import schedule_of
+from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
+from tutelage.recipes.multilabel.task import MultilabelTask
+from tutelage.recipes.multilabel.training import candidates, given_labels, new_model, training_rows
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy
+
+
+def rehearse(task: MultilabelTask, settings: MultilabelSettings) -> None:
+    """Try the model and its loss, and divide the budget into the generations of every candidate.
+
+    Raises:
+        ValueError: something of it does not work, the budget is shorter than a generation, or a softmax is to learn several
+            labels of an image.
+    """
+    if settings.method in ONE_LABEL and task.several:
+        raise ValueError(
+            f"method={settings.method!r} learns one label an image, and some have several; take mile or sigmoid"
+        )
+    rows = training_rows(task, settings)
+    if settings.method in ("mile", "hard", "soft"):
+        for tried in candidates(settings):
+            schedule_of(tried.iterated, settings.budget, rows, settings.training.batch_size)
+    target, examples = given_labels(task)
+    training.rehearse(
+        f"model.name={settings.model.name!r}, image_size={settings.image_size}, model.options={settings.model.options}",
+        partial(new_model, task, settings),
+        examples(rows[:2]),
+        optimization=settings.training,
+        weights=settings.model.pretrained or settings.self_supervised,
+        augment=augmentation_of(settings),
+        signals=[(CrossEntropy if settings.method in ONE_LABEL else BinaryCrossEntropy)(target)],
+    )
