@@ -62,6 +62,7 @@ FLAGS = {
     "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
+    "serve": ["model", "challengers", "weights", "host", "port", "token", "decisions", "service"],
     "threshold": ["run_folder", "fpr", "confidence", "wrong_labels", "held_out", "columns"],
 }
 """Frozen: a flag that goes or comes is a change of what people rely on."""

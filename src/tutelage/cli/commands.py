@@ -86,6 +86,10 @@ COMMANDS = {
     ),
     "predict": Command("Apply a run's model to new images, texts or rows of a table.", "tutelage.cli.runs:predict"),
     "report": Command("Write a run's report.html again from the files in its folder.", "tutelage.cli.runs:report"),
+    "serve": Command(
+        "Serve an exported model over HTTP, with a page on which to try it.",
+        "tutelage.cli.production:serve",
+    ),
     "threshold": Command(
         "Find the threshold of a moderation run that guarantees a false-positive rate.",
         "tutelage.cli.production:threshold",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tutelage.data.manifest import Columns
+from tutelage.production.serving.settings import ServiceSettings
 
 
 @contextmanager
@@ -87,3 +88,30 @@ def export(
         f"model {card['version']} in {out}: on {parity['examples']} test examples no logit differs from PyTorch's by more than "
         f"{parity['largest_difference_of_logits']:.1e}"
     )
+
+
+def serve(
+    model: Path,
+    challengers: dict[str, Path] | None = None,
+    weights: dict[str, float] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    token: str | None = None,
+    decisions: str = "decisions.sqlite",
+    service: ServiceSettings = ServiceSettings(),
+) -> None:
+    """Serve an exported model over HTTP: a page to try it, SageMaker's contract, and the Open Inference Protocol.
+
+    Args:
+        model: Folder that tutelage export wrote; a new export there is served without a dropped request.
+        challengers: Further exported models, by variant; the model's own variant is incumbent.
+        weights: Share of the ads that each variant decides; one without a weight scores every ad and decides none.
+        host: Address to listen on; 127.0.0.1 hears this machine alone.
+        port: Port to listen on.
+        token: What requests must name; by default TUTELAGE_TOKEN, or a fresh one, which is printed. none lets everybody in.
+        decisions: SQLite file or PostgreSQL URL in which decisions about ads with an id are logged; none logs nothing.
+        service: Sizes and times.
+    """
+    with extra("serve"):
+        from tutelage.production.serving.running import start
+    start(model, challengers or {}, weights or {}, host, port, token, decisions, service)

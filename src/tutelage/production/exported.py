@@ -34,9 +34,12 @@ class ExportedModel:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
+        providers = [
+            name for name in onnxruntime.get_available_providers() if not name.startswith("Azure")
+        ]  # it calls out
         try:
             self.session = onnxruntime.InferenceSession(
-                str(self.folder / self.card["graph"]), options, providers=onnxruntime.get_available_providers()
+                str(self.folder / self.card["graph"]), options, providers=providers
             )
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise ValueError(f"{self.folder / self.card['graph']} cannot be run: {error}") from error
@@ -82,3 +85,11 @@ class ExportedModel:
     def answer(self, inputs: NDArray[Any]) -> list[Answer]:
         """Return one answer for each of N prepared examples."""
         return self.answers(self.run(inputs))
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Answer for nothing in particular, so that the first request does not wait for what ONNX Runtime does once."""
+        told = self.card["input"]
+        one = (told["features"],) if self.kind == "text" else (3, told["size"], told["size"])
+        kind = np.float32 if self.kind == "text" else np.uint8
+        for size in sorted({1, batch}):
+            self.answer(np.zeros((size, *one), kind))

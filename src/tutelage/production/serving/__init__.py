@@ -1,0 +1,1 @@
+"""The service: an exported model behind HTTP."""

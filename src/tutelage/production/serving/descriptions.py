@@ -1,0 +1,149 @@
+"""What the service says of itself: its OpenAPI schema, and a page of it that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+SERVICE = (
+    "Scores ads by a model that `tutelage export` wrote. Every address but /, /ping, /docs and /v2/health needs the header "
+    "`Authorization: Bearer TOKEN`. No address that a request names is ever fetched."
+)
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FACTS = {
+    "id": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 512,
+        "description": "The ad's name: its decision is logged once.",
+    },
+    "headline": {"type": "string", "minLength": 1, "maxLength": 4096},
+    "path": {"type": "string", "minLength": 1, "maxLength": 4096, "description": "Where an audit finds the image."},
+    "impressions": {"type": "number", "minimum": 0, "maximum": 1e14},
+}
+
+
+def _problem(text: str) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["error", "detail"],
+        "properties": {"error": {"type": "string"}, "detail": {"type": "string"}},
+    }
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+LOCKED: dict[int | str, dict[str, Any]] = {401: _problem("The token is missing or wrong.")}
+NAMED: dict[int | str, dict[str, Any]] = {**LOCKED, 404: _problem("There is no such variant.")}
+READY: dict[int | str, dict[str, Any]] = {503: {"description": "The service is going down."}}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    **LOCKED,
+    400: _problem("The request is malformed; the detail says where."),
+    408: _problem("The body did not arrive in time."),
+    413: _problem("The body or the image is too large."),
+    415: _problem("The content is of a kind that is not taken."),
+    422: _problem("The image cannot be read."),
+    429: _problem("Too many requests at once; Retry-After says when to come again."),
+    503: _problem("The decision could not be logged, so none was given."),
+}
+INVOCATIONS: dict[str, Any] = {
+    "summary": "Score one image or text (SageMaker).",
+    "responses": REFUSALS,
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "image/*": _BINARY,
+                "application/octet-stream": _BINARY,
+                "text/plain": {"schema": {"type": "string"}},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {"image": _BINARY["schema"], "text": {"type": "string"}, **_FACTS},
+                    }
+                },
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "image": {"type": "string", "description": "The image file in base64."},
+                            "text": {"type": "string"},
+                            **_FACTS,
+                        },
+                    }
+                },
+            },
+        },
+        "parameters": [
+            {
+                "name": "x-ad-id",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "maxLength": 512, "minLength": 1},
+            }
+        ],
+    },
+}
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype", "data"],
+    "properties": {
+        "name": {"type": "string", "enum": ["image", "text", "id"]},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string", "enum": ["BYTES"]},
+        "data": {"type": "array", "items": {"type": "string"}},
+    },
+}
+INFER: dict[str, Any] = {
+    "summary": "Score a batch (Open Inference Protocol, version 2).",
+    "responses": {**REFUSALS, **NAMED},
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["inputs"],
+                        "properties": {
+                            "id": {"type": "string", "minLength": 1, "maxLength": 512},
+                            "inputs": {"type": "array", "items": _TENSOR},
+                        },
+                    }
+                }
+            },
+        }
+    },
+}
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "code,pre{font-family:ui-monospace,monospace;background:#f3f4f6;border-radius:4px;padding:.1rem .3rem}"
+    "pre{padding:1rem;overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .6rem;"
+    "border-bottom:1px solid #ddd;vertical-align:top}"
+)
+_CALLS = """curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: image/png" --data-binary @ad.png localhost:8080/invocations
+curl -H "Authorization: Bearer $TOKEN" -F image=@ad.png -F id=ad-17 -F headline="Buy now" localhost:8080/invocations
+curl -H "Authorization: Bearer $TOKEN" localhost:8080/v2/models"""
+
+
+def page(schema: dict[str, Any]) -> str:
+    """Return the OpenAPI schema as a page."""
+    parts = []
+    for path, methods in schema["paths"].items():
+        for method, told in methods.items():
+            codes = "".join(
+                f"<tr><td>{escape(str(code))}</td><td>{escape(answer['description'])}</td></tr>"
+                for code, answer in sorted(told["responses"].items())
+            )
+            kinds = ", ".join(told.get("requestBody", {}).get("content", {}))
+            body = f"<p>Body: <code>{escape(kinds)}</code></p>" if kinds else ""
+            heading = f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(told['summary'])}</p>"
+            parts.append(f"{heading}{body}<table>{codes}</table>")
+    title = f"{escape(schema['info']['title'])} {escape(schema['info']['version'])}"
+    description = escape(schema["info"]["description"])
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}: the service's addresses</title>"
+        f"<meta name='viewport' content='width=device-width'><style>{_STYLE}</style><h1>{title}</h1><p>{description} "
+        f"<a href='/openapi.json'>OpenAPI schema</a></p><pre>{escape(_CALLS)}</pre>{''.join(parts)}</html>"
+    )

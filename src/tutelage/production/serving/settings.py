@@ -1,0 +1,43 @@
+"""What a service may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tutelage.checks import check
+from tutelage.decoding import Limits
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How a service works.
+
+    Args:
+        batch: Largest batch.
+        wait: Seconds for which the first of a batch waits for others.
+        queue: Requests that may be scored or wait for it at once; more are answered 429.
+        threads: Processors for one batch; all by default.
+        max_bytes: Largest body in bytes.
+        max_pixels: Largest image in pixels.
+        patience: Seconds within which a request's headers, and then its body, must arrive.
+        drain: Seconds for which SIGTERM lets requests finish.
+    """
+
+    batch: int = 16
+    wait: float = 0.005
+    queue: int = 64
+    threads: int | None = None
+    max_bytes: int = 12 * 2**20
+    max_pixels: int = 25_000_000
+    patience: float = 10.0
+    drain: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        counts = dict.fromkeys(("batch", "queue", "threads", "max_bytes", "max_pixels"), "[1, inf)")
+        check(self, "service", wait="[0, 10]", patience="(0, 3600]", drain="[0, 3600]", **counts)
+
+    @property
+    def limits(self) -> Limits:
+        """What an image may be."""
+        return Limits(max_bytes=self.max_bytes, max_pixels=self.max_pixels)
