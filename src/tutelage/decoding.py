@@ -8,11 +8,11 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ Reason = Literal[
     "outside_root", "missing", "not_a_file", "empty", "too_many_bytes", "format",
     "too_many_pixels", "too_small", "aspect", "animated", "truncated", "corrupt",
 ]  # fmt: skip
+
+Result = TypeVar("Result")
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
@@ -112,7 +114,35 @@ def decode(data: bytes, size: int, limits: Limits | None = None) -> NDArray[np.u
     Raises:
         UnreadableImage: whatever is wrong with the file, and nothing else.
     """
-    limits = limits or Limits()
+
+    def squeezed(image: Image.Image) -> NDArray[np.uint8]:
+        image.draft("RGB", (2 * size, 2 * size))  # JPEG only: decode at a fraction of the resolution
+        pixels = np.array(_upright_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    return _opened(data, limits or Limits(), squeezed)
+
+
+def preview(data: bytes, longest: int, limits: Limits | None = None) -> bytes:
+    """Return an image file's bytes as a JPEG file for people: upright, no side longer than ``longest``, no metadata.
+
+    Arguments and errors are those of `decode`.
+    """
+
+    def shrunk(image: Image.Image) -> bytes:
+        upright = _upright_rgb(image)
+        upright.thumbnail((longest, longest), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        Image.fromarray(np.asarray(upright)).save(
+            file, "JPEG", quality=92
+        )  # which leaves behind what else the file said
+        return file.getvalue()
+
+    return _opened(data, limits or Limits(), shrunk)
+
+
+def _opened(data: bytes, limits: Limits, use: Callable[[Image.Image], Result]) -> Result:
+    """Return what ``use`` makes of an image that may be decoded."""
     if not data:
         raise UnreadableImage("empty", "0 bytes")
     if len(data) > limits.max_bytes:
@@ -121,8 +151,7 @@ def decode(data: bytes, size: int, limits: Limits | None = None) -> NDArray[np.u
         try:
             with Image.open(io.BytesIO(data), formats=limits.formats) as image:
                 _check_header(image, limits)
-                image.draft("RGB", (2 * size, 2 * size))  # JPEG only: decode at a fraction of the resolution
-                pixels = np.array(_upright_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+                return use(image)
         except UnreadableImage:
             raise
         except UnidentifiedImageError as error:
@@ -136,7 +165,6 @@ def decode(data: bytes, size: int, limits: Limits | None = None) -> NDArray[np.u
         except Exception as error:  # a decoder fed by a stranger may raise anything; no file ends a run
             reason: Reason = "truncated" if "truncated" in str(error).lower() or _cut_webp(data) else "corrupt"
             raise UnreadableImage(reason, f"{type(error).__name__}: {error}") from error
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def read_bytes(path: Path, limits: Limits) -> bytes:
