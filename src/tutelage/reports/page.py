@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -44,6 +44,13 @@ def write_report(run: Path, template: str, view: Callable[[RunFolder], dict[str,
         "missing": folder.missing,
         "listed": LISTED,
     }
+    html = rendered(template, shared | own)
+    write_atomically(run / "report.html", lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    return run / "report.html"
+
+
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """Return the page that a template of this room makes of values."""
     environment = Environment(
         loader=FunctionLoader(lambda name: files(__package__).joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -53,6 +60,4 @@ def write_report(run: Path, template: str, view: Callable[[RunFolder], dict[str,
     )
     environment.globals["glossary"] = GLOSSARY
     environment.filters |= {"fixed": fixed, "percent": percent, "hundred": hundred, "rate": rate}
-    html = environment.get_template(template).render(shared | own)
-    write_atomically(run / "report.html", lambda temporary: temporary.write_text(html, encoding="utf-8"))
-    return run / "report.html"
+    return environment.get_template(template).render(values)

@@ -1,0 +1,160 @@
+"""What an audit leaves behind: a report to look at, tables for programs, and verdicts to train on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tutelage.files import write_atomically, write_table
+from tutelage.production.audit_figures import Audited, figures, read_audits
+from tutelage.production.database import Database
+from tutelage.reports.page import rendered
+from tutelage.reports.plots import Line, line_plot
+from tutelage.reports.wording import fixed, percent
+
+TABLES = ("weeks", "table3", "sequential", "drift")
+
+
+def write_audit_report(database: Database, out: Path, incumbent: str | None = None) -> dict[str, Any]:
+    """Write the report of all audits so far, and return its figures.
+
+    The folder gets ``report.html``; ``report.json``, which has all figures; a CSV file of each table; ``verdicts.csv``, a
+    manifest of what was audited, that `tutelage moderate` reads; and ``labels.csv``, one of the labels that were judged again.
+
+    Args:
+        database: with audits.
+        out: folder to write, made where it does not exist.
+        incumbent: the variant that others are compared with; by default the one that was there first.
+
+    Raises:
+        ValueError: see `figures`.
+    """
+    found = figures(database, incumbent)
+    out.mkdir(parents=True, exist_ok=True)
+    audited = read_audits(database)
+    for name in TABLES:
+        if found[name]:
+            write_table(out / f"{name}.csv", pd.DataFrame(found[name]))
+        else:
+            (out / f"{name}.csv").unlink(missing_ok=True)
+    write_manifests(audited, out)
+    text = json.dumps(_finite(found), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(out / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+    html = rendered("audit.html", {"found": found, "plot": _plot(found), "closing": closing(found), "change": _change})
+    write_atomically(out / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+    return found
+
+
+def write_manifests(audited: Audited, out: Path) -> dict[str, int]:
+    """Write the verdicts as manifests of labelled images, and return how many rows each has.
+
+    An advertisement whose verdicts are evenly divided, or unsure, is left out. ``weight`` is how many advertisements that
+    passed it stands for, one over its inclusion probability.
+
+    Args:
+        audited: what was said.
+        out: folder of ``verdicts.csv`` and ``labels.csv``; one without rows is not written.
+    """
+    judged = audited.items[audited.items["defective"].notna() & (audited.items["defective"] != 0.5)]
+    judged = judged.assign(
+        id=judged["ad_id"],
+        given_label=judged["label"],
+        label=np.where(judged["defective"] > 0.5, "defective", "acceptable"),
+        weight=1 / judged["probability"].astype(float),
+    )
+    sampled, again = judged[judged["week"].notna()], judged[judged["week"].isna()]
+    shared = ["id", "image", "label", "headline"]
+    tables = {
+        "verdicts.csv": sampled[[*shared, "impressions", "weight", "week", "variant", "given"]],
+        "labels.csv": again[[*shared, "given_label", "given"]],
+    }
+    for name, table in tables.items():
+        if len(table):
+            write_table(out / name, table.fillna("").rename(columns={"given": "verdicts"}))
+        else:
+            (out / name).unlink(missing_ok=True)
+    return {name: len(table) for name, table in tables.items()}
+
+
+def closing(found: dict[str, Any]) -> list[str]:
+    """Return what an audit found, in sentences: each variant against the incumbent, and what is open."""
+    base = found["incumbent"]
+    said = []
+    for row in {row["variant"]: row for row in found["table3"] if row["against"].startswith("it in")}.values():
+        between = f"{_change(row['low'])} to {_change(row['high'])}"
+        said.append(
+            f"The weighted false-positive rate of {row['variant']} changed by {_change(row['change'])} against {base} in the "
+            f"last weeks (95 % interval {between})."
+        )
+    for row in {row["variant"]: row for row in found["sequential"]}.values():
+        claim = {
+            "better": f"is lower than that of {base}",
+            "worse": f"is higher than that of {base}",
+            "open": f"cannot be told from that of {base} yet",
+        }[row["said"]]
+        said.append(f"Looked at every week, the rate of {row['variant']} {claim} (e-value {row['e_better']:.3g}).")
+    if found["verdicts"]["given"] < found["verdicts"]["wanted"]:
+        open_ones = found["verdicts"]["wanted"] - found["verdicts"]["given"]
+        said.append(f"{open_ones} of {found['verdicts']['wanted']} verdicts are not given yet.")
+    return said
+
+
+def table3(found: dict[str, Any]) -> str:
+    """Return the changes in the form of the paper's Table 3, as text."""
+    lines = []
+    for variant, against in dict.fromkeys((row["variant"], row["against"]) for row in found["table3"]):
+        rows = [row for row in found["table3"] if (row["variant"], row["against"]) == (variant, against)]
+        cells = [
+            ["Weeks Since Deployment", *(str(row["weeks_since_deployment"]) for row in rows)],
+            ["% WFPR Reduction", *(_change(row["change"]) for row in rows)],
+            ["95 % interval", *(f"{_change(row['low'])} to {_change(row['high'])}" for row in rows)],
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines.append(f"{variant} against {found['incumbent']}: {against}")
+        lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _change(share: float) -> str:
+    if math.isnan(share):
+        return "not known (no defect)"
+    return "any rise" if math.isinf(share) else f"{fixed(100 * share, 1, '+')}\u00a0%"
+
+
+def _plot(found: dict[str, Any]) -> str:
+    """Return the rates by week as SVG, nothing where there is no verdict."""
+    weeks = sorted({row["week"] for row in found["weeks"]})
+    lines = []
+    for variant in (row["variant"] for row in found["variants"]):
+        rows = [row for row in found["weeks"] if row["variant"] == variant and row["wfpr"] is not None]
+        x = np.array([weeks.index(row["week"]) + 1 for row in rows], dtype=np.float64)
+        shares = 100 * np.array([[row["wfpr"], row["low"], row["high"]] for row in rows]).reshape(-1, 3)
+        points = [(float(at), *map(float, share)) for at, share in zip(x, shares, strict=True)]
+        lines.append(Line(variant, x, shares[:, 0], points=points))
+    overall = {row["variant"]: row["wfpr"] for row in found["variants"] if row["wfpr"] is not None}
+    if not overall:
+        return ""
+    told = "; ".join(f"{variant} {percent(rate, 1)}" for variant, rate in overall.items())
+    return line_plot(
+        [line for line in lines if len(line.x)],
+        x_label=f"week, from {weeks[0]} to {weeks[-1]}",
+        y_label="WFPR, %",
+        name="wfpr",
+        alt=f"Weighted false-positive rate by week and variant. Over all weeks: {told}.",
+        whole=True,
+    )
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: they are null."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
