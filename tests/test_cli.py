@@ -52,6 +52,9 @@ DISTILL = [
     *("budget", "select", "train_on_held_out", "baselines", "hardware"),
 ]
 FLAGS = {
+    "audit draw": ["database", "verdicts", "weeks", "impressions", "overlap", "run", "seed"],
+    "audit report": ["database", "out", "incumbent"],
+    "audit serve": ["database", "images", "host", "port"],
     "completion": ["shell"],
     "auxiliary": ["data", "folder", "primary", "sides", "fields", "out", *AUXILIARY],
     "demo": ["noise", "noise_rate", "out", *JOB],
@@ -156,6 +159,9 @@ def test_help_is_one_screen_and_says_where_the_rest_is(name, command):
 def test_version_and_help(command):
     assert command("--version")[:2] == (0, f"tutelage {tutelage.__version__}\n")
     assert command("help") == command("--help")
+    assert command("help", "audit", "draw") == command("audit", "draw", "--help")
+    assert "unknown command 'audit'; did you mean 'audit draw'?" in command("audit")[2]
+    assert "unknown command 'audit drwa'; did you mean 'audit draw'?" in command("audit", "drwa")[2]
     assert "unknown command 'moderat'; did you mean 'moderate'?" in command("help", "moderat")[2]
 
 
@@ -166,6 +172,8 @@ def test_bash_completes_commands_flags_and_values(command, tmp_path):
     (tmp_path / "tutelage.bash").write_text(script)
     for words, found in (
         (["mod"], "moderate"),
+        (["audit", "d"], "draw"),
+        (["audit", "draw", "--over"], "--overlap"),
         (["moderate", "--splits.bu"], "--splits.burst_days"),
         (["moderate", "--scale", ""], "auto pocket paper"),
     ):
@@ -180,7 +188,7 @@ def test_bash_completes_commands_flags_and_values(command, tmp_path):
 def test_the_list_of_commands(command):
     code, _, err = command("--help")
     assert code == 0
-    assert all(f"  {name:<10} " in err for name in FLAGS)
+    assert all(f"  {name:<12} " in err for name in FLAGS)
     assert command()[0] == 2
 
 
@@ -230,6 +238,10 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("predict runs/ads new.csv", "runs/ads holds no metrics.json"),
         ("predict runs/ads new.csv --out scores.txt", "out='scores.txt' must end in .parquet or .csv"),
         ("report runs/ads", "runs/ads holds no metrics.json"),
+        ("audit draw decisions.sqlite --verdicts 0", "budget=0 must be an integer of at least 1"),
+        ("audit report decisions.sqlite", "nothing was audited: draw a sample (tutelage audit draw)"),
+        ("audit serve decisions.sqlite nowhere", "there is no folder nowhere"),
+        ("audit draw mysql://x/y", "give the path of a file, for SQLite, or postgresql://user@host/name"),
         (
             "distill digits --out x --noise symmetric",
             "--noise='symmetric' is no value; set what it consists of, such as --noise.",

@@ -1,7 +1,9 @@
-"""A finished run of moderation, as the recipes' tests make it."""
+"""A finished run of moderation, as the recipes' tests make it, and databases."""
 
 import sys
 from pathlib import Path
+
+from databases import place, postgres  # noqa: F401
 
 from recipes.conftest import _in_a_hurry, moderated, task  # noqa: F401
 

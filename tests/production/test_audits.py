@@ -10,9 +10,11 @@ import pytest
 from shop import fill, weeks
 from sqlalchemy import select
 
+from tutelage import cli
 from tutelage.production.audits import draw, draw_doubts
 from tutelage.production.decisions import DecisionLog
-from tutelage.production.tables import items, strata
+from tutelage.production.impressions import add_impressions
+from tutelage.production.tables import impressions, items, strata
 from tutelage.production.verdicts import Desk, Taken
 
 
@@ -175,3 +177,38 @@ def test_several_moderators_at_once_judge_all_and_nothing_twice(log):
     assert Counter(item for _, item in judged) == wanted
     progress = Desk(log.database).progress("ann")
     assert progress.given == progress.wanted == found.verdicts
+
+
+def test_impressions_come_from_a_table_and_what_is_wrong_in_it_is_counted(log, tmp_path):
+    table = tmp_path / "impressions.csv"
+    table.write_text("id,week,impressions\na,2026-W07,5\nb,2026-W07,many\nc,2026-W99,1\nd,2026-W07,-1\n")
+    said = add_impressions(log, table)
+    assert said.startswith("impressions: 1 set; ")
+    assert said.endswith("3 left out: bad_impressions 2, bad_week 1")
+    assert rows(log, impressions)[["ad_id", "week", "impressions"]].to_numpy().tolist() == [["a", "2026-W07", 5.0]]
+    table.write_text("id,week\na,2026-W07\n")
+    with pytest.raises(ValueError, match="has no column 'impressions'; it has id, week"):
+        add_impressions(log, table)
+
+
+def test_the_commands_draw_and_report(tmp_path, capsys):
+    with DecisionLog(tmp_path / "log.sqlite") as log:
+        fill(log, 1, ads=20)
+        doomed = log.table().query("decision == 'acceptable'")["ad_id"].iloc[0]
+    table = tmp_path / "more.csv"
+    table.write_text(f"id,week,impressions\n{doomed},2026-W02,1000000\n")
+    database = str(tmp_path / "log.sqlite")
+    cli.main(["audit", "draw", database, "--verdicts", "9", "--overlap", "0.5", "--impressions", str(table)])
+    out = capsys.readouterr().out
+    assert "impressions: 1 set" in out
+    assert "audit 1: 9 verdicts of 6 advertisements (2026-W02 new: 3; 2026-W02 old: 3)" in out
+    with DecisionLog(database) as log:
+        drawn = rows(log, items)
+        assert drawn.set_index("ad_id").loc[doomed, "probability"] == 1
+        for item in drawn.itertuples():
+            Desk(log.database).give(item.id, "ann", "defective")
+    cli.main(["audit", "report", database, "--out", str(tmp_path / "audit"), "--incumbent", "old"])
+    out = capsys.readouterr().out
+    assert "Weeks Since Deployment" in out
+    assert "3 of 9 verdicts are not given yet." in out
+    assert (tmp_path / "audit" / "report.html").is_file()

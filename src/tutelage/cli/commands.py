@@ -44,6 +44,11 @@ class Command:
 
 
 COMMANDS = {
+    "audit draw": Command(
+        "Draw a sample of what passed, by impressions, for moderators to judge.", "tutelage.cli.audit:draw"
+    ),
+    "audit report": Command("Say what the audits found, by variant and week.", "tutelage.cli.audit:report"),
+    "audit serve": Command("Serve the page on which moderators judge.", "tutelage.cli.audit:serve"),
     "auxiliary": Command(
         "Train a model on a primary task with auxiliary tasks, each weighed in the modules that it helps.",
         "tutelage.recipes.auxiliary:auxiliary_task",

@@ -21,8 +21,12 @@ def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
     parser = argparse.ArgumentParser("tutelage")
     parser.add_argument("--version", action="store_true", help="Say which version this is.")
     commands = parser.add_subparsers()
+    groups = {"": commands}
     for name, command in COMMANDS.items():
-        inner = commands.add_parser(name, help=command.help, add_help=False)
+        group, _, last = name.rpartition(" ")
+        if group not in groups:
+            groups[group] = commands.add_parser(group, help="Several commands.", add_help=False).add_subparsers()
+        inner = groups[group].add_parser(last, help=command.help, add_help=False)
         for action in parser_for(name)._actions:
             if action.option_strings:
                 kind = getattr(action, "_typehint", None)

@@ -24,10 +24,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"tutelage {__version__}")
         sys.exit(0)
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
-    if not words or words[0] not in COMMANDS:
+        words = [*words[1:], "--help"]
+    length = 2 if " ".join(words[:2]) in COMMANDS else 1
+    if not words or " ".join(words[:length]) not in COMMANDS:
         _usage(words)
-    _execute(words[0], words[1:])
+    _execute(" ".join(words[:length]), words[length:])
 
 
 def _execute(command: str, rest: list[str]) -> None:
@@ -113,9 +114,11 @@ def _run(name: str, arguments: list[str]) -> None:
 def _usage(words: list[str]) -> NoReturn:
     print("usage: tutelage COMMAND [...]\n", file=sys.stderr)
     for name, command in COMMANDS.items():
-        print(f"  {name:<10} {command.help}", file=sys.stderr)
+        print(f"  {name:<12} {command.help}", file=sys.stderr)
     if words and words[0] not in ("-h", "--help"):
-        print(f"\nunknown command {words[0]!r}{nearest(words[0], COMMANDS)}", file=sys.stderr)
+        begun = any(name.startswith(f"{words[0]} ") for name in COMMANDS)  # a command of two words
+        asked = " ".join(words[:2]) if begun else words[0]
+        print(f"\nunknown command {asked!r}{nearest(asked, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     print(
         "\ntutelage help COMMAND lists a command's flags, tutelage --version says which version this is.",

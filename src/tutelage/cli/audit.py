@@ -1,0 +1,73 @@
+"""The commands of audits: draw what people look at, show it to them, and say what they found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tutelage.cli.production import extra
+
+
+def draw(
+    database: str,
+    verdicts: int = 200,
+    weeks: tuple[str, ...] = (),
+    impressions: Path | None = None,
+    overlap: float = 0.1,
+    run: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Draw a sample of what passed, by impressions, for moderators to judge.
+
+    Args:
+        database: Decision log: SQLite file, or a URL as postgresql://user@host/name.
+        verdicts: Budget: how many verdicts are asked for.
+        weeks: ISO weeks as [2026-W07,2026-W08]; by default all that are over and were not drawn yet.
+        impressions: CSV or Parquet file with columns id, week and impressions, to be added to the log first.
+        overlap: Share of the advertisements that two moderators judge, by which their agreement is known.
+        run: Folder of a moderation run, whose most doubted labels are sent to the moderators in place of a sample.
+        seed: Seed of the draw.
+    """
+    with extra("serve"):
+        from tutelage.production.audits import draw as drawn
+        from tutelage.production.audits import draw_doubts
+        from tutelage.production.decisions import DecisionLog
+        from tutelage.production.impressions import add_impressions
+    with DecisionLog(database) as log:
+        if impressions is not None:
+            print(add_impressions(log, impressions))
+        if run is not None:
+            print(draw_doubts(log.database, run, verdicts, seed=seed).summary())
+        else:
+            print(drawn(log.database, verdicts, weeks, overlap=overlap, seed=seed).summary())
+
+
+def serve(database: str, images: Path, host: str = "127.0.0.1", port: int = 8090) -> None:
+    """Serve the page on which moderators judge, until it is stopped; its link is printed.
+
+    Args:
+        database: Decision log: SQLite file, or a URL as postgresql://user@host/name.
+        images: Folder that the decisions' images lie under.
+        host: Address to listen on; 0.0.0.0 lets other machines in, behind a proxy that encrypts.
+        port: Port to listen on.
+    """
+    with extra("serve"):
+        from tutelage.production import audit_server
+        from tutelage.production.decisions import DecisionLog
+    with DecisionLog(database) as log:
+        audit_server.serve(log.database, images, host, port)
+
+
+def report(database: str, out: Path = Path("audit"), incumbent: str | None = None) -> None:
+    """Say what all audits so far have found, and write the verdicts as a manifest to train on.
+
+    Args:
+        database: Decision log: SQLite file, or a URL as postgresql://user@host/name.
+        out: Folder to write: report.html, report.json, tables as CSV, verdicts.csv and labels.csv.
+        incumbent: Variant that others are compared with; by default the one that was there first.
+    """
+    with extra("serve"):
+        from tutelage.production.audit_report import closing, table3, write_audit_report
+        from tutelage.production.decisions import DecisionLog
+    with DecisionLog(database) as log:
+        found = write_audit_report(log.database, out, incumbent)
+    print("\n".join([*([table3(found)] if found["table3"] else []), *closing(found), f"report: {out / 'report.html'}"]))
