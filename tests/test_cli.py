@@ -175,7 +175,7 @@ def test_bash_completes_commands_flags_and_values(command, tmp_path):
         (["audit", "d"], "draw"),
         (["audit", "draw", "--over"], "--overlap"),
         (["moderate", "--splits.bu"], "--splits.burst_days"),
-        (["moderate", "--scale", ""], "auto pocket paper"),
+        (["moderate", "--scale", ""], "auto pocket laptop paper"),
     ):
         line = f"COMP_WORDS=(tutelage {' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words)}; _shtab_tutelage"
         bash = f"source tutelage.bash; {line}; echo ${{COMPREPLY[@]}}"

@@ -113,8 +113,7 @@ def parser_for(name: str, preset: Any = None) -> jsonargparse.ArgumentParser:
             "--scale",
             type=SCALES,
             default=command.scale,
-            help="Preset of the settings: paper, laptop (models of a frozen encoder's features, for a CPU), pocket (small data "
-            "and models, for a demonstration), or auto.",
+            help="Preset: paper, laptop (features of a frozen encoder), pocket (a demonstration), or auto.",
         )
         parser.add_class_arguments(type(preset), as_group=False)
         parser.set_defaults(_leaves(preset))

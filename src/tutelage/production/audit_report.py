@@ -135,7 +135,7 @@ def _plot(found: dict[str, Any]) -> str:
         rows = [row for row in found["weeks"] if row["variant"] == variant and row["wfpr"] is not None]
         x = np.array([weeks.index(row["week"]) + 1 for row in rows], dtype=np.float64)
         shares = 100 * np.array([[row["wfpr"], row["low"], row["high"]] for row in rows]).reshape(-1, 3)
-        points = [(float(at), *map(float, share)) for at, share in zip(x, shares, strict=True)]
+        points = [(float(at), *share) for at, share in zip(x, shares.tolist(), strict=True)]
         lines.append(Line(variant, x, shares[:, 0], points=points))
     overall = {row["variant"]: row["wfpr"] for row in found["variants"] if row["wfpr"] is not None}
     if not overall:
