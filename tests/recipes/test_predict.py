@@ -1,6 +1,8 @@
 """`predict` is one function: what holds of one recipe's run holds of all, and every recipe's task says the same things."""
 
+import html
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -242,6 +244,16 @@ def test_presets_say_what_they_are(name):
         assert "seed" in asdict(settings)
     accelerated = "paper" if torch.accelerator.is_available() else "pocket"  # no test may fetch an encoder
     assert recipe.preset("auto")[1].startswith(f"scale auto is {recipe.auto or accelerated} (")
+
+
+def test_a_run_shows_itself(made):
+    recipe = made.run.metrics["pipeline"]["recipe"]
+    first, *told, last = repr(made.run).splitlines()
+    assert first == f"{recipe}: {made.run.metrics['pipeline']['title']}"
+    assert [line.strip() for line in told] == list(recipes.load(recipe).closing(made.run.metrics))
+    assert last.strip() == f"report: {made.run.report}"
+    frame = re.fullmatch(r'<iframe srcdoc="([^"]*)" .*></iframe>', made.run._repr_html_())
+    assert html.unescape(frame[1]) == made.run.report.read_text()
 
 
 def test_the_exported_model_answers_as_predict_does(made, tmp_path):

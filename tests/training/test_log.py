@@ -1,8 +1,10 @@
 """What a person sees of a training: a bar on a terminal, and elsewhere a line now and then."""
 
 import pytest
+from torch import nn
 from tqdm.std import tqdm
 
+from tutelage import Fitted
 from tutelage.training import Log, log
 
 
@@ -33,6 +35,19 @@ def test_a_quiet_log_and_a_short_training_say_nothing(clock, capsys):
                 clock[0] += seconds
                 bar.update()
     assert capsys.readouterr().err == ""
+
+
+def test_a_finished_training_prints_as_a_table():
+    history = [
+        {"step": step, "epoch": 0, "label": 1 / step, "val": val} for step, val in enumerate([0.5, 0.9, *[0.7] * 8], 1)
+    ]
+    assert repr(Fitted(nn.Linear(1, 1), 10, history, history[1], skipped=1_200)).splitlines() == [
+        "Linear: 10 steps, 10 evaluations, 1,200 examples skipped",
+        "step  epoch   label  val",
+        "   2      0     0.5  0.9 *",
+        *(f"{step:4}      0  {f'{1 / step:.4g}':>6}  0.7" for step in range(6, 11)),
+    ]
+    assert repr(Fitted(nn.Linear(1, 1), 3)) == "Linear: 3 steps, 0 evaluations"
 
 
 def test_a_terminal_and_a_notebook_have_a_bar(monkeypatch):

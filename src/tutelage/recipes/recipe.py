@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -163,13 +164,24 @@ class Recipe(Generic[T, S, R]):
         return "laptop", "there is no accelerator"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A finished run: its folder, its figures (as in metrics.json), and its report."""
+    """A finished run: its folder, its figures (as in metrics.json), and its report, which a notebook shows."""
 
     folder: Path
     metrics: dict[str, Any]
     report: Path
+
+    def __repr__(self) -> str:
+        """Return what the run says in the end."""
+        pipeline = self.metrics["pipeline"]
+        told = load(pipeline["recipe"]).closing(self.metrics)
+        return "\n  ".join([f"{pipeline['recipe']}: {pipeline['title']}", *told, f"report: {self.report}"])
+
+    def _repr_html_(self) -> str:
+        """Return the report in a frame of its own, so that its style and scripts stay there."""
+        text = escape(self.report.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{text}" title="report" style="width: 100%; height: 80vh; border: 0"></iframe>'
 
 
 def load(name: str) -> Recipe[Any, Any, Any]:

@@ -37,7 +37,7 @@ from tutelage.training.tally import Tally
 from tutelage.weighting import Equal, Weighting
 
 
-@dataclass
+@dataclass(repr=False)
 class Fitted:
     """What a training returns.
 
@@ -58,6 +58,23 @@ class Fitted:
     best: dict[str, Any] | None = None
     skipped: int = 0
     weighting_history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Return the last evaluations as a table, with a star at the selected one."""
+        best = None if self.best is None else self.best["step"]
+        rows = [entry for entry in self.history if entry["step"] == best or entry in self.history[-5:]]
+        names = list(dict.fromkeys(name for entry in rows for name in entry))
+        cells = [[f"{entry.get(name, math.nan):.4g}" for name in names] for entry in rows]
+        widths = (
+            [max(len(name), *(len(row[place]) for row in cells)) for place, name in enumerate(names)] if rows else []
+        )
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (names, *cells)
+        ]
+        stars = ["", *(" *" if entry["step"] == best else "" for entry in rows)]
+        skipped = f", {self.skipped:,} examples skipped" if self.skipped else ""
+        head = f"{type(self.model).__name__}: {self.steps:,} steps, {len(self.history)} evaluations{skipped}"
+        return "\n".join([head, *(line + star for line, star in zip(lines, stars, strict=True) if rows)])
 
 
 def fit(
