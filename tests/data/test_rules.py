@@ -35,7 +35,7 @@ def test_a_file_of_rules_applied():
     assert np.isnan(found.votes.scores).sum() == 19
     assert found.votes.scores[2, 3] == pytest.approx(12 / 14)
     assert found.failures == {"likes": 1}
-    assert [tuple(problem) for problem in found.problems] == [
+    assert [tuple(problem)[:3] for problem in found.problems] == [
         ("c", "rule_failed", "rule likes: ZeroDivisionError: division by zero")
     ]
     assert TABLE["text"][2] == "LOVE THIS SONG"  # preprocessors work on copies
@@ -86,7 +86,7 @@ def test_a_rule_is_still_a_function():
     [
         (2, "returned 2, but the classes are ham, spam (0 to 1)"),
         (-2, "returned -2; expected a class by number, one of 'ham', 'spam', or ABSTAIN (-1)"),
-        ("Spam", "returned 'Spam'; expected a class"),
+        ("spamm", "returned 'spamm'; expected a class"),
         (True, "returned True; expected a class"),  # a comparison that was meant to be a condition
         (0.5, "returned 0.5; expected a class"),
     ],

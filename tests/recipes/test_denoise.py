@@ -30,7 +30,7 @@ from tutelage.recipes.denoise import (
     pocket,
     text_task,
 )
-from tutelage.recipes.denoise.methods import divided_val, spear_terms, train
+from tutelage.recipes.denoise.methods import Refit, divided_val, lesson_of, spear_terms, train
 from tutelage.recipes.denoise.settings import LOSSES
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Optimization
@@ -148,7 +148,14 @@ def test_what_a_run_leaves_behind(task, denoised):
         "method": "spear",
         "weighting": "amal",
     }
-    assert set(metrics["test"]) == {"model", "labels_alone", "majority", "label_model"}
+    assert set(metrics["test"]) == {"model", "before_refit", "all_labels", "labels_alone", "majority", "label_model"}
+    assert metrics["labels_used"] == {
+        "model": 42, "all_labels": 42, "before_refit": 24, "labels_alone": 24, "label_model": 24, "majority": 0,
+    }  # fmt: skip
+    scores = {name: each["macro_f1"]["value"] for name, each in metrics["test"].items()}
+    assert scores[metrics["best"]] == max(scores.values())
+    assert metrics["data"]["rules"] == 4
+    assert metrics["data"]["silent_rules"] == []
     for figures in metrics["test"].values():
         assert 0 <= figures["macro_f1"]["low"] <= figures["macro_f1"]["high"] <= 1
     examples = pd.read_parquet(run / "examples.parquet")
@@ -178,6 +185,64 @@ def test_what_a_run_leaves_behind(task, denoised):
     assert not set(following["id"]) & labelled
     assert (run / "problems.csv").read_text().count("\n") == 2
     assert not list(run.rglob("*.pkl"))
+
+
+def test_the_refit_has_the_validation_labels_and_the_weights_that_were_learned(task):
+    """Without rules and with every label known, it is a training of as many steps on training and validation labels."""
+    own = settings(method="only_labels")
+    first = train(task, own)
+    refit = train(task, own, refit=Refit(first.steps, Path()))
+    table = task.table.assign(split=task.table["split"].mask(task.table["split"] == "val", "train"))
+    few, _, val = task.parts()
+    order = torch.cat([few, val])
+    assert lesson_of(task, own, all_labels=True).rows.tolist() == order.tolist()
+    assert (table["label"].to_numpy()[order] >= 0).all()
+    assert refit.steps == first.steps
+    assert np.isnan(refit.validation)
+    assert not torch.equal(refit.outputs["classifier"], first.outputs["classifier"])
+
+
+def test_learned_weights_are_kept_in_the_refit(task, tmp_path):
+    first = train(task, settings())
+    first.weighting.save(tmp_path / "weighting.safetensors")
+    refit = train(task, settings(), refit=Refit(6, tmp_path / "weighting.safetensors"))
+    before, after = (each.weighting.state_dict() for each in (first, refit))
+    assert all(torch.equal(before[name], after[name]) for name in before if "visit" not in name)
+    assert (first.weighting.weights != 1).any()
+
+
+def test_the_headline_names_a_better_row_and_rules_that_never_voted(task, denoised, tmp_path):
+    """Ruined weights: the majority of the rules is above the model, and the terminal and the report say so."""
+    votes = Votes(
+        np.column_stack([task.votes.values, np.full(len(task.table), -1, np.int16)]), (*task.votes.names, "never"),
+        None if task.votes.scores is None else np.pad(task.votes.scores, ((0, 0), (0, 1)), constant_values=np.nan),
+    )  # fmt: skip
+    ruined = settings(budget=Budget(steps=1), training=Optimization(lr=1e-9, weight_decay=0.0, batch_size=16))
+    run = recipes.run("denoise", replace(task, votes=votes), ruined, tmp_path, quiet=True)
+    assert run.metrics["data"]["rules"] == 4
+    assert run.metrics["data"]["silent_rules"] == ["never"]
+    assert run.metrics["best"] in ("majority", "label_model")
+    assert "the best on this test is another: " in repr(run)
+    html = run.report.read_text()
+    assert "Rules that never voted, and count for nothing: never." in html
+    assert "With 4 rules" in html
+    said = "the majority vote of the rules is above it" if run.metrics["best"] == "majority" else "another row"
+    assert said in html
+
+
+def test_names_of_classes_that_differ_in_case_are_one_class(files, tmp_path):
+    table = pd.read_csv(files / "comments.csv", dtype=str, keep_default_na=False)
+    table.loc[[0, 2], "label"] = "HAM"
+    table.to_csv(tmp_path / "comments.csv", index=False)
+    (tmp_path / "rules.py").write_text(RULES.replace('"ham"', '"Ham"'))
+    found = text_task(tmp_path / "comments.csv", settings(), rules=tmp_path / "rules.py", quiet=True)
+    assert found.classes == ["ham", "spam"]
+    assert "warning: spellings: 'HAM' (2) and 'ham' (28) differ in case alone: they are one class, 'ham'" in (
+        found.problems.warnings()
+    )
+    same = text_task(files / "comments.csv", settings(), rules=files / "rules.py", quiet=True)
+    assert (found.votes.values == same.votes.values).all()
+    assert found.labels.equal(same.labels)
 
 
 def test_the_report_is_one_file_and_says_what_metrics_say(denoised):
@@ -241,6 +306,8 @@ def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_f
         assert (tmp_path / name).read_bytes() == (denoised.folder / name).read_bytes(), name
     kept = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["spear-amal"]
+    done = [event["stage"] for event in kept if event["event"] == "stage done"]
+    assert done == ["spear-amal", "only-labels-equal", "spear-amal-refit", "only-labels-equal-refit"]
 
 
 def test_from_the_command_line_and_back(files, command, tmp_path):

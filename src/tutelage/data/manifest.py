@@ -18,7 +18,7 @@ from tutelage.data.cells import read_table
 from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
-from tutelage.data.written import Dates, numbers, splits, times
+from tutelage.data.written import Dates, numbers, one_spelling, splits, times
 from tutelage.decoding import Limits, UnreadableImage
 from tutelage.hardware import available_cpus
 
@@ -147,12 +147,16 @@ def read_classes(
         FileNotFoundError, ValueError: see `read_manifest`; fewer than two classes.
     """
     if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        given = pd.Series(
+            [entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."], dtype=object
+        )
     else:
         cells = read_cells(path, Problems())
         if columns.label not in cells:
             raise ValueError(f"{path} has no column {columns.label!r}; it has {', '.join(map(str, cells.columns))}")
-        names = sorted(set(cells[columns.label]) - {""})
+        given = cells[columns.label]
+    spellings = Problems()
+    names = sorted(set(one_spelling(given, spellings)) - {""})
     if len(names) < 2:
         raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
     labels = {name: number for number, name in enumerate(names)}
@@ -160,6 +164,7 @@ def read_classes(
         images, problems = read_image_folder(path, labels, size=size)
     else:
         images, problems = read_manifest(path, columns, labels, size=size)
+    problems.extend(spellings)
     return images, tuple(names), problems
 
 

@@ -318,8 +318,10 @@ def _class_of(answer: Any, classes: Sequence[str]) -> int:
         return ABSTAIN
     if isinstance(answer, FAILURE):
         raise answer
-    if isinstance(answer, str) and answer in classes:
-        return classes.index(answer)
+    if isinstance(answer, str):
+        alike = [name for name in classes if name.casefold() == answer.casefold()]
+        if answer in classes or len(alike) == 1:
+            return classes.index(answer if answer in classes else alike[0])
     if isinstance(answer, int | np.integer) and not isinstance(answer, bool) and answer >= ABSTAIN:
         if classes and answer >= len(classes):
             raise ValueError(f"returned {answer}, but the classes are {', '.join(classes)} (0 to {len(classes) - 1})")

@@ -14,7 +14,7 @@ import torch
 from tutelage.checks import nearest
 from tutelage.data.cells import read_table
 from tutelage.data.problems import Problems
-from tutelage.data.written import splits
+from tutelage.data.written import one_spelling, splits
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
@@ -69,7 +69,11 @@ def read_texts(
     named = _named(cells, columns, path)
     if not labelled:
         named = named.assign(label="", split="")
+    if not classes:
+        named["label"] = one_spelling(named["label"], problems)
     names = list(classes) or _sorted(named["label"])
+    written = {name.casefold(): name for name in names}
+    named["label"] = named["label"].map(lambda name: name if name in names else written.get(name.casefold(), name))
     number = {name: place for place, name in enumerate(names)}
     named["split"] = splits(named["split"]).replace("unlabelled", "train")
     reasons = {

@@ -6,6 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
+from tutelage.data.problems import Problems
+
 Dates = Literal["auto", "day_first", "month_first"]
 
 _GROUPS = {",": r"\d{1,3}(?:,\d{2,3})*,\d{3}", ".": r"\d{1,3}(?:\.\d{3})+"}
@@ -80,6 +82,18 @@ def _two(number: pd.Series) -> pd.Series:
 
 def _parsed(texts: pd.Series) -> pd.Series:
     return pd.to_datetime(texts, utc=True, errors="coerce", format="mixed")
+
+
+def one_spelling(cells: pd.Series, problems: Problems) -> pd.Series:
+    """Return names of classes; those that differ in case alone get the more frequent spelling, with a warning."""
+    counts = cells[cells != ""].value_counts().sort_index(ascending=False).sort_values(ascending=False, kind="stable")
+    spelling: dict[str, str] = {}
+    for name in counts.index:
+        kept = spelling.setdefault(name.casefold(), name)
+        if kept != name:
+            told = f"{name!r} ({counts[name]:,}) and {kept!r} ({counts[kept]:,}) differ in case alone"
+            problems.warn("", "spellings", f"{told}: they are one class, {kept!r}")
+    return cells.map(lambda name: spelling.get(name.casefold(), name))
 
 
 def splits(cells: pd.Series) -> pd.Series:

@@ -13,7 +13,9 @@ from tutelage.reports.wording import verdict
 LISTED = 30
 MODELS = {
     "model": "Labels and rules",
-    "labels_alone": "The same classifier, labels alone",
+    "all_labels": "The same labels, without rules",
+    "before_refit": "Labels and rules, before validation's labels were trained on",
+    "labels_alone": "The labels of the row above, without rules",
     "label_model": "The rules' label model alone",
     "majority": "Majority of the rules",
 }
@@ -28,7 +30,7 @@ def view(run: RunFolder) -> dict[str, Any]:
     following = run.table("label_next.csv", "no text is proposed")
     return {
         "models": {name: title for name, title in MODELS.items() if name in metrics["test"]},
-        "verdict": verdict(metrics["difference"]["labels_alone"]["macro_f1"]),
+        "verdict": verdict(metrics["difference"]["all_labels"]["macro_f1"]),
         "rules": None if rules is None else _plain(rules.sort_values("trust", ascending=False, na_position="last")),
         "disagreed": None if examples is None or trust is None else disagreed(examples, trust),
         "suspects": None if examples is None else suspects(examples),

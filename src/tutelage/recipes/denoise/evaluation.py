@@ -28,62 +28,79 @@ Predictions = dict[str, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Models:
-    """The classifier by the method and by the labels alone, and where the method's stage lies."""
+    """What a run has trained.
 
+    Attributes:
+        served: the method's classifier on all labels but the test's.
+        ours: the same, before the validation part's labels were trained on.
+        labels_alone: the same classifier without rules, on the labels that `ours` had.
+        all_labels: the same without rules, on those that `served` had.
+        stage: where the method's stage lies.
+    """
+
+    served: Trained
     ours: Trained
     labels_alone: Trained
+    all_labels: Trained
     stage: Path
+
+    def each(self) -> dict[str, Trained]:
+        """Return the classifiers by the names that metrics.json has for them."""
+        named = {"model": self.served, "before_refit": self.ours}
+        return {**named, "all_labels": self.all_labels, "labels_alone": self.labels_alone}
 
 
 def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Path) -> dict[str, Any]:
     """Evaluate the models on the test texts, and write the classifier and the tables."""
-    ours, alone = models.ours, models.labels_alone
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     shutil.rmtree(out / "model", ignore_errors=True)
     if (models.stage / WEIGHTS).is_file():
         shutil.copy(models.stage / WEIGHTS, out / WEIGHTS)
-    trust = trust_table(task, ours)
-    write_table(out / "examples.parquet", examples_table(task, ours, alone))
+    trust = trust_table(task, models.served)
+    write_table(out / "examples.parquet", examples_table(task, models))
     write_table(out / "trust.parquet", trust)
     write_table(out / "rules.parquet", rules_table(task, trust))
     task.votes.write(out / "votes.parquet", task.table["id"].tolist())
     write_table(out / "label_next.csv", label_next(task, settings.suggest))
-    ours.model.save(out / "model", classes=task.classes)
+    models.served.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
         task.transform.save(out / "model")
-    return figures(task, settings, ours, alone)
+    return figures(task, settings, models)
 
 
-def predictions(task: RuleTask, trained: Trained, alone: Trained) -> Predictions:
-    """Return the classes that each model predicts, for every text: the run's, few labels alone, the rules alone."""
-    found = {
-        "model": trained.probabilities.argmax(1),
-        "labels_alone": alone.probabilities.argmax(1),
-        "majority": task.majority(),
-    }
-    if "label_model" in trained.outputs:
-        label_model = trained.outputs["label_model"].argmax(1).numpy()
+def predictions(task: RuleTask, models: Models) -> Predictions:
+    """Return the classes that each model predicts, for every text: the run's, labels alone, the rules alone."""
+    found = {name: trained.probabilities.argmax(1) for name, trained in models.each().items()}
+    found["majority"] = task.majority()
+    if "label_model" in models.served.outputs:
+        label_model = models.served.outputs["label_model"].argmax(1).numpy()
         found["label_model"] = np.where(task.votes.covered, label_model, task.default_class())
     return found
 
 
-def figures(task: RuleTask, settings: DenoiseSettings, trained: Trained, alone: Trained) -> dict[str, Any]:
+def figures(task: RuleTask, settings: DenoiseSettings, models: Models) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     table = task.table
     test = ((table["split"] == "test") & (table["label"] >= 0)).to_numpy()
     labels = table["label"].to_numpy()[test]
-    said = {name: predicted[test] for name, predicted in predictions(task, trained, alone).items()}
-    covered = task.votes.covered
+    said = {name: predicted[test] for name, predicted in predictions(task, models).items()}
+    covered, silent = task.votes.covered, task.silent_rules()
+    few, _, val = task.parts()
+    each = {"model": len(few) + len(val), "all_labels": len(few) + len(val), "before_refit": len(few)}
+    scores = {name: macro_f1(predicted, labels) for name, predicted in said.items()}
     return {
         "pipeline": {"method": settings.method, "weighting": settings.weighed_by},
         "data": {
             "classes": task.classes,
             "counts": label_counts(table, task.classes, SPLITS),
             "left_out": task.problems.counts(),
-            "rules": len(task.votes.names),
+            "rules": len(task.votes.names) - len(silent),
+            "silent_rules": silent,
             "failures": task.failures,
             "covered": {split: float(covered[(table["split"] == split).to_numpy()].mean()) for split in SPLITS},
         },
+        "labels_used": {name: each.get(name, len(few)) for name in said if name != "majority"} | {"majority": 0},
+        "best": max(scores, key=lambda name: (scores[name], name == "model")),
         "test": {
             name: {
                 metric: bootstrap(METRICS[metric], predicted, labels, seed=settings.seed).plain() for metric in METRICS
@@ -98,14 +115,17 @@ def figures(task: RuleTask, settings: DenoiseSettings, trained: Trained, alone: 
             for name, predicted in said.items()
             if name != "model"
         },
-        "validation": {"model": trained.validation, "labels_alone": alone.validation},
+        "validation": {"before_refit": models.ours.validation, "labels_alone": models.labels_alone.validation},
     }
 
 
-def examples_table(task: RuleTask, trained: Trained, alone: Trained) -> pd.DataFrame:
-    """Return one row a text: what each model says of it, how far rules contradict each other, and how doubtful its label is."""
-    said = predictions(task, trained, alone)
-    probabilities = trained.probabilities
+def examples_table(task: RuleTask, models: Models) -> pd.DataFrame:
+    """Return one row a text: what each model says of it, how far rules contradict each other, and how doubtful its label is.
+
+    Labels are doubted by the model that was not trained on those of the validation part.
+    """
+    said = predictions(task, models)
+    probabilities = models.served.probabilities
     labels = task.table["label"].to_numpy()
     names = np.array(task.classes, dtype=object)
     frame = task.table[[name for name in ("id", "text", "split") if name in task.table]].copy()
@@ -116,7 +136,7 @@ def examples_table(task: RuleTask, trained: Trained, alone: Trained) -> pd.DataF
     frame["majority"] = names[said["majority"]]
     frame["votes"] = (task.votes.values != ABSTAIN).sum(1)
     frame["disagreement"] = disagreement(task.votes, len(task.classes))
-    own = probabilities[np.arange(len(labels)), labels.clip(0)]
+    own = models.ours.probabilities[np.arange(len(labels)), labels.clip(0)]
     frame["suspicion"] = np.where(labels >= 0, 1 - own, np.nan)
     return frame
 

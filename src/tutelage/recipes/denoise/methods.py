@@ -33,7 +33,7 @@ from tutelage.signals import (
     RuleReliability,
     Signal,
 )
-from tutelage.training import Log, Mixed, Optimization, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
+from tutelage.training import Budget, Log, Mixed, Optimization, Plan, Repeated, Sampler, Shuffled, fit, predict, seeds
 from tutelage.weighting import Partition, Weighting, build
 from tutelage.weighting.settings import options_of
 
@@ -112,7 +112,8 @@ class Trained:
         outputs: by head, for every text of the task, (N, ...).
         weighting: with what it has learned.
         signals: the names of the losses.
-        validation: what selected it on the validation part.
+        validation: what selected it on the validation part; NaN for a refit, which nothing selects.
+        steps: optimiser steps to the selected model.
     """
 
     model: RuleModel
@@ -121,6 +122,7 @@ class Trained:
     weighting: Weighting
     signals: list[str]
     validation: float
+    steps: int
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -153,8 +155,8 @@ class Lesson:
     optimization: Optimization
 
 
-def lesson_of(task: RuleTask, settings: DenoiseSettings) -> Lesson:
-    """Return what the settings' method learns from.
+def lesson_of(task: RuleTask, settings: DenoiseSettings, *, all_labels: bool = False) -> Lesson:
+    """Return what the settings' method learns from; with all labels, on the validation part's too.
 
     Labelled and unlabelled texts are mixed in every batch, so that the mean of a term over a batch is, but for a factor, the
     mean over the texts that have a part in it. Texts that no rule votes on and that have no label are not trained on. An epoch
@@ -166,6 +168,8 @@ def lesson_of(task: RuleTask, settings: DenoiseSettings) -> Lesson:
     method = METHODS[settings.method]
     columns = unipolar(task.votes)
     labelled, unlabelled, val = task.parts()
+    if all_labels:
+        labelled = torch.cat([labelled, val])
     sampler: Sampler
     if method.unlabelled and len(unlabelled) > 0:
         places = torch.arange(len(labelled) + len(unlabelled))
@@ -184,19 +188,41 @@ def lesson_of(task: RuleTask, settings: DenoiseSettings) -> Lesson:
     return Lesson(columns, task.data(columns), rows, sampler, val, spec, signals, optimization)
 
 
-def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None, log: Log | None = None) -> Trained:
+@dataclass(frozen=True)
+class Refit:
+    """A training anew on all labels that are not the test's, those of the validation part included.
+
+    Attributes:
+        steps: how long, as long as the first training to the model that validation selected.
+        weighting: the file of what the first training's weighting had learned, which is not learned anew on labels that are
+            trained on; a weighting that knows the batch alone goes on judging it by the validation part.
+    """
+
+    steps: int
+    weighting: Path
+
+
+def train(
+    task: RuleTask,
+    settings: DenoiseSettings,
+    *,
+    refit: Refit | None = None,
+    out: Path | None = None,
+    log: Log | None = None,
+) -> Trained:
     """Train a method on a task.
 
     Args:
         task: texts, labels, votes.
         settings: the method and its numbers.
+        refit: train anew on the validation part's labels too; nothing selects then.
         out: the folder of checkpoints.
         log: where progress is told.
 
     Raises:
         ValueError: there is nothing for the method to learn from.
     """
-    lesson = lesson_of(task, settings)
+    lesson = lesson_of(task, settings, all_labels=refit is not None)
     data, val = lesson.data, lesson.val
     with seeds.fixed(settings.seed, "init"):
         model = RuleModel(lesson.spec)
@@ -207,6 +233,8 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
     held_out = None
     if weighting.learns:
         learned_on, val = divided_val(task, val, settings)
+        if refit is not None:
+            weighting.load(refit.weighting)
         held_out = data.subset(learned_on, label_model_label=judged, **weak)
     score = SELECT[settings.select_by]
 
@@ -221,27 +249,27 @@ def train(task: RuleTask, settings: DenoiseSettings, *, out: Path | None = None,
         weighting=weighting,
         held_out=held_out,
         plan=Plan(
-            settings.budget,
+            settings.budget if refit is None else Budget(steps=refit.steps),
             lesson.optimization,
             model.heads,
             sampler=lesson.sampler,
-            val=data.subset(val),
-            select_by=select_by,
-            adapt_every=settings.adapt.every,
+            val=data.subset(val) if refit is None else None,
+            select_by=select_by if refit is None else None,
+            adapt_every=settings.adapt.every if refit is None else refit.steps + 1,
             held_out_batch_size=settings.adapt.batch_size,
             seed=settings.seed,
             hardware=settings.hardware,
             out=out,
             log=log,
-            name=f"{settings.method}-{settings.weighed_by}",
+            name=f"{settings.method}-{settings.weighed_by}{'' if refit is None else '-refit'}",
             optimization_name="training",
         ),
     )
     outputs, _ = predict(model.cpu(), data)
     assert not isinstance(outputs, Tensor)
     names = [signal.name for signal in lesson.signals]
-    best = float("nan") if fitted.best is None else fitted.best["val"]
-    return Trained(model, lesson.columns, outputs, weighting, names, best)
+    best = fitted.best or {"val": float("nan"), "step": fitted.steps}
+    return Trained(model, lesson.columns, outputs, weighting, names, best["val"], best["step"])
 
 
 def weighting_of(settings: DenoiseSettings, texts: int, signals: int, model: nn.Module) -> Weighting:

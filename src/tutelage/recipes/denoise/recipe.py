@@ -18,61 +18,77 @@ from tutelage.data.votes import unipolar
 from tutelage.files import read_yaml
 from tutelage.models import RuleModel
 from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
-from tutelage.recipes.denoise.methods import Trained, weighting_of
+from tutelage.recipes.denoise.methods import Refit, Trained, weighting_of
 from tutelage.recipes.denoise.methods import train as train_one
 from tutelage.recipes.denoise.rehearsal import rehearse
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.recipe import Recipe
-from tutelage.reports.denoise import view
+from tutelage.reports.denoise import MODELS, view
 from tutelage.training import Log, Stages, predict
+
+WEIGHTING = "weighting.safetensors"
 
 
 def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Models:
-    """Train the classifier on labels and rules, and the same one on the labels alone."""
+    """Train the classifier on labels and rules, the same one on labels alone, and both anew on all labels but the test's."""
     covered = task.votes.covered.mean()
     log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
     if task.failures:
         failed = ", ".join(f"{name} on {count}" for name, count in task.failures.items())
         log.say(f"rules that failed: {failed} texts; see problems.csv")
+    if silent := task.silent_rules():
+        log.say(f"rules that never voted: {', '.join(silent)}")
     alone = replace(settings, method="only_labels", weighting=None, weighting_options={})
-    ours, stage = trained_stage(task, settings, out, log)
-    return Models(ours, trained_stage(task, alone, out, log)[0], stage)
-
-
-def trained_stage(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> tuple[Trained, Path]:
-    """Train a method in a stage of its own, or find it done; return what it says of every text, and the stage's folder."""
     stages = Stages(out, log)
-    name = f"{settings.method}-{settings.weighed_by}".replace("_", "-")
+    ours, stage = trained_stage(task, settings, stages, log)
+    labels_alone, alone_stage = trained_stage(task, alone, stages, log)
+    refit, _ = trained_stage(task, settings, stages, log, Refit(ours.steps, stage / WEIGHTING))
+    all_labels, _ = trained_stage(task, alone, stages, log, Refit(labels_alone.steps, alone_stage / WEIGHTING))
+    return Models(refit, ours, labels_alone, all_labels, stage)
+
+
+def trained_stage(
+    task: RuleTask, settings: DenoiseSettings, stages: Stages, log: Log, refit: Refit | None = None
+) -> tuple[Trained, Path]:
+    """Train a method in a stage of its own, or find it done; return what it says of every text, and the stage's folder."""
+    first = f"{settings.method}-{settings.weighed_by}".replace("_", "-")
+    name = first if refit is None else f"{first}-refit"
 
     def work(folder: Path) -> dict[str, Any]:
-        trained = train_one(task, settings, out=folder, log=log)
+        trained = train_one(task, settings, refit=refit, out=folder, log=log)
         trained.model.save(folder)
-        trained.weighting.save(folder / "weighting.safetensors")
+        trained.weighting.save(folder / WEIGHTING)
         trained.weighting.export(folder / WEIGHTS, trained.signals, task.table["id"].tolist())
-        return {"validation": trained.validation, "signals": trained.signals}
+        return {"validation": trained.validation, "signals": trained.signals, "steps": trained.steps}
 
     relevant = {each.name: getattr(settings, each.name) for each in fields(settings)}
     for unused in ("parts", "suggest", "features"):
         del relevant[unused]
-    stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
+    key = [task.fingerprint(), relevant]
+    stage = stages.run(name, work, cache_key=key, after=[] if refit is None else [first])
     folder, facts = stage.folder, stage.facts
     model, _ = RuleModel.load(folder)
     columns = unipolar(task.votes)
     outputs, _ = predict(model, task.data(columns))
     assert isinstance(outputs, dict)
     weighting = weighting_of(settings, len(task.table), len(facts["signals"]), model)
-    weighting.load(folder / "weighting.safetensors")
-    return Trained(model, columns, outputs, weighting, facts["signals"], facts["validation"]), folder
+    weighting.load(folder / WEIGHTING)
+    validation = float("nan") if facts["validation"] is None else facts["validation"]
+    return Trained(model, columns, outputs, weighting, facts["signals"], validation, facts["steps"]), folder
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how the classifier does, beside the labels alone and the rules alone."""
-    ours, theirs, rules = (metrics["test"][name]["macro_f1"] for name in ("model", "labels_alone", "majority"))
-    return [
-        f"macro F1: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; labels alone {theirs['value']:.3f} "
-        f"[{theirs['low']:.3f}, {theirs['high']:.3f}]; majority of the rules {rules['value']:.3f}"
+    """Say how the classifier does, beside the same labels without rules and the rules alone, and which row is the best."""
+    ours, theirs, rules = (metrics["test"][name]["macro_f1"] for name in ("model", "all_labels", "majority"))
+    lines = [
+        f"macro F1: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; the same labels without rules "
+        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; majority of the rules {rules['value']:.3f}"
     ]
+    if metrics["best"] != "model":
+        best = metrics["test"][metrics["best"]]["macro_f1"]["value"]
+        lines.append(f"the best on this test is another: {MODELS[metrics['best']].lower()}, {best:.3f}")
+    return lines
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features, read_features
 from tutelage.data.text_table import TextColumns, divide_texts, read_texts
-from tutelage.data.votes import UnipolarRules, Votes, majority_vote, read_votes, read_wrench
+from tutelage.data.votes import ABSTAIN, UnipolarRules, Votes, majority_vote, read_votes, read_wrench
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.training import seeds
 
@@ -87,6 +87,14 @@ class RuleTask:
         val = self.rows("val")
         unlabelled = train[(labels[train] < 0) & covered[train]]
         return train[labels[train] >= 0], unlabelled, val[labels[val] >= 0]
+
+    def silent_rules(self) -> list[str]:
+        """Return the names of the rules that vote on no text."""
+        return [
+            name
+            for name, voted in zip(self.votes.names, (self.votes.values != ABSTAIN).any(0), strict=True)
+            if not voted
+        ]
 
     def default_class(self) -> int:
         """Return the class with the most training labels: what majority vote says where no rule votes."""
