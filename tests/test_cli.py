@@ -65,6 +65,7 @@ FLAGS = {
     "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
+    "score": ["model", "data", "out", "processes", "columns"],
     "serve": ["model", "challengers", "weights", "host", "port", "token", "decisions", "service"],
     "threshold": ["run_folder", "fpr", "confidence", "wrong_labels", "held_out", "columns"],
 }

@@ -91,6 +91,10 @@ COMMANDS = {
     ),
     "predict": Command("Apply a run's model to new images, texts or rows of a table.", "tutelage.cli.runs:predict"),
     "report": Command("Write a run's report.html again from the files in its folder.", "tutelage.cli.runs:report"),
+    "score": Command(
+        "Score a table of images or texts of any length by an exported model.",
+        "tutelage.cli.production:score",
+    ),
     "serve": Command(
         "Serve an exported model over HTTP, with a page on which to try it.",
         "tutelage.cli.production:serve",

@@ -115,3 +115,27 @@ def serve(
     with extra("serve"):
         from tutelage.production.serving.running import start
     start(model, challengers or {}, weights or {}, host, port, token, decisions, service)
+
+
+def score(
+    model: Path,
+    data: Path,
+    out: Path = Path("scores.parquet"),
+    processes: int | None = None,
+    columns: Columns = Columns(),
+) -> None:
+    """Score a table of images or texts of any length by an exported model; killed and started again, it goes on.
+
+    Args:
+        model: Folder that tutelage export wrote.
+        data: CSV or Parquet file with a column image (a path under its folder), or text.
+        out: Table to write, .parquet or .csv; what was left out is listed beside it.
+        processes: Processes that decode images; one for each processor by default.
+        columns: Names of the table's columns.
+    """
+    with extra("serve"):
+        from tutelage.production.score import score as scored
+
+    counts = scored(model, data, out, columns=columns, processes=processes)
+    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+    print(f"{told}. Written to {out}")

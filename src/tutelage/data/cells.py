@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +35,50 @@ def read_table(path: Path, problems: Problems, hint: str = "", **parquet: Any) -
         return read_parquet(path, **parquet)
     if suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file{hint}.")
+    return pd.read_csv(path, **_as_text(path, problems))
+
+
+def table_parts(path: Path, rows: int, problems: Problems, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield a table so many rows at a time, as texts, with those of its columns that are asked for; otherwise as `read_table`.
+
+    Raises:
+        ValueError: another ending.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            there = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(rows, columns=there):
+                yield batch.to_pandas().astype("string").fillna("").astype(object)
+        return
+    if suffix not in (".csv", ".tsv"):
+        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file.")
+    with pd.read_csv(path, **_as_text(path, problems), chunksize=rows) as parts:
+        for part in parts:
+            yield part[[name for name in columns if name in part]]
+
+
+def _as_text(path: Path, problems: Problems) -> dict[str, Any]:
+    """Return the options of `pandas.read_csv` that read all cells as text."""
 
     def too_long(row: list[str]) -> None:
         problems.add(row[0], "bad_row", f"{len(row)} cells, more than the header has")
 
     encoding = _encoding(path)
-    delimiter, skipped = _delimiter(path, encoding, "\t" if suffix == ".tsv" else ",")
-    return pd.read_csv(
-        path,
-        sep=delimiter,
-        skiprows=skipped,
-        dtype=str,
-        keep_default_na=False,
-        index_col=False,
-        encoding=encoding,
-        encoding_errors="replace",
-        engine="python",
-        on_bad_lines=too_long,
-    )
+    delimiter, skipped = _delimiter(path, encoding, "\t" if path.suffix.lower() == ".tsv" else ",")
+    return {
+        "sep": delimiter,
+        "skiprows": skipped,
+        "dtype": str,
+        "keep_default_na": False,
+        "index_col": False,
+        "encoding": encoding,
+        "encoding_errors": "replace",
+        "engine": "python",
+        "on_bad_lines": too_long,
+    }
 
 
 def _encoding(path: Path) -> str:

@@ -1,0 +1,222 @@
+"""Retrospective moderation: a table of any length scored in parts, each of which is done once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tutelage.data.cells import table_parts
+from tutelage.data.fingerprint import file_facts
+from tutelage.data.manifest import Columns
+from tutelage.data.problems import Problems
+from tutelage.files import write_atomically, write_table
+from tutelage.hardware import available_cpus
+from tutelage.production.decoders import Decoders
+from tutelage.production.exported import ExportedModel
+
+PART = 4096
+BATCH = 64
+TEXT = "text"
+_COUNTED = ("decision", "predicted", "label")
+
+
+def score(
+    model_folder: Path,
+    data: Path,
+    out: Path,
+    *,
+    columns: Columns = Columns(),
+    processes: int | None = None,
+    part: int = PART,
+) -> dict[str, int]:
+    """Score the images or texts of a table by an exported model.
+
+    The table is read, decoded, scored and written in parts; memory does not grow with its length. Finished parts lie in a
+    folder beside ``out`` until all are there: killed and started again, it goes on after the last of them.
+
+    Args:
+        model_folder: the exported model's.
+        data: .csv, .tsv, .parquet or .pq; image paths stand under its folder, texts in its column ``text``.
+        out: .parquet or .csv with the columns of `tutelage predict` and the model's version. What was left out is listed beside
+            it, in a file whose name ends in ``-problems.csv``.
+        columns: the table's own names of its columns.
+        processes: that decode images; one for each processor by default.
+        part: rows of a part.
+
+    Returns:
+        How many were scored (``scored``), left out by reason, and given each decision or class.
+
+    Raises:
+        FileNotFoundError, ValueError: no such model or table, a column is missing, another ending, or parts of another job.
+    """
+    if out.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"out={str(out)!r} must end in .parquet or .csv")
+    if not data.is_file():
+        raise FileNotFoundError(f"there is no table {data}")
+    model = ExportedModel(model_folder)
+    parts = out.with_name(out.name + ".parts")
+    _claim(
+        parts,
+        {
+            "model": model.version,
+            "data": [str(data), *(file_facts(data) or ())],
+            "columns": asdict(columns),
+            "part": part,
+        },
+    )
+    source = columns.image if model.kind == "image" else TEXT
+    unread = Problems()
+    with ExitStack() as stack:
+        decoders = None
+        if model.kind == "image":
+            size = model.card["input"]["size"]
+            decoders = stack.enter_context(Decoders(data.parent, size, processes or available_cpus()))
+        bar = stack.enter_context(tqdm(total=_rows(data), unit=model.kind, desc=out.name, disable=None))
+        number = -1
+        for number, table in enumerate(table_parts(data, part, unread, (source, columns.id))):
+            if source not in table:
+                raise ValueError(f"{data} has no column {source!r}; name it by columns.image, or call it text")
+            done = parts / f"{number:06d}.parquet"
+            if not done.is_file():
+                _write_part(done, _scored(model, table, source, columns.id, decoders))
+            bar.update(len(table))
+        finished = [parts / f"{place:06d}.parquet" for place in range(number + 1)]
+    return _joined(finished, out, parts, unread)
+
+
+def _claim(parts: Path, job: dict[str, Any]) -> None:
+    """Make the folder of a job's parts, or find that it is this job's."""
+    marker = parts / "job.json"
+    job = json.loads(json.dumps(job))
+    if marker.is_file():
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if differing := [name for name in job if found.get(name) != job[name]]:
+            raise ValueError(
+                f"{parts} holds parts of another job (its {differing[0]} differs); delete the folder, or give another out"
+            )
+        return
+    parts.mkdir(parents=True, exist_ok=True)
+    write_atomically(marker, lambda temporary: temporary.write_text(json.dumps(job), encoding="utf-8"))
+
+
+def _rows(data: Path) -> int | None:
+    if data.suffix.lower() not in (".parquet", ".pq"):
+        return None
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(data) as file:
+        return file.metadata.num_rows
+
+
+def _scored(model: ExportedModel, table: pd.DataFrame, source: str, id: str, decoders: Decoders | None) -> pd.DataFrame:
+    """Return one row for each of the table's: the answer, or the reason why there is none."""
+    sources = table[source].tolist()
+    names = table[id].tolist() if id in table else sources
+    names = [name or given for name, given in zip(names, sources, strict=True)]
+    answers: list[dict[str, Any]] = [{} for _ in sources]
+    refused: list[tuple[str, str]] = [("", "")] * len(sources)
+    for rows, batch in _batches(model, sources, decoders, refused):
+        for row, answer in zip(rows, model.answer(batch), strict=True):
+            answers[row] = answer
+    found = pd.DataFrame(answers)
+    found.insert(0, "id", names)
+    found.insert(1, "image" if decoders is not None else TEXT, sources)
+    return found.assign(
+        model_version=model.version, _reason=[why for why, _ in refused], _detail=[why for _, why in refused]
+    )
+
+
+def _batches(
+    model: ExportedModel, sources: list[str], decoders: Decoders | None, refused: list[tuple[str, str]]
+) -> Iterator[tuple[list[int], NDArray[Any]]]:
+    """Yield what can be scored, with its rows; the others are noted in ``refused``."""
+    if decoders is None:
+        there = [row for row, text in enumerate(sources) if text.strip()]
+        for row in set(range(len(sources))) - set(there):
+            refused[row] = ("no_text", "the text is empty")
+        for start in range(0, len(there), BATCH):
+            rows = there[start : start + BATCH]
+            yield rows, model.prepare_texts([sources[row] for row in rows])
+        return
+    named = [row for row, path in enumerate(sources) if path]
+    for row in set(range(len(sources))) - set(named):
+        refused[row] = ("no_image", "the image's path is empty")
+    rows, images = [], []
+    for row, image in zip(named, decoders([sources[row] for row in named]), strict=True):
+        if isinstance(image, tuple):
+            refused[row] = image
+            continue
+        rows.append(row)
+        images.append(image)
+        if len(rows) == BATCH:
+            yield rows, np.stack(images)
+            rows, images = [], []
+    if rows:
+        yield rows, np.stack(images)
+
+
+def _write_part(path: Path, table: pd.DataFrame) -> None:
+    write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
+
+
+def _joined(finished: list[Path], out: Path, parts: Path, left_out: Problems) -> dict[str, int]:
+    """Put the parts together, one after another, and count; then they are deleted."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    counts: Counter[str] = Counter()
+    whole, schema = parts / f"whole{out.suffix}", None
+    writer: Any = None
+    with whole.open("wb") as file:
+        for path in finished:
+            table = pd.read_parquet(path)
+            wrong = table["_reason"] != ""
+            for row in table.loc[wrong, ["id", "_reason", "_detail"]].itertuples(index=False):
+                left_out.add(*row)
+            counts.update(table.loc[wrong, "_reason"])
+            good = table[~wrong].drop(columns=["_reason", "_detail"])
+            counts["scored"] += len(good)
+            for name in _COUNTED:
+                counts.update(good.get(name, []))
+            if not len(good):
+                continue
+            if out.suffix == ".csv":
+                small = parts / "small.csv"
+                write_table(small, good)
+                lines = small.read_bytes()
+                file.write(lines if writer is None else lines[lines.index(b"\r\n") + 2 :])
+                writer = writer or file
+                continue
+            found = pa.Table.from_pandas(good, preserve_index=False, schema=schema)
+            if writer is None:
+                schema = _wide(found.schema)
+                writer = pq.ParquetWriter(file, schema)
+            writer.write_table(found.cast(schema))
+        if out.suffix == ".parquet" and writer is not None:
+            writer.close()
+    where = left_out.write(out.parent, f"{out.stem}-problems.csv")
+    if not counts["scored"]:
+        raise ValueError(f"nothing could be scored; {left_out.summary()}. See {where}")
+    write_atomically(out, whole.replace)
+    shutil.rmtree(parts)
+    return dict(counts)
+
+
+def _wide(schema: Any) -> Any:
+    """Return a schema in which a column that was empty in the first part may hold something in the next."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [pa.field(each.name, pa.float64() if pa.types.is_null(each.type) else each.type) for each in schema]
+    )
