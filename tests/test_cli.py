@@ -54,7 +54,7 @@ DISTILL = [
 FLAGS = {
     "audit draw": ["database", "verdicts", "weeks", "impressions", "overlap", "run", "seed"],
     "audit report": ["database", "out", "incumbent"],
-    "audit serve": ["database", "images", "host", "port"],
+    "audit serve": ["database", "images", "host", "port", "token"],
     "completion": ["shell"],
     "auxiliary": ["data", "folder", "primary", "sides", "fields", "out", *AUXILIARY],
     "demo": ["noise", "noise_rate", "out", *JOB],

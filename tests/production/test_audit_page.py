@@ -1,8 +1,12 @@
 """The page on which moderators judge: in a real browser, wide and narrow, light and dark, and without the token."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -251,3 +255,46 @@ def test_the_page_is_accessible(browser, service, scheme, width):
         counted(page, f"{count} of 6")
     page.wait_for_selector("#done:visible")
     assert violations(page) == []
+
+
+def test_without_a_token_everybody_is_let_in(tmp_path):
+    with DecisionLog(tmp_path / "decisions.sqlite") as log:
+        service = application(log.database, tmp_path, None)
+        server = uvicorn.Server(uvicorn.Config(service, port=free_port(), log_level="error"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            thread.join(0.02)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.config.port}/", timeout=PATIENCE) as answer:
+                assert b"Who judges?" in answer.read()
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE)
+
+
+def test_the_command_prints_a_link_that_opens_the_page(tmp_path):
+    with DecisionLog(tmp_path / "decisions.sqlite") as log:
+        fill(log, 1, ads=5)
+    words = ["audit", "serve", str(tmp_path / "decisions.sqlite"), str(tmp_path), "--port", str(free_port())]
+    environment = {name: value for name, value in os.environ.items() if name != "TUTELAGE_TOKEN"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tutelage.cli", *words], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        link = process.stdout.readline().removeprefix("moderators open ").strip()
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        for _ in range(600):
+            try:
+                with opener.open(link, timeout=PATIENCE) as answer:
+                    assert b"Who judges?" in answer.read()
+                break
+            except urllib.error.URLError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        process.terminate()
+        assert process.wait(PATIENCE) in (0, -15)
+    finally:
+        process.kill()
+        process.communicate()

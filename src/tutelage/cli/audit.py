@@ -41,7 +41,7 @@ def draw(
             print(drawn(log.database, verdicts, weeks, overlap=overlap, seed=seed).summary())
 
 
-def serve(database: str, images: Path, host: str = "127.0.0.1", port: int = 8090) -> None:
+def serve(database: str, images: Path, host: str = "127.0.0.1", port: int = 8090, token: str | None = None) -> None:
     """Serve the page on which moderators judge, until it is stopped; its link is printed.
 
     Args:
@@ -49,12 +49,13 @@ def serve(database: str, images: Path, host: str = "127.0.0.1", port: int = 8090
         images: Folder that the decisions' images lie under.
         host: Address to listen on; 0.0.0.0 lets other machines in, behind a proxy that encrypts.
         port: Port to listen on.
+        token: What moderators must know; by default TUTELAGE_TOKEN, or a fresh one, which is printed. none lets everybody in.
     """
     with extra("serve"):
         from tutelage.production import audit_server
         from tutelage.production.decisions import DecisionLog
     with DecisionLog(database) as log:
-        audit_server.serve(log.database, images, host, port)
+        audit_server.serve(log.database, images, host, port, token)
 
 
 def report(database: str, out: Path = Path("audit"), incumbent: str | None = None) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
-import secrets
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +15,7 @@ from pydantic import BaseModel
 
 from tutelage.decoding import Limits, UnreadableImage, locate, preview, read_bytes
 from tutelage.production.database import Database
+from tutelage.production.serving.running import chosen_token
 from tutelage.production.verdicts import Desk, Item, Taken, Verdict
 
 LONGEST = 1600  # pixels of an image's side
@@ -45,7 +44,7 @@ def moderator(x_moderator: Annotated[str, Header()] = "") -> str:
 Who = Annotated[str, Depends(moderator)]
 
 
-def application(database: Database, images: Path, token: str) -> FastAPI:
+def application(database: Database, images: Path, token: str | None) -> FastAPI:
     """Return the service: a page, the next item, verdicts, undo, and images from under one folder.
 
     Whoever opens ``/?token=...`` gets a cookie that no script can read and no other site's page can send; without it
@@ -54,7 +53,7 @@ def application(database: Database, images: Path, token: str) -> FastAPI:
     Args:
         database: with audits.
         images: folder that the items' images lie under.
-        token: what a moderator must know.
+        token: what a moderator must know; None lets everybody in.
     """
     service = FastAPI(title="Tutelage audit", openapi_url=None)
     desk = Desk(database)
@@ -67,8 +66,11 @@ def application(database: Database, images: Path, token: str) -> FastAPI:
         answer.headers["Referrer-Policy"] = "no-referrer"
         return answer
 
+    def right(told: str | None) -> bool:
+        return token is None or hmac.compare_digest((told or "").encode(), token.encode())
+
     def known(tutelage_audit: Annotated[str, Cookie()] = "") -> None:
-        if not hmac.compare_digest(tutelage_audit.encode(), token.encode()):
+        if not right(tutelage_audit):
             raise HTTPException(401, "open the link that tutelage audit serve has printed")
 
     def answer(name: str, item: Item | None, **more: Any) -> dict[str, Any]:
@@ -79,11 +81,11 @@ def application(database: Database, images: Path, token: str) -> FastAPI:
     @service.get("/")
     def page(request: Request, tutelage_audit: Annotated[str, Cookie()] = "") -> Response:
         given = request.query_params.get("token")
-        if given is not None and hmac.compare_digest(given.encode(), token.encode()):
+        if given is not None and right(given):
             entry = RedirectResponse("./", 303)
-            entry.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            entry.set_cookie(COOKIE, given, httponly=True, samesite="strict")
             return entry
-        if given is not None or not hmac.compare_digest(tutelage_audit.encode(), token.encode()):
+        if given is not None or not right(tutelage_audit):
             return PlainTextResponse("Open the link that tutelage audit serve has printed.", 401)
         return Response(_file("audit.html"), media_type="text/html; charset=utf-8")
 
@@ -127,22 +129,22 @@ def application(database: Database, images: Path, token: str) -> FastAPI:
     return service
 
 
-def serve(database: Database, images: Path, host: str, port: int) -> None:
-    """Serve the page until the process is told to stop, and print its link.
-
-    The token is that of the environment's ``TUTELAGE_TOKEN``, or a new one.
+def serve(database: Database, images: Path, host: str, port: int, token: str | None) -> None:
+    """Serve the page until the process is told to stop, and print its link; the token is chosen as by `tutelage serve`.
 
     Raises:
         FileNotFoundError: there is no such folder of images.
+        ValueError: a token that is too short.
     """
     import uvicorn
 
     if not images.is_dir():
         raise FileNotFoundError(f"there is no folder {images}: give the one that the decisions' images lie under")
-    token = os.environ.get("TUTELAGE_TOKEN") or secrets.token_urlsafe(24)
+    word = chosen_token(token)
     shown = f"[{host}]" if ":" in host else host
-    print(f"moderators open http://{shown}:{port}/?token={quote(token)}", flush=True)
-    uvicorn.run(application(database, images, token), host=host, port=port, log_level="warning")
+    link = f"http://{shown}:{port}/" + (f"?token={quote(word)}" if word else " (no token is asked for)")
+    print(f"moderators open {link}", flush=True)
+    uvicorn.run(application(database, images, word), host=host, port=port, log_level="warning", server_header=False)
 
 
 def _file(name: str) -> bytes:
