@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.amal.table import COMPARED as amal_compared
 from benchmarks.amal.table import results as amal
 from benchmarks.audit.table import results as audit
+from benchmarks.laptop.probe import results as encoder
 from benchmarks.maoal.table import COMPARED as maoal_compared
 from benchmarks.maoal.table import results as maoal
 from benchmarks.mile.summary import COMPARED as mile_compared
@@ -29,7 +30,9 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "rules": rules,
     "mile": mile,
     "audit": audit,
+    "encoder": encoder,
 }
+SCALES: dict[str, tuple[Scale, ...]] = {"moderation": ("pocket", "laptop", "paper"), "encoder": ("laptop",)}
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
     "amal": amal_compared,
@@ -54,7 +57,7 @@ def reproduce(
 
     Args:
         name: the table.
-        scale: pocket or paper.
+        scale: pocket or paper; laptop for the tables that `SCALES` says.
         seeds: how many; each figure's spread is over them.
         data: the folder of the real data sets, or None to do without.
         out: where the tables go.
@@ -66,6 +69,8 @@ def reproduce(
     """
     if name not in TABLES:
         raise ValueError(f"name={name!r}: the tables are {', '.join(TABLES)}")
+    if scale not in (known := SCALES.get(name, ("pocket", "paper"))):
+        raise ValueError(f"scale={scale!r}: the table {name} comes at {', '.join(known)}")
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be at least 1")
     rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))

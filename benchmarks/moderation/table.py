@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.baselines import k_means, products_task, single_teacher
 from benchmarks.moderation.semi_supervised import noisy, swsl
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.models import ModelSettings
 from tutelage.recipes.base import Scale
+from tutelage.recipes.encoding import EncoderSettings, encoded, input_size
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.settings import ModerationSettings, pocket
+from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask, posters_task
 from tutelage.subtasks import LessonSettings
 from tutelage.subtasks.curricula import CurriculumName
@@ -86,6 +88,7 @@ POCKET = Variants(
     epochs=(3, 12, 18),
     subtasks=(8, 16, 32),
 )
+VARIANTS: dict[Scale, Variants | None] = {"pocket": POCKET, "laptop": None, "paper": PAPER}
 # The paper's gains at (5 %, 1 %) FPR, in percent.
 FINE_TUNING = {
     "ViT-Base/16": (0.0, 0.0),
@@ -203,8 +206,12 @@ def _weighed(weighting: str) -> Scores:
     return scores
 
 
-def rows(variants: Variants, student: ModelSettings) -> list[Row]:
-    """Return the table's rows, in the paper's order, and below them those of `tutelage moderate`."""
+def rows(variants: Variants | None, student: ModelSettings) -> list[Row]:
+    """Return the table's rows, in the paper's order, and those of `tutelage moderate`; without variants only these."""
+    return [*(_paper_rows(variants) if variants else ()), *_own_rows(student)]
+
+
+def _paper_rows(variants: Variants) -> list[Row]:
     small, middle, large = variants.epochs
     few, some, many = variants.subtasks
     grid = [(k, e) for k in (few, some, many) for e in (small, middle, large)]
@@ -233,7 +240,11 @@ def rows(variants: Variants, student: ModelSettings) -> list[Row]:
     table.append(Row("NoisyStudent-L2", (21.8, 23.5), noisy(variants.noisy)))
     full = _taught("full-as-printed", some, middle, curriculum="cc", unlabelled=True)
     table.append(Row(f"{sl} + DeiT + FT + SD + CC + UL", (28.8, 30.2), full, core=True))
-    table.append(Row(PLAIN, None, lambda pipeline: pipeline.fine_tuned(student).scores, core=True))
+    return table
+
+
+def _own_rows(student: ModelSettings) -> list[Row]:
+    table = [Row(PLAIN, None, lambda pipeline: pipeline.fine_tuned(student).scores, core=True)]
     table.append(Row(FULL, None, _ours, core=True))
     for weighting, title in WEIGHED.items():
         table.append(Row(f"{FULL}, weighed by {title}", None, _weighed(weighting), core=True))
@@ -292,9 +303,9 @@ def recovered(pipeline: Pipeline) -> Iterator[Recovered]:
 
 def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[ModerationTask]:
     """Return the tasks of one seed: posters, and products where their folder is given, each with both kinds of noise."""
-    made = [posters_task(seed, noise, size) for noise in ("uniform", "structured")]
+    made = [posters_task(seed, noise, size) for noise in ("uniform", "structured") if scale != "laptop"]
     if data is not None:
-        most = None if scale == "pocket" else 10**9
+        most = 10**9 if scale == "paper" else None
         folder = data / "fashion-products"
         made += [products_task(folder, seed, noise, size, most) for noise in ("uniform", "structured")]
     return made
@@ -302,7 +313,7 @@ def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[Moderat
 
 def rows_settings(scale: Scale) -> ModerationSettings:
     """Return the settings of the rows: specialists are selected by a rule alone, without the test against chance."""
-    settings = pocket() if scale == "pocket" else ModerationSettings()
+    settings = {"pocket": pocket, "laptop": laptop, "paper": ModerationSettings}[scale]()
     return replace(settings, selection=replace(settings.selection, significance=1.0))
 
 
@@ -312,7 +323,7 @@ def measure(
     """Train and judge the rows on every task and seed; stages that are done under ``runs`` are kept.
 
     Args:
-        scale: pocket or paper.
+        scale: pocket, laptop (our rows alone, on product photographs) or paper.
         seeds: number of seeds.
         data: the folder of the real data sets, or None for digit posters alone.
         runs: where the stages lie.
@@ -322,17 +333,24 @@ def measure(
         ValueError: a name in ``only`` that is none of these.
     """
     settings = rows_settings(scale)
-    variants = POCKET if scale == "pocket" else PAPER
-    listed = rows(variants, settings.student)
+    if scale == "laptop":
+        if data is None:
+            raise ValueError(
+                "the laptop scale is measured on product photographs; give data, the folder of the data sets"
+            )
+        features = EncoderSettings(pretrained=str(shop_encoder(data, runs)), cache=runs / scale / "features")
+        settings = replace(settings, encoder=features, augmentation="shift")
+    listed = rows(VARIANTS[scale], settings.student)
     names = [*(row.name for row in listed), RECOVERED, *NOISES]
     if unknown := set(only) - set(names):
         raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {names}")
     noises = set(only) & set(NOISES) or set(NOISES)
     only = tuple(name for name in only if name not in NOISES)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for task in tasks(scale, data, seed, settings.image_size):
+        for task in tasks(scale, data, seed, input_size(settings)):
             if f"{task.noise} noise" not in noises:
                 continue
+            task.images = encoded(task.images, settings)
             folder = runs / scale / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
             encoders = runs / scale / f"encoders-{task.family}"

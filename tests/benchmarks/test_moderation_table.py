@@ -98,7 +98,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(table, "pocket", tiny.settings)
-    monkeypatch.setattr(table, "POCKET", variants)
+    monkeypatch.setitem(table.VARIANTS, "pocket", variants)
     monkeypatch.setattr(table, "tasks", lambda *args: [tiny.task()])
     sl = "2 epochs SL K4"
     wanted = (

@@ -3,7 +3,7 @@
 from tutelage.data.wrong_labels import NoiseSettings
 from tutelage.recipes.distill.pipeline import Pipeline
 from tutelage.recipes.distill.recipe import RECIPE
-from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, Shares, TeacherSettings, pocket
+from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, Shares, TeacherSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask, distill_task
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Shares",
     "TeacherSettings",
     "distill_task",
+    "laptop",
     "pocket",
 ]

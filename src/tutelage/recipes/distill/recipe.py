@@ -11,7 +11,7 @@ from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.evaluation import Models, evaluate
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.rehearsal import rehearse
-from tutelage.recipes.distill.settings import DistillSettings, pocket
+from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.distill import NAMES, view
@@ -51,6 +51,7 @@ RECIPE = Recipe(
     "distill",
     {
         "pocket": (pocket(), "images of 8 pixels and perceptrons"),
+        "laptop": (laptop(), "models of the features of a frozen encoder"),
         "paper": (DistillSettings(), "ResNet-110 teaches ResNet-8 on images of 32 pixels for 240 epochs"),
     },
     rehearse,

@@ -10,7 +10,7 @@ from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.wrong_labels import NoiseSettings
 from tutelage.models import ModelSettings
-from tutelage.recipes.encoding import EncoderSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
 from tutelage.weighting.settings import AdaptSettings, check_names, options_of
@@ -169,6 +169,21 @@ class DistillSettings:
 def kd_weights(share: float, teachers: int) -> list[float]:
     """Return the weights of the label and of each teacher when the teachers together have this share."""
     return [1 - share, *([share / teachers] * teachers)]
+
+
+def laptop() -> DistillSettings:
+    """Return the settings for features of a frozen encoder: minutes on a CPU once the features are there."""
+    teacher = ModelSettings("feature_mlp", dropout=0.3, options={"widths": [1024]})
+    return DistillSettings(
+        image_size=224,
+        augmentation="randaugment",
+        encoder=LAPTOP_ENCODER,
+        student=ModelSettings("feature_mlp"),
+        teachers=(TeacherSettings(teacher, budget=Budget(epochs=10)),),
+        adapt=AdaptSettings(every=4, batch_size=200),
+        training=Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.05, batch_size=128),
+        budget=Budget(epochs=30),
+    )
 
 
 def pocket() -> DistillSettings:

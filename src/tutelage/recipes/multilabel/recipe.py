@@ -12,7 +12,7 @@ from tutelage.metrics import label_sets
 from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.evaluation import evaluate, named
 from tutelage.recipes.multilabel.rehearsal import rehearse
-from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, pocket
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, laptop, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates
 from tutelage.recipes.multilabel.training import train as train_one
@@ -54,6 +54,7 @@ RECIPE = Recipe(
     "multilabel",
     {
         "pocket": (pocket(), "images of 24 pixels and a small model"),
+        "laptop": (laptop(), "a model of the features of a frozen encoder"),
         "paper": (MultilabelSettings(), "images of 224 pixels and a ResNet-50"),
     },
     rehearse,

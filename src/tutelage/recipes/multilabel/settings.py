@@ -9,7 +9,7 @@ from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings
-from tutelage.recipes.encoding import EncoderSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]
@@ -113,6 +113,17 @@ class MultilabelSettings:
                 f"threshold={self.threshold}: method={self.method!r} names the best class alone; leave threshold out, or take "
                 "mile or sigmoid"
             )
+
+
+def laptop() -> MultilabelSettings:
+    """Return the settings for features of a frozen encoder: a minute on a CPU once the features are there."""
+    return MultilabelSettings(
+        encoder=LAPTOP_ENCODER,
+        model=ModelSettings("feature_mlp", options={"widths": [512]}),
+        training=Optimization(lr=1e-3, weight_decay=0.01, batch_size=64),
+        budget=Budget(steps=1500),
+        iterated=IteratedSettings(interaction=100, imitation=50, rho=0.1),
+    )
 
 
 def pocket() -> MultilabelSettings:

@@ -1,0 +1,68 @@
+"""Small encoders for the laptop scale where no hub can be reached, trained in a dozen core-minutes, and how good they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.moderation.products import article_types
+from tutelage.data import TensorData
+from tutelage.data.augment import augmentation
+from tutelage.data.cifar import read_cifar
+from tutelage.models import ModelSpec, build, save_model
+from tutelage.signals import CrossEntropy
+from tutelage.training import Budget, Log, Optimization, Plan, fit, seeds
+
+SPEC = ModelSpec("pocket_resnet", 100, 32, options={"widths": [32, 64, 128, 256]})
+TRAINING = Optimization(
+    optimizer="sgd",
+    lr=0.1,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+    schedule="cosine",
+    warmup=0.1,
+    batch_size=128,
+)
+BUDGET = Budget(epochs=6)
+SHOP_SIZE = 48
+SHOP_TRAINING = replace(TRAINING, lr=0.02)
+SHOP_BUDGET = Budget(epochs=3)
+
+
+def cifar_encoder(data: Path, runs: Path) -> Path:
+    """Return the folder of an encoder trained on CIFAR-100's training images."""
+    folder = runs / "encoders" / "cifar100"
+    if not _there(folder):
+        table, _ = read_cifar("cifar100", data / "cifar100", test=0)
+        examples = TensorData(input=table.images.gather(range(len(table))), label=table.labels)
+        _train(SPEC, examples, None, TRAINING, BUDGET, folder)
+    return folder
+
+
+def shop_encoder(data: Path, runs: Path) -> Path:
+    """Return the folder of that encoder trained further, on photographs of article types that no moderation task has."""
+    folder = runs / "encoders" / "shop"
+    if not _there(folder):
+        start = cifar_encoder(data, runs) / "model.safetensors"
+        images, labels = article_types(data / "fashion-products", 0, size=(SHOP_SIZE, SHOP_SIZE), examples=12_000)
+        spec = replace(SPEC, num_classes=int(labels.max()) + 1, image_size=SHOP_SIZE)
+        _train(spec, TensorData(input=images, label=labels), start, SHOP_TRAINING, SHOP_BUDGET, folder)
+    return folder
+
+
+def _there(folder: Path) -> bool:
+    """Return whether an encoder was trained: it is kept for good, whatever the code is now."""
+    return (folder / "config.json").is_file()
+
+
+def _train(
+    spec: ModelSpec, examples: TensorData, start: Path | None, training: Optimization, budget: Budget, folder: Path
+) -> None:
+    with seeds.fixed(0, "encoder"):
+        network = build(spec, None if start is None else str(start))
+    log = Log(None, quiet=False)
+    out = folder.with_name(f"{folder.name}-training")
+    plan = Plan(budget, training, augment=augmentation("crop_flip"), out=out, log=log, name=f"encoder {folder.name}")
+    fit(network, examples, signals=[CrossEntropy(smoothing=0.1)], plan=plan)
+    save_model(network, folder)
