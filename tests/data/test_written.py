@@ -30,6 +30,19 @@ def test_numbers(cells, expected):
     assert np.array_equal(found, np.array(expected, dtype=float), equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1.000", "1.234", "999", "1,500"], [1000, 1234, 999, 1500]),
+        (["1.000", "12.5"], [1, 12.5]),
+        (["1.000", "0.125"], [1, 0.125]),
+        (["1.000", "2,5"], [1000, 2.5]),
+    ],
+)
+def test_a_point_groups_the_thousands_of_counts(cells, expected):
+    assert numbers(pd.Series(cells), counts=True).tolist() == expected
+
+
 @given(st.lists(st.integers(0, 10**9), min_size=1))
 def test_what_is_grouped_reads_as_what_is_not(values):
     for text in (f"{value:,}" for value in values):

@@ -230,7 +230,7 @@ def _checked(
     label = facts["label"].str.casefold().map(classes)
     _require_labels(facts["label"], label, labels, source)
     submitted_at, unclear = times(facts["submitted_at"], dates)
-    impressions = numbers(facts["impressions"])
+    impressions = numbers(facts["impressions"], counts=True)
     impressions = impressions.where(impressions.between(0, np.inf, inclusive="left"))
 
     refuse(facts["image"] == "", "no_image", "the image's path is empty")

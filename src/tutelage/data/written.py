@@ -10,7 +10,7 @@ from tutelage.data.problems import Problems
 
 Dates = Literal["auto", "day_first", "month_first"]
 
-_GROUPS = {",": r"\d{1,3}(?:,\d{2,3})*,\d{3}", ".": r"\d{1,3}(?:\.\d{3})+"}
+_GROUPS = {",": r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}", ".": r"[1-9]\d{0,2}(?:\.\d{3})+"}
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _DATE = r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)[,\s]*(.*)"
 _ALIASES = {
@@ -21,18 +21,24 @@ _ALIASES = {
 }
 
 
-def numbers(cells: pd.Series) -> pd.Series:
+def numbers(cells: pd.Series, counts: bool = False) -> pd.Series:
     """Return texts as numbers, NaN for those that are none: ``1234.5``, ``1,234.5``, ``1.234,5``, ``1 234,5``, ``1'234.5``.
 
     Whether a comma divides thousands or decimals is a fact of the whole column: ``1,5`` or ``1.234,5`` in one cell shows that
-    it is decimal. Where no cell shows it, the point is decimal, and a comma before three digits divides thousands.
+    it is decimal. Where no cell shows it, a comma before three digits divides thousands, and the point is decimal; of counts,
+    which have no decimals, a point before three digits divides thousands too.
     """
     text = cells.str.strip().str.replace(r"(?<=\d)[\s'’](?=\d{3}(?!\d))", "", regex=True)
     comma = text.str.fullmatch(rf"[+-]?(?:{_GROUPS['.']}|\d*),\d+{_EXPONENT}|[+-]?\d{{1,3}}(?:\.\d{{3}}){{2,}}")
     comma &= ~text.str.fullmatch(rf"[+-]?{_GROUPS[',']}")
     point = text.str.fullmatch(rf"[+-]?(?:{_GROUPS[',']}|\d*)\.\d*{_EXPONENT}|[+-]?\d{{1,3}}(?:,\d{{2,3}})+,\d{{3}}")
     point &= ~text.str.fullmatch(rf"[+-]?{_GROUPS['.']}")
-    decimal_comma = comma if point.any() else pd.Series(bool(comma.any()), index=text.index)
+    if point.any():
+        decimal_comma = comma
+    elif counts and not comma.any():
+        decimal_comma = text.str.fullmatch(rf"[+-]?{_GROUPS['.']}")
+    else:
+        decimal_comma = pd.Series(bool(comma.any()), index=text.index)
     continental = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     grouped = text.str.fullmatch(rf"[+-]?{_GROUPS[',']}(?:\.\d*)?{_EXPONENT}")
     plain = text.mask(grouped, text.str.replace(",", "", regex=False)).where(~decimal_comma, continental)
