@@ -18,7 +18,7 @@ def run_folder(out: Path, defects: int, recipe: str = "moderation") -> Path:
     labels = [0] * defects + [1] * 600 + [0, -1]
     split = ["test"] * (defects + 600) + ["train", "test"]
     ids = [f"ad{row}" for row in range(len(labels))]
-    table = pd.DataFrame({"id": ids, "image": ids, "label": labels, "split": split, "score_student": scores})
+    table = pd.DataFrame({"id": ids, "image": ids, "label": labels, "split": split, "score": scores})
     out.mkdir()
     table.to_parquet(out / "examples.parquet")
     (out / "metrics.json").write_text(json.dumps({"pipeline": {"recipe": recipe}}))
@@ -32,10 +32,10 @@ def test_the_command_says_what_is_promised_and_what_it_costs(
     threshold(out, fpr=0.01, confidence=0.95)
     said = capsys.readouterr().out
     table = pd.read_parquet(out / "examples.parquet").iloc[:1300]
-    promised = guaranteed_threshold(table["score_student"], table["label"], 0.01)
+    promised = guaranteed_threshold(table["score"], table["label"], 0.01)
     assert said.startswith(f"threshold {promised.threshold!r}: with confidence 0.95, at most 0.00")
     assert f"({promised.passed} of the 700 held-out defects do; 0.01 is promised)" in said
-    highest = table[table["label"] == 0].nlargest(promised.passed + 1, "score_student")["id"]
+    highest = table[table["label"] == 0].nlargest(promised.passed + 1, "score")["id"]
     assert all(id in said for id in highest)
 
 

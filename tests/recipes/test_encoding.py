@@ -17,7 +17,7 @@ from tutelage import recipes
 from tutelage.data import digit_posters
 from tutelage.data.encoded import EncodedTable
 from tutelage.generations import IteratedSettings
-from tutelage.models import ImageClassifier, ModelSettings, ModelSpec, build, load_model, save_model
+from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model
 from tutelage.recipes import distill, encoding, moderation, multilabel
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded
 from tutelage.recipes.moderation import ModerationSettings
@@ -69,7 +69,7 @@ def moderated(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Call
     made = settings(encoder, out.parent / "cache")
     task = moderation.moderation_task(images / "all.csv", made)
     run = recipes.run("moderation", task, made, out, quiet=True)
-    return run, lambda table: pd.read_parquet(run.folder / "examples.parquet")["score_student"]
+    return run, lambda table: pd.read_parquet(run.folder / "examples.parquet")["score"]
 
 
 def distilled(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Callable[[pd.DataFrame], Any]]:
@@ -107,8 +107,7 @@ def multilabelled(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, 
 @pytest.mark.parametrize("make", [moderated, distilled, multilabelled])
 def test_predict_on_images_says_what_the_run_said_of_their_features(make, images, encoder, tmp_path):
     run, of = make(images, encoder, tmp_path / "run")
-    model, _ = load_model(run.folder / "model")
-    assert isinstance(model, ImageClassifier)
+    model = (load_committee if make is moderated else load_model)(run.folder / "model")[0]
     assert model.spec.encoder == replace(SPEC, num_classes=0)
     table, problems = recipes.predict(run.folder, images / "all.csv", tmp_path / "scores.parquet")
     assert len(table) == 300

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
-from tutelage.models import load_model
+from tutelage.models import load_committee
 from tutelage.recipes.moderation import ModerationTask
 from tutelage.subtasks import acceptability
 from tutelage.training import fit
@@ -79,8 +79,8 @@ def test_the_runs_folder(moderated, metrics):
 def test_the_figures_of_both_models_follow_from_the_listed_scores(metrics, examples):
     test = examples[examples["split"] == "test"]
     truth = test["true_label"].to_numpy()
-    for name in ("student", "fine_tuned"):
-        scores, found = test[f"score_{name}"].to_numpy(np.float64), metrics[name]
+    for name, column in (("model", "score"), ("fine_tuned", "score_fine_tuned")):
+        scores, found = test[column].to_numpy(np.float64), metrics[name]
         for figure, metric in (("npv_at_fpr", npv_at_fpr), ("lift_at_fpr", lift_at_fpr)):
             assert set(found[figure]) == {"0.01", "0.05"}
             for rate, interval in found[figure].items():
@@ -91,7 +91,7 @@ def test_the_figures_of_both_models_follow_from_the_listed_scores(metrics, examp
         assert found["threshold"]["0.05"] == threshold_at_fpr(scores, truth, 0.05)
         assert {"recall_at_fpr", "average_precision"} < set(found)
     difference = metrics["difference"]["npv_at_fpr"]["0.01"]["value"]
-    each = [metrics[name]["npv_at_fpr"]["0.01"]["value"] for name in ("student", "fine_tuned")]
+    each = [metrics[name]["npv_at_fpr"]["0.01"]["value"] for name in ("model", "fine_tuned")]
     assert difference == pytest.approx(each[0] - each[1])
     assert metrics["floor"] == {"0.01": npv_floor(40, 80, 0.01), "0.05": npv_floor(40, 80, 0.05)}
 
@@ -115,7 +115,7 @@ def test_the_list_of_examples(examples, task, moderated):
     assert examples["subtask_kept"].isna().equals(~inside)
     assert examples.loc[inside, "subtask_confidence"].between(0, 1).all()
     assert examples.loc[~inside, "subtask_confidence"].isna().all()
-    by_label = {0: examples["score_student"], 1: 1 - examples["score_student"]}
+    by_label = {0: examples["score"], 1: 1 - examples["score"]}
     for label, doubt in by_label.items():
         of_label = examples["label"] == label
         assert examples.loc[of_label, "suspicion"].equals(doubt[of_label])
@@ -152,14 +152,16 @@ def test_the_gallery_holds_the_pictures_of_its_rows(moderated, task, examples):
     assert examples["suspicion"].idxmax() in found["rows"].tolist()
 
 
-def test_the_model_is_the_student(moderated, task, examples, metrics):
-    model, facts = load_model(moderated.folder / "model")
+def test_the_model_is_the_one_that_was_chosen_and_its_scores_are_calibrated(moderated, task, examples, metrics):
+    model, facts = load_committee(moderated.folder / "model")
+    assert facts["chosen"] == metrics["choice"]["chosen"]
+    assert facts["calibration"] == metrics["choice"]["candidates"][facts["chosen"]]["calibration"]
     assert facts["labels"] == ["defective", "acceptable"]
     assert facts["fpr"] == 0.01
-    assert facts["thresholds"] == metrics["student"]["threshold"]
+    assert facts["thresholds"] == metrics["model"]["threshold"]
     with torch.no_grad():
         scores = acceptability(model(task.images.images.gather(range(len(task.images)))))
-    assert np.allclose(scores.numpy(), examples["score_student"], atol=1e-6)
+    assert np.allclose(scores.numpy(), examples["score"], atol=1e-4)
 
 
 def test_the_log(moderated):
@@ -195,8 +197,8 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     assert {e["stage"] for e in events(folder)[told:] if e["event"] == "stage done"} == {"student"}
     before, after = (pd.read_parquet(run / "examples.parquet") for run in (moderated.folder, folder))
     assert not after["score_student"].equals(before["score_student"])
-    assert after.drop(columns=["score_student", "suspicion"]).equals(
-        before.drop(columns=["score_student", "suspicion"])
+    assert after.drop(columns=["score", "score_student", "suspicion"]).equals(
+        before.drop(columns=["score", "score_student", "suspicion"])
     )
     assert changed.metrics["fine_tuned"] == moderated.metrics["fine_tuned"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["weight"] == 0.3
@@ -249,4 +251,4 @@ def test_without_the_truth_nothing_is_claimed_of_it(task: ModerationTask, tmp_pa
     listed = pd.read_parquet(tmp_path / "examples.parquet")
     assert not {"true_label", "true_subtask"} & set(listed)
     test = listed[listed["split"] == "test"]
-    assert found.metrics["student"]["auroc"]["value"] == auroc(test["score_student"], test["label"])
+    assert found.metrics["model"]["auroc"]["value"] == auroc(test["score"], test["label"])

@@ -64,7 +64,7 @@ def fake_run(
             "split": split,
             "subtask": subtask,
             "subtask_confidence": np.where(assigned, rng.beta(5, 2, len(table)), np.nan),
-            "score_student": student,
+            "score": student,
             "score_fine_tuned": fine_tuned,
             "suspicion": np.where(label == 0, student, np.where(label == 1, 1 - student, np.nan)),
             "headline": [f"Digits for everyone, offer {i % 97}" for i in range(len(table))],
@@ -111,7 +111,7 @@ def fake_run(
             "label_noise": float((truth != label)[split == "train"].mean()),
         },
         "floor": {r: npv_floor(int((truth[test] == 0).sum()), int((truth[test] == 1).sum()), float(r)) for r in RATES},
-        "student": _judged(student[test], truth[test]),
+        "model": _judged(student[test], truth[test]),
         "fine_tuned": _judged(fine_tuned[test], truth[test]),
         "difference": {
             "npv_at_fpr": {
@@ -127,6 +127,26 @@ def fake_run(
                 for rate in RATES
             }
         },
+        "candidates": {
+            name: {
+                "npv_at_fpr": {r: npv_at_fpr(found[test], truth[test], float(r)) for r in RATES},
+                "auroc": auroc(found[test], truth[test]),
+            }
+            for name, found in (("fine_tuned", fine_tuned), ("fine_tuned+student", student))
+        },
+        "choice": {
+            "chosen": "fine_tuned+student",
+            "why": "no other candidate explains held-out labels better",
+            "judged_on": int((split == "student_val").sum()),
+            "candidates": {
+                "fine_tuned": {"held_out_auroc": 0.7, "gain": 0.0, "standard_error": 0.0},
+                "fine_tuned+student": {"held_out_auroc": 0.75, "gain": 0.0123, "standard_error": 0.0045},
+            },
+        },
+        "labels": {"false_acceptable": 0.2, "false_defective": 0.2},
+        "calibration": {"error": 0.0321, "error_uncalibrated": 0.1234},
+        "corrected": None,
+        "alarms": [],
         "subtasks": {
             "count": subtasks,
             "kept": int(kept.sum()),

@@ -138,7 +138,7 @@ def test_its_figures_are_those_of_the_metrics(run, page):
         assert attributes["value"] == str(value)
         assert float(text.replace("−", "-")) == pytest.approx(value, abs=5.1e-4)
         shown[attributes["data-figure"]] = text
-    for model in ("student", "fine_tuned"):
+    for model in ("model", "fine_tuned"):
         for name in ("npv_at_fpr", "lift_at_fpr", "recall_at_fpr", "threshold"):
             assert {f"{model}/{name}/0.01", f"{model}/{name}/0.05"} <= set(shown)
         assert {f"{model}/auroc", f"{model}/average_precision"} <= set(shown)
@@ -146,14 +146,14 @@ def test_its_figures_are_those_of_the_metrics(run, page):
         shown
     )
     headline = next(text for attributes, text in page.all("p") if attributes.get("id") == "headline")
-    npv = metrics["student"]["npv_at_fpr"]["0.01"]["value"]
+    npv = metrics["model"]["npv_at_fpr"]["0.01"]["value"]
     assert headline.startswith(f"Of 100 images that the model blocks, {round(100 * npv)} are truly defective")
     squares = [a["aria-label"] for a, _ in page.all("svg") if "squares" in a.get("class", "")]
     assert squares[0] == f"{round(100 * npv)} of 100 squares are filled"
 
 
 def test_every_interval_stands_beside_its_figure(run, html):
-    for model in ("student", "fine_tuned"):
+    for model in ("model", "fine_tuned"):
         figure = json.loads((run / "metrics.json").read_text())[model]["npv_at_fpr"]["0.05"]
         assert re.search(
             rf'data-figure="{model}/npv_at_fpr/0.05" value="[^"]*">{figure["value"]:.3f}</data> '
@@ -193,7 +193,7 @@ def test_another_rate_is_the_headline_where_the_run_decides_at_it(copy):
     metrics["pipeline"]["fpr"] = 0.05
     (copy / "metrics.json").write_text(json.dumps(metrics))
     text = next(text for a, text in Page(write_report(copy).read_text()).all("p") if a.get("id") == "headline")
-    npv = metrics["student"]["npv_at_fpr"]["0.05"]["value"]
+    npv = metrics["model"]["npv_at_fpr"]["0.05"]["value"]
     assert f" {round(100 * npv)} are" in text
     assert "5 % of the defects" in text.replace("\u00a0", " ")
 
@@ -256,7 +256,7 @@ def test_doubted_labels_are_those_the_model_turns_round(run):
     examples.loc[1, ["label", "suspicion"]] = [-1, np.nan]
     found = suspects(examples, {})
     taking_part = examples[(examples["label"] >= 0) & (examples["split"] != "left_out")]
-    doubted = taking_part[(taking_part["score_student"] > 0.5) != (taking_part["label"] == 1)]
+    doubted = taking_part[(taking_part["score"] > 0.5) != (taking_part["label"] == 1)]
     assert (found["labelled"], found["doubted"]) == (len(taking_part), len(doubted))
     assert found["wrong"] == (doubted["label"] != doubted["true_label"]).sum()
     assert [image["id"] for image in found["shown"]] == doubted.nlargest(48, "suspicion")["id"].tolist()

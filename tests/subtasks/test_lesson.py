@@ -108,6 +108,27 @@ def test_a_label_that_the_joint_teacher_contradicts_is_taken_away(least, taken):
     assert found.rows.tolist() == TRAIN.tolist()
 
 
+@pytest.mark.parametrize("errors", [(0.2, 0.2), (0.05, 0.3)])
+def test_a_calibrated_teacher_takes_a_label_away_only_where_bayes_rule_says_that_it_is_wrong(errors):
+    """Many contradicted labels are wrong only where labels often are."""
+    e0, e1 = errors
+    p = JOINT.sigmoid().numpy()
+    right = np.where(
+        LABEL == 1, (1 - e1) * p / ((1 - e1) * p + e0 * (1 - p)), (1 - e0) * (1 - p) / ((1 - e0) * (1 - p) + e1 * p)
+    )
+    for least in (0.1, 0.3, 0.6):
+        found = prepare(LABEL, SUBTASK, KEPT, JOINT, TRAIN, changed(contradicted=least), errors=errors)
+        taken = (found.label[TRAIN] == -1).numpy()
+        assert taken.tolist() == (right[TRAIN] < least).tolist()
+        assert taken.sum() <= (right[TRAIN] < 0.6).sum()
+    trusted = prepare(LABEL, SUBTASK, KEPT, JOINT, TRAIN, changed(contradicted=0.9), errors=(0.0, 0.0))
+    assert torch.equal(trusted.label, LABEL)
+
+
+def test_by_default_a_rejected_sub_tasks_labels_stay():
+    assert lesson(LessonSettings(contradicted=0)).label[1] == 0
+
+
 def test_where_nobody_speaks_nothing_is_contradicted_and_a_joint_teacher_is_refused():
     silence = torch.full((10,), torch.nan)
     silent = prepare(LABEL, SUBTASK, KEPT, silence, TRAIN, changed(contradicted=0.9, teacher="own"))

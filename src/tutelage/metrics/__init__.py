@@ -1,6 +1,6 @@
 """How good a model is, and how sure we are of it: numpy only."""
 
-from tutelage.metrics.calibration import Calibration, calibrate, calibration_error, right_labels
+from tutelage.metrics.calibration import Calibration, calibrate, calibration_error, label_errors, right_labels
 from tutelage.metrics.chance import beyond_chance
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
@@ -46,6 +46,7 @@ __all__ = [
     "f1",
     "find_label_issues",
     "given_label_recall",
+    "label_errors",
     "label_sets",
     "lift_at_fpr",
     "local_precision",

@@ -6,8 +6,9 @@ the truth; they are taken to be the same for every example of a class, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -62,6 +63,12 @@ class Calibration:
             labels: (N,) 0 defective, 1 acceptable; NaN is returned for any other.
         """
         return right_labels(self.log_odds(log_odds), labels, self.false_acceptable, self.false_defective)
+
+    def log_likelihood(self, log_odds: ArrayLike, labels: ArrayLike) -> Floats:
+        """Return the log-likelihood of each given label, (N,), in nats."""
+        rates = self.false_acceptable, self.false_defective
+        acceptable = np.clip(rates[0] + (1 - sum(rates)) * self.probability(log_odds), 1e-12, 1 - 1e-12)
+        return np.where(np.asarray(labels) == 1, np.log(acceptable), np.log1p(-acceptable))
 
     def plain(self) -> dict[str, float]:
         """Return the four numbers by name."""
@@ -127,6 +134,42 @@ def calibrate(
     (slope, offset), (false_acceptable, false_defective) = best
     slope = slope / scale if scale > 0 else 0.0
     return Calibration(float(slope), float(offset - slope * centre), float(false_acceptable), float(false_defective))
+
+
+def label_errors(scores: Sequence[ArrayLike], labels: ArrayLike) -> tuple[float, float]:
+    """Return the labels' error rates, (false acceptable, false defective), as the best score sees them.
+
+    The rates belong to the labels, and a score that was learned from wrong labels hides them: its odds end where theirs do. So
+    each score is replaced by the normal scores of its ranks before it is calibrated, and the calibration with the greatest
+    likelihood, less what its rates cost by Schwarz's criterion, has the word. Errors that a model has learned, as those of one
+    kind of example are, cannot be seen.
+
+    Args:
+        scores: of each model, (N,), high for acceptable.
+        labels: (N,) 0 defective, 1 acceptable, of examples that no model has learned from.
+
+    Raises:
+        ValueError: as of `calibrate`.
+    """
+    given = np.asarray(labels)
+    best, least = (0.0, 0.0), np.inf
+    for each in scores:
+        by_class(each, given)
+        ranked = _normal_scores(np.asarray(each, dtype=np.float64))
+        found = calibrate(ranked, given)
+        rates = found.false_acceptable, found.false_defective
+        cost = -float(found.log_likelihood(ranked, given).sum()) + 0.5 * len({*rates} - {0.0}) * np.log(given.size)
+        if cost < least:
+            best, least = rates, cost
+    return best
+
+
+def _normal_scores(values: Floats) -> Floats:
+    """Return the normal quantiles of the mid-ranks, (N,)."""
+    _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(sizes) - sizes / 2
+    quantile = NormalDist().inv_cdf
+    return np.array([quantile(share) for share in middle / values.size])[place]
 
 
 def _fitted(

@@ -12,6 +12,7 @@ from tutelage.models.classifier import (
     save_model,
     with_encoder,
 )
+from tutelage.models.committee import NOT_HEARD, Committee, CommitteeSpec, load_committee, save_committee
 from tutelage.models.features import FEATURES
 from tutelage.models.heads import expect_one_label, grow_head
 from tutelage.models.matching import PartialWeights, load_matching
@@ -33,10 +34,13 @@ from tutelage.models.squared_norm import WithSquaredNorm
 __all__ = [
     "AUTOINT",
     "FEATURES",
+    "NOT_HEARD",
     "POCKET",
     "SMALL",
     "AutoInt",
     "Cage",
+    "Committee",
+    "CommitteeSpec",
     "ImageClassifier",
     "JointLogits",
     "ModelSettings",
@@ -55,10 +59,12 @@ __all__ = [
     "expect_one_label",
     "grow_head",
     "joint_logits",
+    "load_committee",
     "load_matching",
     "load_model",
     "load_multi_head",
     "load_self_supervised",
+    "save_committee",
     "save_model",
     "save_multi_head",
     "with_encoder",

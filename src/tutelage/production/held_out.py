@@ -35,7 +35,7 @@ def test_part(run_folder: Path) -> pd.DataFrame:
         raise ValueError(f"{run_folder} is a run of {name}; only a run of moderation decides by a threshold")
     table = read_parquet(run_folder / "examples.parquet")
     table = table[table["split"] == "test"]
-    table = table.assign(score=table["score_student"], label=table.get("true_label", table["label"]))
+    table = table.assign(label=table.get("true_label", table["label"]))
     return table.loc[table["label"] >= 0, ["id", "image", "score", "label"]].reset_index(drop=True)
 
 

@@ -15,14 +15,15 @@ from tutelage.reports.plots import Line, line_plot, training_curves
 from tutelage.reports.run_folder import Training
 from tutelage.reports.wording import fixed, percent, rate
 
-MODELS = {"student": "Tutelage", "fine_tuned": "Plain fine-tuning"}
+MODELS = {"model": "Tutelage", "fine_tuned": "Plain fine-tuning"}
+SCORES = {"model": "score", "fine_tuned": "score_fine_tuned"}
 
 
 def judged_test(examples: pd.DataFrame) -> pd.DataFrame:
     """The test with the labels that it is judged by: the true ones where they are known."""
     test = examples[examples["split"] == "test"]
     test = test.assign(truth=test["true_label"] if "true_label" in test else test["label"])
-    return test[test["truth"] >= 0].dropna(subset=["score_student", "score_fine_tuned"])
+    return test[test["truth"] >= 0].dropna(subset=[*SCORES.values()])
 
 
 def operating_curve(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
@@ -40,7 +41,7 @@ def operating_plots(test: pd.DataFrame, metrics: dict[str, Any], rates: list[str
         return []
     near, all_rates = [], []
     for model, name in MODELS.items():
-        fpr, npv = operating_curve(test[f"score_{model}"].to_numpy(np.float64), labels)
+        fpr, npv = operating_curve(test[SCORES[model]].to_numpy(np.float64), labels)
         known = metrics[model]["npv_at_fpr"]
         points = [(float(at), known[at]["value"], known[at]["low"], known[at]["high"]) for at in rates]
         near.append(Line(name, fpr, npv, step=True, points=points))

@@ -16,6 +16,7 @@ FIGURES = {
     "lift_at_fpr": "Lift: NPV above its floor",
     "recall_at_fpr": "Share of acceptable images that pass",
 }
+CANDIDATES = {"fine_tuned": "plain fine-tuning", "student": "the student", "specialists": "the specialists"}
 COMPETENCES = {
     "precision": "local precision",
     "top": "local precision",
@@ -39,6 +40,10 @@ def view(run: RunFolder) -> dict[str, Any]:
     test = None if examples is None else judged_test(examples)
     return {
         "models": MODELS,
+        "candidates": {
+            name: " + ".join(CANDIDATES[part] for part in name.split("+")) for name in metrics["candidates"]
+        },
+        "chosen": " + ".join(CANDIDATES[part] for part in metrics["choice"]["chosen"].split("+")),
         "names": Names(),
         "weighting": metrics.get("weighting"),
         "figures": FIGURES,

@@ -69,7 +69,7 @@ def suspects(examples: pd.DataFrame, gallery: dict[int, NDArray[np.uint8]]) -> d
         {
             "id": str(facts["id"]),
             "label": LABELS[int(facts["label"])],
-            "score": float(facts["score_student"]),
+            "score": float(facts["score"]),
             "split": str(facts["split"]),
             "headline": str(facts["headline"]) if isinstance(facts.get("headline"), str) else None,
             "picture": inlined([gallery[row]]) if row in gallery else None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tutelage.checks import check
+from tutelage.metrics import right_labels
 
 ABSENT = -1
 
@@ -24,8 +25,10 @@ class LessonSettings:
             kept trusts their label.
         teacher: own is the paper's: each example is taught by its sub-task's specialist, an acceptable one by the
             sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `joint_log_odds`).
-        contradicted: A label that the joint teacher gives less than this probability is taken away, unless it is weighed; 0
-            trusts all labels.
+        contradicted: A label that is right with less than this probability, by the joint teacher and the error rates of the
+            held-out labels, is taken away, unless it is weighed; 0 trusts all labels.
+        calibrated: Whether held-out labels calibrate the joint teacher before it speaks. Where they do not, as in the paper, a
+            label is right with the probability that the teacher gives it.
         substitute: Whether the class token hears the joint teacher where an example has no label.
         unlabelled: Which unlabelled images take part: none, those that the discriminator assigns to a kept sub-task with
             confidence (the paper's), or all.
@@ -33,9 +36,10 @@ class LessonSettings:
         unlabelled_share: At most this share of the student's examples is unlabelled images, the most confident first.
     """
 
-    rejected: Literal["unlabelled", "weighed", "dropped", "kept"] = "unlabelled"
+    rejected: Literal["unlabelled", "weighed", "dropped", "kept"] = "kept"
     teacher: Literal["own", "joint"] = "joint"
     contradicted: float = 0.2
+    calibrated: bool = True
     substitute: bool = True
     unlabelled: Literal["none", "kept", "all"] = "kept"
     confidence: float = 0.5
@@ -109,6 +113,7 @@ def prepare(
     train: Tensor,
     settings: LessonSettings,
     *,
+    errors: tuple[float, float] | None = None,
     precision_K: Tensor | None = None,
     unlabelled: Tensor | None = None,
     unlabelled_probabilities: Tensor | None = None,
@@ -126,6 +131,7 @@ def prepare(
         joint: the joint teacher's log-odds of acceptable for every row, (N,).
         train: the labelled training rows.
         settings: see `LessonSettings`.
+        errors: the labels' error rates, of a joint teacher that is calibrated: false acceptable, false defective.
         precision_K: each specialist's local precision, (K,), by which labels are weighed.
         unlabelled: the unlabelled rows.
         unlabelled_probabilities: the discriminator's probabilities for those, (U, K), or one class more.
@@ -161,8 +167,10 @@ def prepare(
         left_out["label weighed, sub-task not kept"] = len(rejected)
     subtask[rejected] = ABSENT
     if settings.contradicted > 0:
-        of_label = torch.where(label == 1, torch.sigmoid(joint), torch.sigmoid(-joint))[rows]
-        doubted = rows[(label[rows] >= 0) & (label_weight[rows] == 1) & (of_label < settings.contradicted)]
+        # without error rates every label were right: the teacher's own word is what remains
+        rates = (0.5, 0.5) if errors is None else errors
+        right = torch.from_numpy(right_labels(joint.double().numpy(), label.numpy(), *rates))[rows]
+        doubted = rows[(label[rows] >= 0) & (label_weight[rows] == 1) & (right < settings.contradicted)]
         label[doubted] = ABSENT
         left_out["label taken away, contradicted by the kept specialists"] = len(doubted)
     if settings.unlabelled != "none" and unlabelled is not None and len(unlabelled) > 0:

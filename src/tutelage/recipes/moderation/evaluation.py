@@ -28,19 +28,20 @@ from tutelage.metrics import (
     recall_at_fpr,
     threshold_at_fpr,
 )
-from tutelage.models import load_model, save_model
-from tutelage.recipes.encoding import whole
+from tutelage.models import Committee, save_committee
+from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice
 from tutelage.recipes.moderation.pipeline import WEIGHTS, Found, ModelScores
 from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
 from tutelage.reports.run_folder import write_gallery
 from tutelage.subtasks import Selection
 
 RATES = (0.01, 0.05)
 PICTURES = 12  # of each sub-task in the report
 SUSPECTS = 48
-SCORE = "score_student"  # the column of examples.parquet by which the run decides
+SCORE = "score"  # the column of examples.parquet by which the run decides
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 
@@ -61,20 +62,26 @@ def judged(
 
 @dataclass(frozen=True)
 class Models:
-    """What a run has found and trained."""
+    """What a run has found and trained; without a student where no specialist was kept."""
 
     found: Found
     selection: Selection
-    student: ModelScores
+    student: ModelScores | None
     fine_tuned: ModelScores
+    choice: Choice
+    served: Committee
 
 
 def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
-    """Evaluate both models on the test, and write the student and the tables."""
+    """Evaluate the candidates on the test, and write the one that is served and the tables."""
     metrics = figures(task, settings, models)
-    model = whole(load_model(models.student.folder)[0], task.images)
-    thresholds = metrics["student"]["threshold"]
-    save_model(model, out / "model", labels=["defective", "acceptable"], fpr=settings.fpr, thresholds=thresholds)
+    facts = {
+        "fpr": settings.fpr,
+        "thresholds": metrics["thresholds"],
+        "chosen": models.choice.chosen,
+        "calibration": models.choice.served.calibration.plain(),
+    }
+    save_committee(models.served, out / "model", labels=["defective", "acceptable"], **facts)
     examples = examples_table(task, models)
     write_table(out / "examples.parquet", examples)
     write_table(out / "relabel.csv", relabel_table(examples, task.duplicates, SCORE))
@@ -93,7 +100,8 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
     rows = task.images.rows("test")
     labels = task.judged_by()[rows].numpy()
     rates = tuple(sorted({*RATES, fpr}))
-    ours, plain = (taught.scores[rows].double().numpy() for taught in (models.student, models.fine_tuned))
+    candidates = models.choice.candidates
+    ours, plain = (each.scores[rows.numpy()] for each in (models.choice.served, candidates[PLAIN]))
     defects, acceptable = int((labels == 0).sum()), int((labels == 1).sum())
     truth, true_label = task.truth("true_subtask"), task.truth("true_label")
     agreement: dict[str, float | None] = {"nmi": None, "purity": None}
@@ -103,6 +111,9 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
         agreement = {"nmi": normalised_mutual_information(*pairs), "purity": purity(*pairs)}
     given = task.labels >= 0
     trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy(copy=True)) & given
+    model = judged(ours, labels, rates, seed)
+    by_errors = corrected(task, models.choice, rates, seed)
+    thresholds = model["threshold"] if by_errors is None else by_errors["model"]["threshold"]
     return {
         "pipeline": {"fpr": fpr},
         "data": {
@@ -114,8 +125,15 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
             else float((true_label[trained_on] != task.labels[trained_on]).float().mean()),
         },
         "floor": {f"{rate:g}": npv_floor(defects, acceptable, rate) for rate in rates},
-        "student": judged(ours, labels, rates, seed),
+        "model": model,
         "fine_tuned": judged(plain, labels, rates, seed),
+        "candidates": {name: on_test(each.scores[rows.numpy()], labels, rates) for name, each in candidates.items()},
+        "choice": models.choice.plain(),
+        "labels": dict(zip(("false_acceptable", "false_defective"), models.choice.errors, strict=True)),
+        "calibration": calibration_facts(task, models.choice, models.fine_tuned),
+        "corrected": by_errors,
+        "thresholds": thresholds,
+        "alarms": alarms(task, models.choice, thresholds),
         "difference": {
             "npv_at_fpr": {
                 f"{rate:g}": paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed).plain()
@@ -130,9 +148,17 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
             **agreement,
             "discovery": found.facts,
         },
-        "lesson": {name: count for name, count in models.student.facts.items() if name != "weighting"},
+        "lesson": None
+        if models.student is None
+        else {name: count for name, count in models.student.facts.items() if name != "weighting"},
         "weighting": weighting_facts(models),
     }
+
+
+def on_test(scores: NDArray[np.float64], labels: NDArray[np.int64], rates: tuple[float, ...]) -> dict[str, Any]:
+    """Return the figures of a candidate on the test, without intervals."""
+    npv = {f"{rate:g}": npv_at_fpr(scores, labels, rate) for rate in rates}
+    return {"npv_at_fpr": npv, "auroc": auroc(scores, labels)}
 
 
 def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
@@ -141,7 +167,8 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
     table = task.table
     subtask = found.subtask.numpy()
     kept = pd.array([bool(selection.kept[k]) if k >= 0 else pd.NA for k in subtask], dtype="boolean")
-    score = models.student.scores.numpy()
+    candidates = models.choice.candidates
+    score = models.choice.served.scores
     label = task.labels.numpy()
     listed = pd.DataFrame(
         {
@@ -152,8 +179,8 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
             "subtask": subtask,
             "subtask_confidence": np.where(subtask >= 0, found.confidence.numpy(), np.nan),
             "subtask_kept": kept,
-            "score_student": score,
-            "score_fine_tuned": models.fine_tuned.scores.numpy(),
+            "score": score,
+            **{f"score_{name}": candidates[name].scores for name in ORDER if name in candidates},
             "suspicion": np.where(label == 0, score, np.where(label == 1, 1 - score, np.nan)),
         }
     )
@@ -186,8 +213,8 @@ def subtasks_table(found: Found, selection: Selection) -> pd.DataFrame:
 
 def weights_table(models: Models) -> pd.DataFrame | None:
     """Return how far each source counts for each example that was taught, where a weighting has learned that."""
-    stage = models.student.folder.parent / WEIGHTS
-    if not stage.is_file():
+    stage = None if models.student is None else models.student.folder.parent / WEIGHTS
+    if stage is None or not stage.is_file():
         return None
     weights = read_parquet(stage)
     return weights[weights["visits"] > 0] if "visits" in weights else weights
@@ -195,7 +222,7 @@ def weights_table(models: Models) -> pd.DataFrame | None:
 
 def weighting_facts(models: Models) -> dict[str, Any] | None:
     """Return what weighed the student's sources, what it learned, and how far each source counts on the average."""
-    facts, weights = models.student.facts.get("weighting"), weights_table(models)
+    facts, weights = (models.student.facts if models.student else {}).get("weighting"), weights_table(models)
     if facts is None:
         return None
     means = {} if weights is None else weights.filter(items=facts["sources"]).mean().to_dict()

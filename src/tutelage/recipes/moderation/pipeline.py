@@ -11,15 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tutelage.data import TensorData, WithColumns
 from tutelage.data.augment import augmentation
-from tutelage.models import ImageClassifier, ModelSettings, build, save_model
+from tutelage.metrics import calibrate, label_errors
+from tutelage.models import NOT_HEARD, Committee, ImageClassifier, ModelSettings, build, load_model, save_model
+from tutelage.models.features import EncoderDoor
 from tutelage.recipes.base import plan_of
-from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.encoding import augmentation_of, whole
+from tutelage.recipes.moderation.choice import Choice, choose
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
@@ -78,6 +83,11 @@ class ModelScores:
     scores: Tensor
     folder: Path
     facts: dict[str, Any]
+
+    @property
+    def log_odds(self) -> NDArray[np.float64]:
+        """The log-odds of acceptable, finite, (N,)."""
+        return torch.logit(self.scores.double(), eps=1e-15).numpy()
 
 
 def _heads(network: Any) -> tuple[str, ...]:
@@ -238,16 +248,64 @@ class Pipeline:
             "" if found.assignment == "sinkhorn" else f"-{found.assignment}"
         )
 
+    def _specialists_stage(self) -> str:
+        return f"specialists-{self.settings.discovery.subtasks}-{self.settings.discovery.epochs}"
+
     def _shared(self) -> list[Any]:
         """Return the settings on which every training depends."""
         settings = self.settings
         return [settings.seed, settings.image_size, settings.augmentation, settings.hardware.precision]
 
+    def held_out(self) -> Tensor:
+        """Return the labelled rows that train no model: they select checkpoints and specialists, calibrate, and choose."""
+        rows = self.rows("teacher_val", "teacher_test", "student_val")
+        return rows[self.task.labels[rows] >= 0]
+
+    def teacher(self, log_odds_NK: Tensor, selection: Selection) -> Tensor:
+        """Return what the kept specialists say together, log-odds of acceptable, (N,); NaN where nobody is kept."""
+        kept_K = torch.from_numpy(selection.kept)
+        return joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K)
+
+    def choice(self, fine_tuned: ModelScores, student: ModelScores | None, teacher: Tensor) -> Choice:
+        """Choose what is served: a model, or several whose log-odds are averaged.
+
+        Args:
+            fine_tuned: the baseline.
+            student: taught by the specialists, or None where none was kept.
+            teacher: the specialists' own answer, which is a candidate where one network gives it.
+        """
+        parts = {"fine_tuned": fine_tuned.log_odds}
+        if student is not None:
+            parts["student"] = student.log_odds
+            if self.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
+                parts["specialists"] = teacher.double().numpy()
+        labels, judged = self.task.labels.numpy(), self.rows("student_val")
+        judged = judged[self.task.labels[judged] >= 0]
+        return choose(parts, labels, self.held_out().numpy(), judged.numpy())
+
+    def served(self, choice: Choice, selection: Selection) -> Committee:
+        """Return the chosen model, calibrated."""
+        folders = {"fine_tuned": "fine-tuned", "student": "student", "specialists": self._specialists_stage()}
+        chosen = choice.served.members
+        stages = self.stages.folder / "stages"
+        networks = [load_model(stages / folders[name] / "model")[0].cpu() for name in chosen]
+        door = whole(networks[0], self.task.images).pixels
+        committee = Committee(
+            networks, [name == "specialists" for name in chosen], door if isinstance(door, EncoderDoor) else None
+        )
+        weights, offset = choice.served.committee()
+        committee.weight.copy_(torch.tensor(weights))
+        committee.offset.fill_(offset)
+        if "specialists" in chosen:
+            heard = torch.from_numpy(selection.kept & np.isfinite(selection.operating_point))
+            points = torch.from_numpy(selection.operating_point).float()
+            committee.points(chosen.index("specialists")).copy_(torch.where(heard, points, NOT_HEARD))
+        return committee.eval()
+
     def specialists(self, found: Found) -> tuple[Tensor, dict[int, str]]:
         """Train the specialists; return each one's log-odds of acceptable for every row, (N, K), and the failures."""
         settings, images, count = self.settings, self.task.images, self.settings.discovery.subtasks
-        after = self._discovery_stage()
-        name = f"specialists-{count}-{settings.discovery.epochs}"
+        after, name = self._discovery_stage(), self._specialists_stage()
 
         def work(folder: Path) -> dict[str, Any]:
             trained = train_specialists(
@@ -262,6 +320,8 @@ class Pipeline:
                 count=count,
                 heads=_heads,
             )
+            if settings.specialists.sharing == "trunk" and isinstance(network := trained.networks[0], ImageClassifier):
+                save_model(network, folder / "model")
             everything = images.subset(torch.arange(len(images)))
             save_file({"log_odds_NK": trained.logits(everything, settings.hardware)}, folder / "log_odds.safetensors")
             return {"failures": trained.failures}
@@ -291,14 +351,19 @@ class Pipeline:
         """Teach the student what the kept specialists know."""
         kept_K = torch.from_numpy(selection.kept)
         settings, images = self.settings, self.task.images
-        after = [f"specialists-{settings.discovery.subtasks}-{settings.discovery.epochs}"]
+        after = [self._specialists_stage()]
+        joint, errors = self.teacher(log_odds_NK, selection), None
+        if settings.lesson.calibrated and torch.isfinite(joint).all():
+            after.append("fine-tuned")
+            joint, errors = self._calibrated(joint, self.fine_tuned(settings.student))
         lesson = prepare(
             self.task.labels,
             found.subtask,
             kept_K,
-            joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K),
+            joint,
             self.rows("train"),
             settings.lesson,
+            errors=errors,
             precision_K=torch.from_numpy(selection.local_precision),
             unlabelled=self.rows("unlabelled"),
             unlabelled_probabilities=found.unlabelled_probabilities,
@@ -308,7 +373,7 @@ class Pipeline:
             fine_tuned = self.fine_tuned(settings.student).scores
             lesson = replace(lesson, fine_tuned_logits=two_way(torch.logit(fine_tuned, eps=1e-6).float()))
             options = options_of(settings, weighting)
-            after.append("fine-tuned")
+            after = [*dict.fromkeys([*after, "fine-tuned"])]
         order = found.mean_confidence
         if settings.learning.curriculum in ("pc", "apc"):
             order = self.performance(log_odds_NK)
@@ -340,6 +405,16 @@ class Pipeline:
         cache_key = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
         cache_key += [weighting, options, settings.adapt if weighting else None]
         return self.trained(name, settings.student, train, cache_key, after=after)
+
+    def _calibrated(self, joint: Tensor, fine_tuned: ModelScores) -> tuple[Tensor, tuple[float, float]]:
+        """Return the joint teacher's calibrated log-odds, and the labels' error rates, both by held-out labels."""
+        rows = self.held_out().numpy()
+        labels, raw = self.task.labels.numpy()[rows], joint.double().numpy()
+        told = [
+            calibrate(each[rows], labels, errors="none").log_odds(each[rows]) for each in (raw, fine_tuned.log_odds)
+        ]
+        errors = label_errors([*told, sum(told)], labels)
+        return torch.from_numpy(calibrate(raw[rows], labels, errors=errors).log_odds(raw)).to(joint), errors
 
     def performance(self, log_odds_NK: Tensor) -> Tensor:
         """Return each specialist's NPV on teacher-val, (K,): what the performance curriculum goes by."""

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet
 from tutelage.metrics import threshold_at_fpr
-from tutelage.models import load_model
+from tutelage.models import load_committee
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse
@@ -23,7 +24,10 @@ from tutelage.training import Log
 
 
 def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Log) -> Models:
-    """Find the sub-tasks, train and select specialists, teach the student, and fine-tune the same model plainly."""
+    """Find the sub-tasks, train and select specialists, teach the student, fine-tune the same model plainly, and choose.
+
+    Where no specialist knows more than chance, nobody teaches: the result is plain fine-tuning.
+    """
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
@@ -33,28 +37,38 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     log_odds_NK, failures = pipeline.specialists(found)
     selection = pipeline.selection(log_odds_NK, failures)
     log.say(f"kept {int(selection.kept.sum())} of {len(selection.kept)} specialists")
-    student = pipeline.student(found, log_odds_NK, selection)
-    return Models(found, selection, student, pipeline.fine_tuned(settings.student))
+    fine_tuned, student = pipeline.fine_tuned(settings.student), None
+    teacher = pipeline.teacher(log_odds_NK, selection)
+    if torch.isfinite(teacher).all() or (settings.lesson.teacher == "own" and selection.kept.any()):
+        student = pipeline.student(found, log_odds_NK, selection)
+    else:
+        log.say(
+            "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
+        )
+    choice = pipeline.choice(fine_tuned, student, teacher)
+    log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
+    return Models(found, selection, student, fine_tuned, choice, pipeline.served(choice, selection))
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how both models do."""
+    """Say how the chosen model and plain fine-tuning do, and what cannot be."""
     fpr = metrics["pipeline"]["fpr"]
     rate = f"{fpr:g}"
-    ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("student", "fine_tuned"))
+    ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("model", "fine_tuned"))
     return [
+        *(f"ALARM: {alarm}" for alarm in metrics["alarms"]),
         f"NPV at {fpr:.0%} FPR: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
-        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}"
+        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}",
     ]
 
 
 def load(run: Path, fpr: float | None = None) -> Any:
-    """Return the student of a run and the threshold at a false-positive rate, by default the run's own.
+    """Return the model of a run and the threshold at a false-positive rate, by default the run's own.
 
     Raises:
         ValueError: the rate is not between 0 and 1, or the run keeps no scores of held-out examples to find it by.
     """
-    model, facts = load_model(run / "model")
+    model, facts = load_committee(run / "model")
     rate = f"{facts['fpr'] if fpr is None else fpr:g}"
     known = facts["thresholds"]
     return model, known[rate] if rate in known else threshold_of(run, float(rate))
@@ -82,6 +96,18 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     return images.table[["id", "image"]].assign(score=scores, threshold=loaded[1], decision=decisions)
 
 
+def summary(table: pd.DataFrame) -> str:
+    """Say how many were blocked, and that something is wrong where that is nearly everything."""
+    blocked, count = int((table["decision"] == "defective").sum()), len(table)
+    told = f"{count} images scored, {blocked} found defective"
+    if count < 10 or blocked < 0.9 * count:
+        return told
+    return (
+        f"{told}. WARNING: nearly everything is blocked. Either nearly everything is defective, or the threshold is too high: "
+        "see the alarms in the run's report, and try a higher rate, such as --fpr 0.05"
+    )
+
+
 RECIPE = Recipe(
     "moderation",
     {
@@ -94,7 +120,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    lambda table: f"{len(table)} images scored, {(table['decision'] == 'defective').sum()} found defective",
+    summary,
     view,
     load=load,
     options=("fpr",),

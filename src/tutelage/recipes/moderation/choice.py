@@ -1,0 +1,186 @@
+"""Which model is served? Held-out data chooses, wrong labels and all, and plain fine-tuning is a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.metrics import Calibration, auroc, calibrate, label_errors
+
+Floats = NDArray[np.float64]
+PLAIN = "fine_tuned"
+ORDER = (PLAIN, "student", "specialists")  # the simplest first
+CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model, or several whose calibrated log-odds are averaged.
+
+    Attributes:
+        members: names of the models.
+        weights: of each member's log-odds, as they come, in the candidate's.
+        calibration: of the candidate's log-odds: ``weights @ members``, scaled and shifted.
+        log_odds: calibrated, of every row, (N,).
+        auroc: on the held-out examples, by their labels as they are.
+        gain: by how much a held-out label is likelier than by plain fine-tuning, on the average, in nats.
+        error: the standard error of that.
+    """
+
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    calibration: Calibration
+    log_odds: Floats
+    auroc: float
+    gain: float
+    error: float
+
+    @property
+    def name(self) -> str:
+        """The members' names."""
+        return "+".join(self.members)
+
+    @property
+    def scores(self) -> Floats:
+        """The calibrated probability of acceptable of every row, (N,)."""
+        return 0.5 * (1 + np.tanh(0.5 * self.log_odds))
+
+    def committee(self) -> tuple[list[float], float]:
+        """Return each member's weight and what is added to them: its calibrated log-odds."""
+        return [self.calibration.slope * weight for weight in self.weights], self.calibration.offset
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is served, and why.
+
+    Attributes:
+        candidates: by name, plain fine-tuning first.
+        chosen: the name of the one that is served.
+        why: in words.
+        errors: the labels' error rates: of true defects that are labelled acceptable, and the other way round.
+        judged_on: held-out examples that the candidates were compared on.
+    """
+
+    candidates: dict[str, Candidate]
+    chosen: str
+    why: str
+    errors: tuple[float, float]
+    judged_on: int
+
+    @property
+    def served(self) -> Candidate:
+        """The candidate that is served."""
+        return self.candidates[self.chosen]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as a metrics file has it."""
+        return {
+            "chosen": self.chosen,
+            "why": self.why,
+            "judged_on": self.judged_on,
+            "candidates": {
+                name: {
+                    "held_out_auroc": each.auroc,
+                    "gain": each.gain,
+                    "standard_error": each.error,
+                    "calibration": each.calibration.plain(),
+                }
+                for name, each in self.candidates.items()
+            },
+        }
+
+
+def averaged(parts: Mapping[str, Floats], labels: NDArray[np.int64], held_out: NDArray[np.int64]) -> list[Floats]:
+    """Return each model's log-odds, (N,), and the means of two or more, each calibrated without errors first."""
+    told = [calibrate(each[held_out], labels[held_out], errors="none").log_odds(each) for each in parts.values()]
+    return [sum(some) / count for count in range(1, len(told) + 1) for some in combinations(told, count)]  # type: ignore[misc]
+
+
+def choose(
+    parts: Mapping[str, Floats],
+    labels: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    judged: NDArray[np.int64],
+) -> Choice:
+    """Calibrate the models and the means of their log-odds, and choose one on held-out labels.
+
+    The criterion is the likelihood of a held-out label by the candidate's calibrated score and the labels' error rates: a
+    proper score, in which a wrong label that every candidate contradicts costs all the same, while it makes AUROC a draw.
+    Candidates that the best one does not beat with 90 % confidence are equal. Of equals the mean of plain fine-tuning and one
+    other model is preferred, since the calibrated log-odds of a model that knows little are nearly constant and do no harm;
+    then plain fine-tuning, then the fewest members.
+
+    Args:
+        parts: log-odds of acceptable of every row, (N,), by the model's name, one of `ORDER`; plain fine-tuning must be there.
+        labels: (N,) 0 defective, 1 acceptable, -1 not labelled.
+        held_out: the rows on which scores are calibrated.
+        judged: the rows on which candidates are compared, which no model has learned from.
+    """
+    models = {name: parts[name] for name in ORDER if name in parts}
+    rates = label_errors([each[held_out] for each in averaged(models, labels, held_out)], labels[held_out])
+
+    def calibrated(log_odds: Floats) -> Calibration:
+        return calibrate(log_odds[held_out], labels[held_out], errors=rates)
+
+    own = {name: calibrated(each) for name, each in models.items()}
+    made: dict[str, tuple[tuple[str, ...], tuple[float, ...], Calibration, Floats]] = {}
+    for members in (some for count in range(1, len(models) + 1) for some in combinations(models, count)):
+        weights = tuple(own[name].slope / len(members) if len(members) > 1 else 1.0 for name in members)
+        raw = np.sum([weight * models[name] for name, weight in zip(members, weights, strict=True)], axis=0)
+        fitted = own[members[0]] if len(members) == 1 else calibrated(raw)
+        made["+".join(members)] = members, weights, fitted, raw
+    told = {name: fitted.log_likelihood(raw[judged], labels[judged]) for name, (_, _, fitted, raw) in made.items()}
+    best = max(made, key=lambda name: told[name].mean())
+    equal = [name for name in made if not _beats(told[best] - told[name])]
+    chosen = min(equal, key=lambda name: (_preference(made[name][0]), -told[name].mean()))
+    candidates = {}
+    for name, (members, weights, fitted, raw) in made.items():
+        gain = told[name] - told[PLAIN]
+        area = auroc(raw[judged], labels[judged])
+        candidates[name] = Candidate(
+            members, weights, fitted, fitted.log_odds(raw), area, float(gain.mean()), _standard_error(gain)
+        )
+    return Choice(candidates, chosen, _why(candidates, best, chosen), rates, len(judged))
+
+
+def _preference(members: tuple[str, ...]) -> int:
+    """Return the place of a candidate among equals."""
+    if PLAIN in members:
+        return (1, 0, 2)[len(members) - 1]
+    return 2 + len(members)
+
+
+def _standard_error(values: Floats) -> float:
+    return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.inf
+
+
+def _beats(gain: Floats) -> bool:
+    """Return whether a mean is above 0 with 90 % confidence, by its normal approximation."""
+    return float(gain.mean()) > NormalDist().inv_cdf(CONFIDENCE) * _standard_error(gain)
+
+
+def _why(candidates: Mapping[str, Candidate], best: str, chosen: str) -> str:
+    """Say why a candidate was chosen."""
+    if len(candidates) == 1:
+        return "there is no other candidate"
+    served, first = candidates[chosen], candidates[best]
+    told = []
+    if chosen != PLAIN:
+        told.append(
+            f"held-out labels are likelier than by plain fine-tuning by {served.gain:+.4f} ± {served.error:.4f} nats each"
+        )
+    if chosen == best:
+        told.append("no other candidate explains held-out labels better")
+    else:
+        name = best.replace("_", " ").replace("+", " + ")
+        told.append(
+            f"{name}, the best by held-out labels ({first.gain:+.4f}), is not better with {CONFIDENCE:.0%} confidence"
+        )
+    return "; ".join(told)
