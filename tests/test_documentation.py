@@ -38,7 +38,7 @@ def test_links_and_commands_of_the_readme_exist():
     commands = re.findall(r"(?<!from )tutelage (\w+)", README)
     from tutelage.cli import COMMANDS
 
-    assert set(commands) <= set(COMMANDS)
+    assert set(commands) <= {name.split()[0] for name in COMMANDS}  # of `audit draw` the first word
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "examples").glob("*.py"))])
