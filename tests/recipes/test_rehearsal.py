@@ -63,7 +63,6 @@ LATE: list[tuple[str, dict[str, Any], str]] = [
         {"specialist": ModelSettings("convnext_atto")},
         r"specialist.name='convnext_atto', image_size=24.*: tried on two",
     ),
-    ("moderation", {"discovery.subtasks": 600}, r"discovery.subtasks=600: there are \d+ defective training examples"),
     (
         "multilabel",
         {"model": ModelSettings("pocket_deit", options=HEADS)},

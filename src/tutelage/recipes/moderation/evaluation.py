@@ -105,7 +105,7 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
     defects, acceptable = int((labels == 0).sum()), int((labels == 1).sum())
     truth, true_label = task.truth("true_subtask"), task.truth("true_label")
     agreement: dict[str, float | None] = {"nmi": None, "purity": None}
-    if truth is not None:
+    if truth is not None and len(selection.kept):
         known = (found.subtask >= 0) & (truth >= 0)
         pairs = truth[known].numpy(), found.subtask[known].numpy()
         agreement = {"nmi": normalised_mutual_information(*pairs), "purity": purity(*pairs)}
@@ -144,7 +144,7 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
             "count": len(selection.kept),
             "kept": int(selection.kept.sum()),
             "competence": settings.selection.rule,
-            "threshold": selection.threshold,
+            "threshold": selection.threshold if np.isfinite(selection.threshold) else None,
             **agreement,
             "discovery": found.facts,
         },

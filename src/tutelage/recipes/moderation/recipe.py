@@ -13,6 +13,7 @@ from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet
 from tutelage.metrics import threshold_at_fpr
 from tutelage.models import load_committee
+from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse
@@ -26,10 +27,21 @@ from tutelage.training import Log
 def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Log) -> Models:
     """Find the sub-tasks, train and select specialists, teach the student, fine-tune the same model plainly, and choose.
 
-    Where no specialist knows more than chance, nobody teaches: the result is plain fine-tuning.
+    Where there are too few examples for sub-tasks, or no specialist knows more than chance, nobody teaches: the result is
+    plain fine-tuning.
     """
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
+    if why := too_few(task, settings):
+        log.say(f"{why}: plain fine-tuning is the result")
+        pipeline = Pipeline(task, settings, out, log)
+        fine_tuned = pipeline.fine_tuned(settings.student)
+        found, selection = without_subtasks(task, why)
+        choice = pipeline.choice(fine_tuned, None, torch.full((len(task.images),), torch.nan))
+        return Models(found, selection, None, fine_tuned, choice, pipeline.served(choice, selection))
+    settings, changed = suited(task, settings)
+    for line in changed:
+        log.say(line)
     pipeline = Pipeline(task, settings, out, log)
     found = pipeline.discovery()
     sizes = f"{found.facts['smallest']} to {found.facts['largest']}"

@@ -8,6 +8,7 @@ import torch
 
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier
+from tutelage.recipes.moderation.counts import suited
 from tutelage.recipes.moderation.pipeline import weighting_of
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
@@ -19,18 +20,11 @@ def rehearse(task: ModerationTask, settings: ModerationSettings) -> None:
     """Try discriminator, specialists and student, with what weighs the student's sources.
 
     Raises:
-        ValueError: one of them does not work, the student has no distillation token, or there are too few examples.
+        ValueError: one of them does not work, or the student has no distillation token.
     """
-    if len(task.rows("teacher_val", "teacher_test")) == 0:
-        raise ValueError("too few labelled examples to judge specialists by; give about 100, of which 20 are defective")
+    settings, _ = suited(task, settings)
     train = task.rows("train")
-    defects = int((task.labels[train] == 0).sum())
-    subtasks = settings.discovery.subtasks
-    if subtasks > defects:
-        raise ValueError(
-            f"discovery.subtasks={subtasks}: there are {defects} defective training examples; ask for fewer"
-        )
-    outputs = subtasks if settings.specialists.sharing == "trunk" else 1
+    outputs = settings.discovery.subtasks if settings.specialists.sharing == "trunk" else 1
     examples = WithColumns(task.images.subset(train[:2]), membership=torch.ones(len(task.images), outputs))
     tried = partial(rehearse_model, examples=examples, images=task.images, settings=settings)
     tried(
