@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tutelage.checks import check
@@ -96,22 +96,24 @@ class ModerationSettings:
 
 
 def laptop() -> ModerationSettings:
-    """Return the settings for features of a frozen encoder: minutes on a CPU once the features are there."""
-    training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
-    head = ModelSettings("feature_mlp")
+    """Return the settings for features of a frozen encoder: a minute on a CPU once the features are there.
+
+    They were chosen on product photographs of one seed below 300; the committed table is of other seeds.
+    """
+    specialist = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
     return ModerationSettings(
         encoder=LAPTOP_ENCODER,
         student=ModelSettings("feature_student", dropout=0.1, options={"widths": [256]}),
-        specialist=head,
-        training=training,
+        specialist=ModelSettings("feature_mlp"),
+        training=replace(specialist, lr=3e-4),
         budget=Budget(steps=400),
         select_by="auroc",
-        discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=30, start="kmeans", acceptable=True),
-        discovery_training=training,
-        specialists=SpecialistSettings(sharing="trunk", epochs=20, select=False),
-        specialist_training=training,
+        discovery=DiscoverySettings(subtasks=8, lam=25.0, epochs=30, start="kmeans", acceptable=True),
+        discovery_training=specialist,
+        specialists=SpecialistSettings(sharing="trunk", epochs=40, select=False),
+        specialist_training=specialist,
         selection=SelectionSettings(judged_on="both"),
-        lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),
+        lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25, contradicted=0.05),
         learning=StudentSettings(curriculum="random"),
         adapt=AdaptSettings(every=4),
     )
