@@ -18,7 +18,7 @@ import yaml
 
 import tutelage
 from tutelage import cli, recipes
-from tutelage.cli.parser import parser_for
+from tutelage.cli.parser import parser_for, preset_of
 from tutelage.data.manifest import LABELS, Columns
 from tutelage.data.written import Dates
 from tutelage.recipes import moderation
@@ -351,6 +351,19 @@ def test_a_scale_in_a_file_moves_the_other_defaults(asked, command, tmp_path):
     preset = recipes.load("moderation").preset
     assert paper == replace(preset("paper")[0], seed=4)
     assert pocket == replace(preset("pocket")[0], seed=4)
+
+
+def test_an_encoder_in_flags_or_in_a_file_makes_the_scale_laptop(tmp_path):
+    (tmp_path / "nested.yaml").write_text("encoder:\n  name: resnet50\n")
+    laptop = recipes.load("moderation").preset("laptop")[0]
+    for words in (
+        ["--encoder.pretrained", "file"],
+        ["--encoder.name=resnet50"],
+        ["--config", str(tmp_path / "nested.yaml")],
+    ):
+        settings, why = preset_of("moderate", words)
+        assert settings == laptop
+        assert why.startswith("scale auto is laptop")
 
 
 def test_flags_after_a_file_have_the_last_word(asked, command, tmp_path):

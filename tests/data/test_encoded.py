@@ -41,7 +41,7 @@ def expected(key: int) -> Tensor:
 
 def filled(folder: Path, computing: Computing) -> FeatureStore:
     store = FeatureStore(folder)
-    list(store.fill(KEYS, store.missing(KEYS), computing))
+    store.fill(KEYS, store.missing(KEYS), computing)
     return store
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_removed_and_its_rows_alone_are_computed_again(tmp_pat
     assert store.damaged == [broken]
     assert not broken.exists()
     computing = Computing()
-    list(store.fill(KEYS, store.missing(KEYS), computing))
+    store.fill(KEYS, store.missing(KEYS), computing)
     assert [len(call) for call in computing.calls] == [2]
     everything = torch.arange(len(KEYS))
     assert torch.equal(store.rows(KEYS)[everything], torch.stack([expected(key) for key in KEYS]))

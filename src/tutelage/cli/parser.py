@@ -143,7 +143,7 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     scale: Any = _given(arguments, "scale", command.scale)
     # A scale that does not exist is the parser's to refuse.
     scale = scale if scale in get_args(SCALES) else command.scale
-    encoder = _given(arguments, "encoder.pretrained", None)
+    encoder = _given(arguments, "encoder.pretrained", _given(arguments, "encoder.name", None))
     return load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
 
 
@@ -154,6 +154,8 @@ def _given(arguments: list[str], name: str, value: Any) -> Any:
         if flag == f"--{name}":
             value = told
         elif flag == "--config" and Path(told).is_file():
-            values = read_yaml(Path(told))
-            value = values.get(name, value) if isinstance(values, dict) else value
+            found = read_yaml(Path(told))
+            for part in name.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+            value = value if found is None else found
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -78,7 +78,7 @@ class FeatureStore:
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 self._add(*_read(path))
-            except (SafetensorError, ValueError, KeyError, OSError):
+            except (SafetensorError, ValueError):
                 self.damaged.append(path)
                 path.unlink(missing_ok=True)
 
@@ -91,18 +91,13 @@ class FeatureStore:
         first = {key: place for place, key in reversed(list(enumerate(keys)))}
         return sorted(place for key, place in first.items() if key not in self.known)
 
-    def fill(
-        self, keys: Sequence[int], places: Sequence[int], compute: Callable[[Sequence[int]], Tensor]
-    ) -> Iterator[int]:
+    def fill(self, keys: Sequence[int], places: Sequence[int], compute: Callable[[Sequence[int]], Tensor]) -> None:
         """Compute the features of some places and keep them, a file at a time.
 
         Args:
             keys: of all places.
             places: those to compute.
             compute: from at most `SEGMENT` places to their features, (n, V, D).
-
-        Yields:
-            How many were computed and kept.
         """
         for start in range(0, len(places), SEGMENT):
             part = places[start : start + SEGMENT]
@@ -113,7 +108,6 @@ class FeatureStore:
             path = self.folder / f"{uuid4().hex}.safetensors"
             write_atomically(path, partial(save_file, tensors, metadata=metadata))
             self._add(*_read(path))
-            yield len(part)
 
     def rows(self, keys: Sequence[int]) -> StoredRows:
         """Return the features of these keys, all of which must be known."""
@@ -124,8 +118,8 @@ class FeatureStore:
 def _read(path: Path) -> tuple[Tensor, Tensor]:
     with safe_open(path, "pt") as file:
         keys, features = file.get_tensor("keys"), file.get_tensor("features")
-        told = file.metadata()["checksum"]
-    if str(_checksum(keys, features)) != told:
+        told = file.metadata() or {}
+    if str(_checksum(keys, features)) != told.get("checksum"):
         raise ValueError(f"{path} is damaged")
     return keys, features
 

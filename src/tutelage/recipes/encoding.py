@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -246,19 +246,21 @@ class _Maker:
         )
         own = missing[rank::world]
         with tqdm(total=len(own), desc="features", unit="image", disable=None) as bar:
-            for count in store.fill(self.keys, own, lambda places: self.features(places, device)):
-                bar.update(count)
+            store.fill(self.keys, own, lambda places: self.features(places, device, bar.update))
         self.encoder.cpu()
 
     @torch.no_grad()
-    def features(self, places: Sequence[int], device: torch.device) -> Tensor:
-        """Return the features of the images at these places, (n, V, D)."""
+    def features(
+        self, places: Sequence[int], device: torch.device, told: Callable[[int], Any] = lambda count: None
+    ) -> Tensor:
+        """Return the features of the images at these places, (n, V, D); ``told`` hears how many were computed."""
         parts = []
         for start in range(0, len(places), self.settings.batch_size):
             part = places[start : start + self.settings.batch_size]
             views = self.views(part)
             found = self.encoder.features(views.flatten(0, 1).to(device))
             parts.append(found.float().cpu().unflatten(0, views.shape[:2]))
+            told(len(part))
         return torch.cat(parts)
 
     def views(self, places: Sequence[int]) -> Tensor:

@@ -133,7 +133,7 @@ class Recipe(Generic[T, S, R]):
         Args:
             scale: a scale, or auto: paper with an accelerator, else laptop where its encoder can be had, else pocket.
             data: the data that a command was given.
-            encoder: the weights of an encoder that it was given: laptop's, then.
+            encoder: the encoder that it was given, by its weights or its name: laptop's, then.
 
         Raises:
             ValueError: the recipe does not come at this scale.
@@ -153,7 +153,7 @@ class Recipe(Generic[T, S, R]):
         if fixed:
             return fixed, ""
         if "laptop" in self.presets and encoder is not None:
-            return "laptop", f"encoder.pretrained={encoder!r} is given"
+            return "laptop", f"the encoder {encoder!r} is given"
         if torch.accelerator.is_available():
             return "paper", "there is an accelerator"
         if "laptop" not in self.presets:
