@@ -87,6 +87,11 @@ def closing(found: dict[str, Any]) -> list[str]:
     said = []
     for row in {row["variant"]: row for row in found["table3"] if row["against"].startswith("it in")}.values():
         between = f"{_change(row['low'])} to {_change(row['high'])}"
+        if math.isnan(row["change"]):
+            said.append(
+                f"No defect was found in what {base} let pass in the last weeks, so that no change can be told."
+            )
+            continue
         said.append(
             f"The weighted false-positive rate of {row['variant']} changed by {_change(row['change'])} against {base} in the "
             f"last weeks (95 % interval {between})."
@@ -123,7 +128,7 @@ def table3(found: dict[str, Any]) -> str:
 
 def _change(share: float) -> str:
     if math.isnan(share):
-        return "not known (no defect)"
+        return "not known"
     return "any rise" if math.isinf(share) else f"{fixed(100 * share, 1, '+')}\u00a0%"
 
 
