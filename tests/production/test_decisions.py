@@ -213,8 +213,8 @@ def test_a_killed_process_loses_no_answer(place, tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGINT], ids=["crash", "restart"])
-def test_postgresql_restarts_in_the_middle_of_recording(postgres, tmp_path, how):
-    place, answered = postgres.new_database(), tmp_path / "answered"
+def test_postgresql_restarts_while_two_processes_record_the_same(postgres, tmp_path, how):
+    place, answered, second = postgres.new_database(), tmp_path / "answered", tmp_path / "second"
 
     def restart(process: Any) -> None:
         for _ in range(2):
@@ -222,6 +222,13 @@ def test_postgresql_restarts_in_the_middle_of_recording(postgres, tmp_path, how)
             rows = len(answered.read_text().splitlines())
             postgres.start()
             reached(answered, rows + 20, process)
+        reached(second, 20, other)
 
-    while_recording(place, answered, restart)
+    other = started(records_for_ever, place, str(second))
+    try:
+        while_recording(place, answered, restart)
+    finally:
+        other.kill()
+        other.join(PATIENCE)
     all_answered_are_there_once(place, answered)
+    all_answered_are_there_once(place, second)

@@ -97,12 +97,17 @@ def closing(found: dict[str, Any]) -> list[str]:
             f"last weeks (95 % interval {between})."
         )
     for row in {row["variant"]: row for row in found["sequential"]}.values():
+        of_variant = [each for each in found["sequential"] if each["variant"] == row["variant"]]
+        largest = max(max(each["e_better"], each["e_worse"]) for each in of_variant)
         claim = {
             "better": f"is lower than that of {base}",
             "worse": f"is higher than that of {base}",
             "open": f"cannot be told from that of {base} yet",
         }[row["said"]]
-        said.append(f"Looked at every week, the rate of {row['variant']} {claim} (e-value {row['e_better']:.3g}).")
+        said.append(
+            f"Looked at every week, the rate of {row['variant']} {claim} "
+            f"(largest e-value {largest:.3g}, limit {row['limit']:.0f})."
+        )
     if found["verdicts"]["given"] < found["verdicts"]["wanted"]:
         open_ones = found["verdicts"]["wanted"] - found["verdicts"]["given"]
         said.append(f"{open_ones} of {found['verdicts']['wanted']} verdicts are not given yet.")
@@ -129,7 +134,7 @@ def table3(found: dict[str, Any]) -> str:
 def _change(share: float) -> str:
     if math.isnan(share):
         return "not known"
-    return "any rise" if math.isinf(share) else f"{fixed(100 * share, 1, '+')}\u00a0%"
+    return "any rise" if share > 99 else f"{fixed(100 * share, 1, '+')}\u00a0%"
 
 
 def _plot(found: dict[str, Any]) -> str:
