@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutelage.checks import check_number
 from tutelage.hypergradient import Optimizers, module_derivatives
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights, Weighting
@@ -16,6 +18,8 @@ from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 from tutelage.weighting.partition import Level, Partition
 
 Constraint = Literal["relu", "softplus"]
+MEMORY = 0.95
+"""Beta of the evidence: what an update counts for after each later one; 39 updates' worth are remembered."""
 
 
 class MAOAL(Weighting):
@@ -29,6 +33,16 @@ class MAOAL(Weighting):
     module of the partition, such as heads, follow every loss with weight 1. A training step is one forward pass and one
     backward pass for each distinct row of the importances; no graph is kept.
 
+    With ``evidence`` an importance counts only while its history excludes chance: with :math:`h_t = -\partial L_V / \partial
+    \alpha_{km}` of update t, which says how far the loss helped the held-out examples there,
+
+    .. math:: \frac{\sum_t \beta^{T-t} h_t}{\sqrt{\sum_t \beta^{2(T-t)} h_t^2}} > \sqrt{2 \ln \frac{(K - 1) M}{\delta}}
+
+    and is 0 otherwise, so that a side task without use is not trained on in the modules. For a loss that has none,
+    :math:`h_t` is as often positive as negative, and for such (conditionally symmetric) numbers the left side exceeds any x
+    with probability at most :math:`e^{-x^2/2}`, whatever their scale and number (Efron 1969; de la Peña 1999): at one time
+    some useless importance counts with probability at most :math:`\delta`.
+
     Args:
         model: the model whose modules are told apart.
         num_signals: K, the primary one included.
@@ -40,6 +54,7 @@ class MAOAL(Weighting):
         constraint: None leaves importances free; "relu" and "softplus" keep them from being negative. The released program
             has "relu", below 0 of which an importance has no derivative and stays where it is.
         meta_optimizer: how importances are moved.
+        evidence: :math:`\delta`, such as 0.05; None listens to all importances from the start, as the paper does.
 
     Raises:
         ValueError: an argument that makes no sense.
@@ -49,6 +64,8 @@ class MAOAL(Weighting):
 
     name: ClassVar[str] = "maoal"
     free: Tensor
+    help_sum: Tensor
+    help_squares: Tensor
 
     def __init__(
         self,
@@ -61,12 +78,15 @@ class MAOAL(Weighting):
         init: float = 1.0,
         constraint: Constraint | None = None,
         meta_optimizer: MetaOptimizer | None = None,
+        evidence: float | None = None,
     ) -> None:
         super().__init__()
         if num_signals < 2:
             raise ValueError(f"num_signals={num_signals}: MAOAL weighs the signals after the first, and there are none")
         if constraint is not None and not init > 0:
             raise ValueError(f"init={init} must be positive with constraint={constraint!r}")
+        if evidence is not None:
+            check_number("evidence", evidence, "(0, 1)")
         self.partition = partition if isinstance(partition, Partition) else Partition.of(model, partition)
         self.neumann = NeumannSeries(neumann_steps, neumann_lr)
         self.constraint = constraint
@@ -75,12 +95,20 @@ class MAOAL(Weighting):
             free = free.expm1().log()
         parameter = next(model.parameters())
         self.register_buffer("free", free.to(parameter.device, torch.promote_types(parameter.dtype, torch.float32)))
+        self.evidence = evidence
+        if evidence is not None:
+            self.register_buffer("help_sum", torch.zeros_like(self.free))
+            self.register_buffer("help_squares", torch.zeros_like(self.free))
         self.optimizer = MetaOptimizerState(meta_optimizer or MetaOptimizer(), {"free": self.free})
 
     @property
     def importance(self) -> Tensor:
         r"""The importances :math:`\alpha`, (K - 1, M): how far each auxiliary signal counts in each module."""
-        return self._constrained(self.free)
+        values = self._constrained(self.free)
+        if self.evidence is None:
+            return values
+        needed = math.sqrt(2 * math.log(values.numel() / self.evidence))
+        return torch.where(self.help_sum > needed * self.help_squares.sqrt(), values, 0)
 
     def learned(self) -> dict[str, Any]:
         """Return the importances as K - 1 lists of M numbers."""
@@ -111,7 +139,11 @@ class MAOAL(Weighting):
             self.update(self.hypergradient(objective, batch, held_out, optimizer))
 
     def update(self, gradient_KM: Tensor) -> None:
-        """Take one step against a derivative by the importances, (K - 1, M)."""
+        """Take one step against a derivative by the importances, (K - 1, M), which is evidence where that is asked."""
+        if self.evidence is not None:
+            help_KM = -gradient_KM.to(self.free)
+            self.help_sum.mul_(MEMORY).add_(help_KM)
+            self.help_squares.mul_(MEMORY**2).add_(help_KM.square())
         with torch.enable_grad():
             free = self.free.detach().requires_grad_()
             gradient = torch.autograd.grad(self._constrained(free), free, gradient_KM.to(free))[0]
