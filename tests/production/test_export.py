@@ -37,7 +37,7 @@ def test_the_card_says_what_was_checked_and_its_version_is_its_content(model, mo
     assert card["data"]["fingerprint"] == task.fingerprint()
     assert card["metrics"] == moderated.metrics
     assert set(card["files"]) == {path.name for path in model.iterdir()} - {"model.json"}
-    observed = card["answer"]["thresholds"]["0.05"]["observed"]
+    observed = card["answer"]["thresholds"]["0.05"]["run"]
     assert observed["low"] <= observed["value"] <= observed["high"]
     assert version_of({**card, "title": "another"}) != card["version"]
 

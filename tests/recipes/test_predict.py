@@ -269,6 +269,8 @@ def test_the_exported_model_answers_as_predict_does(made, tmp_path):
         assert set(answer) - {"subtask"} == set(expected.index) - {"id", "image", "text", "threshold"}
         for name in set(answer) - {"subtask"}:
             wanted = expected[name]
+            if name == "decision" and expected["score"] == pytest.approx(expected["threshold"], abs=1e-6):
+                continue  # a threshold is the score of an example, whose last digit may fall either way when it comes again
             exact = isinstance(wanted, str) or (isinstance(wanted, list) and wanted and isinstance(wanted[0], str))
             assert answer[name] == (wanted if exact else pytest.approx(wanted, abs=1e-5)), name
     if made.run.metrics["pipeline"]["recipe"] == "moderation":

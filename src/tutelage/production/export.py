@@ -23,6 +23,8 @@ from tutelage.production.card import NAME, digest, write_card
 from tutelage.production.graph import Served, write_graph, write_int8_graph
 from tutelage.production.judgement import lost, thresholds
 from tutelage.production.material import BATCH, Material, images_of, texts_of
+from tutelage.recipes.moderation import recipe as moderation
+from tutelage.recipes.moderation.evaluation import SCORE
 from tutelage.recipes.recipe import Task, recipe_of
 
 TOLERANCE = 1e-3
@@ -64,7 +66,7 @@ def export(
         int8: compute in 8 bits, with ranges seen on the validation part; what that costs is measured on the test part.
         fpr: of a moderation run: the false-positive rate at which it decides, by default the run's own.
         confidence: of a moderation run: decide by the threshold that guarantees the rate (see `guaranteed_threshold`); by
-            default the threshold is the one that has the rate on the test part.
+            the run's own threshold if None.
         wrong_labels: share of the test part's labels "defective" that is wrong, for the guarantee.
         held_out: further labelled images that the run has not seen, for the guarantee.
         columns: names of that file's columns.
@@ -117,7 +119,22 @@ def export(
                 batches = (images.batch(part.tolist())["input"].numpy() for part in labelled.split(BATCH))
                 more = run_graph(graph, batches)[0], images.labels[labelled].numpy()
             draft["answer"] |= {"subtasks": subtasks}
-            draft["answer"] |= thresholds(logits, material.labels, rate, confidence, wrong_labels, more)
+            told = read_parquet(run_folder / "examples.parquet")
+            if told["id"].tolist() != task.table["id"].tolist():  # type: ignore[union-attr]
+                raise ValueError(
+                    f"the data are not those of {run_folder}: other examples can be read now; run it again"
+                )
+            scores = told[SCORE].to_numpy(np.float64)[material.test.numpy()]
+            draft["answer"] |= thresholds(
+                logits,
+                material.labels,
+                scores,
+                lambda each: moderation.load(run_folder, each)[1],
+                rate,
+                confidence,
+                wrong_labels,
+                more,
+            )
         files = _placed(graph, run_folder / "model", out)
     card = write_card(
         out,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.metrics import accuracy, bootstrap, npv_at_fpr, paired_bootstrap, threshold_at_fpr
+from tutelage.metrics import accuracy, bootstrap, bootstrap_rows, npv_at_fpr, paired_bootstrap
 from tutelage.production.answers import answers, softmax
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
 
@@ -22,18 +22,25 @@ Labels = NDArray[Any]
 def thresholds(
     logits_N2: Logits,
     labels_N: Labels,
+    run_scores_N: NDArray[np.float64],
+    run_threshold: Callable[[float], float],
     fpr: float,
     confidence: float | None,
     wrong_labels: float = 0.0,
     more: tuple[Logits, Labels] | None = None,
 ) -> dict[str, Any]:
-    """Return what a card says of thresholds: at each rate the observed and the guaranteed one, and the one that decides.
+    """Return what a card says of thresholds: at each rate the run's and the guaranteed one, and the one that decides.
+
+    The run's threshold is that of `tutelage predict`, in the scores of the exported model: as many test examples lie at or
+    below it. (Scores that were computed in another way differ in their last digits, and in more by 8 bits.)
 
     Args:
-        logits_N2: of the test part.
+        logits_N2: of the test part, by the exported model.
         labels_N: 0 defective, 1 acceptable, negative: not known.
+        run_scores_N: of the same examples, by the run.
+        run_threshold: from a rate to the run's threshold.
         fpr: the rate at which is decided.
-        confidence: decide by the threshold that guarantees the rate; by the observed one if None.
+        confidence: decide by the threshold that guarantees the rate; by the run's if None.
         wrong_labels: see `guaranteed_threshold`.
         more: logits and labels of further held-out examples, for the guarantee alone.
 
@@ -41,14 +48,16 @@ def thresholds(
         TooFewDefects: for the guarantee by which is decided; at the other rates, the number that is needed is noted.
     """
     scores, labels = _judged(logits_N2, labels_N)
+    every = softmax(logits_N2.astype(np.float64))[:, 1]
     wider = scores, labels
     if more is not None:
         further = _judged(*more)
         wider = np.concatenate([scores, further[0]]), np.concatenate([labels, further[1]])
     listed = {}
     for rate in sorted({*RATES, fpr}):
-        observed = bootstrap(partial(threshold_at_fpr, fpr=rate), scores, labels)
-        npv = bootstrap(partial(npv_at_fpr, fpr=rate), scores, labels)
+        flagged = int((run_scores_N <= run_threshold(rate)).sum())
+        own = bootstrap_rows(partial(_cut, share=flagged / len(every)), every)
+        npv = bootstrap(partial(npv_of, threshold=own.value), scores, labels)
         try:
             found = guaranteed_threshold(*wider, rate, confidence or CONFIDENCE, wrong_labels)
             promise: dict[str, Any] = {
@@ -63,9 +72,9 @@ def thresholds(
             if confidence is not None and rate == fpr:
                 raise
             promise = {"value": None, "defects_needed": error.needed}
-        listed[f"{rate:g}"] = {"observed": observed.plain(), "npv": npv.plain(), "guaranteed": promise}
+        listed[f"{rate:g}"] = {"run": own.plain(), "npv": npv.plain(), "guaranteed": promise}
     chosen = listed[f"{fpr:g}"]
-    decides = chosen["observed" if confidence is None else "guaranteed"]["value"]
+    decides = chosen["run" if confidence is None else "guaranteed"]["value"]
     return {"threshold": decides, "fpr": fpr, "confidence": confidence, "thresholds": listed}
 
 
@@ -103,6 +112,18 @@ def lost(card: Mapping[str, Any], exact: Logits, rounded: Logits, labels: Labels
             for name, logits in (("float32", exact), ("int8", rounded))
         }
     return facts
+
+
+def npv_of(scores: NDArray[np.float64], labels: NDArray[np.int64], threshold: float) -> float:
+    """Return the share of defects among what scores at most the threshold; 0 where nothing does."""
+    flagged = scores <= threshold
+    return float((labels[flagged] == 0).mean()) if flagged.any() else 0.0
+
+
+def _cut(scores: NDArray[np.float64], share: float) -> float:
+    """Return the highest of the share of lowest scores, and what lies below all scores for a share of 0."""
+    count = round(share * len(scores))
+    return float(np.sort(scores)[count - 1]) if count else float(np.nextafter(scores.min(), -np.inf))
 
 
 def _judged(logits_N2: Logits, labels_N: Labels) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from tutelage.data.manifest import Columns
 from tutelage.metrics import Interval, bootstrap, npv_floor, threshold_at_fpr
 from tutelage.production.guarantee import guaranteed_threshold
 from tutelage.production.held_out import held_out
+from tutelage.production.judgement import npv_of
 
 SHOWN = 5  # of the defects that decide the threshold
 
@@ -52,14 +53,9 @@ def _flagged(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:
     return float((scores[labels == 1] <= threshold).mean())
 
 
-def _npv_at(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:
-    flagged = scores <= threshold
-    return float((labels[flagged] == 0).mean()) if flagged.any() else 0.0
-
-
 def _share(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Interval:
     return bootstrap(partial(_flagged, threshold=threshold), scores, labels)
 
 
 def _npv(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Interval:
-    return bootstrap(partial(_npv_at, threshold=threshold), scores, labels)
+    return bootstrap(partial(npv_of, threshold=threshold), scores, labels)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tutelage import __version__
@@ -75,7 +75,9 @@ def application(service: Service, token: str | None) -> App:
             example = await read_example(body, request.headers, service.deployment.kind)
             return JSONResponse(await service.answer(example))
 
-    @app.get("/metrics", responses=descriptions.LOCKED, summary="What Prometheus reads.")
+    @app.get(
+        "/metrics", response_class=PlainTextResponse, responses=descriptions.LOCKED, summary="What Prometheus reads."
+    )
     async def metrics() -> Response:
         return Response(generate_latest(service.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -52,7 +52,7 @@ INVOCATIONS: dict[str, Any] = {
         "requestBody": {
             "required": True,
             "content": {
-                "image/*": _BINARY,
+                **dict.fromkeys(("image/jpeg", "image/png", "image/webp"), _BINARY),
                 "application/octet-stream": _BINARY,
                 "text/plain": {"schema": {"type": "string"}},
                 "multipart/form-data": {
