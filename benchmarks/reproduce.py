@@ -9,6 +9,8 @@ from pathlib import Path
 from benchmarks.amal.table import COMPARED as amal_compared
 from benchmarks.amal.table import results as amal
 from benchmarks.audit.table import results as audit
+from benchmarks.choice.table import COMPARED as choice_compared
+from benchmarks.choice.table import results as choice
 from benchmarks.laptop.probe import results as encoder
 from benchmarks.maoal.table import COMPARED as maoal_compared
 from benchmarks.maoal.table import results as maoal
@@ -31,6 +33,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "mile": mile,
     "audit": audit,
     "encoder": encoder,
+    "choice": choice,
 }
 SCALES: dict[str, tuple[Scale, ...]] = {"moderation": ("pocket", "laptop", "paper"), "encoder": ("laptop",)}
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
@@ -39,6 +42,7 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "maoal": maoal_compared,
     "rules": rules_compared,
     "mile": mile_compared,
+    "choice": choice_compared,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
 

@@ -204,6 +204,24 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["weight"] == 0.3
 
 
+def test_without_a_specialist_who_knows_more_than_chance_the_result_is_plain_fine_tuning(moderated, task, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(moderated.folder, folder)
+    (folder / "config.yaml").unlink()  # else a folder keeps its settings
+    settings = replace(tiny.settings(), selection=replace(tiny.settings().selection, significance=1e-6))
+    done = recipes.run("moderation", task, settings, folder, quiet=True)
+    assert done.metrics["subtasks"]["kept"] == 0
+    assert done.metrics["choice"]["chosen"] == "fine_tuned"
+    assert list(done.metrics["candidates"]) == ["fine_tuned"]
+    assert done.metrics["model"] == done.metrics["fine_tuned"]
+    assert done.metrics["lesson"] is None
+    listed = pd.read_parquet(folder / "examples.parquet")
+    assert listed["score"].equals(listed["score_fine_tuned"])
+    assert "score_student" not in listed
+    assert "nobody could teach: the result is plain fine-tuning" in " ".join(done.report.read_text().split())
+    assert len(load_committee(folder / "model")[0].members) == 1
+
+
 def test_the_student_follows_label_specialists_and_fine_tuned_model_as_far_as_held_out_labels_say(
     task, tmp_path, monkeypatch
 ):

@@ -85,7 +85,9 @@ def alarms(task: ModerationTask, choice: Choice, thresholds: dict[str, float]) -
             f"the mean score on the test is {level:.2f}, and {expected:.2f} of its images are acceptable: the test is not like "
             "the data by which scores were calibrated"
         )
-    area = auroc(served.scores[test], true)
+    area = 0.5 + (auroc(served.scores[test], true) - 0.5) / (
+        _purity(expected, rates) if task.truth("true_label") is None else 1
+    )
     for rate, threshold in thresholds.items():
         passing = float((served.scores[test][true == 1] > threshold).mean())
         if passing < DEGENERATE and area > GOOD:
@@ -95,6 +97,13 @@ def alarms(task: ModerationTask, choice: Choice, thresholds: dict[str, float]) -
                 "the test's most doubted labels in relabel.csv, or decide at a higher rate (--fpr)"
             )
     return found
+
+
+def _purity(acceptable: float, rates: tuple[float, float]) -> float:
+    """Return P(y = 1 | labelled 1) - P(y = 1 | labelled 0), by which wrong labels draw AUROC towards one half."""
+    right, wrong = (1 - rates[1]) * acceptable, rates[0] * (1 - acceptable)
+    missed, caught = rates[1] * acceptable, (1 - rates[0]) * (1 - acceptable)
+    return max(right / max(right + wrong, 1e-12) - missed / max(missed + caught, 1e-12), 1e-2)
 
 
 def _truly_acceptable(labels: NDArray[np.int64], rates: tuple[float, float]) -> float:

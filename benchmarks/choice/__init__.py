@@ -1,0 +1,1 @@
+"""What is served, beside plain fine-tuning, and how well calibrated scores find wrong labels."""
