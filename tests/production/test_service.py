@@ -1,7 +1,9 @@
 """The service from outside: every way to ask, every way to ask wrongly, and what happens in between."""
 
 import base64
+import http.client
 import json
+import shutil
 import socket
 import threading
 import time
@@ -13,7 +15,9 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from playwright.sync_api import sync_playwright
 from served import PATIENCE, TOKEN, Served, write_model
 
 from tutelage.production.decisions import DecisionLog
@@ -293,7 +297,8 @@ def test_variants_share_the_ads_and_shadows_look_on(tmp_path: Path) -> None:
 class Load:
     """Threads that ask without a pause, until the `with` ends."""
 
-    def __init__(self, service: Served, threads: int = 4) -> None:
+    def __init__(self, service: Served, threads: int = 4, prefix: str = "") -> None:
+        self.prefix = prefix
         self.service, self.answers, self.failures = service, [], []
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(threads)]
@@ -312,11 +317,11 @@ class Load:
         count = 0
         while not self.over.is_set():
             count += 1
-            id = f"{number}-{count}"
+            id = f"{self.prefix}{number}-{count}"
             try:
                 status, answer, headers = self.service.score(BRIGHT, x_ad_id=id)
                 self.answers.append((id, status, answer, headers))
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 self.failures.append(error)
                 return
 
@@ -368,7 +373,7 @@ def test_kill_under_load_loses_no_answered_decision(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     answered: set[str] = set()
     for turn in range(3):
-        with Served(tmp_path / "model", tmp_path / "d.sqlite") as service, Load(service) as load:
+        with Served(tmp_path / "model", tmp_path / "d.sqlite") as service, Load(service, prefix=f"{turn}-") as load:
             load.until(lambda load=load: len(load.answers) > 15)
             service.process.kill()
         answered |= {id for id, status, _, _ in load.answers if status == 200}
@@ -389,3 +394,29 @@ def test_the_environment_of_a_container() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             arguments({f"TUTELAGE_{name}": value})
+
+
+def test_a_person_drops_an_image_on_the_page(service: Served, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no browser is installed")
+    (tmp_path / "ad.png").write_bytes(DARK)
+    (tmp_path / "cut.png").write_bytes(PHOTOGRAPH[:200])
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(f"http://127.0.0.1:{service.port}/")
+        page.fill("#token", TOKEN)  # nothing is told without it
+        page.press("#token", "Enter")
+        page.wait_for_selector("#drop:visible")
+        assert TOKEN not in page.url
+        page.set_input_files("#file", tmp_path / "ad.png")
+        page.wait_for_selector("#verdict:has-text('Defective')")
+        score = service.score(DARK)[1]["score"]
+        assert f"{score:.4f}" in page.inner_text("#facts")
+        page.set_input_files("#file", tmp_path / "cut.png")
+        page.wait_for_selector("#problem:has-text('truncated')")
+        assert not page.is_visible("#result")
+        assert Axe().run(page).violations_count == 0
+        browser.close()
