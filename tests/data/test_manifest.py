@@ -148,7 +148,7 @@ def test_what_people_write_is_read_and_a_bad_optional_cell_costs_no_row(folder):
         ]  # fmt: skip
         assert not problems.counts()
         assert [(problem.id, problem.reason) for problem in problems] == [
-            ("images\\2.png", "bad_time"), ("images\\2.png", "bad_impressions"), ("images\\3.png", "bad_impressions"),
+            ("images/2.png", "bad_time"), ("images/2.png", "bad_impressions"), ("images/3.png", "bad_impressions"),
         ]  # fmt: skip
 
 

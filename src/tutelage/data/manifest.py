@@ -223,8 +223,8 @@ def _checked(
         for row in facts[bad & (facts[column] != "") & (reason == "")].itertuples():
             problems.warn(row.id, why, f"{column} is {getattr(row, column)!r}, {text}")
 
-    facts["id"] = facts["id"].where(facts["id"] != "", facts["image"])
     facts["image"] = facts["image"].str.replace("\\", "/", regex=False)
+    facts["id"] = facts["id"].where(facts["id"] != "", facts["image"])
     facts["split"] = splits(facts["split"])
     classes = {name.casefold(): label for name, label in labels.items()}
     label = facts["label"].str.casefold().map(classes)

@@ -40,6 +40,7 @@ def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Mod
     if silent := task.silent_rules():
         log.say(f"rules that never voted: {', '.join(silent)}")
     alone = replace(settings, method="only_labels", weighting=None, weighting_options={})
+    log.say("4 stages: the rules and the labels, the labels alone, and both again on all labels but the test's")
     stages = Stages(out, log)
     ours, stage = trained_stage(task, settings, stages, log)
     labels_alone, alone_stage = trained_stage(task, alone, stages, log)

@@ -42,6 +42,9 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     settings, changed = suited(task, settings)
     for line in changed:
         log.say(line)
+    log.say(
+        "4 stages: discovery of sub-tasks, specialists, plain fine-tuning, student; finished ones are not run again"
+    )
     pipeline = Pipeline(task, settings, out, log)
     found = pipeline.discovery()
     sizes = f"{found.facts['smallest']} to {found.facts['largest']}"
