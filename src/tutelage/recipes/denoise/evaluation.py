@@ -86,7 +86,7 @@ def figures(task: RuleTask, settings: DenoiseSettings, models: Models) -> dict[s
     said = {name: predicted[test] for name, predicted in predictions(task, models).items()}
     covered, silent = task.votes.covered, task.silent_rules()
     few, _, val = task.parts()
-    each = {"model": len(few) + len(val), "all_labels": len(few) + len(val), "before_refit": len(few)}
+    each = dict.fromkeys(("model", "all_labels", "label_model"), len(few) + len(val))
     scores = {name: macro_f1(predicted, labels) for name, predicted in said.items()}
     return {
         "pipeline": {"method": settings.method, "weighting": settings.weighed_by},
