@@ -37,6 +37,7 @@ FILES = {
     "run.json",
     "run.lock",
     "stages",
+    "subtask_names.csv",
     "subtasks.csv",
     "subtasks.parquet",
 }

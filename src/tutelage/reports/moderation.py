@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.data.table import SPLITS
 from tutelage.reports.curves import MODELS, judged_test, operating_plots
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.sections import duplicate_groups, subtasks, suspects
+from tutelage.reports.sections import duplicate_groups, subtasks, suspects, typed_names
 from tutelage.reports.wording import Names, verdict
 
 FIGURES = {
@@ -25,6 +25,9 @@ COMPETENCES = {
     "lift": "lift over the floor",
 }
 
+NAMES = "subtask_names.csv"
+"""Of a run's folder: what a person calls the sub-tasks, ``subtask,name``."""
+
 
 def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
@@ -36,7 +39,8 @@ def view(run: RunFolder) -> dict[str, Any]:
     fpr = f"{metrics['pipeline'].get('fpr', 0.01):g}"
     fpr = fpr if fpr in rates else rates[0]
     bar = metrics["subtasks"].get("threshold")
-    gallery = run.gallery
+    gallery, named = run.gallery, run.folder / NAMES
+    names = typed_names(run.table(NAMES, "sub-tasks have no names") if named.is_file() else None)
     test = None if examples is None else judged_test(examples)
     return {
         "models": MODELS,
@@ -45,6 +49,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         },
         "chosen": " + ".join(CANDIDATES[part] for part in metrics["choice"]["chosen"].split("+")),
         "names": Names(),
+        "names_file": NAMES,
         "weighting": metrics.get("weighting"),
         "figures": FIGURES,
         "rates": rates,
@@ -54,7 +59,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         "defects": metrics["data"]["counts"]["test"]["defective"] if test is None else int((test["truth"] == 0).sum()),
         "competence": COMPETENCES.get(metrics["subtasks"]["competence"], metrics["subtasks"]["competence"]),
         "bar": bar if bar is not None and math.isfinite(bar) else None,
-        "subtasks": None if table is None else list(subtasks(table, examples, gallery)),
+        "subtasks": None if table is None else list(subtasks(table, examples, gallery, names)),
         "operating": [] if test is None else operating_plots(test, metrics, rates),
         "suspects": None if examples is None else suspects(examples, gallery),
         "duplicates": None if duplicates is None else duplicate_groups(duplicates),

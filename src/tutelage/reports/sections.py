@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ LABELS = {0: "defective", 1: "acceptable"}
 
 
 def subtasks(
-    table: pd.DataFrame, examples: pd.DataFrame | None, gallery: dict[int, NDArray[np.uint8]]
+    table: pd.DataFrame,
+    examples: pd.DataFrame | None,
+    gallery: dict[int, NDArray[np.uint8]],
+    names: Mapping[int, str],
 ) -> Iterator[dict[str, Any]]:
     """The sub-tasks, most useful first: the kept ones, then by competence, then by number."""
     ranked = table.sort_values(["kept", "competence", "subtask"], ascending=[False, False, True], na_position="last")
@@ -28,6 +31,7 @@ def subtasks(
     for row in ranked.to_dict("records"):
         facts = {str(name): value for name, value in row.items()}
         number = int(facts["subtask"])
+        facts["name"] = names.get(number)
         place[facts["kept"]] += 1
         if place[facts["kept"]] > CARDS:
             yield {**facts, "subtask": number, "shown": False}
@@ -42,6 +46,14 @@ def subtasks(
             "montage": inlined([gallery[row] for row in shown], 4, 72) if shown else None,
             "truth": None if members is None else true_make_up(members),
         }
+
+
+def typed_names(table: pd.DataFrame | None) -> dict[int, str]:
+    """The names that a person has given to sub-tasks; a line that is none is passed over."""
+    if table is None or not {"subtask", "name"} <= set(table):
+        return {}
+    lines = zip(table["subtask"].str.strip(), table["name"].str.strip(), strict=True)
+    return {int(number): name for number, name in lines if number.isdecimal() and name}
 
 
 def members_of(examples: pd.DataFrame, subtask: int) -> pd.DataFrame:

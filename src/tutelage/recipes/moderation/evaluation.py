@@ -35,6 +35,7 @@ from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
+from tutelage.reports.moderation import NAMES
 from tutelage.reports.run_folder import write_gallery
 from tutelage.subtasks import Selection
 
@@ -85,7 +86,10 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     examples = examples_table(task, models)
     write_table(out / "examples.parquet", examples)
     write_table(out / "relabel.csv", relabel_table(examples, task.duplicates, SCORE))
-    write_table(out / "subtasks.parquet", subtasks_table(models.found, models.selection))
+    subtasks = subtasks_table(models.found, models.selection)
+    write_table(out / "subtasks.parquet", subtasks)
+    if not (out / NAMES).exists():  # what a person typed there stays
+        write_table(out / NAMES, subtasks[["subtask"]].assign(name=""))
     write_gallery(out, task.images.images, shown(examples))
     write_table(out / "duplicates.csv", task.duplicates)
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
