@@ -47,7 +47,9 @@ def test_a_table_is_scored_in_parts_as_one_by_one(
     monkeypatch.setattr(score.score, "__kwdefaults__", {**score.score.__kwdefaults__, "part": 9})
     out = tmp_path / f"scores{ending}"
     command(ads / "model", ads / data, out, processes=2)
-    assert "52 scored" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("52 scored: ")
+    assert "; 8 left out: " in said
     table = pd.read_csv(out) if ending == ".csv" else pd.read_parquet(out)
     model = ExportedModel(ads / "model")
     expected = [model.answer(np.stack([model.prepare((ads / path).read_bytes())]))[0] for path in table["image"]]
@@ -88,7 +90,8 @@ def test_killed_and_started_again_it_goes_on(ads: Path, tmp_path: Path, monkeypa
     done.clear()
     counts = score.score(ads / "model", ads / "ads.csv", out, processes=1, part=9)
     assert len(done) == 3  # of seven parts
-    assert counts["scored"] == 52
+    assert counts.scored == sum(counts.given.values()) == 52
+    assert len(counts.left_out) == 8
     score.score(ads / "model", ads / "ads.csv", tmp_path / "straight.parquet", processes=1, part=60)
     pd.testing.assert_frame_equal(pd.read_parquet(out), pd.read_parquet(tmp_path / "straight.parquet"))
 

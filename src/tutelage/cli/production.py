@@ -136,6 +136,6 @@ def score(
     with extra("serve"):
         from tutelage.production.score import score as scored
 
-    counts = scored(model, data, out, columns=columns, processes=processes)
-    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
-    print(f"{told}. Written to {out}")
+    found = scored(model, data, out, columns=columns, processes=processes)
+    given = ", ".join(f"{name} {count}" for name, count in found.given.items())
+    print(f"{found.scored} scored{given and ': '}{given}; {found.left_out.summary()}. Written to {out}")

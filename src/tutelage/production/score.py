@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,14 @@ TEXT = "text"
 _COUNTED = ("decision", "predicted", "label")
 
 
+class Scored(NamedTuple):
+    """How many examples were scored, how often each decision or class was given, and what was left out."""
+
+    scored: int
+    given: dict[str, int]
+    left_out: Problems
+
+
 def score(
     model_folder: Path,
     data: Path,
@@ -39,7 +47,7 @@ def score(
     columns: Columns = Columns(),
     processes: int | None = None,
     part: int = PART,
-) -> dict[str, int]:
+) -> Scored:
     """Score the images or texts of a table by an exported model.
 
     The table is read, decoded, scored and written in parts; memory does not grow with its length. Finished parts lie in a
@@ -55,7 +63,7 @@ def score(
         part: rows of a part.
 
     Returns:
-        How many were scored (``scored``), left out by reason, and given each decision or class.
+        How many were scored, what was given how often, and what was left out.
 
     Raises:
         FileNotFoundError, ValueError: no such model or table, a column is missing, another ending, or parts of another job.
@@ -170,12 +178,12 @@ def _write_part(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
 
 
-def _joined(finished: list[Path], out: Path, parts: Path, left_out: Problems) -> dict[str, int]:
+def _joined(finished: list[Path], out: Path, parts: Path, left_out: Problems) -> Scored:
     """Put the parts together, one after another, and count; then they are deleted."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    counts: Counter[str] = Counter()
+    count, given = 0, Counter[str]()
     whole, schema = parts / f"whole{out.suffix}", None
     writer: Any = None
     with whole.open("wb") as file:
@@ -184,11 +192,10 @@ def _joined(finished: list[Path], out: Path, parts: Path, left_out: Problems) ->
             wrong = table["_reason"] != ""
             for row in table.loc[wrong, ["id", "_reason", "_detail"]].itertuples(index=False):
                 left_out.add(*row)
-            counts.update(table.loc[wrong, "_reason"])
             good = table[~wrong].drop(columns=["_reason", "_detail"])
-            counts["scored"] += len(good)
+            count += len(good)
             for name in _COUNTED:
-                counts.update(good.get(name, []))
+                given.update(map(str, good.get(name, [])))
             if not len(good):
                 continue
             if out.suffix == ".csv":
@@ -206,11 +213,11 @@ def _joined(finished: list[Path], out: Path, parts: Path, left_out: Problems) ->
         if out.suffix == ".parquet" and writer is not None:
             writer.close()
     where = left_out.write(out.parent, f"{out.stem}-problems.csv")
-    if not counts["scored"]:
+    if not count:
         raise ValueError(f"nothing could be scored; {left_out.summary()}. See {where}")
     write_atomically(out, whole.replace)
     shutil.rmtree(parts)
-    return dict(counts)
+    return Scored(count, dict(given.most_common()), left_out)
 
 
 def _wide(schema: Any) -> Any:
