@@ -57,7 +57,9 @@ def start(
     folders = {"incumbent": model, **challengers}
     shares = dict.fromkeys(folders, 0.0) | dict(weights or {"incumbent": 1.0})
     word = chosen_token(token)
-    service = Service(folders, shares, settings, None if decisions == "none" else DecisionLog(decisions))
+    service = Service(folders, shares, settings)
+    if decisions != "none":  # opened last, so that a mistake above leaves no file
+        service.log = DecisionLog(decisions)
     run(service, host, port, word)
 
 

@@ -47,7 +47,9 @@ class Service:
         folders: exported models by variant.
         weights: of the variants, see `assign`; one of weight 0 scores every ad and decides none.
         settings: sizes and times.
-        log: where decisions about ads with a name go; nowhere if None.
+
+    Attributes:
+        log: where decisions about ads with a name go; nowhere if None. It is set before the service runs, and closed by it.
 
     Raises:
         FileNotFoundError, ValueError: see `Deployment` and `assign`.
@@ -58,7 +60,6 @@ class Service:
         folders: Mapping[str, Path],
         weights: Mapping[str, float],
         settings: ServiceSettings,
-        log: Log | None = None,
     ) -> None:
         if set(folders) != set(weights):
             raise ValueError(f"weights name {sorted(weights)}, and the variants are {sorted(folders)}")
@@ -66,7 +67,7 @@ class Service:
         self.settings = settings
         self.weights = dict(weights)
         self.telemetry = Telemetry()
-        self.log = log
+        self.log: Log | None = None
         self._models = ThreadPoolExecutor(1, "model")
         self._decoders = ThreadPoolExecutor(available_cpus(), "decode")
         self._writer = ThreadPoolExecutor(1, "log")
