@@ -24,7 +24,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     again = subprocess.run([*torchrun, tiny.__file__, "--once", str(out)], capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr[-3000:]
     kept = [json.loads(line)["event"] for line in (out / "log.jsonl").read_text().splitlines()][len(events) :]
-    assert kept == ["stage kept"] * 4
+    assert kept == ["stage kept"] * 5  # plain fine-tuning is asked twice: it helps to calibrate the teacher
     assert json.loads((out / "metrics.json").read_text()) == metrics
 
 
