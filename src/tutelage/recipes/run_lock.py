@@ -73,7 +73,12 @@ def config_text(values: Mapping[str, Any]) -> str:
 
 def _require_same(out: Path, values: Mapping[str, Any]) -> None:
     """Refuse other values than those of config.yaml, each by its name; what only one of both knows is not compared."""
-    then, now = read_yaml(out / CONFIG), load_yaml(config_text(values))
+    try:
+        then, now = read_yaml(out / CONFIG), load_yaml(config_text(values))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        then = None
+    if not isinstance(then, dict):
+        raise ValueError(f"{out / CONFIG} is damaged; delete it, and run the same command again")
     shared = [name for name in now if name in then]
     found = differences({name: then[name] for name in shared}, {name: now[name] for name in shared})
     others = [f"{key} was {old!r} and is {new!r}" for key, old, new in found if not key.startswith(FREE)]
