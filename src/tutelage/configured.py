@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -45,10 +45,22 @@ class Configured:
         return f"{type(self).__name__}({told})"
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: dataclasses by field, tensors and models that have no ``config`` by a hash."""
+def named(value: Any) -> Any:
+    """Return the name of a function or a class, and anything else as it is."""
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) and hasattr(value, "__qualname__") else value
+
+
+def plain(value: Any, other: Callable[[Any], Any] = named) -> Any:
+    """Return a value as JSON holds it: dataclasses by field, tensors and models that have no ``config`` by a hash.
+
+    Args:
+        value: the value.
+        other: what becomes of what is neither that nor plain.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     if isinstance(value, Configured):
-        return value.config()
+        return plain(value.config(), other)
     if isinstance(value, nn.Module):
         state = {name: plain(tensor) for name, tensor in value.state_dict().items()}
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "state": _hash(repr(state).encode())}
@@ -60,14 +72,12 @@ def plain(value: Any) -> Any:
             "hash": _hash(data.flatten().view(torch.uint8).numpy()),
         }
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: plain(getattr(value, field.name), other) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, other) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    return f"{value.__module__}.{value.__qualname__}" if callable(value) and hasattr(value, "__qualname__") else value
+        return [plain(item, other) for item in value]
+    return str(value) if isinstance(value, Path) else other(value)
 
 
 def differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -3,6 +3,7 @@
 import copy
 import functools
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,27 @@ def test_of_an_image_table_images_ids_labels_and_splits_count() -> None:
     found = {fingerprint(ImageTable(images, other)) for other in others}
     found.add(fingerprint(ImageTable(ImageArray(PICTURES[:2] + 1), table)))
     assert len(found | {before}) == 5
+
+
+def test_a_large_tensor_is_hashed_once_in_a_stage_and_again_when_it_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = sys.modules["tutelage.data.fingerprint"]
+    hashed: list[int] = []
+    original = module._hash_of
+    monkeypatch.setattr(module, "_hash_of", lambda value: hashed.append(value.nbytes) or original(value))
+    images = torch.zeros(2 * module.LARGE, dtype=torch.uint8)
+    first = fingerprint(images)
+    with module.hashing_once():
+        assert [fingerprint(TensorData(input=images)) for _ in range(3)] == [fingerprint(TensorData(input=images))] * 3
+        assert fingerprint(images) == first
+        assert len(hashed) == 2
+        images[7] = 1
+        second = fingerprint(images)
+        assert second != first
+        assert fingerprint(torch.zeros_like(images)) == first  # another tensor, perhaps where one was before
+        assert len(hashed) == 4
+        assert fingerprint(images) == second
+        assert len(hashed) == 4
+    assert fingerprint(images) == second
+    assert len(hashed) == 5

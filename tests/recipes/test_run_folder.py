@@ -141,3 +141,26 @@ def test_a_command_is_refused_before_it_reads_its_data(tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit):
         main(["distill", "nothing.csv", "--out", str(tmp_path / "run"), "--scale", "pocket"])
     assert "seed was 1 and is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [b"", b'{"recipe": "dis', b"\x00" * 64])
+def test_a_marker_that_was_spoilt_is_still_a_marker(left, tmp_path):
+    claim(tmp_path, given())
+    (tmp_path / MARKER).write_bytes(left)
+    claim(tmp_path, given())
+    assert json.loads((tmp_path / MARKER).read_text())["recipe"] == "distill"
+
+
+def test_a_run_that_was_killed_while_it_marked_its_folder_goes_on(tmp_path):
+    (tmp_path / "run.lock").write_text("")
+    (tmp_path / ".run.json.4711").write_text('{"rec')
+    claim(tmp_path, given())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, MARKER, "run.lock"]
+
+
+@pytest.mark.parametrize("left", [b"", b"seed: [1", b"\xff\xfe\x00", b"- a list"])
+def test_a_config_that_was_spoilt_is_named(left, tmp_path):
+    claim(tmp_path, given())
+    (tmp_path / CONFIG).write_bytes(left)
+    with pytest.raises(ValueError, match=r"config.yaml is damaged; delete it, and run the same command again"):
+        claim(tmp_path, given())

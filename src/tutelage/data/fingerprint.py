@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from datetime import date, timedelta
 from enum import Enum
@@ -16,8 +18,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 CHUNK = 2**24  # bytes of a tensor that are hashed at once
+LARGE = 2**20  # bytes from which a tensor's hash is worth keeping
+_known: ContextVar[WeakTensorKeyDictionary | None] = ContextVar("known", default=None)
 
 
 @runtime_checkable
@@ -39,6 +44,30 @@ def fingerprint(*values: Any) -> str:
     digest = hashlib.blake2b(digest_size=8)
     _Feed(digest.update).add(values)
     return digest.hexdigest()
+
+
+@contextmanager
+def hashing_once() -> Iterator[None]:
+    """Inside, the numbers of a large tensor are hashed once, and again only after an operation of PyTorch has changed them.
+
+    What changes them otherwise, such as NumPy on the same memory, is not seen: this is for work that does nothing of the kind,
+    such as trainings on the same images.
+    """
+    token = _known.set(WeakTensorKeyDictionary())
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def _hash_of(value: Tensor) -> bytes:
+    """Return the hash of a tensor's numbers, a part of its rows at a time."""
+    digest = hashlib.blake2b(digest_size=16)
+    rows = value.detach().reshape(-1) if value.dim() < 2 else value.detach()
+    step = max(1, CHUNK // max(1, value.element_size() * rows[:1].numel()))
+    for part in rows.split(step):
+        digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.digest()
 
 
 def file_facts(path: Path) -> tuple[int, int] | None:
@@ -82,12 +111,17 @@ class _Feed:
         self.update(data)
 
     def tensor(self, value: Tensor) -> None:
-        """Feed a tensor, a part of its rows at a time."""
+        """Feed a tensor by the hash of its numbers, which one that was hashed inside `hashing_once` has already."""
         self.say("tensor", f"{value.dtype} {tuple(value.shape)}")
-        rows = value.detach().reshape(-1) if value.dim() < 2 else value.detach()
-        step = max(1, CHUNK // max(1, value.element_size() * rows[:1].numel()))
-        for part in rows.split(step):
-            self.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        known = _known.get()
+        if known is None or value.nbytes < LARGE or value.is_inference():
+            self.update(_hash_of(value))
+            return
+        version, digest = known.get(value, (None, b""))
+        if version != value._version:
+            digest = _hash_of(value)
+            known[value] = value._version, digest
+        self.update(digest)
 
     def array(self, value: np.ndarray) -> None:
         """Feed an array; one of objects by each of them."""

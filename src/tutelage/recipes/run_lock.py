@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from tutelage.configured import differences, plain
-from tutelage.files import load_yaml, read_yaml
+from tutelage.files import load_yaml, read_yaml, write_atomically
 
 MARKER, LOCK, CONFIG = "run.json", "run.lock", "config.yaml"
 FREE = (
@@ -44,7 +44,10 @@ def claimed(out: Path, recipe: str, values: Mapping[str, Any] | None = None) -> 
         raise NotADirectoryError(f"out={str(out)!r} is a file; give a folder")
     marker = out / MARKER
     held = _read(marker)
-    if held is None and out.is_dir() and (others := sorted(path.name for path in out.iterdir() if path.name != LOCK)):
+    ours = marker.is_file() and (out / LOCK).is_file()  # though a disk may have spoilt what the marker says
+    inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    others = [name for name in inside if not name.startswith((LOCK, f".{MARKER}."))]  # which a run writes first
+    if held is None and not ours and others:
         raise ValueError(
             f"out={str(out)!r} holds {others[0]!r} and no run: a run would overwrite files there; give a new or an empty folder"
         )
@@ -56,7 +59,8 @@ def claimed(out: Path, recipe: str, values: Mapping[str, Any] | None = None) -> 
     try:
         with FileLock(out / LOCK, timeout=0, is_singleton=True):
             holder = {"recipe": recipe, "process": os.getpid(), "host": platform.node()}
-            marker.write_text(json.dumps(holder) + "\n", encoding="utf-8")
+            text = json.dumps(holder) + "\n"
+            write_atomically(marker, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             yield
     except Timeout:
         holder = _read(marker) or {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
+from tutelage.configured import plain
 from tutelage.data.fingerprint import fingerprint
 from tutelage.signals import Signal
 from tutelage.training import source
@@ -34,7 +35,7 @@ def identity_of(
         "code": source.version(),
         "model": {
             "class": _name(model),
-            "spec": _plain(getattr(model, "spec", None)),
+            "spec": plain(getattr(model, "spec", None), fingerprint),
             "shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
             "frozen": [name for name, value in model.named_parameters() if not value.requires_grad],
         },
@@ -67,23 +68,10 @@ def _described(value: Any) -> Any:
         return None
     config = getattr(value, "config", None)
     if callable(config):
-        return _plain(config())
+        return plain(config(), fingerprint)
     return {"name": getattr(value, "name", None) or _name(value), "made of": fingerprint(value)}
 
 
 def _name(value: Any) -> str:
     kind = value if hasattr(value, "__qualname__") else type(value)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as a checkpoint holds it: numbers, texts, lists and dicts; of anything else a hash."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return fingerprint(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.configured import plain
-from tutelage.data.fingerprint import fingerprint
+from tutelage.data.fingerprint import fingerprint, hashing_once
 from tutelage.distributed import barrier, is_main_process, require_shared
 from tutelage.files import flush, write_atomically
 from tutelage.training import checkpoint, source
@@ -86,7 +86,8 @@ class Stages:
             _begin(folder, key)
         barrier()
         self.log.event("stage started", stage=name)
-        facts = plain(work(folder))
+        with hashing_once():  # the stage's trainings see the same images
+            facts = plain(work(folder))
         barrier()
         if is_main_process():
             results = sorted(path for path in folder.rglob("*") if path.name not in _NO_RESULTS)
