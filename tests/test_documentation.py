@@ -32,6 +32,17 @@ def test_the_script_of_the_readme_runs_as_it_is_pasted_with_and_without_the_diff
         assert right > 1 > wrong
 
 
+@pytest.mark.parametrize("page", ["docs/reliability.md", "SECURITY.md"])
+def test_what_keeps_a_promise_exists(page):
+    text = (ROOT / page).read_text()
+    files = set(re.findall(r"`(tests/[\w/.]+)`", text))
+    assert files
+    for target in files:
+        assert (ROOT / target).is_file(), target
+    for target in re.findall(r"\]\((?!https:)([^)#]+)\)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
 def test_links_and_commands_of_the_readme_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

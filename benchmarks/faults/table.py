@@ -45,6 +45,7 @@ def faults(out: Path, *, kills: int) -> Path:
     """
     if kills < 1:
         raise ValueError(f"kills={kills} must be at least 1")
+    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # so that the process can be copied
     warnings.simplefilter("ignore")
     # A figure's interval is not at stake, and would take most of the time.

@@ -9,6 +9,7 @@ from benchmarks.__main__ import main
     [
         ("moderatoin", "invalid choice: 'moderatoin'"),
         ("moderation --seeds 0", "seeds=0 must be at least 1"),
+        ("faults --kills 0", "kills=0 must be at least 1"),
         ("amal --scale laptop", "scale='laptop': the table amal comes at pocket, paper"),
         ("moderation --scale laptop", "give data, the folder of the data sets"),
         ("moderation --only CatNet", "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),
