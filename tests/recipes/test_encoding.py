@@ -18,6 +18,7 @@ from tutelage.data import digit_posters
 from tutelage.data.encoded import EncodedTable
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model
+from tutelage.production.export import export
 from tutelage.recipes import distill, encoding, moderation, multilabel
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded
 from tutelage.recipes.moderation import ModerationSettings
@@ -118,6 +119,15 @@ def test_predict_on_images_says_what_the_run_said_of_their_features(make, images
     known.index = listed.index
     for id in listed.index:
         assert np.allclose(said[id], known[id], atol=1e-5), id
+
+
+def test_encoder_and_heads_are_exported_as_one_graph_of_images(images, encoder, tmp_path):
+    made = settings(encoder, tmp_path / "cache")
+    task = moderation.moderation_task(images / "all.csv", made)
+    run = recipes.run("moderation", task, made, tmp_path / "run", quiet=True)
+    card = export(run.folder, tmp_path / "exported", task)
+    assert card["input"]["size"] == SIZE
+    assert card["parity"]["same_class"] == 1.0
 
 
 def test_the_same_images_are_encoded_once_and_alike(images, encoder, tmp_path, capfd, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.data.encoded import EncodedTable
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.indexed import batch_of
 from tutelage.data.text import Features
@@ -54,6 +55,8 @@ def images_of(task: Task, recipe: str) -> Material:
     examples = task.examples if examples is None else examples  # type: ignore[attr-defined]
 
     def inputs(rows: Tensor) -> NDArray[np.uint8]:
+        if isinstance(examples, EncodedTable):  # the run saw features, and its model sees images
+            return examples.images.gather(rows.tolist()).numpy()
         found: Tensor = batch_of(examples, rows.tolist())["input"]
         return (found * 255).round().byte().numpy() if found.is_floating_point() else found.numpy()
 
