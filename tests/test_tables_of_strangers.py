@@ -139,7 +139,7 @@ def test_yaml_aliases_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_files_without_an_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep").write_text("[" * 20_000)
-    with pytest.raises(yaml.YAMLError):
+    with pytest.raises(yaml.YAMLError, match="nested more than 100 deep"):
         read_yaml(tmp_path / "deep")
     with pytest.raises(ValueError, match="is damaged, or no JSON"):
         read_json(tmp_path / "deep")

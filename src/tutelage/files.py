@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_JSON_BYTES, _YAML_BYTES = 256 << 20, 4 << 20
+_JSON_BYTES, _YAML_BYTES, _YAML_DEPTH = 256 << 20, 4 << 20, 100
 _TABLE_CELLS, _TABLE_BYTES = 500_000_000, 4 << 30
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -56,13 +56,14 @@ def load_yaml(text: str, load: Callable[[str], Any] | None = None) -> Any:
     """
     import yaml
 
+    depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError(f"the alias *{event.anchor} is not read; write out what it stands for")
-    try:
-        return (load or yaml.safe_load)(text)
-    except RecursionError as error:
-        raise yaml.YAMLError("the values are nested too deeply") from error
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _YAML_DEPTH:  # the parser's time is quadratic in it
+            raise yaml.YAMLError(f"the values are nested more than {_YAML_DEPTH} deep")
+    return (load or yaml.safe_load)(text)
 
 
 def _at_most(path: Path, size: int) -> None:
