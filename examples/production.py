@@ -111,7 +111,8 @@ def posters(folder: Path, count: int) -> pd.DataFrame:
 
 def asked(models: dict[str, Path], folder: Path, ads: pd.DataFrame, log: Path) -> None:
     """Serve both variants and ask about some ads by HTTP, each of them twice: the decision is one and the same."""
-    service = Service(models, dict.fromkeys(models, 1.0), ServiceSettings(), DecisionLog(log))
+    service = Service(models, dict.fromkeys(models, 1.0), ServiceSettings())
+    service.log = DecisionLog(log)
     server = uvicorn.Server(uvicorn.Config(application(service, TOKEN), port=0, log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -130,7 +130,7 @@ def test_a_run_that_is_cut_and_run_again_ends_in_the_same_figures(run, step, tmp
     """Two generations after two more steps: 4 begins an imitation, 9 a generation; the others lie within a phase."""
     monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
     nothing = Nothing(step)
-    monkeypatch.setattr(training, "augmentation", lambda name: nothing)
+    monkeypatch.setattr(training, "augmentation_of", lambda settings: nothing)
     with pytest.raises(Cut):
         recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True)
     assert recipes.run("multilabel", grids(), settings(), tmp_path, quiet=True).metrics == run.metrics
@@ -354,7 +354,8 @@ def test_train_and_predict_on_files(shop, tmp_path, command):
         == ["|".join(r) for r in examples["labels"]]
     )
     assert command("predict", out, shop / "shop.csv", "--fpr", "0.01", *COLUMNS[:2])[2].count("leave fpr out") == 1
-    assert "is a folder: give a .csv" in command("predict", out, shop, "--out", tmp_path / "new.csv")[2]
+    assert command("predict", out, shop, "--out", tmp_path / "folder.csv")[0] == 0
+    assert len(pd.read_csv(tmp_path / "folder.csv")) == len([*shop.rglob("*.png"), *shop.rglob("*.jpg")]) > 0
     assert command("report", out)[0] == 0
 
 

@@ -87,8 +87,8 @@ class DistillSettings:
 
     Args:
         seed: Random seed for everything except the division into parts.
-        weighting: How far the label and the teachers count: amal, maoal, joint, fixed, superloss, uncertainty or any other
-            weighting, each of which has a card in docs/methods.
+        weighting: How far the label and the teachers count: amal, maoal, joint, fixed, superloss, uncertainty or another of
+            docs/methods.
         weighting_options: Its options, such as {lr: 0.3}.
         weighting_defaults: What a weighting's options are where they are not given, by its name.
         method: Instead of a weighting: ce (the label alone), kd (constant weights), hpo (constant weights, tuned) or coreset
