@@ -57,7 +57,7 @@ def work() -> None:
 def measured(processes: int) -> list[float]:
     """Return the seconds of the steps, of the processor in one process, and of the prediction."""
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *start, __file__, "--work"]
+    command = [sys.executable, *start, "-m", "benchmarks.speed.processes", "--work"]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
     )
@@ -90,9 +90,8 @@ def main() -> None:
     heading = (
         "# Two processes beside one\n\n"
         f"- Date: {datetime.now(UTC).date().isoformat()}\n- Hardware: {hardware()}, one thread a process, gloo\n"
-        f"- {MODEL}, images of 32 pixels, global batch of {BATCH}; the best of {REPEATS} repeats in turn while other programs "
-        "shared the cores; in brackets, how many times less than one process; of the processor: the time that it gave to one "
-        "process, which the other programs do not lengthen as much\n\n"
+        f"- {MODEL}, images of 32 pixels, global batch of {BATCH}; the best of {REPEATS} repeats in turn; in "
+        "brackets, how many times less than one process; of the processor: the time that it gave to one process\n\n"
     )
     table = markdown_table(head, rows)
     Path("benchmarks/results/processes.md").write_text(heading + table + "\n")
