@@ -20,7 +20,7 @@ from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model
 from tutelage.production.export import export
 from tutelage.recipes import distill, encoding, moderation, multilabel
-from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded, with_features
 from tutelage.recipes.moderation import ModerationSettings
 from tutelage.training import Budget
 
@@ -130,9 +130,13 @@ def test_encoder_and_heads_are_exported_as_one_graph_of_images(images, encoder, 
     assert card["parity"]["same_class"] == 1.0
 
 
+def with_their_features(images: Path, made: ModerationSettings) -> Any:
+    return with_features(moderation.moderation_task(images / "all.csv", made), made, encoded)
+
+
 def test_the_same_images_are_encoded_once_and_alike(images, encoder, tmp_path, capfd, monkeypatch):
     made = settings(encoder, tmp_path)
-    first = moderation.moderation_task(images / "all.csv", made)
+    first = with_their_features(images, made)
     assert isinstance(first.images, EncodedTable)
     assert f"features of 300 images by pocket_resnet, kept in {tmp_path}" in capfd.readouterr().err
     everything = torch.arange(300)
@@ -149,14 +153,14 @@ def test_the_same_images_are_encoded_once_and_alike(images, encoder, tmp_path, c
 
     with monkeypatch.context() as patch:
         patch.setattr(encoding._Maker, "features", refuse)
-        again = moderation.moderation_task(images / "all.csv", made)
+        again = with_their_features(images, made)
     assert again.fingerprint() == first.fingerprint()
     assert torch.equal(again.images.features.gather(everything), features)
     monkeypatch.setattr(encoding, "MEMORY", 0)  # as with more features than memory holds
-    mapped = moderation.moderation_task(images / "all.csv", made)
+    mapped = with_their_features(images, made)
     assert torch.equal(mapped.images.features.gather(everything), features)
 
-    other = moderation.moderation_task(images / "all.csv", replace(made, encoder=frozen(encoder, tmp_path, views=2)))
+    other = with_their_features(images, replace(made, encoder=frozen(encoder, tmp_path, views=2)))
     assert other.fingerprint() != first.fingerprint()
     again = other.images.features.rows[everything][:, :2]
     assert torch.allclose(
@@ -167,7 +171,7 @@ def test_the_same_images_are_encoded_once_and_alike(images, encoder, tmp_path, c
 def test_a_killed_computation_ends_in_the_same_features_and_damage_is_told(
     images, encoder, tmp_path, capfd, monkeypatch
 ):
-    straight = moderation.moderation_task(images / "all.csv", settings(encoder, tmp_path / "straight"))
+    straight = with_their_features(images, settings(encoder, tmp_path / "straight"))
     made, count = settings(encoder, tmp_path / "killed"), 0
 
     def dying(self: Any, *given: Any) -> torch.Tensor:
@@ -181,14 +185,14 @@ def test_a_killed_computation_ends_in_the_same_features_and_damage_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(encoding._Maker, "features", dying)
         with pytest.raises(KeyboardInterrupt):
-            moderation.moderation_task(images / "all.csv", made)
+            with_their_features(images, made)
     (kept,) = (tmp_path / "killed").glob("*/*.safetensors")
-    resumed = moderation.moderation_task(images / "all.csv", made)
+    resumed = with_their_features(images, made)
     assert "features of 44 images" in capfd.readouterr().err
     everything = torch.arange(300)
     assert torch.equal(resumed.images.features.gather(everything), straight.images.features.gather(everything))
     kept.write_bytes(kept.read_bytes()[:-1])
-    repaired = moderation.moderation_task(images / "all.csv", made)
+    repaired = with_their_features(images, made)
     assert "1 damaged files of features in" in capfd.readouterr().err
     assert torch.equal(repaired.images.features.gather(everything), straight.images.features.gather(everything))
 
@@ -257,6 +261,38 @@ def test_auto_is_laptop_where_its_encoder_can_be_had_and_says_why_it_is_not(monk
         recipes.load("denoise").preset("laptop")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"student": tiny.settings().student}, "'pocket_deit' does not fit the input"),
+        ({"student": ModelSettings("feature_student", options={"widths": "wide"})}, r"student\.name='feature_student'"),
+        (
+            {"encoder": EncoderSettings("pocket_vit", options={"num_heads": 3})},
+            r"encoder\.name='pocket_vit'.*: tried on two",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_features_are_computed(
+    wrong, message, images, encoder, tmp_path, monkeypatch
+):
+    made = replace(settings(encoder, tmp_path / "cache"), **wrong)
+    task = moderation.moderation_task(images / "all.csv", made)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("features are computed")
+
+    monkeypatch.setattr(encoding._Maker, "fill", refuse)
+    with pytest.raises(ValueError, match=message):
+        recipes.run("moderation", task, made, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_an_encoder_of_an_unknown_name_is_refused_before_an_image_is_read(encoder, tmp_path):
+    made = replace(settings(encoder, tmp_path), encoder=EncoderSettings("resnet5O"))
+    with pytest.raises(ValueError, match="model 'resnet5O' is not known to timm; did you mean"):
+        moderation.moderation_task(tmp_path / "nowhere.csv", made)
+
+
 def test_given_weights_need_no_hub():
     assert encoding.unobtainable(EncoderSettings("resnet50", "weights.safetensors")) == ""
     assert "resnet50 are not on this disk" in encoding.unobtainable(EncoderSettings("resnet50"))
@@ -265,4 +301,5 @@ def test_given_weights_need_no_hub():
 def test_without_an_encoder_nothing_is_encoded():
     task = tiny.task()
     assert encoded(task.images, tiny.settings()) is task.images
+    assert with_features(task, tiny.settings(), encoded) is task
     assert json.dumps(task.images.num_features) == "null"

@@ -123,6 +123,16 @@ def timm_config(name: str) -> Any:
     return timm.get_pretrained_cfg(name)
 
 
+def check_name(name: str) -> None:
+    """Refuse the name of a model that `build` does not know.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one.
+    """
+    if name not in (*SMALL, *FEATURES):
+        timm_config(name)
+
+
 def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     """Build a model.
 

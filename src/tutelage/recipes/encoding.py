@@ -26,9 +26,19 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.table import ImageTable
 from tutelage.distributed import barrier, is_main_process, rank_world
 from tutelage.files import read_json
-from tutelage.models import FEATURES, ImageClassifier, ModelSpec, build, check_options, load_matching, with_encoder
+from tutelage.models import (
+    FEATURES,
+    ImageClassifier,
+    ModelSpec,
+    build,
+    check_name,
+    check_options,
+    load_matching,
+    with_encoder,
+)
 from tutelage.training import seeds
 from tutelage.training.batches import Augmentation
+from tutelage.training.rehearsal import about, outline
 
 MEMORY = 2 << 30  # bytes of features up to which a run holds them in memory
 SECONDS = 5  # in which the hub must answer whether it has an encoder
@@ -70,7 +80,7 @@ class EncoderSettings:
 
         Raises:
             FileNotFoundError: ``pretrained`` is neither timm, nor a file, nor a folder with a model.
-            ValueError: the folder's model is no encoder, or a file comes without the model's name.
+            ValueError: the folder's model is no encoder, a file comes without the model's name, or the name is not known.
         """
         path = Path(self.pretrained)
         if self.pretrained != "timm" and not path.exists():
@@ -83,6 +93,7 @@ class EncoderSettings:
                 raise ValueError(
                     f"encoder.pretrained={self.pretrained!r} is a file of weights; name its model by encoder.name"
                 )
+            check_name(self.name)
             return ModelSpec(self.name, 0, image_size, 0.0, self.options)
         config = path / "config.json"
         if not config.is_file():
@@ -95,6 +106,19 @@ class EncoderSettings:
                 f"encoder.pretrained={self.pretrained!r}: the folder holds no model that can be an encoder"
             )
         return replace(ModelSpec(**told), num_classes=0, dropout=0.0)
+
+    def num_features(self, image_size: int) -> int:
+        """Return how many numbers the encoder makes of an image, by its outline, for which no weights are read.
+
+        Raises:
+            FileNotFoundError, ValueError: as `spec`; or images of this size or these options do not work.
+        """
+        spec = self.spec(image_size)
+        with about(f"encoder.name={spec.name!r}, image_size={spec.image_size}, encoder.options={spec.options}"):
+            image = torch.zeros(1, 3, spec.image_size, spec.image_size, dtype=torch.uint8)
+            _, found = outline(lambda: build(spec), image, ask=lambda encoder, input: encoder.features(input))
+        assert isinstance(found, Tensor)
+        return found.shape[1]
 
     def open(self, image_size: int) -> ImageClassifier:
         """Return the encoder, frozen and in eval mode.
@@ -156,6 +180,32 @@ def input_size(settings: Any) -> int:
 def augmentation_of(settings: Any) -> Augmentation | None:
     """Return how a run changes the input of a training batch: a random view where an encoder has computed several."""
     return RandomView() if settings.encoder.used else augmentation(settings.augmentation)
+
+
+class _Zeros:
+    """Features that are all 0, of which none is kept."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.zeros(len(rows), *self.shape)
+
+
+def with_features(task: Any, settings: Any, make: Callable[[ImageTable, Any], ImageTable]) -> Any:
+    """Return a task whose images `encoded` or `outlined` has made features of, or as it is where there is no encoder."""
+    return replace(task, images=make(task.images, settings)) if settings.encoder.used else task
+
+
+def outlined(images: ImageTable, settings: Any) -> ImageTable:
+    """Return the table that `encoded` returns, with 0 for every feature: all that a rehearsal needs to know of them.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such encoder, or it cannot look at these images.
+    """
+    encoder = settings.encoder
+    zeros = _Zeros(1 + encoder.views, encoder.num_features(settings.image_size))
+    return EncodedTable(images.images, images.table, ImageFeatures(zeros, "", torch.arange(1)))
 
 
 def encoded(images: ImageTable, settings: Any) -> ImageTable:

@@ -24,7 +24,7 @@ from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet, write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
-from tutelage.recipes.encoding import ELSEWHERE, unobtainable
+from tutelage.recipes.encoding import ELSEWHERE, encoded, outlined, unobtainable, with_features
 from tutelage.recipes.run_lock import CONFIG, claimed, config_text
 from tutelage.reports.page import write_report
 from tutelage.reports.run_folder import RunFolder
@@ -107,6 +107,7 @@ class Recipe(Generic[T, S, R]):
         options: the options of `predict` that `load` takes.
         auto: the scale that auto is, where that does not depend on the hardware.
         small: built-in data of a few pixels, for which auto is pocket on any hardware.
+        encodes: whether ``settings.encoder`` may give features in the place of ``task.images``.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Recipe(Generic[T, S, R]):
     options: tuple[str, ...] = ()
     auto: Scale | None = None
     small: tuple[str, ...] = ("digits",)
+    encodes: bool = False
 
     def preset(
         self, scale: Literal["auto"] | Scale, data: str | None = None, encoder: str | None = None
@@ -228,7 +230,7 @@ def run(
     values = {**(command_args or {}), **asdict(settings)}
     with claimed(out, name, values) if main else nullcontext():
         distributed.barrier()  # with a folder that the main process has found fit
-        recipe.rehearse(task, settings)
+        recipe.rehearse(with_features(task, settings, outlined) if recipe.encodes else task, settings)
         log = Log(out / "log.jsonl", quiet=quiet)
         path = out / "metrics.json"
         if main:
@@ -237,6 +239,8 @@ def run(
             task.problems.write(out)  # at once: it also explains a run that comes to no end
             for line in task.problems.warnings():
                 log.say(line)
+        if recipe.encodes:
+            task = with_features(task, settings, encoded)
         trained = recipe.train(task, settings, out, log)
         if main:
             path.unlink(missing_ok=True)  # of a former run on other data, whose tables are overwritten now

@@ -63,42 +63,55 @@ def rehearse(
         )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself gives the same warnings
-        with _about(section), seeds.fixed(0, "rehearsal"):
+        with about(section), seeds.fixed(0, "rehearsal"):
             batch = fetch(examples, range(min(2, len(examples))))
             if augment is not None:
                 batch["input"] = augment(batch["input"])
-        with _about(section):
-            model, outputs = _asked(make, batch["input"], outline=weights is None)
-        with _about(optimization_name):
+        with about(section):
+            model, outputs = outline(make, batch["input"], real=weights is not None)
+        with about(optimization_name):
             optimization.build(model, getattr(model, "heads", ()))
         for signal in signals:
-            with _about(f"{section}, the loss {signal.name!r}"), torch.no_grad():
+            with about(f"{section}, the loss {signal.name!r}"), torch.no_grad():
                 signal(outputs, batch)
         if weigh is not None:
-            with _about("weighting"):
+            with about("weighting"):
                 weigh(model)
     return model
 
 
-def _asked(make: Callable[[], Model], input: Any, outline: bool) -> tuple[Model, Outputs]:
-    """Return a model and its outputs of two examples, all of them 0."""
+def outline(
+    make: Callable[[], Model],
+    input: Any,
+    ask: Callable[[Model, Any], Outputs] = lambda model, input: call(model, input),
+    *,
+    real: bool = False,
+) -> tuple[Model, Outputs]:
+    """Return a model and its outputs, all of them 0: an outline without memory where it can be one.
+
+    Args:
+        make: builds the model.
+        input: of a few examples.
+        ask: from (model, input) to the outputs.
+        real: build the model with its memory, such as one whose weights are stored.
+    """
+
+    @torch.no_grad()
+    def shapes(model: Model, input: Any) -> Outputs:
+        return by_head(ask(model.eval(), input))
+
     try:
-        with torch.device("meta") if outline else torch.device("cpu"):
+        with torch.device("cpu") if real else torch.device("meta"):
             model = make()
-        shapes = _outputs(model.to("meta"), map_tensors(input, lambda tensor: tensor.to("meta")))
+        outputs = shapes(model.to("meta"), map_tensors(input, lambda tensor: tensor.to("meta")))
     except RuntimeError:  # of the settings or of an operation that meta lacks: done for real, it tells
         model = make()
-        shapes = _outputs(model, input)
-    return model, map_tensors(shapes, lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
-
-
-@torch.no_grad()
-def _outputs(model: nn.Module, input: Any) -> Outputs:
-    return by_head(call(model.eval(), input))
+        outputs = shapes(model, input)
+    return model, map_tensors(outputs, lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
 
 
 @contextmanager
-def _about(section: str) -> Iterator[None]:
+def about(section: str) -> Iterator[None]:
     """Let every error of what is tried name the settings; a file or a package that is missing names itself."""
     try:
         yield

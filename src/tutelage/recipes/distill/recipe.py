@@ -61,4 +61,5 @@ RECIPE = Recipe(
     answer,
     lambda table: f"{len(table)} images classified",
     view,
+    encodes=True,
 )

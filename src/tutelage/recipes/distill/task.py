@@ -19,7 +19,7 @@ from tutelage.data.splits import PARTS, divide
 from tutelage.data.table import ImageTable
 from tutelage.data.wrong_labels import NoiseSettings, with_wrong_labels
 from tutelage.recipes.distill.settings import DistillSettings, Shares
-from tutelage.recipes.encoding import encoded, input_size
+from tutelage.recipes.encoding import input_size
 from tutelage.training import seeds
 
 LEAST = 8  # images in every part, under which nothing can be said
@@ -114,9 +114,7 @@ def distill_task(
     if data in ("digits", "cifar10", "cifar100"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
-    task = with_noise(task, settings.noise, settings.seed)
-    task.images = encoded(task.images, settings)
-    return task
+    return with_noise(task, settings.noise, settings.seed)
 
 
 def divided(images: ImageTable, shares: Shares) -> ImageTable:

@@ -139,4 +139,5 @@ RECIPE = Recipe(
     view,
     load=load,
     options=("fpr",),
+    encodes=True,
 )

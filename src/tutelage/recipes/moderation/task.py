@@ -20,7 +20,7 @@ from tutelage.data.problems import Problems
 from tutelage.data.splits import split_table
 from tutelage.data.table import ImageTable
 from tutelage.data.written import Dates
-from tutelage.recipes.encoding import encoded, input_size
+from tutelage.recipes.encoding import input_size
 from tutelage.recipes.moderation.settings import ModerationSettings
 
 LEAST = 4  # examples of each class in every split, under which nothing can be said
@@ -108,7 +108,6 @@ def moderation_task(
         left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")
         problems.require(int(left.sum()), 5 * 2 * LEAST, "labelled examples")
         images = split_table(images, problems, settings.splits)
-    images = encoded(images, settings)
     return ModerationTask(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
 
 
@@ -123,9 +122,7 @@ def demo_task(
         noise_rate: Share of the training labels that are wrong.
     """
     rate = 0.0 if noise == "none" else noise_rate
-    task = posters_task(settings.seed, noise, input_size(settings), noise_rate=rate)
-    task.images = encoded(task.images, settings)
-    return task
+    return posters_task(settings.seed, noise, input_size(settings), noise_rate=rate)
 
 
 def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> ModerationTask:

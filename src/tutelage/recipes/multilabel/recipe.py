@@ -64,4 +64,5 @@ RECIPE = Recipe(
     answer,
     lambda table: f"{len(table)} images scored, {table['labels'].map(len).mean():.2f} labels each",
     view,
+    encodes=True,
 )

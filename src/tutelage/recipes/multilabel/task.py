@@ -17,7 +17,7 @@ from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
-from tutelage.recipes.encoding import encoded, input_size
+from tutelage.recipes.encoding import input_size
 from tutelage.recipes.multilabel.settings import MultilabelSettings
 
 LEAST = 2  # examples of a class
@@ -120,7 +120,6 @@ def multilabel_task(
         if settings.radius >= 0:
             task.images, task.duplicates = drop_duplicates(task.images, task.problems, settings.radius)
         task.images = _split(task.images, settings, path)
-    task.images = encoded(task.images, settings)
     return task
 
 
