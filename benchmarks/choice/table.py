@@ -16,9 +16,12 @@ from benchmarks.results_table import Measured, ResultRow
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.recipes.base import Scale
 from tutelage.recipes.moderation.choice import Choice
-from tutelage.recipes.moderation.pipeline import ModelScores, Pipeline
+from tutelage.recipes.moderation.found import ModelScores
+from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.served import choose_served, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, pocket
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.recipes.moderation.teaching import taught
 from tutelage.training import Log
 
 FIRST_SEED = 300  # settings were chosen on seeds below 300
@@ -82,12 +85,12 @@ def run(pipeline: Pipeline) -> tuple[Choice, dict[str, ModelScores]]:
     log_odds_NK, failures = pipeline.specialists(found)
     selection = pipeline.selection(log_odds_NK, failures)
     teacher, raw = (
-        pipeline.teacher(log_odds_NK, selection),
+        joint_teacher(log_odds_NK, selection),
         {"fine_tuned": pipeline.fine_tuned(pipeline.settings.student)},
     )
     if torch.isfinite(teacher).all():
-        raw["student"] = pipeline.student(found, log_odds_NK, selection)
-    return pipeline.choice(raw["fine_tuned"], raw.get("student"), teacher), raw
+        raw["student"] = taught(pipeline, found, log_odds_NK, selection)
+    return choose_served(pipeline, raw["fine_tuned"], raw.get("student"), teacher), raw
 
 
 def figures(

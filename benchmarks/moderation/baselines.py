@@ -11,7 +11,8 @@ from torch import Tensor
 from benchmarks.moderation.products import article_types, product_photographs
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier
-from tutelage.recipes.moderation.pipeline import ModelScores, Pipeline
+from tutelage.recipes.moderation.found import ModelScores
+from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.signals import CrossEntropy, Distillation, Signal
 from tutelage.subtasks import features, kmeans

@@ -17,8 +17,10 @@ from tutelage.models import ModelSettings
 from tutelage.recipes.base import Scale
 from tutelage.recipes.encoding import EncoderSettings, encoded, input_size
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.served import choose_served, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask, posters_task
+from tutelage.recipes.moderation.teaching import taught
 from tutelage.subtasks import LessonSettings
 from tutelage.subtasks.curricula import CurriculumName
 from tutelage.training import Log
@@ -182,7 +184,7 @@ def _taught(
         selection = pipeline.selection(log_odds_NK, failures)
         if everyone:
             selection = replace(selection, kept=np.isfinite(selection.competence))
-        return pipeline.student(found, log_odds_NK, selection, name).scores
+        return taught(pipeline, found, log_odds_NK, selection, name).scores
 
     return scores
 
@@ -191,7 +193,7 @@ def _ours(pipeline: Pipeline) -> torch.Tensor:
     """The student of the full method."""
     found = pipeline.discovery()
     log_odds_NK, failures = pipeline.specialists(found)
-    return pipeline.student(found, log_odds_NK, pipeline.selection(log_odds_NK, failures)).scores
+    return taught(pipeline, found, log_odds_NK, pipeline.selection(log_odds_NK, failures)).scores
 
 
 def _served(pipeline: Pipeline) -> torch.Tensor:
@@ -203,10 +205,10 @@ def _served(pipeline: Pipeline) -> torch.Tensor:
     found = pipeline.discovery()
     log_odds_NK, failures = pipeline.specialists(found)
     verdict = pipeline.selection(log_odds_NK, failures)
-    teacher, student = pipeline.teacher(log_odds_NK, verdict), None
+    teacher, student = joint_teacher(log_odds_NK, verdict), None
     if torch.isfinite(teacher).all():
-        student = pipeline.student(found, log_odds_NK, verdict, "student-calibrated")
-    choice = pipeline.choice(pipeline.fine_tuned(given.student), student, teacher)
+        student = taught(pipeline, found, log_odds_NK, verdict, "student-calibrated")
+    choice = choose_served(pipeline, pipeline.fine_tuned(given.student), student, teacher)
     return torch.from_numpy(choice.served.scores)
 
 
@@ -218,7 +220,7 @@ def _weighed(weighting: str) -> Scores:
         found = pipeline.discovery()
         log_odds_NK, failures = pipeline.specialists(found)
         selection = pipeline.selection(log_odds_NK, failures)
-        return pipeline.student(found, log_odds_NK, selection, f"student-{weighting}").scores
+        return taught(pipeline, found, log_odds_NK, selection, f"student-{weighting}").scores
 
     return scores
 

@@ -30,7 +30,7 @@ from benchmarks.results_table import ResultRow
 from benchmarks import reproduce as tables
 from tutelage.metrics import auroc, npv_at_fpr, npv_floor
 from tutelage.models import ModelSettings, load_model
-from tutelage.recipes.moderation import pipeline
+from tutelage.recipes.moderation import pipeline, start
 from tutelage.training import Budget
 
 STUDENT = ModelSettings("deit_base_distilled_patch16_224")
@@ -203,7 +203,7 @@ def test_structured_noise_is_measured_for_the_core_rows_only(measured, monkeypat
 
 
 def test_encoders_start_on_the_tasks_stand_in_and_are_trained_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "ENCODER_BUDGET", Budget(steps=2))
+    monkeypatch.setattr(start, "ENCODER_BUDGET", Budget(steps=2))
     made: list[int] = []
     task = tiny.task()
 
@@ -219,7 +219,7 @@ def test_encoders_start_on_the_tasks_stand_in_and_are_trained_once(tmp_path, mon
         )
         for model in (settings.student, settings.specialist):
             network = run.new(model, 2)
-            weights = run.start(model)
+            weights = start.starting_weights(model, task, settings, run.encoders, run.log)
             assert weights is not None
             stored = load_model(Path(weights).parent)[0]
             assert stored.spec.num_classes == 3
@@ -228,7 +228,8 @@ def test_encoders_start_on_the_tasks_stand_in_and_are_trained_once(tmp_path, mon
             for name, value in stored.named_parameters():
                 assert torch.equal(own[name], value) != name.startswith(head), name
     assert len(made) == 2  # one encoder a model, for both seeds
-    given = run.start(replace(settings.student, pretrained="own.safetensors"))
+    own_file = replace(settings.student, pretrained="own.safetensors")
+    given = start.starting_weights(own_file, task, settings, run.encoders, run.log)
     assert given == "own.safetensors"
 
 

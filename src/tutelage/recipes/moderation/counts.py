@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from tutelage.recipes.moderation.pipeline import Found
+from tutelage.recipes.moderation.found import Found
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.subtasks import Selection

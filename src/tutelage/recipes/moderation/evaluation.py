@@ -30,10 +30,11 @@ from tutelage.metrics import (
 )
 from tutelage.models import Committee, save_committee
 from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice
-from tutelage.recipes.moderation.pipeline import WEIGHTS, Found, ModelScores
+from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.recipes.moderation.teaching import WEIGHTS
 from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
 from tutelage.reports.moderation import NAMES
 from tutelage.reports.run_folder import write_gallery

@@ -17,8 +17,10 @@ from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse
+from tutelage.recipes.moderation.served import choose_served, committee, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.recipes.moderation.teaching import taught
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.moderation import view
 from tutelage.training import Log
@@ -37,8 +39,8 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         pipeline = Pipeline(task, settings, out, log)
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
-        choice = pipeline.choice(fine_tuned, None, torch.full((len(task.images),), torch.nan))
-        return Models(found, selection, None, fine_tuned, choice, pipeline.served(choice, selection))
+        choice = choose_served(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
+        return Models(found, selection, None, fine_tuned, choice, committee(pipeline, choice, selection))
     settings, changed = suited(task, settings)
     for line in changed:
         log.say(line)
@@ -53,16 +55,16 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     selection = pipeline.selection(log_odds_NK, failures)
     log.say(f"kept {int(selection.kept.sum())} of {len(selection.kept)} specialists")
     fine_tuned, student = pipeline.fine_tuned(settings.student), None
-    teacher = pipeline.teacher(log_odds_NK, selection)
+    teacher = joint_teacher(log_odds_NK, selection)
     if torch.isfinite(teacher).all() or (settings.lesson.teacher == "own" and selection.kept.any()):
-        student = pipeline.student(found, log_odds_NK, selection)
+        student = taught(pipeline, found, log_odds_NK, selection)
     else:
         log.say(
             "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
         )
-    choice = pipeline.choice(fine_tuned, student, teacher)
+    choice = choose_served(pipeline, fine_tuned, student, teacher)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
-    return Models(found, selection, student, fine_tuned, choice, pipeline.served(choice, selection))
+    return Models(found, selection, student, fine_tuned, choice, committee(pipeline, choice, selection))
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:

@@ -9,9 +9,9 @@ import torch
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier
 from tutelage.recipes.moderation.counts import suited
-from tutelage.recipes.moderation.pipeline import weighting_of
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
+from tutelage.recipes.moderation.teaching import weighting_of
 from tutelage.recipes.rehearsal import rehearse_model
 from tutelage.subtasks.specialists import Membership
 

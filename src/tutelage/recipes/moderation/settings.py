@@ -95,27 +95,37 @@ class ModerationSettings:
             raise ValueError(f"weighting_options={self.weighting_options} must be empty without a weighting; name one")
 
 
+SMALL_TRAINING = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
+SMALL_LESSON = LessonSettings(unlabelled="all", unlabelled_share=0.25)
+
+
+def _small(**changed: Any) -> ModerationSettings:
+    """Return what both small sizes have in common, with the rest."""
+    return ModerationSettings(
+        discovery_training=SMALL_TRAINING,
+        specialist_training=SMALL_TRAINING,
+        select_by="auroc",
+        selection=SelectionSettings(judged_on="both"),
+        learning=StudentSettings(curriculum="random"),
+        adapt=AdaptSettings(every=4),
+        **changed,
+    )
+
+
 def laptop() -> ModerationSettings:
     """Return the settings for features of a frozen encoder: a minute on a CPU once the features are there.
 
     They were chosen on product photographs of one seed below 300; the committed table is of other seeds.
     """
-    specialist = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
-    return ModerationSettings(
+    return _small(
         encoder=LAPTOP_ENCODER,
         student=ModelSettings("feature_student", dropout=0.1, options={"widths": [256]}),
         specialist=ModelSettings("feature_mlp"),
-        training=replace(specialist, lr=3e-4),
+        training=replace(SMALL_TRAINING, lr=3e-4),
         budget=Budget(steps=400),
-        select_by="auroc",
         discovery=DiscoverySettings(subtasks=8, lam=25.0, epochs=30, start="kmeans", acceptable=True),
-        discovery_training=specialist,
         specialists=SpecialistSettings(sharing="trunk", epochs=40, select=False),
-        specialist_training=specialist,
-        selection=SelectionSettings(judged_on="both"),
-        lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25, contradicted=0.05),
-        learning=StudentSettings(curriculum="random"),
-        adapt=AdaptSettings(every=4),
+        lesson=replace(SMALL_LESSON, contradicted=0.05),
     )
 
 
@@ -125,21 +135,14 @@ def pocket() -> ModerationSettings:
     They were chosen on digit posters and product photographs of seeds below 300, with both kinds of noise; the committed tables
     are of other seeds.
     """
-    training = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
-    return ModerationSettings(
+    return _small(
         image_size=24,
         augmentation="light",
         student=ModelSettings("pocket_deit"),
         specialist=ModelSettings("pocket_resnet"),
-        training=training,
+        training=SMALL_TRAINING,
         budget=Budget(steps=200),
-        select_by="auroc",
         discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=12, start="kmeans", acceptable=True),
-        discovery_training=training,
         specialists=SpecialistSettings(sharing="trunk", epochs=5, select=False),
-        specialist_training=training,
-        selection=SelectionSettings(judged_on="both"),
-        lesson=LessonSettings(unlabelled="all", unlabelled_share=0.25),
-        learning=StudentSettings(curriculum="random"),
-        adapt=AdaptSettings(every=4),
+        lesson=SMALL_LESSON,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tutelage.metrics import auroc, bootstrap_rows, calibration_error, right_labels
 from tutelage.metrics.wrong_test_labels import ExpectedPoint, defective_probability, expected_point
 from tutelage.recipes.moderation.choice import PLAIN, Choice
-from tutelage.recipes.moderation.pipeline import ModelScores
+from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.task import ModerationTask
 
 Floats = NDArray[np.float64]

@@ -1,0 +1,77 @@
+"""Who speaks for the kept specialists, which models are candidates, and the network that is served."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.metrics import calibrate, label_errors
+from tutelage.models import NOT_HEARD, Committee, load_model
+from tutelage.models.features import EncoderDoor
+from tutelage.recipes.encoding import whole
+from tutelage.recipes.moderation.choice import Choice, choose
+from tutelage.recipes.moderation.found import ModelScores
+from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.subtasks import Selection, joint_log_odds
+
+
+def held_out(pipeline: Pipeline) -> Tensor:
+    """Return the labelled rows that train no model: they select checkpoints and specialists, calibrate, and choose."""
+    rows = pipeline.rows("teacher_val", "teacher_test", "student_val")
+    return rows[pipeline.task.labels[rows] >= 0]
+
+
+def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
+    """Return what the kept specialists say together, log-odds of acceptable, (N,); NaN where nobody is kept."""
+    kept_K = torch.from_numpy(selection.kept)
+    return joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K)
+
+
+def choose_served(pipeline: Pipeline, fine_tuned: ModelScores, student: ModelScores | None, teacher: Tensor) -> Choice:
+    """Choose what is served: a model, or several whose log-odds are averaged.
+
+    Args:
+        fine_tuned: the baseline.
+        student: taught by the specialists, or None where none was kept.
+        teacher: the specialists' own answer, which is a candidate where one network gives it.
+    """
+    parts = {"fine_tuned": fine_tuned.log_odds}
+    if student is not None:
+        parts["student"] = student.log_odds
+        if pipeline.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
+            parts["specialists"] = teacher.double().numpy()
+    labels, judged = pipeline.task.labels.numpy(), pipeline.rows("student_val")
+    judged = judged[pipeline.task.labels[judged] >= 0]
+    return choose(parts, labels, held_out(pipeline).numpy(), judged.numpy())
+
+
+def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Committee:
+    """Return the chosen model, calibrated."""
+    folders = {"fine_tuned": "fine-tuned", "student": "student", "specialists": pipeline.specialists_stage}
+    chosen = choice.served.members
+    stages = pipeline.stages.folder / "stages"
+    networks = [load_model(stages / folders[name] / "model")[0].cpu() for name in chosen]
+    door = whole(networks[0], pipeline.task.images).pixels
+    made = Committee(
+        networks, [name == "specialists" for name in chosen], door if isinstance(door, EncoderDoor) else None
+    )
+    weights, offset = choice.served.committee()
+    made.weight.copy_(torch.tensor(weights))
+    made.offset.fill_(offset)
+    if "specialists" in chosen:
+        heard = torch.from_numpy(selection.kept & np.isfinite(selection.operating_point))
+        points = torch.from_numpy(selection.operating_point).float()
+        made.points(chosen.index("specialists")).copy_(torch.where(heard, points, NOT_HEARD))
+    return made.eval()
+
+
+def calibrated_teacher(
+    pipeline: Pipeline, joint: Tensor, fine_tuned: ModelScores
+) -> tuple[Tensor, tuple[float, float]]:
+    """Return the joint teacher's calibrated log-odds, and the labels' error rates, both by held-out labels."""
+    rows = held_out(pipeline).numpy()
+    labels, raw = pipeline.task.labels.numpy()[rows], joint.double().numpy()
+    told = [calibrate(each[rows], labels, errors="none").log_odds(each[rows]) for each in (raw, fine_tuned.log_odds)]
+    errors = label_errors([*told, sum(told)], labels)
+    return torch.from_numpy(calibrate(raw[rows], labels, errors=errors).log_odds(raw)).to(joint), errors
