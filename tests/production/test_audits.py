@@ -103,7 +103,10 @@ def test_doubted_labels_are_sent_to_be_judged_again(log, tmp_path):
         draw_doubts(log.database, tmp_path, 5)
     examples.to_parquet(tmp_path / "examples.parquet")
     assert draw_doubts(log.database, tmp_path, 5).verdicts == 2
-    found = rows(log, items).set_index("ad_id").sort_index()
+    (tmp_path / "subtask_names.csv").write_text("subtask,name\n3,Weapons\n", encoding="utf-8")
+    draw_doubts(log.database, tmp_path, 5)
+    assert rows(log, items)["subtask"].dropna().tolist() == ["sub-task 3", "Weapons"]
+    found = rows(log, items).drop_duplicates("ad_id").set_index("ad_id").sort_index()
     assert found.loc["a", ["image", "label", "headline", "subtask"]].tolist() == [
         "a.png",
         "defective",

@@ -1,6 +1,7 @@
 """`tutelage export`: what the folder says, what it refuses, what 8 bits cost, and the run's data read again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +43,22 @@ def test_the_card_says_what_was_checked_and_its_version_is_its_content(model, mo
     assert version_of({**card, "title": "another"}) != card["version"]
 
 
-def test_scores_and_subtasks_are_those_of_the_run(model, moderated, task):
+def test_scores_and_subtasks_are_those_of_the_run(model, moderated, task, tmp_path):
     examples = read_parquet(moderated.folder / "examples.parquet")
     served = ExportedModel(model)
     pixels = task.images.batch(range(len(examples)))["input"].numpy()
     found = served.answer(pixels)
     assert np.allclose([each["score"] for each in found], examples["score"], atol=1e-5)
-    kept = set(examples["subtask"][examples["subtask_kept"].fillna(False).astype(bool)])
-    assert {each["subtask"] for each in found if each["decision"] == "defective"} <= kept
+    kept = sorted(set(examples["subtask"][examples["subtask_kept"].fillna(False).astype(bool)]))
+    assert {each["subtask"] for each in found if each["decision"] == "defective"} <= {f"sub-task {k}" for k in kept}
     assert all(each["subtask"] is None for each in found if each["decision"] == "acceptable")
+    run = shutil.copytree(moderated.folder, tmp_path / "run")
+    (run / "subtask_names.csv").write_text(f"subtask,name\n{kept[0]}, Fake   buttons \n{kept[1]},\n", encoding="utf-8")
+    card = export(run, tmp_path / "named", task)
+    assert card["answer"]["subtasks"] == ["Fake buttons", *(f"sub-task {k}" for k in kept[1:])]
+    named = ExportedModel(tmp_path / "named").answer(pixels)
+    spoken = {f"sub-task {kept[0]}": "Fake buttons"}
+    assert [each["subtask"] for each in named] == [spoken.get(each["subtask"], each["subtask"]) for each in found]
 
 
 def test_a_damaged_or_edited_folder_is_not_served(model, tmp_path):

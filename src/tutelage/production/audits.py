@@ -19,6 +19,7 @@ from tutelage.production.database import Database
 from tutelage.production.decisions import monday, week_of
 from tutelage.production.sampling import allocation, inclusion_probabilities, pivotal
 from tutelage.production.tables import audits, decisions, impressions, items, strata
+from tutelage.reports.subtask_names import called, typed_names
 
 PASSED = "acceptable"
 LABELS = {0: "defective", 1: PASSED}
@@ -106,10 +107,11 @@ def draw_doubts(database: Database, run: Path, budget: int, *, seed: int = 0) ->
     doubted = doubted.sort_values("suspicion", ascending=False, kind="stable").head(budget)
     if doubted.empty:
         raise ValueError(f"{path} has no label with a suspicion above 0.5 whose image is a file")
+    names = typed_names(run)
     table = pd.DataFrame({
         "ad_id": doubted["id"], "image": doubted["image"], "label": doubted["label"].map(LABELS),
         "headline": doubted.get("headline"), "wanted": 1,
-        "subtask": [f"sub-task {k}" if k >= 0 else None for k in doubted["subtask"]],
+        "subtask": [called(names, k) if k >= 0 else None for k in doubted["subtask"]],
     })  # fmt: skip
     number = _stored(database, "labels", table, np.random.default_rng(seed), seed, [])
     return Drawn(number, {("labels", run.name): len(table)}, len(table))

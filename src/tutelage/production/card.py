@@ -11,7 +11,7 @@ from typing import Any
 from tutelage.files import read_json, write_atomically
 
 NAME = "model.json"
-FORMAT = 1
+FORMAT = 2
 KINDS = {"decision", "class", "labels", "answer", "text"}
 _NEEDED = {"recipe": str, "input": dict, "answer": dict, "classes": (list, type(None)), "graph": str, "files": dict}
 

@@ -26,6 +26,7 @@ from tutelage.production.material import BATCH, Material, images_of, texts_of
 from tutelage.recipes.moderation import recipe as moderation
 from tutelage.recipes.moderation.evaluation import SCORE
 from tutelage.recipes.recipe import Task, recipe_of
+from tutelage.reports.subtask_names import called, typed_names
 
 TOLERANCE = 1e-3
 """How far a logit of the graph may lie from PyTorch's, relative to the largest; single precision differs by about 1e-6."""
@@ -178,8 +179,8 @@ def _parity(served: Served, material: Material, logits: NDArray[Any]) -> dict[st
     return {"examples": len(wanted), "largest_difference_of_logits": furthest, "same_class": same}
 
 
-def _centres(run_folder: Path, module: nn.Module, material: Material) -> tuple[Tensor | None, list[int] | None]:
-    """Return the mean feature of the defects of each sub-task that a moderation run has kept, and the sub-tasks' numbers."""
+def _centres(run_folder: Path, module: nn.Module, material: Material) -> tuple[Tensor | None, list[str] | None]:
+    """Return the mean feature of the defects of each sub-task that a moderation run has kept, and what each is called."""
     table = run_folder / "examples.parquet"
     if not (run_folder / "subtasks.parquet").is_file() or not hasattr(module, "features"):
         return None, None
@@ -193,7 +194,8 @@ def _centres(run_folder: Path, module: nn.Module, material: Material) -> tuple[T
         with torch.no_grad():
             parts = [features(torch.from_numpy(batch)) for batch in material.batches(rows)]
         centres.append(torch.cat(parts).double().mean(0).float())
-    return (torch.stack(centres), numbers) if centres else (None, None)
+    names = typed_names(run_folder)
+    return (torch.stack(centres), [called(names, number) for number in numbers]) if centres else (None, None)
 
 
 def _placed(graph: Path, model: Path, out: Path) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 from tutelage.data.table import SPLITS
 from tutelage.reports.curves import MODELS, judged_test, operating_plots
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.sections import duplicate_groups, subtasks, suspects, typed_names
+from tutelage.reports.sections import duplicate_groups, subtasks, suspects
+from tutelage.reports.subtask_names import NAMES, typed_names
 from tutelage.reports.wording import Names, verdict
 
 FIGURES = {
@@ -25,9 +26,6 @@ COMPETENCES = {
     "lift": "lift over the floor",
 }
 
-NAMES = "subtask_names.csv"
-"""Of a run's folder: what a person calls the sub-tasks, ``subtask,name``."""
-
 
 def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
@@ -39,8 +37,7 @@ def view(run: RunFolder) -> dict[str, Any]:
     fpr = f"{metrics['pipeline'].get('fpr', 0.01):g}"
     fpr = fpr if fpr in rates else rates[0]
     bar = metrics["subtasks"].get("threshold")
-    gallery, named = run.gallery, run.folder / NAMES
-    names = typed_names(run.table(NAMES, "sub-tasks have no names") if named.is_file() else None)
+    gallery, names = run.gallery, typed_names(run.folder)
     test = None if examples is None else judged_test(examples)
     return {
         "models": MODELS,

@@ -48,14 +48,6 @@ def subtasks(
         }
 
 
-def typed_names(table: pd.DataFrame | None) -> dict[int, str]:
-    """The names that a person has given to sub-tasks; a line that is none is passed over."""
-    if table is None or not {"subtask", "name"} <= set(table):
-        return {}
-    lines = zip(table["subtask"].str.strip(), table["name"].str.strip(), strict=True)
-    return {int(number): name for number, name in lines if number.isdecimal() and name}
-
-
 def members_of(examples: pd.DataFrame, subtask: int) -> pd.DataFrame:
     """A sub-task's examples, the surest first."""
     members = examples[examples["subtask"] == subtask]

@@ -148,7 +148,7 @@ class Service:
             version = live.model.version
         if named and self._record is not None and "decision" in found:
             stands = await self._recorded(self._record, example, found, version, chosen)
-            found = {**found, "score": stands.score, "decision": stands.decision, "subtask": _number(stands.subtask)}
+            found = {**found, "score": stands.score, "decision": stands.decision, "subtask": stands.subtask}
         self._tell(chosen, found, shadow=False)
         return {"id": example.id, "variant": chosen, "model_version": version, **found}
 
@@ -169,7 +169,6 @@ class Service:
         variant: str,
         shadow: bool = False,
     ) -> Decision:
-        subtask = found.get("subtask")
         decision = Decision(
             str(example.id),
             version,
@@ -180,7 +179,7 @@ class Service:
             impressions=example.impressions,
             image=example.path,
             headline=example.headline,
-            subtask=None if subtask is None else str(subtask),
+            subtask=found.get("subtask"),
         )
         try:
             return await record(decision)
@@ -220,7 +219,3 @@ class Service:
         if "decision" in found:
             self.telemetry.scores.labels(variant).observe(found["score"])
             self.telemetry.decisions.labels(variant, found["decision"], str(shadow).lower()).inc()
-
-
-def _number(subtask: str | None) -> int | None:
-    return None if subtask is None else int(subtask)

@@ -36,7 +36,7 @@ from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import WEIGHTS
 from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
-from tutelage.reports.moderation import NAMES
+from tutelage.reports.subtask_names import NAMES
 from tutelage.reports.run_folder import write_gallery
 from tutelage.subtasks import Selection
 
