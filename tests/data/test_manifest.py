@@ -335,3 +335,23 @@ def test_the_picture_does_not_depend_on_the_path_taken(folder):
         (64, 64), Image.Resampling.BICUBIC
     )
     assert np.array_equal(table.images[0].permute(1, 2, 0), np.asarray(expected))
+
+
+def test_weights_are_read_where_they_are_asked_for(folder):
+    path = write(
+        folder,
+        "image,label,weight\nimages/0.png,acceptable,2.5\nimages/1.png,defective,\nimages/2.png,defective,0\n"
+        "images/3.png,defective,-1\nimages/4.png,acceptable,3 kg\nimages/5.png,acceptable,inf\n",
+    )
+    images, problems = read_manifest(path, weighted=True)
+    assert images.table["weight"].tolist() == [2.5, 1.0, 0.0]
+    assert [(each.id, each.reason) for each in problems] == [(f"images/{k}.png", "bad_weight") for k in (3, 4, 5)]
+    assert next(iter(problems)).detail == "weight is '-1'; allowed: a number from 0"
+    others, none = read_manifest(path)
+    assert (len(others), len(none), "weight" in others.table) == (6, 0, False)
+    assert images.identity()[1].columns.tolist() == ["id", "label", "split", "weight"]
+    assert others.identity()[1].columns.tolist() == ["id", "label", "split"]
+    renamed = write(folder, "image,label,times\nimages/0.png,acceptable,2\n", "renamed.csv")
+    assert read_manifest(renamed, Columns(weight="times"), weighted=True)[0].table["weight"].tolist() == [2.0]
+    alone = write(folder, "image,label,weight\nimages/0.png,acceptable,\n", "alone.csv")
+    assert "weight" not in read_manifest(alone, weighted=True)[0].table

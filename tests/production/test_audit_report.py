@@ -12,8 +12,8 @@ from shop import fill, weeks
 from sqlalchemy import insert, select
 
 from tutelage.data.manifest import read_manifest
-from tutelage.production.audit_figures import figures, read_audits
-from tutelage.production.audit_report import closing, table3, write_audit_report
+from tutelage.production.audit_figures import Audited, figures, read_audits
+from tutelage.production.audit_report import closing, table3, write_audit_report, write_manifests
 from tutelage.production.audits import draw, draw_doubts
 from tutelage.production.decisions import DecisionLog
 from tutelage.production.tables import items, verdicts
@@ -126,10 +126,25 @@ def test_what_a_report_leaves_behind(log, tmp_path):
     assert (verdicts["weight"] >= 1).all()
     for image in verdicts["image"]:
         Image.new("RGB", (16, 16), "red").save(out / image)
-    table, problems = read_manifest(out / "verdicts.csv", size=8)
+    table, problems = read_manifest(out / "verdicts.csv", size=8, weighted=True)
+    assert np.allclose(table.table["weight"], verdicts["weight"])
     assert len(table) == len(verdicts)
     assert problems.counts() == {}
     assert (table.table["label"] == (verdicts["label"] == "acceptable")).all()
+
+
+def test_an_ad_that_was_drawn_in_two_weeks_is_one_row_of_the_manifest(tmp_path):
+    items = pd.DataFrame({
+        "id": [1, 2, 3, 4], "ad_id": ["a", "b", "a", "c"], "week": ["2026-W02", "2026-W02", "2026-W03", "2026-W03"],
+        "variant": "old", "image": "x.png", "headline": "X", "label": None, "impressions": [10.0, 4.0, 30.0, 5.0],
+        "probability": [0.5, 0.25, 1.0, 0.5], "defective": [1.0, 0.0, 1.0, 0.5], "given": [1, 1, 2, 2],
+    })  # fmt: skip
+    assert write_manifests(Audited(items, items, items), tmp_path) == {"verdicts.csv": 2, "labels.csv": 0}
+    found = pd.read_csv(tmp_path / "verdicts.csv").set_index("id")
+    assert found.loc["a", ["label", "weight", "impressions", "verdicts", "week"]].tolist() == [
+        "defective", 3.0, 40.0, 3, "2026-W03",
+    ]  # fmt: skip
+    assert found.loc["b", ["label", "weight"]].tolist() == ["acceptable", 4.0]
 
 
 def test_labels_that_were_judged_again_are_a_manifest_of_their_own(log, tmp_path):

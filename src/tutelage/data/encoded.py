@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tutelage.data.table import Images, ImageTable
+from tutelage.data.table import IDENTIFYING, Images, ImageTable
 from tutelage.files import write_atomically
 
 SEGMENT = 256  # rows in a file: what a kill may lose
@@ -200,8 +200,8 @@ class EncodedTable(ImageTable):
         return {"index": rows, "input": self.features.gather(rows), "label": self.labels[rows]}
 
     def identity(self) -> list[object]:
-        """Return what tells the table from another: all features, ids, labels and splits."""
-        return [self.features.key, self.table[["id", "label", "split"]]]
+        """Return what tells the table from another: all features, ids, labels, splits and weights."""
+        return [self.features.key, self.table.filter(items=IDENTIFYING)]
 
     def with_split(self, split: Sequence[str] | np.ndarray) -> EncodedTable:
         """Return the same features and facts with another `split` column (N,)."""

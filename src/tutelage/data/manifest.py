@@ -23,7 +23,7 @@ from tutelage.decoding import Limits, UnreadableImage
 from tutelage.hardware import available_cpus
 
 LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}
-_OPTIONAL = ("headline", "submitted_at", "advertiser", "impressions")
+_OPTIONAL = ("headline", "submitted_at", "advertiser", "impressions", "weight")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Columns:
         advertiser: who submitted it.
         impressions: how often it was shown, a number.
         split: train, val or validation (divided later), test, unlabelled, or any other split's name.
+        weight: how often the example counts when `tutelage moderate` trains, a number from 0; once where the cell is empty.
     """
 
     image: str = "image"
@@ -49,6 +50,7 @@ class Columns:
     advertiser: str = "advertiser"
     impressions: str = "impressions"
     split: str = "split"
+    weight: str = "weight"
 
 
 def read_manifest(
@@ -61,6 +63,7 @@ def read_manifest(
     limits: Limits | None = None,
     memory_bytes: int = 2 * 2**30,
     dates: Dates = "auto",
+    weighted: bool = False,
 ) -> tuple[ImageTable, Problems]:
     """Read a manifest and decode each of its images once; what cannot be used is left out and listed.
 
@@ -79,6 +82,7 @@ def read_manifest(
         limits: what an image file may be.
         memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
         dates: which of day and month stands first in dates such as 05/06/2024; see `times`.
+        weighted: read how often each row counts, too; a row whose weight is no number from 0 is left out.
 
     Returns:
         The table, in the manifest's order, and what was left out.
@@ -94,6 +98,8 @@ def read_manifest(
     facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
     if labels is None:
         facts["label"] = ""
+    if not weighted:
+        facts["weight"] = ""
     table = _checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
     files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
     return _image_table(table, files, memory_bytes, problems)
@@ -232,9 +238,12 @@ def _checked(
     submitted_at, unclear = times(facts["submitted_at"], dates)
     impressions = numbers(facts["impressions"], counts=True)
     impressions = impressions.where(impressions.between(0, np.inf, inclusive="left"))
+    weight = numbers(facts["weight"])
+    weight = weight.where(weight.between(0, np.inf, inclusive="left"))
 
     refuse(facts["image"] == "", "no_image", "the image's path is empty")
     refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
+    refuse_cells("weight", weight.notna(), "bad_weight", "a number from 0")
     refuse_cells("split", facts["split"].isin(SPLITS), "unknown_split", ", ".join(SPLITS))
     unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")
     if (facts["split"] != "").any():
@@ -251,7 +260,9 @@ def _checked(
     warn_cells("impressions", impressions.isna(), "bad_impressions", "which is no number from 0")
     split = facts["split"].replace("", "unassigned").mask(unlabelled, "unlabelled")
     label = label.mask(unlabelled, UNLABELLED).astype(np.int64)
-    table = facts.assign(label=label, split=split, submitted_at=submitted_at, impressions=impressions)[reason == ""]
+    weight = weight.fillna(1.0) if (facts["weight"] != "").any() else weight
+    typed = {"submitted_at": submitted_at, "impressions": impressions, "weight": weight}
+    table = facts.assign(label=label, split=split, **typed)[reason == ""]
     return table.drop(columns=[column for column in _OPTIONAL if (table[column].isna() | (table[column] == "")).all()])
 
 

@@ -29,6 +29,8 @@ SPLITS = (
     "left_out",
 )
 UNLABELLED = -1
+IDENTIFYING = ("id", "label", "split", "weight")
+"""The columns that training depends on."""
 PICTURE = 160  # pixels of an image's side where a person looks at it
 
 
@@ -145,7 +147,7 @@ class ImageTable(Batched):
     """Images, and a pandas table with one row for each.
 
     Columns: `id` (unique text), `label` (class, -1 = unlabelled), `split` (one of `SPLITS`), and whatever else is
-    known: `headline`, `submitted_at`, `advertiser`, `impressions`; for evaluation only, `true_label` and
+    known: `headline`, `submitted_at`, `advertiser`, `impressions`, `weight`; for evaluation only, `true_label` and
     `true_subtask` (-1 = none). Rows are numbered 0..N-1, and that number is an example's `index` everywhere.
 
     Args:
@@ -186,8 +188,8 @@ class ImageTable(Batched):
         return {"index": rows, "input": self.images.gather(rows.tolist()), "label": self.labels[rows]}
 
     def identity(self) -> list[object]:
-        """Return what tells the table from another: all images, ids, labels and splits."""
-        return [self.images, self.table[["id", "label", "split"]]]
+        """Return what tells the table from another: all images, ids, labels, splits and weights."""
+        return [self.images, self.table.filter(items=IDENTIFYING)]
 
     def rows(self, *splits: str) -> Tensor:
         """Return the rows of the given splits, ascending: int64 (n,).

@@ -53,32 +53,38 @@ def write_audit_report(database: Database, out: Path, incumbent: str | None = No
 def write_manifests(audited: Audited, out: Path) -> dict[str, int]:
     """Write the verdicts as manifests of labelled images, and return how many rows each has.
 
-    An advertisement whose verdicts are evenly divided, or unsure, is left out. ``weight`` is how many advertisements that
-    passed it stands for, one over its inclusion probability.
+    An advertisement whose verdicts are evenly divided, or unsure, is left out; one that was drawn in several weeks has one row.
+    ``weight`` is how many advertisements that passed it stands for, one over its inclusion probability, added up over weeks.
 
     Args:
         audited: what was said.
         out: folder of ``verdicts.csv`` and ``labels.csv``; one without rows is not written.
     """
-    judged = audited.items[audited.items["defective"].notna() & (audited.items["defective"] != 0.5)]
-    judged = judged.assign(
-        id=judged["ad_id"],
-        given_label=judged["label"],
-        label=np.where(judged["defective"] > 0.5, "defective", "acceptable"),
-        weight=1 / judged["probability"].astype(float),
-    )
-    sampled, again = judged[judged["week"].notna()], judged[judged["week"].isna()]
+    judged = audited.items[audited.items["defective"].notna()]
+    sampled, again = _by_ad(judged[judged["week"].notna()]), _by_ad(judged[judged["week"].isna()])
     shared = ["id", "image", "label", "headline"]
     tables = {
-        "verdicts.csv": sampled[[*shared, "impressions", "weight", "week", "variant", "given"]],
-        "labels.csv": again[[*shared, "given_label", "given"]],
+        "verdicts.csv": sampled[[*shared, "impressions", "weight", "week", "variant", "verdicts"]],
+        "labels.csv": again[[*shared, "given_label", "verdicts"]],
     }
     for name, table in tables.items():
         if len(table):
-            write_table(out / name, table.fillna("").rename(columns={"given": "verdicts"}))
+            write_table(out / name, table.fillna(""))
         else:
             (out / name).unlink(missing_ok=True)
     return {name: len(table) for name, table in tables.items()}
+
+
+def _by_ad(items: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each advertisement whose verdicts say the one or the other; the rest is that of its last week."""
+    items = items.assign(weight=1 / items["probability"].astype(float), given_label=items["label"]).sort_values("id")
+    last = {name: (name, "last") for name in ("image", "headline", "given_label", "week", "variant")}
+    sums = {name: (name, "sum") for name in ("impressions", "weight")}
+    by_ad = items.groupby("ad_id", sort=False).agg(
+        **last, **sums, verdicts=("given", "sum"), defective=("defective", "mean")
+    )
+    by_ad = by_ad[by_ad["defective"] != 0.5].reset_index(names="id")
+    return by_ad.assign(label=np.where(by_ad["defective"] > 0.5, "defective", "acceptable"))
 
 
 def closing(found: dict[str, Any]) -> list[str]:

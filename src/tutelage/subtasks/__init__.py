@@ -1,5 +1,6 @@
 """Which hidden sub-tasks does a label contain, which are worth learning, and in what order?"""
 
+from tutelage.subtasks.counted import counted
 from tutelage.subtasks.curricula import Curriculum
 from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover, features
 from tutelage.subtasks.kmeans import kmeans
@@ -27,6 +28,7 @@ __all__ = [
     "StudentSettings",
     "VacuousThreshold",
     "acceptability",
+    "counted",
     "discover",
     "features",
     "joint_log_odds",

@@ -13,6 +13,7 @@ from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.signals import BinaryCrossEntropy
+from tutelage.subtasks.counted import counted
 from tutelage.training import Budget, Hardware, Interrupted, Plan, fit, predict
 from tutelage.training.batches import Examples
 
@@ -115,6 +116,7 @@ def train_specialists(
     *,
     count: int,
     heads: Callable[[nn.Module], tuple[str, ...]] = lambda network: (),
+    weight: Tensor | None = None,
 ) -> Specialists:
     """Train the specialists; the failure of one does not lose the rest.
 
@@ -130,6 +132,7 @@ def train_specialists(
         plan: as in `fit`, but for budget, heads and selection, which follow from the other arguments.
         count: K.
         heads: the names of a network's heads.
+        weight: how often each row of the table counts, (N,); see `counted`.
 
     Raises:
         Interrupted: training was asked to stop.
@@ -144,10 +147,13 @@ def train_specialists(
         taking_part = rows[(own[rows] >= 0).any(1)]
         try:
             network = make(len(group))
+            told_apart = WithColumns(examples(taking_part), membership=own)
+            membership = Membership(_weight(own[rows], settings.balance))
+            data, signals = counted(told_apart, [membership], weight, taking_part)
             fit(
                 network,
-                WithColumns(examples(taking_part), membership=own),
-                signals=[Membership(_weight(own[rows], settings.balance))],
+                data,
+                signals=signals,
                 plan=replace(
                     plan,
                     budget=Budget(epochs=settings.epochs),

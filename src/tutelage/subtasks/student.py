@@ -14,6 +14,7 @@ from tutelage.hardware import precise
 from tutelage.metrics import auroc
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs, Scaled, Signal
+from tutelage.subtasks.counted import COUNT, counted
 from tutelage.subtasks.curricula import Curriculum, CurriculumName
 from tutelage.subtasks.lesson import Lesson, two_way
 from tutelage.subtasks.specialists import npv_then_auroc
@@ -170,7 +171,8 @@ def teach(
         signals = [Scaled(signal, weight) for signal, weight in zip(signals, weights, strict=True)]
         columns["judged"] = torch.full_like(lesson.label, -1)
         if held_out is not None:
-            held_out = WithColumns(held_out, judged=lesson.label, label_weight=torch.ones(len(lesson.label)))
+            once = torch.ones(len(lesson.label))
+            held_out = WithColumns(held_out, judged=lesson.label, label_weight=once, **{COUNT: once})
     if lesson.fine_tuned_logits is not None:
         columns["fine_tuned_logits"] = lesson.fine_tuned_logits
         signals.append(
@@ -182,9 +184,10 @@ def teach(
                 name="fine_tuned",
             )
         )
+    data, signals = counted(WithColumns(examples, **columns), signals, lesson.weight, lesson.rows)
     return fit(
         student,
-        WithColumns(examples, **columns),
+        data,
         signals=signals,
         weighting=Fixed(weights) if weighting is None else weighting,
         held_out=held_out,

@@ -36,8 +36,8 @@ from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import WEIGHTS
 from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
-from tutelage.reports.subtask_names import NAMES
 from tutelage.reports.run_folder import write_gallery
+from tutelage.reports.subtask_names import NAMES
 from tutelage.subtasks import Selection
 
 RATES = (0.01, 0.05)
@@ -189,7 +189,7 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
             "suspicion": np.where(label == 0, score, np.where(label == 1, 1 - score, np.nan)),
         }
     )
-    for column in ("headline", "advertiser", "submitted_at", "impressions", "true_label", "true_subtask"):
+    for column in ("headline", "advertiser", "submitted_at", "impressions", "weight", "true_label", "true_subtask"):
         if column in table:
             listed[column] = table[column]
     return listed

@@ -27,6 +27,7 @@ from tutelage.signals import CrossEntropy
 from tutelage.subtasks import (
     Selection,
     acceptability,
+    counted,
     discover,
     select,
     selects,
@@ -186,6 +187,7 @@ class Pipeline:
                 self.plan(folder, "specialist_training"),
                 count=count,
                 heads=_heads,
+                weight=self.task.weights,
             )
             if settings.specialists.sharing == "trunk" and isinstance(network := trained.networks[0], ImageClassifier):
                 save_model(network, folder / "model")
@@ -235,7 +237,8 @@ class Pipeline:
                 for head in heads
             ]
             examples = WithColumns(images.subset(train_rows), label=target)
-            fit(network, examples, signals=signals, plan=self.selected(folder, network, name), weighting=Equal())
+            examples, weighed = counted(examples, signals, self.task.weights, train_rows)
+            fit(network, examples, signals=weighed, plan=self.selected(folder, network, name), weighting=Equal())
 
         cache_key = [settings.learning.smoothing, target.tolist() if label is not None else None]
         return self.trained(name, model, train, cache_key, classes=classes)

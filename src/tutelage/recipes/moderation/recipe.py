@@ -34,6 +34,8 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     """
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
+    if (weights := task.weights) is not None:
+        log.say(f"training weighs the examples by their column weight, from {weights.min():g} to {weights.max():g}")
     if why := too_few(task, settings):
         log.say(f"{why}: plain fine-tuning is the result")
         pipeline = Pipeline(task, settings, out, log)

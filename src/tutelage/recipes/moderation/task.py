@@ -58,6 +58,12 @@ class ModerationTask:
         """The moderator's labels, (N,): 0 defective, 1 acceptable, -1 not labelled."""
         return self.images.labels
 
+    @property
+    def weights(self) -> Tensor | None:
+        """How often each example counts in training, (N,), in any unit; None where each counts once."""
+        weight = self.table.get("weight")
+        return None if weight is None else torch.from_numpy(weight.to_numpy(np.float64, copy=True))
+
     def rows(self, *splits: str) -> Tensor:
         """Return the rows of these splits, ascending."""
         return self.images.rows(*splits)
@@ -72,7 +78,7 @@ class ModerationTask:
         return self.labels if truth is None else truth
 
     def fingerprint(self) -> str:
-        """Return a hash of what training sees: images, ids, labels and splits."""
+        """Return a hash of what training sees: images, ids, labels, splits and weights."""
         return fingerprint(self.images)
 
 
@@ -102,12 +108,16 @@ def moderation_task(
     if manifest.is_dir():
         images, problems = read_image_folder(manifest, labels, size=size)
     else:
-        images, problems = read_manifest(manifest, columns, labels, size=size, dates=dates)
+        images, problems = read_manifest(manifest, columns, labels, size=size, dates=dates, weighted=True)
     images, groups = drop_duplicates(images, problems, settings.radius, settings.duplicates)
     with problems.written_on_error(out):
         left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")
         problems.require(int(left.sum()), 5 * 2 * LEAST, "labelled examples")
         images = split_table(images, problems, settings.splits)
+    if "weight" in images.table and not images.table["weight"][images.table["split"] == "train"].any():
+        raise ValueError(
+            f"column {columns.weight!r} of {manifest} is 0 for all training examples; nothing could be learned"
+        )
     return ModerationTask(manifest.stem, str(manifest), images, problems=problems, duplicates=groups)
 
 

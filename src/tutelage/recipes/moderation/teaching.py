@@ -61,7 +61,7 @@ def taught(
         )
         fitted = teach(
             network,
-            lesson,
+            replace(lesson, weight=pipeline.task.weights),
             images.subset(lesson.rows),
             settings.learning,
             pipeline.selected(folder, network, name),
