@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+from subprocess import run
 
 import hostile
 import numpy as np
@@ -94,6 +97,40 @@ def test_killed_and_started_again_it_goes_on(ads: Path, tmp_path: Path, monkeypa
     assert len(counts.left_out) == 8
     score.score(ads / "model", ads / "ads.csv", tmp_path / "straight.parquet", processes=1, part=60)
     pd.testing.assert_frame_equal(pd.read_parquet(out), pd.read_parquet(tmp_path / "straight.parquet"))
+
+
+def test_a_cluster_goes_on_after_the_parts_that_are_there_and_writes_the_same(
+    ads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed; it is the extra ray")
+    scored, done = score._scored, []
+
+    def cut(*given: object) -> pd.DataFrame:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(scored(*given))
+        return done[-1]
+
+    monkeypatch.setattr(score, "_scored", cut)
+    with pytest.raises(KeyboardInterrupt):
+        score.score(ads / "model", ads / "ads.csv", tmp_path / "scores.csv", processes=1, part=9)
+    monkeypatch.undo()
+    script = Path(__file__).with_name("on_cluster.py")
+    ran = run(
+        [sys.executable, str(script), str(ads), str(tmp_path / "scores.csv")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    assert ran.stdout == "52 8\npart 7 is refused\n", ran.stderr
+    score.score(ads / "model", ads / "ads.csv", tmp_path / "straight.csv", processes=1, part=9)
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()
+
+
+def test_a_cluster_needs_its_extra(ads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"ray is not installed; install the extra: pip install 'tutelage\[ray\]'"):
+        command(ads / "model", ads / "ads.csv", tmp_path / "scores.csv", ray_address="auto")
 
 
 def _deadly(root: Path, size: int, limits: object, paths: list[str]) -> list[decoders.Decoded]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from tutelage.data.manifest import Columns
@@ -122,6 +123,8 @@ def score(
     data: Path,
     out: Path = Path("scores.parquet"),
     processes: int | None = None,
+    ray: bool = False,
+    ray_address: str | None = None,
     columns: Columns = Columns(),
 ) -> None:
     """Score a table of images or texts of any length by an exported model; killed and started again, it goes on.
@@ -131,11 +134,16 @@ def score(
         data: CSV or Parquet file with a column image (a path under its folder), or text.
         out: Table to write, .parquet or .csv; what was left out is listed beside it.
         processes: Processes that decode images; one for each processor by default.
+        ray: Score by many processes of a Ray cluster, which see model and images under the same paths (extra ray).
+        ray_address: Address of the cluster: auto, host:6379 or ray://host:10001; by default it is this machine alone.
         columns: Names of the table's columns.
     """
     with extra("serve"):
         from tutelage.production.score import score as scored
 
-    found = scored(model, data, out, columns=columns, processes=processes)
+    if ray or ray_address is not None:
+        with extra("ray"):
+            import_module("ray")
+    found = scored(model, data, out, columns=columns, processes=processes, ray=ray, ray_address=ray_address)
     given = ", ".join(f"{name} {count}" for name, count in found.given.items())
     print(f"{found.scored} scored{given and ': '}{given}; {found.left_out.summary()}. Written to {out}")

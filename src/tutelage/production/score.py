@@ -6,8 +6,9 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.files import write_atomically, write_table
 from tutelage.hardware import available_cpus
+from tutelage.production.cluster import cluster, scored_by_cluster
 from tutelage.production.decoders import Decoders
 from tutelage.production.exported import ExportedModel
 
@@ -47,6 +49,8 @@ def score(
     columns: Columns = Columns(),
     processes: int | None = None,
     part: int = PART,
+    ray: bool = False,
+    ray_address: str | None = None,
 ) -> Scored:
     """Score the images or texts of a table by an exported model.
 
@@ -59,14 +63,17 @@ def score(
         out: .parquet or .csv with the columns of `tutelage predict` and the model's version. What was left out is listed beside
             it, in a file whose name ends in ``-problems.csv``.
         columns: the table's own names of its columns.
-        processes: that decode images; one for each processor by default.
+        processes: that decode images; with Ray, processors of a cluster that is started here. One for each by default.
         part: rows of a part.
+        ray: score the parts by the processes of a Ray cluster, each of which sees model and images under the same paths.
+        ray_address: of the cluster, see `cluster`; by default it is this machine.
 
     Returns:
         How many were scored, what was given how often, and what was left out.
 
     Raises:
         FileNotFoundError, ValueError: no such model or table, a column is missing, another ending, or parts of another job.
+        ConnectionError: no cluster answers.
     """
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"out={str(out)!r} must end in .parquet or .csv")
@@ -85,22 +92,55 @@ def score(
     )
     source = columns.image if model.kind == "image" else TEXT
     unread = Problems()
+    finished: list[Path] = []
     with ExitStack() as stack:
-        decoders = None
-        if model.kind == "image":
-            size = model.card["input"]["size"]
-            decoders = stack.enter_context(Decoders(data.parent, size, processes or available_cpus()))
         bar = stack.enter_context(tqdm(total=_rows(data), unit=model.kind, desc=out.name, disable=None))
-        number = -1
-        for number, table in enumerate(table_parts(data, part, unread, (source, columns.id))):
-            if source not in table:
-                raise ValueError(f"{data} has no column {source!r}; name it by columns.image, or call it text")
-            done = parts / f"{number:06d}.parquet"
-            if not done.is_file():
-                _write_part(done, _scored(model, table, source, columns.id, decoders))
-            bar.update(len(table))
-        finished = [parts / f"{place:06d}.parquet" for place in range(number + 1)]
+
+        def missing() -> Iterator[tuple[Path, pd.DataFrame]]:
+            for number, table in enumerate(table_parts(data, part, unread, (source, columns.id))):
+                if source not in table:
+                    raise ValueError(f"{data} has no column {source!r}; name it by columns.image, or call it text")
+                finished.append(parts / f"{number:06d}.parquet")
+                if finished[-1].is_file():
+                    bar.update(len(table))
+                else:
+                    yield finished[-1], table
+
+        if ray or ray_address is not None:
+            stack.enter_context(cluster(ray_address, processes))
+            scored = scored_by_cluster(
+                partial(
+                    _scored_elsewhere, model_folder.resolve(), model.version, data.parent.resolve(), source, columns.id
+                ),
+                missing(),
+            )
+        else:
+            decoders = stack.enter_context(_decoders(model, data.parent, processes or available_cpus()))
+            scored = ((path, _scored(model, table, source, columns.id, decoders)) for path, table in missing())
+        for path, found in scored:
+            _write_part(path, found)
+            bar.update(len(found))
     return _joined(finished, out, parts, unread)
+
+
+def _scored_elsewhere(
+    model_folder: Path, version: str, root: Path, source: str, id: str, table: pd.DataFrame
+) -> pd.DataFrame:
+    """Score a part in a process of a cluster, by one processor."""
+    model = _opened(model_folder)
+    if model.version != version:
+        raise ValueError(f"{model_folder} holds version {model.version} on another machine, and {version} here")
+    with _decoders(model, root, 1) as decoders:
+        return _scored(model, table, source, id, decoders)
+
+
+@cache
+def _opened(model_folder: Path) -> ExportedModel:
+    return ExportedModel(model_folder, threads=1)
+
+
+def _decoders(model: ExportedModel, root: Path, processes: int) -> AbstractContextManager[Decoders | None]:
+    return Decoders(root, model.card["input"]["size"], processes) if model.kind == "image" else nullcontext()
 
 
 def _claim(parts: Path, job: dict[str, Any]) -> None:
