@@ -65,7 +65,7 @@ FLAGS = {
     "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
-    "score": ["model", "data", "out", "processes", "columns"],
+    "score": ["model", "data", "out", "processes", "ray", "ray_address", "columns"],
     "serve": ["model", "challengers", "weights", "host", "port", "token", "decisions", "service"],
     "threshold": ["run_folder", "fpr", "confidence", "wrong_labels", "held_out", "columns"],
 }
