@@ -374,18 +374,21 @@ def test_the_runs_folder(done):
     assert json.loads((done.folder / "metrics.json").read_text()) == done.metrics
     assert done.metrics["pipeline"] == {"recipe": "distill", "title": "digits", "seed": 0, "method": "amal"}
     assert set(done.metrics["methods"]) == {"amal", "ce", "kd"}
-    assert set(done.metrics["difference"]) == {"ce", "kd"}
+    assert set(done.metrics["difference"]) == {"amal", "ce", "kd"} - {done.metrics["choice"]["chosen"]}
 
 
 def test_the_figures_follow_from_the_lists(done):
     examples = pd.read_parquet(done.folder / "examples.parquet")
     test = examples[examples["split"] == "test"]
     ours = float((test["predicted"] == test["true_label"]).mean())
-    found = done.metrics["methods"]["amal"]["accuracy"]
+    choice = done.metrics["choice"]
+    assert choice["chosen"] == max(("ce", "amal", "kd"), key=lambda name: done.metrics["methods"][name]["val"])
+    assert choice["candidates"]["amal"]["value"] == pytest.approx(done.metrics["methods"]["amal"]["val"])
+    found = done.metrics["methods"][choice["chosen"]]["accuracy"]
     assert found["value"] == pytest.approx(ours)
     assert found["low"] <= found["value"] <= found["high"]
-    gain = done.metrics["difference"]["ce"]["value"]
-    assert gain == pytest.approx(ours - done.metrics["methods"]["ce"]["accuracy"]["value"])
+    for other, gain in done.metrics["difference"].items():
+        assert gain["value"] == pytest.approx(ours - done.metrics["methods"][other]["accuracy"]["value"])
     model, facts = load_model(done.folder / "model")
     assert facts["classes"] == list("0123456789")
     with torch.no_grad():
@@ -427,6 +430,24 @@ def test_the_report_says_what_the_figures_say(done):
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
     assert html.count("<img ") == min(evaluation.PICTURES, len(tiny().images.rows("train")))
     assert "wrong labels: mean" in html  # Figure 2's description
+
+
+def test_teachers_who_know_nothing_are_not_listened_to(tmp_path):
+    """The student is taught by them alone, nearly; held-out labels show it, and the labels alone are served."""
+    never = TeacherSettings(SMALL, budget=Budget(steps=1), select=False)
+    given = settings(method="kd", kd_weight=0.99, teachers=(never, never), baselines=(), budget=Budget(epochs=8))
+    found = recipes.run("distill", tiny(given), given, tmp_path / "run", quiet=True)
+    assert found.metrics["pipeline"]["method"] == "kd"
+    assert found.metrics["choice"]["chosen"] == "ce"
+    assert found.metrics["difference"]["kd"]["value"] > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Served: the labels alone, not distillation at a fixed weight, the best of 2 candidates" in page
+    assert "Served: the labels alone" in repr(found)
+    examples = pd.read_parquet(tmp_path / "run" / "examples.parquet")
+    model, _ = load_model(tmp_path / "run" / "model")
+    with torch.no_grad():
+        said = model(tiny(given).images.images.gather(range(200))).argmax(1)
+    assert torch.equal(said, torch.from_numpy(examples["predicted"].to_numpy(copy=True)))
 
 
 def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concerns(done):

@@ -125,9 +125,9 @@ class Nothing:
         return images
 
 
-@pytest.mark.parametrize("step", [2, 4, 9, 10, 13])
+@pytest.mark.parametrize("step", [7, 16, 18, 23, 24, 27])
 def test_a_run_that_is_cut_and_run_again_ends_in_the_same_figures(run, step, tmp_path, monkeypatch):
-    """Two generations after two more steps: 4 begins an imitation, 9 a generation; the others lie within a phase."""
+    """Fourteen steps of plain training, and two generations after two more: 18 begins an imitation, 23 a generation."""
     monkeypatch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
     nothing = Nothing(step)
     monkeypatch.setattr(training, "augmentation_of", lambda settings: nothing)
@@ -159,9 +159,10 @@ def test_mile_takes_as_many_backward_passes_as_sigmoid(monkeypatch, tmp_path):
     passes: list[int] = []
     real = Weighting.backward
     monkeypatch.setattr(Weighting, "backward", lambda *told: (passes.append(1), real(*told))[1])
-    recipes.run("multilabel", grids(), settings(), tmp_path / "mile", quiet=True)
+    log = Log(None, quiet=True)
+    training.train(grids(), settings(), Stages(tmp_path / "mile", log), log)
     mile = len(passes)
-    recipes.run("multilabel", grids(), settings(method="sigmoid"), tmp_path / "sigmoid", quiet=True)
+    training.train(grids(), settings(method="sigmoid"), Stages(tmp_path / "sigmoid", log), log)
     assert mile == len(passes) - mile == 14
 
 
@@ -221,10 +222,12 @@ def test_balanced_classes_reach_the_training(method, tmp_path, monkeypatch):
 
 
 def test_a_search_tries_every_combination():
-    tried = candidates(settings(search=SearchSettings(rhos=(0.1, 0.2), imitations=(1, 2, 3))))
+    plain, *tried = candidates(settings(search=SearchSettings(rhos=(0.1, 0.2), imitations=(1, 2, 3))))
     assert [(s.iterated.rho, s.iterated.interaction, s.iterated.imitation) for s in tried] == [
         (rho, 3, k) for rho in (0.1, 0.2) for k in (1, 2, 3)
     ]
+    assert [s.method for s in (plain, *tried)] == ["sigmoid", *["mile"] * 6]
+    assert [s.method for s in candidates(settings(method="elr"))] == ["softmax", "elr"]
     assert candidates(settings(method="sigmoid", search=SearchSettings(rhos=(0.1, 0.2)))) == [
         settings(method="sigmoid", search=SearchSettings(rhos=(0.1, 0.2)))
     ]
@@ -259,6 +262,33 @@ def test_the_choice_does_not_fall_for_naming_everything():
     assert by_name["one"] == 0.0
     assert by_name["truth"] > by_name["part"]
     assert len(best) == 3020
+
+
+def test_plain_sigmoids_are_served_where_the_generations_lose_the_labels(tmp_path):
+    """A threshold above every sigmoid teaches a student that there is nothing."""
+    lost = settings(iterated=IteratedSettings(3, 2, rho=0.99), budget=Budget(steps=60))
+    found = recipes.run("multilabel", grids(), lost, tmp_path, quiet=True)
+    choice = found.metrics["choice"]
+    assert (choice["plain"], choice["asked"]) == ("sigmoid", "mile")
+    values = {name: each["value"] for name, each in choice["candidates"].items()}
+    assert choice["chosen"] == max(("sigmoid", "mile"), key=values.get)
+    assert choice["candidates"]["mile"]["gain"]["value"] == pytest.approx(values["mile"] - values["sigmoid"])
+    assert found.metrics["validation"]["chosen"].startswith(choice["chosen"])
+    page = found.report.read_text()
+    assert "Served: " in page
+    assert "iterated learning is at " in page
+    assert "Served: " in repr(found)
+
+
+def test_methods_of_one_class_are_judged_by_their_accuracy():
+    task = grids()
+    right = torch.nn.functional.one_hot(task.images.labels, 10).float()
+    plain = replace(trained("softmax", right.roll(1, 1)), settings=settings(method="softmax"))
+    asked = replace(trained("elr", right), settings=settings(method="elr"))
+    choice = choose(task, [plain, asked])
+    assert (choice.criterion, choice.value, choice.served.chosen, choice.threshold) == ("accuracy", 1.0, "elr", None)
+    choice = choose(task, [replace(plain, scores_NC=right), asked])
+    assert (choice.served.chosen, choice.asked.name) == ("softmax", "elr")
 
 
 def test_several_given_labels_are_judged_by_f1():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tutelage.reports.auxiliary import curves
 from tutelage.reports.plots import histogram, inlined
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import Names, compared, fixed
+from tutelage.reports.wording import Names, compared, fixed, why_served
 
 NAMES = Names(
     ce="the labels alone",
@@ -27,14 +27,19 @@ NAMES = Names(
 def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
     metrics = run.metrics
-    method = metrics["pipeline"]["method"]
+    served = metrics["choice"]["chosen"]
     weights = run.table("weights.parquet", "weights and the labels least believed are not shown")
     importance = run.table("importance.parquet", "importances by module are not shown")
     return {
-        "method": method,
+        "method": metrics["pipeline"]["method"],
+        "served": served,
         "names": NAMES,
         "verdicts": [
-            compared(NAMES[method], NAMES[other], gain, points=True) for other, gain in metrics["difference"].items()
+            *why_served(metrics["choice"], NAMES),
+            *(
+                compared(NAMES[served], NAMES[other], gain, points=True)
+                for other, gain in metrics["difference"].items()
+            ),
         ],
         "figure": None if weights is None else weights_figure(weights, metrics),
         "weighed": None if weights is None else weighed(metrics),

@@ -10,8 +10,17 @@ from markupsafe import Markup
 
 from tutelage.reports.plots import Line, inlined, line_plot
 from tutelage.reports.run_folder import RunFolder
+from tutelage.reports.wording import why_served
 
 SHOWN_LABELS = 8
+NAMES = {
+    "mile": "iterated learning",
+    "sigmoid": "plain training with sigmoids",
+    "softmax": "plain training with a softmax",
+    "elr": "early-learning regularisation",
+    "hard": "self-distillation by the best class",
+    "soft": "self-distillation by probabilities",
+}
 
 
 def view(run: RunFolder) -> dict[str, Any]:
@@ -20,6 +29,9 @@ def view(run: RunFolder) -> dict[str, Any]:
     labels = run.table("labels.parquet", "new labels are not shown")
     coverage = metrics["generations"]["coverage"]
     return {
+        "served": why_served(
+            metrics["choice"], NAMES, points=metrics["validation"]["criterion"] != "added_label_score"
+        ),
         "threshold_given": (run.config or {}).get("threshold") is not None,
         "test": metrics["test"],
         "points": {key: value for key, value in metrics["test"].items() if isinstance(value, dict) and "f1" in value},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from tutelage.weighting import WEIGHTINGS
 
@@ -62,3 +64,30 @@ def compared(ours: str, theirs: str, gain: dict[str, float], *, points: bool = F
     between = f"{value}{unit}, with a 95 % interval from {low} to {high}"
     claims = {"better": f"Better than {theirs}", "worse": f"Worse than {theirs}"}
     return f"{claims.get(verdict(gain), f'This test cannot tell {ours} from {theirs}')}: {between}."
+
+
+def why_served(choice: dict[str, Any], names: Mapping[str, str], *, points: bool = True) -> list[str]:
+    """Say which candidate is served and how sure that is; nothing where there was no other.
+
+    Args:
+        choice: as `tutelage.recipes.served.Served.told` returns it.
+        names: of the candidates, in words.
+        points: write differences in percentage points.
+    """
+    if len(choice["candidates"]) < 2:
+        return []
+    scale, digits, unit = (100, 1, " points") if points else (1, 3, "")
+    chosen, asked, plain = (names[choice[key]] for key in ("chosen", "asked", "plain"))
+    told = choice["candidates"][choice["chosen"] if choice["chosen"] != choice["plain"] else choice["asked"]]
+    best = (
+        f"the best of {len(choice['candidates'])} candidates by {choice['criterion']} ({choice['judged_on']:,} images)"
+    )
+    if told["gain"] is None:
+        return [f"Served: {chosen}, {best}."]
+    value, low, high = (fixed(scale * told["gain"][key], digits, "+") for key in ("value", "low", "high"))
+    instead = "" if choice["chosen"] == choice["asked"] else f", not {asked}"
+    compared = asked if choice["chosen"] == choice["plain"] else chosen
+    return [
+        f"Served: {chosen}{instead}, {best}. There {compared} is at {value}{unit} against {plain}, with a 95 % interval from "
+        f"{low} to {high}."
+    ]

@@ -20,10 +20,13 @@ from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.encoding import whole
+from tutelage.recipes.served import Served, choose_served
 from tutelage.reports.auxiliary import importance_table
 from tutelage.reports.run_folder import write_gallery
 
 PICTURES = 48
+PLAIN = "ce"
+"""The student of the labels alone, always a candidate."""
 
 
 def share(right: NDArray[np.float64], _: NDArray[np.int64]) -> float:
@@ -37,6 +40,26 @@ def right(taught: Taught, task: DistillTask) -> NDArray[np.float64]:
     return (taught.logits[rows].argmax(1) == task.judged_by()[rows]).double().numpy()
 
 
+def served(task: DistillTask, settings: DistillSettings, found: dict[str, Taught]) -> Served:
+    """Choose the student that is served by its accuracy on the validation part, the student of the labels alone being one.
+
+    Accuracy, since it keeps its order where labels are wrong at random, while a likelihood prefers who learned the mistakes.
+    A coreset is to learn from fewer examples, so it is served as it was asked for.
+    """
+    rows = task.images.rows("val")
+    labels = task.labels[rows].numpy()
+    candidates = {"coreset": found["coreset"]} if settings.chosen == "coreset" else found
+    return choose_served(
+        lambda answers, labels: float((answers == labels).mean()),
+        {name: [taught.logits[rows].argmax(1).numpy()] for name, taught in candidates.items()},
+        [labels],
+        criterion="accuracy on the validation part",
+        plain=PLAIN if PLAIN in candidates else settings.chosen,
+        asked=settings.chosen,
+        seed=settings.seed,
+    )
+
+
 @dataclass(frozen=True)
 class Models:
     """The students by method, and the teachers."""
@@ -46,26 +69,27 @@ class Models:
 
 
 def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: Path) -> dict[str, Any]:
-    """Evaluate all models on the test, and write the method's student and the tables."""
-    best = models.students[settings.chosen]
+    """Evaluate all models on the test, and write the student that is served and the tables."""
+    choice = served(task, settings, models.students)
+    best, asked = models.students[choice.chosen], models.students[settings.chosen]
     save_model(whole(load_model(best.folder)[0], task.images), out / "model", classes=list(task.classes))
     examples = examples_table(task, best)
-    weights = weights_table(task, best, examples)
+    weights = weights_table(task, asked, examples)
     write_table(out / "examples.parquet", examples)
     write_table(out / "weights.parquet", weights)
-    history, modules = (best.facts.get(name, []) for name in ("weighting_history", "modules"))
-    write_table(out / "importance.parquet", importance_table(history, best.losses[1:], modules))
+    history, modules = (asked.facts.get(name, []) for name in ("weighting_history", "modules"))
+    write_table(out / "importance.parquet", importance_table(history, asked.losses[1:], modules))
     shown = doubted(weights)
     write_gallery(out, task.images.images, shown.index.tolist(), shown["place"].tolist())
-    return figures(task, settings, models.students, models.teachers)
+    return figures(task, settings, models.students, models.teachers, choice)
 
 
 def figures(
-    task: DistillTask, settings: DistillSettings, found: dict[str, Taught], teachers: list[Taught]
+    task: DistillTask, settings: DistillSettings, found: dict[str, Taught], teachers: list[Taught], choice: Served
 ) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     test, train = task.images.rows("test"), task.images.rows("train")
-    labels, ours = task.judged_by()[test].numpy(), found[settings.chosen]
+    labels, best, asked = task.judged_by()[test].numpy(), found[choice.chosen], found[settings.chosen]
 
     def judged(taught: Taught) -> dict[str, Any]:
         figure = bootstrap(share, right(taught, task), labels, seed=settings.seed).plain()
@@ -73,9 +97,9 @@ def figures(
         return {"accuracy": figure, **facts}
 
     def gain(other: Taught) -> dict[str, float]:
-        return paired_bootstrap(share, right(ours, task), right(other, task), labels, seed=settings.seed).plain()
+        return paired_bootstrap(share, right(best, task), right(other, task), labels, seed=settings.seed).plain()
 
-    history = ours.facts.get("weighting_history", [])
+    history = asked.facts.get("weighting_history", [])
     return {
         "pipeline": {"method": settings.chosen},
         "data": {
@@ -91,10 +115,11 @@ def figures(
         },
         "teachers": {teacher.name: judged(teacher) for teacher in teachers},
         "methods": {method: judged(taught) for method, taught in found.items()},
-        "difference": {method: gain(taught) for method, taught in found.items() if method != settings.chosen},
-        "weights": None if ours.weights is None else weights_told(ours, task, train),
+        "choice": choice.told(),
+        "difference": {method: gain(taught) for method, taught in found.items() if method != choice.chosen},
+        "weights": None if asked.weights is None else weights_told(asked, task, train),
         "importance": {
-            "modules": ours.facts.get("modules"),
+            "modules": asked.facts.get("modules"),
             "last": history[-1].get("importance") if history else None,
         },
     }

@@ -15,6 +15,7 @@ from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.distill import NAMES, view
+from tutelage.reports.wording import why_served
 from tutelage.training import Log
 
 
@@ -23,21 +24,25 @@ def train(task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> 
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
     pipeline = Pipeline(task, settings, out, log)
     students: dict[str, Taught] = {}
-    for method in dict.fromkeys((settings.chosen, *settings.baselines)):
+    for method in settings.trained:
         students[method] = pipeline.student(method)
         log.say(f"{NAMES[method]}: accuracy {students[method].facts['val']:.3f} on the validation part")
     return Models(students, [] if set(students) == {"ce"} else pipeline.teachers())
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how the student does, and by how much it is better than the baselines."""
-    method = metrics["pipeline"]["method"]
+    """Say how the student that is served does, by how much it is better than the others, and why it was chosen."""
+    method = metrics["choice"]["chosen"]
     figure = metrics["methods"][method]["accuracy"]
     gains = [
         f"  {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] against {NAMES[other]}"
         for other, gain in metrics["difference"].items()
     ]
-    return [f"accuracy {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] by {NAMES[method]}", *gains]
+    return [
+        f"accuracy {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] by {NAMES[method]}",
+        *gains,
+        *why_served(metrics["choice"], NAMES),
+    ]
 
 
 def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:

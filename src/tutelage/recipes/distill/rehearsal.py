@@ -35,7 +35,7 @@ def rehearse(task: DistillTask, settings: DistillSettings) -> None:
         optimization=settings.training,
         fits=one_head,
     )
-    methods = dict.fromkeys((settings.chosen, *settings.baselines))
+    methods = settings.trained
     losses = 1 + len(settings.teachers)
     if "hpo" in methods:
         check_search(losses, settings.trials, (0.1, 10.0))

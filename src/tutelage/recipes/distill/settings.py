@@ -110,7 +110,8 @@ class DistillSettings:
         budget: Training budget of the student.
         select: Keep the student's weights that are best on the validation part, instead of the last ones.
         train_on_held_out: Train methods that learn no weights on the held-out examples, too.
-        baselines: Methods to compare with: ce, kd, hpo, or names of weightings.
+        baselines: Methods to compare with: ce, kd, hpo, or names of weightings. Of these and the method's student the one that
+            is best on the validation part is served; ce is always among them.
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 
@@ -158,6 +159,11 @@ class DistillSettings:
     def chosen(self) -> str:
         """The name of what the student is taught by: the method, or else the weighting."""
         return self.method or self.weighting
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """What students are taught by: what was asked for, the baselines, and always the labels alone."""
+        return tuple(dict.fromkeys((self.chosen, *self.baselines, "ce")))
 
     def options_of(self, weighting: str) -> dict[str, Any]:
         """Return the options of a weighting; constant weights are those of kd where no others are given."""

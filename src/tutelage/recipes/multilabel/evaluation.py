@@ -110,7 +110,8 @@ def figures(task: MultilabelTask, settings: MultilabelSettings, choice: Choice) 
             "one_right_label": {"f1": real_f1(one, judged_NC), "mean_set_size": 1.0},
             "every_label": {"f1": real_f1(everything, judged_NC), "mean_set_size": float(judged_NC.shape[1])},
         },
-        "generations": {"coverage": choice.trained.coverage},
+        "choice": choice.served.told(),
+        "generations": {"coverage": choice.asked.coverage},
     }
 
 

@@ -12,12 +12,13 @@ from tutelage.metrics import label_sets
 from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.evaluation import evaluate, named
 from tutelage.recipes.multilabel.rehearsal import rehearse
-from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, laptop, pocket
+from tutelage.recipes.multilabel.settings import MultilabelSettings, laptop, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates
 from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.recipe import Recipe, logits_of
-from tutelage.reports.multilabel import view
+from tutelage.reports.multilabel import NAMES, view
+from tutelage.reports.wording import why_served
 from tutelage.training import Log, Stages
 
 
@@ -29,15 +30,15 @@ def train(task: MultilabelTask, settings: MultilabelSettings, out: Path, log: Lo
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how well the sets fit, and whether they are better than naming every class."""
+    """Say how well the sets fit, which model is served and why, and whether its sets are better than naming every class."""
     test, chosen = metrics["test"], metrics["validation"]
     f1, size = test["chosen"]["f1"], test["chosen"]["mean_set_size"]
     lines = [
         f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
         f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {metrics['labels']['new']} new labels"
     ]
-    sets = metrics["pipeline"]["method"] not in ONE_LABEL
-    if chosen["criterion"] == "added_label_score" and sets and chosen["value"] <= 1:
+    lines += why_served(metrics["choice"], NAMES, points=chosen["criterion"] != "added_label_score")
+    if chosen["criterion"] == "added_label_score" and chosen["value"] <= 1:
         lines.append("on validation, the added labels are no better than naming every class; see the report")
     return lines
 

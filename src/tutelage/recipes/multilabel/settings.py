@@ -17,6 +17,11 @@ ONE_LABEL = ("softmax", "elr", "hard", "soft")
 """Methods with a softmax, which predict one label an image."""
 
 
+def plain_of(method: Method) -> Method:
+    """Return plain training of the kind of a method: of label sets, or of the best class alone."""
+    return "softmax" if method in ONE_LABEL else "sigmoid"
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """Values of the settings of iterated learning that are compared on validation, by the one label that each image was given.
@@ -59,7 +64,8 @@ class MultilabelSettings:
 
     Args:
         method: Training method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations
-            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence).
+            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence). Sigmoid (for mile) or softmax (for the
+            others) is trained beside it, and served where it is as good on validation.
         seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.

@@ -20,7 +20,7 @@ from tutelage.generations.iterated import Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.encoding import augmentation_of
-from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
+from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, plain_of
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, EarlyLearning
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
@@ -84,14 +84,16 @@ def stage_name(settings: MultilabelSettings) -> str:
 
 
 def candidates(settings: MultilabelSettings) -> list[MultilabelSettings]:
-    """Return the settings that a search tries; these alone where it tries none."""
+    """Return plain training, and the settings that a search tries; these alone where it tries none."""
     search, it = settings.search, settings.iterated
+    plain = plain_of(settings.method)
+    first = [] if plain == settings.method else [replace(settings, method=plain)]
     if settings.method != "mile":
-        return [settings]
+        return [*first, settings]
     tried = product(
         search.rhos or (it.rho,), search.interactions or (it.interaction,), search.imitations or (it.imitation,)
     )
-    return [
+    return first + [
         replace(settings, iterated=replace(it, rho=rho, interaction=interaction, imitation=imitation))
         for rho, interaction, imitation in tried
     ]

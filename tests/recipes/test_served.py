@@ -1,0 +1,87 @@
+"""What is served: never worse than plain training beyond noise, and most of the gain stays; said in full."""
+
+import numpy as np
+import pytest
+
+from tutelage.recipes.served import choose_served
+from tutelage.reports.wording import why_served
+
+NAMES = {"ce": "the labels alone", "amal": "AMAL", "kd": "distillation"}
+
+
+def accuracy(answers, labels):
+    return float((answers == labels).mean())
+
+
+def chosen(answers, labels, asked="amal"):
+    answers = {name: [np.asarray(each)] for name, each in answers.items()}
+    return choose_served(accuracy, answers, [np.asarray(labels)], criterion="accuracy", plain="ce", asked=asked)
+
+
+def simulated(seed: int, gains: dict[str, float], shown: int = 1000, wrong: float = 0.0) -> float:
+    """Return the accuracy of what is served less that of plain training, 0.8, on examples that chose nothing.
+
+    ``shown`` examples choose, of whose labels a share is wrong; the candidates' mistakes overlap with those of plain training.
+    """
+    rng = np.random.default_rng(seed)
+    count = shown + 20_000
+    luck, truth = rng.random(count), rng.integers(10, size=count)
+    labels = np.where(rng.random(count) < wrong, rng.integers(10, size=count), truth)
+    answers = {}
+    for name, gain in {"ce": 0.0, **gains}.items():
+        hard = np.where(rng.random(count) < 0.3, rng.random(count), luck)
+        answers[name] = np.where(hard < 0.8 + gain, truth, (truth + 1) % 10)
+    served = chosen({name: each[:shown] for name, each in answers.items()}, labels[:shown]).chosen
+    right = {name: float((each == truth)[shown:].mean()) for name, each in answers.items()}
+    return right[served] - right["ce"]
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.3])
+def test_in_fifty_runs_what_is_useless_never_makes_it_worse_beyond_noise(wrong):
+    kinds = [{"amal": -0.7}, {"amal": -0.1, "kd": -0.05}, {"amal": -0.02}, {"amal": 0.0, "kd": 0.0}]
+    lost = [simulated(seed, kinds[seed % len(kinds)], wrong=wrong) for seed in range(50)]
+    assert min(lost) > -0.04  # two standard errors of a difference on 1,000 examples
+    assert np.mean(lost) > -0.004
+
+
+def test_where_a_method_helps_nine_tenths_of_the_gain_stay():
+    gains = [0.02 + 0.02 * (seed % 3) for seed in range(50)]
+    kept = [simulated(seed, {"amal": gain}) for seed, gain in enumerate(gains)]
+    assert np.sum(kept) >= 0.9 * np.sum(gains)
+
+
+def test_of_equal_candidates_plain_training_is_served_and_then_what_was_asked_for():
+    labels = [0, 1, 2, 3]
+    same, better = [0, 1, 0, 0], [0, 1, 2, 0]
+    assert chosen({"kd": same, "amal": same, "ce": same}, labels).chosen == "ce"
+    assert chosen({"kd": better, "amal": better, "ce": same}, labels).chosen == "amal"
+    assert chosen({"kd": better, "amal": better, "ce": same}, labels, asked="kd").chosen == "kd"
+
+
+def test_gains_are_those_of_the_same_examples_with_their_interval():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=400)
+    plain, ours = (np.where(rng.random(400) < share, labels, 3) for share in (0.6, 0.9))
+    found = chosen({"amal": ours, "ce": plain}, labels)
+    gain = found.gains["amal"]
+    assert gain.value == pytest.approx((ours == labels).mean() - (plain == labels).mean())
+    spread = np.std((ours == labels).astype(float) - (plain == labels)) / 20
+    assert (gain.high - gain.low) / 2 == pytest.approx(1.96 * spread, rel=0.15)
+    told = found.told()
+    assert told["candidates"]["ce"] == {"value": found.values["ce"], "gain": None}
+    assert told["candidates"]["amal"]["gain"] == gain.plain()
+    assert (told["chosen"], told["judged_on"]) == ("amal", 400)
+
+
+def test_the_choice_is_said_in_words():
+    labels = [0, 1, 2, 3] * 50
+    right, wrong = labels, [0, 1, 2, 2] * 50
+    [told] = why_served(chosen({"amal": wrong, "ce": right}, labels).told(), NAMES)
+    assert told.startswith("Served: the labels alone, not AMAL, the best of 2 candidates by accuracy (200 images). ")
+    assert "There AMAL is at −25.0 points against the labels alone" in told
+    [told] = why_served(chosen({"amal": right, "ce": wrong}, labels).told(), NAMES)
+    assert told.startswith("Served: AMAL, the best of 2")
+    assert "There AMAL is at +25.0 points against the labels alone" in told
+    [told] = why_served(chosen({"amal": wrong, "kd": right, "ce": wrong}, labels).told(), NAMES)
+    assert told.startswith("Served: distillation, not AMAL, the best of 3")
+    assert why_served(chosen({"ce": right}, labels, asked="ce").told(), NAMES) == []
