@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint install clean lock reproduce
+.PHONY: demo test lint install clean lock reproduce bench-gpu gpu-pack
 
 install: $(STAMP)
 
@@ -35,3 +35,11 @@ clean:
 # A paper's table: make reproduce NAME=amal ARGS="--seeds 10"
 reproduce: install
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
+
+# On a machine with an accelerator, again and again until nothing is left to do: make bench-gpu ARGS="--minutes 7"
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu run $(ARGS)
+
+# The same for a machine that has no network: unpack build/gpu-pack.tar.gz there, and run bench-gpu.sh
+gpu-pack: install
+	$(BIN)/python -m benchmarks.gpu pack $(ARGS)

@@ -34,7 +34,9 @@ ROWS: dict[str, str] = {
     "Uncert": "uncertainty",
     "AuxL": "auxilearn",
     "MAOAL": "maoal",
+    "MAOAL, evidence": "maoal",
 }
+EVIDENCE = 0.05  # of that last row: MAOAL whose importances count while their history excludes chance
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Case:
 
 
 def _paper(*figures: float) -> dict[str, float]:
-    return dict(zip(ROWS, figures, strict=True))
+    return dict(zip(ROWS, figures, strict=False))  # the paper has no row with evidence
 
 
 MOVIELENS = {"rmse": _paper(0.9068, 2.2567, 0.9379, 0.9137, 0.9883, 0.9063, 0.9045)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.maoal.cases import ROWS, Case, cases
+from benchmarks.maoal.cases import EVIDENCE, ROWS, Case, cases
 from benchmarks.maoal.ridge import Way, ridge_error
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
@@ -46,16 +46,17 @@ def measure(
         seeds: number of seeds.
         data: the folder of the real data sets; without it, only what needs none.
         runs: where the stages lie.
-        only: names of cases; all by default.
+        only: names of cases, and of `ROWS`; all by default.
 
     Raises:
-        ValueError: a name in ``only`` that is no case.
+        ValueError: a name in ``only`` that is neither.
     """
     listed = cases(scale)
-    if unknown := set(only) - {RIDGE_CASE, *(case.name for case in listed)}:
-        raise ValueError(
-            f"only={sorted(unknown)}: no such case; the cases are {[RIDGE_CASE, *(case.name for case in listed)]}"
-        )
+    names = [RIDGE_CASE, *(case.name for case in listed), *ROWS]
+    if unknown := set(only) - set(names):
+        raise ValueError(f"only={sorted(unknown)}: no such case or row; there are {names}")
+    rows = {row: method for row, method in ROWS.items() if row in only} or ROWS
+    only = tuple(name for name in only if name not in ROWS)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         if not only or RIDGE_CASE in only:
             for row, way in RIDGE.items():
@@ -68,18 +69,24 @@ def measure(
             folder = runs / f"maoal-{scale}" / case.name.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
             pipeline = Pipeline(problem, settings, folder, log)
-            for row, method in ROWS.items():
-                found = _learned(pipeline, method, case)
+            for row, method in rows.items():
+                found = _learned(pipeline, row, method, case)
                 for measure in MEASURES[problem.primary.kind]:
                     value = measure.figure(found.outcomes)
                     log.say(f"{case.name}, seed {seed}, {row}: {measure.name} {value:.4f}")
                     yield Measured(case.name, row, seed, measure.name, value)
 
 
-def _learned(pipeline: Pipeline, method: str, case: Case) -> Learned:
+def _learned(pipeline: Pipeline, row: str, method: str, case: Case) -> Learned:
     if method == "equal" and case.equal:
         constant = {"fixed": {"weights": [1.0, *case.equal]}}
         return pipeline.with_settings(replace(pipeline.settings, weighting_defaults=constant)).learned("fixed")
+    if row == "MAOAL, evidence":
+        given = pipeline.settings.weighting_defaults
+        asked = {**given, "maoal": {**given.get("maoal", {}), "evidence": EVIDENCE}}
+        return pipeline.with_settings(replace(pipeline.settings, weighting_defaults=asked)).learned(
+            method, "maoal-evidence"
+        )
     return pipeline.learned(method)
 
 

@@ -68,7 +68,7 @@ PAPER = Variants(
     models={
         "ViT-Base/16": ModelSettings("vit_base_patch16_224", "timm", 0.1),
         "ResNeXt-101": ModelSettings("resnext101_64x4d", "timm", 0.1),
-        "CoAtNet-2": ModelSettings("coatnet_2_224", None, 0.1),
+        "CoAtNet-2": ModelSettings("coatnet_2_rw_224.sw_in12k_ft_in1k", "timm", 0.1),
         "Swin-B/P4W7": ModelSettings("swin_base_patch4_window7_224", "timm", 0.1),
     },
     swin=ModelSettings("swin_base_patch4_window7_224", "timm", 0.1),

@@ -74,13 +74,13 @@ class Pipeline:
         other.settings = settings
         return other
 
-    def learned(self, method: str) -> Learned:
-        """Train by a method or a weighting, and judge on the test part."""
+    def learned(self, method: str, name: str | None = None) -> Learned:
+        """Train by a method or a weighting, in a stage of its name or of another, and judge on the test part."""
         if method == "hpo":
             return self._tuned()
         if method == "single":
             return self._trained(method, (self.problem.primary,), "equal", {})
-        return self._trained(method, self.problem.tasks, method, options_of(self.settings, method))
+        return self._trained(name or method, self.problem.tasks, method, options_of(self.settings, method))
 
     def _tuned(self) -> Learned:
         """Search constant weights on the validation part; each trial is a training of the same budget."""

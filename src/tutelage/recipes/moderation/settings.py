@@ -66,7 +66,7 @@ class ModerationSettings:
     duplicates: DuplicateRule = "image"
     splits: SplitSettings = SplitSettings()
     student: ModelSettings = ModelSettings("deit_base_distilled_patch16_224", "timm", 0.1)
-    specialist: ModelSettings = ModelSettings("resnet50", "timm")
+    specialist: ModelSettings = ModelSettings("resnet50", "timm", 0.1)
     training: Optimization = Optimization(lr=3e-4, encoder_lr=8e-7, weight_decay=0.01, clip_norm=2.0)
     budget: Budget = Budget(epochs=20)
     select_by: Literal["npv", "auroc"] = "npv"
