@@ -17,8 +17,8 @@ demo: install
 	$(BIN)/tutelage demo --out runs/demo
 
 lint: install
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples deploy
+	$(BIN)/ruff format --check src tests benchmarks examples deploy
 	$(BIN)/mypy
 
 test: lint
