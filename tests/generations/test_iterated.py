@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tutelage.configured import differences
 from tutelage.data import TensorData
 from tutelage.generations import Generations, Iterated, IteratedSettings, Schedule, iterate
 from tutelage.models.heads import expect_one_label
@@ -367,3 +368,13 @@ def test_a_users_own_loop(tiny_data):
         optimizer.step()
         optimizer.zero_grad()
     assert signal.imitating
+
+
+def test_a_deal_for_other_processes_is_another_by_that_name() -> None:
+    schedule, everything = Schedule(steps=12, interaction=2, imitation=2), torch.arange(8)
+    one, two = (
+        Generations(schedule, everything, everything, batch_size=2, owner=owner).config()
+        for owner in (None, everything % 2)
+    )
+    assert next(differences(one, two)) == ("processes", 1, 2)
+    assert one == Generations(schedule, everything, everything, batch_size=2).config()

@@ -53,8 +53,8 @@ def test_weights_that_are_not_finite_end_the_training(tmp_path: Path, monkeypatc
     assert "the learning rate there was 30: lower optimization.lr=30, or set optimization.clip_norm" in text
     state = checkpoint.load(tmp_path)
     assert state is not None
-    assert f"the checkpoint in {tmp_path} is of step {state['step']}, the last good one" in text
-    assert state["step"] == step - 1
+    assert f"the checkpoint in {tmp_path} is of step {step - 1}, the last good one" in text
+    assert state["standing"]["step"] == step - 1
     assert all(value.isfinite().all() for value in state["model"].values())
 
 

@@ -190,7 +190,7 @@ def test_terminated_from_outside(straight, tmp_path: Path) -> None:
     assert process.exitcode == 75
     state = checkpoint.load(tmp_path)
     assert state is not None
-    assert 0 < state["step"] < STEPS
+    assert 0 < state["standing"]["step"] < STEPS
     assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
 
 

@@ -4,8 +4,9 @@ from tutelage.generations.assistants import AssistantSettings, assist
 from tutelage.generations.born_again import BornAgainSettings, born_again
 from tutelage.generations.chain import Relabelled
 from tutelage.generations.incremental import Incremental, IncrementalSettings, Task, learn_incrementally, refining_tasks
-from tutelage.generations.iterated import Generations, Iterated, IteratedSettings, Iteration, Schedule, iterate
+from tutelage.generations.iterated import Iterated, Iteration, iterate
 from tutelage.generations.noisy_student import NoisyStudentSettings, confident, noisy_student
+from tutelage.generations.schedule import Generations, IteratedSettings, Schedule
 from tutelage.generations.self_training import SelfTrainingSettings, self_training, surest_of_each_class
 from tutelage.generations.sskd import FourViews, SSKDSettings, sskd
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tutelage.checks import check
 from tutelage.generations.chain import Relabelled
-from tutelage.generations.iterated import IteratedSettings, iterate
+from tutelage.generations.iterated import iterate
+from tutelage.generations.schedule import IteratedSettings
 from tutelage.metrics import pw_jaccard
 from tutelage.models.heads import grow_head
 from tutelage.signals import BinaryCrossEntropy

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.checks import check
+from tutelage.distributed import all_reduce_sum
 from tutelage.hardware import precise
 from tutelage.models import ImageClassifier
 from tutelage.signals import Batch, Outputs, Signal
@@ -118,10 +119,11 @@ class SelfLabels(Signal):
         logits_NK = self.own_output(outputs)[own][:, : self.settings.subtasks]
         found = logits_NK.argmax(1) if self.settings.assignment == "argmax" else self.assign(logits_NK).labels
         labels = found.to(self.labels.device)
-        change = float((labels != self.labels[index]).float().mean())
+        changed = (labels != self.labels[index]).sum()
+        changed, count = all_reduce_sum(torch.stack([changed, torch.full_like(changed, len(labels))])).tolist()
         self.labels[index] = labels
         self.rounds += 1
-        calm = change <= self.settings.settled_share
+        calm = changed <= self.settings.settled_share * count
         self.calm_rounds = self.calm_rounds + 1 if calm else torch.zeros_like(self.calm_rounds)
 
     def assign(self, logits_NK: Tensor) -> Sinkhorn:

@@ -2,7 +2,8 @@
 
 from tutelage.training.batches import Augmentation, Mixed, Repeated, Sampler, Shuffled
 from tutelage.training.checkpoint import DamagedCheckpoint
-from tutelage.training.fit import Fitted, fit
+from tutelage.training.fit import fit
+from tutelage.training.fitted import Fitted
 from tutelage.training.interrupt import Interrupted
 from tutelage.training.log import Log
 from tutelage.training.optimization import Budget, Optimization

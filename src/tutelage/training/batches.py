@@ -127,6 +127,27 @@ def own_places(places: Tensor, examples: Examples, rank: int, world: int) -> Ten
     return places[owner == rank][: int(torch.bincount(owner, minlength=world).min())]
 
 
+def left_over(places: Tensor, examples: Examples, world: int, size: int, done: int) -> Tensor:
+    """Return the places of an epoch that are left, in order, when each of ``world`` processes has done its first batches.
+
+    Args:
+        places: of the whole epoch.
+        examples: the data set.
+        world: the processes.
+        size: examples in a batch of one process.
+        done: batches of each.
+    """
+    left = torch.ones(len(places), dtype=torch.bool)
+    owner = indices_of(examples)[places] % world
+    for rank in range(world):
+        own = (owner == rank).nonzero().squeeze(1)
+        left[own[: done * size]] = False
+    shortest = len(own_places(places, examples, 0, world))
+    return (
+        places[left] if shortest - done * size > (size > 1) else places[:0]
+    )  # a lone last example joins the batch before it
+
+
 class Batches(Dataset[dict[str, Tensor]]):
     """Whole batches as a map-style data set: item b is a pure function of (places, seed, b)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,66 +15,35 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tutelage.batches import to_device
-from tutelage.configured import differences
 from tutelage.distributed import (
     all_reduce_gradients,
     all_reduce_sum,
     broadcast,
-    gather_states,
     join,
     naming_absent,
     require_shared,
 )
 from tutelage.signals import Objective, Outputs, Signal
 from tutelage.training import checkpoint, seeds
-from tutelage.training.batches import Batches, Examples, Loader, Shuffled, check_examples, indices_of, own_places
+from tutelage.training.batches import (
+    Batches,
+    Examples,
+    Loader,
+    Shuffled,
+    check_examples,
+    indices_of,
+    left_over,
+    own_places,
+)
+from tutelage.training.fitted import Fitted
 from tutelage.training.identity import identity_of
 from tutelage.training.interrupt import Interrupted, stoppable
 from tutelage.training.log import Lines, Log
 from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
+from tutelage.training.resumption import Checkpoints, Standing
 from tutelage.training.tally import Tally
 from tutelage.weighting import Equal, Weighting
-
-
-@dataclass(repr=False)
-class Fitted:
-    """What a training returns.
-
-    Attributes:
-        model: the trained model, on the CPU or where it was trained; with the selected weights where something selects.
-        steps: optimiser steps taken.
-        history: one entry for each evaluation: step, epoch, the signals' mean losses since the one before (NaN where no
-            example was finite), the validation's value.
-        best: the selected evaluation's entry, or None where nothing selects.
-        skipped: examples that had no weight because a loss was not finite.
-        weighting_history: what the weighting had learned (see `Weighting.learned`), with the step: before the first step
-            and after every ``adapt_every`` steps; empty for a weighting that learns nothing.
-    """
-
-    model: nn.Module
-    steps: int
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-    skipped: int = 0
-    weighting_history: list[dict[str, Any]] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        """Return the last evaluations as a table, with a star at the selected one."""
-        best = None if self.best is None else self.best["step"]
-        rows = [entry for entry in self.history if entry["step"] == best or entry in self.history[-5:]]
-        names = list(dict.fromkeys(name for entry in rows for name in entry))
-        cells = [[f"{entry.get(name, math.nan):.4g}" for name in names] for entry in rows]
-        widths = (
-            [max(len(name), *(len(row[place]) for row in cells)) for place, name in enumerate(names)] if rows else []
-        )
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (names, *cells)
-        ]
-        stars = ["", *(" *" if entry["step"] == best else "" for entry in rows)]
-        skipped = f", {self.skipped:,} examples skipped" if self.skipped else ""
-        head = f"{type(self.model).__name__}: {self.steps:,} steps, {len(self.history)} evaluations{skipped}"
-        return "\n".join([head, *(line + star for line, star in zip(lines, stars, strict=True) if rows)])
 
 
 def fit(
@@ -93,7 +62,8 @@ def fit(
     budget goes on, too, where the learning rates do not depend on the budget.
 
     Several processes make each step together: a batch of ``batch_size`` examples is shared out, so that a budget of steps is
-    the same training in less time, and each process owns the examples with ``index % processes == rank``.
+    the same training in less time, and each process owns the examples with ``index % processes == rank``. A checkpoint goes on
+    with another number of processes, too: the same examples are left of its epoch, and the steps are the same to rounding.
 
     Args:
         model: trained in place; called as ``model(batch["input"])``.
@@ -145,11 +115,10 @@ class _Run:
             log_with=list(self.plan.hardware.trackers) or None,
             project_dir=None if self.plan.out is None else str(self.plan.out),
         )
-        self.identity: dict[str, Any] = {}
+        identity: dict[str, Any] = {}
         if self.plan.out is not None:
             require_shared(self.plan.out)
-            arguments = self.model, self.train, self.signals, self.plan, self.weighting, self.held_out
-            self.identity = identity_of(*arguments, self.accelerator.num_processes)
+            identity = identity_of(self.model, self.train, self.signals, self.plan, self.weighting, self.held_out)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         batch_size = self.plan.optimization.batch_size
         self.size, rest = divmod(batch_size, self.world)
@@ -177,29 +146,39 @@ class _Run:
         self.main = self.accelerator.is_main_process
         self.trained = nn.ModuleList([self.model, *self.signals])
         broadcast([*self.trained.parameters(), *self.model.buffers(), *self.weighting.parameters()])
-        self.step = self.epoch = self.place = 0
-        self.best: dict[str, Any] | None = None
-        self.best_state: dict[str, Tensor] | None = None
-        self.history: list[dict[str, Any]] = []
-        self.weighting_history: list[dict[str, Any]] = []
+        self.at = Standing()
         self.tally = Tally(self.plan, self.model, self.weighting, len(self.signals), self.log, device)
         self.loader = Loader(self.train, self.plan.augment, self.plan.hardware.workers)
-        self.finished = False
+        self.checkpoints = Checkpoints(
+            self.plan,
+            self.model,
+            self.optimizer,
+            self.signals,
+            self.weighting,
+            self.tally,
+            index=indices_of(self.train),
+            identity=identity,
+            device=device,
+        )
 
     def go(self) -> Fitted:
-        self.resume()
+        if (found := self.checkpoints.resume()) is not None:
+            self.at = found
+            self.log.event("resumed", name=self.plan.name, step=self.step)
         if self.plan.hardware.trackers:
             self.accelerator.init_trackers(self.plan.name)
         if self.step == 0:
+            self.at.epoch_steps = len(self.batches())
             self.note_learned()
-        steps = self.plan.budget.total(len(self.batches(0)))
+        steps = self.plan.budget.total(self.at.epoch_steps)
         saved = time.monotonic()
         with stoppable() as interrupt, self.log.progress(steps, self.step, self.plan.name) as bar:
-            while self.step < steps and not self.finished:
-                if self.place == 0:
+            while self.step < steps and not self.at.finished:
+                if self.at.place == 0 and not self.at.dealt:
                     self.begin_epoch()
                 stop = False
-                for batch in self.loader.load(self.batches(self.epoch), self.place):
+                batches = self.batches()
+                for batch in self.loader.load(batches, self.at.place):
                     self.train_step(batch, steps)
                     bar.update()
                     late = checkpoint.due(saved, self.plan.hardware.checkpoint_seconds)
@@ -209,23 +188,31 @@ class _Run:
                     if late:
                         self.save()
                         saved = time.monotonic()
-                epoch_over = self.place >= len(self.batches(self.epoch))
+                epoch_over = self.at.place >= len(batches)
                 if epoch_over or self.step == steps:
                     self.evaluate(bar)
                 if epoch_over:
-                    self.epoch, self.place = self.epoch + 1, 0
-                    (self.finished,) = self.agreed(self.plan.until is not None and self.plan.until())
+                    self.at.epoch, self.at.place, self.at.dealt = self.at.epoch + 1, 0, []
+                    (self.at.finished,) = self.agreed(self.plan.until is not None and self.plan.until())
                 if stop:
                     self.save()
                     kept = "run it again to go on" if self.plan.out is not None else "nothing is kept, since out=None"
                     raise Interrupted(f"{self.plan.name} stopped at step {self.step} of {steps}; {kept}")
         self.save()
-        if self.best_state is not None:
-            self.model.load_state_dict(self.best_state)
+        if self.at.best_state is not None:
+            self.model.load_state_dict(self.at.best_state)
         if self.plan.hardware.trackers:
             self.accelerator.end_training()
         skipped = int(all_reduce_sum(self.weighting.skipped, self.accelerator.device))
-        return Fitted(self.model, self.step, self.history, self.best, skipped, self.weighting_history)
+        return Fitted(self.model, self.step, self.at.history, self.at.best, skipped, self.at.weighting_history)
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken."""
+        return self.at.step
+
+    def save(self) -> None:
+        self.checkpoints.save(self.at, self.lr)
 
     def agreed(self, *own: bool) -> list[bool]:
         """Return of each whether any process says so, so that all of them act together."""
@@ -235,16 +222,23 @@ class _Run:
             said > 0 for said in all_reduce_sum(torch.tensor(own, dtype=torch.int32), self.accelerator.device).tolist()
         ]
 
-    def batches(self, epoch: int) -> Batches:
-        places = own_places(self.sampler(epoch), self.train, self.rank, self.world)
-        if len(places) == 0:
+    def batches(self) -> Batches:
+        """Return this process's batches of the epoch, or of what other numbers of processes have left of it."""
+        epoch, left = self.at.epoch, self.sampler(self.at.epoch)
+        for world, done in self.at.dealt:
+            left = left_over(left, self.train, world, self.size * self.world // world, done)
+        places = own_places(left, self.train, self.rank, self.world)
+        if self.at.dealt and len(places) == 1:  # no batch normalisation over one
+            places = places[:0]
+        if len(places) == 0 and not self.at.dealt:
             raise ValueError(f"{self.plan.name}: epoch {epoch} of the sampler visits no example")
-        return Batches(self.train, places, self.size, self.plan.augment, (self.plan.seed, "batch", epoch, self.rank))
+        seed = (self.plan.seed, "batch", epoch, self.rank, *(number for part in self.at.dealt for number in part))
+        return Batches(self.train, places, self.size, self.plan.augment, seed)
 
     def begin_epoch(self) -> None:
         """Let self-labelling signals follow the model, and the weighting look at all examples."""
         places = (indices_of(self.train) % self.world == self.rank).nonzero().squeeze(1)
-        seed = (self.plan.seed, "outlook", self.epoch, self.rank)
+        seed = (self.plan.seed, "outlook", self.at.epoch, self.rank)
 
         def predict_fn(augmented: bool) -> tuple[Tensor, Outputs]:
             outputs, rest = predict(
@@ -259,10 +253,10 @@ class _Run:
             return rest["index"], outputs
 
         for signal in self.signals:
-            signal.begin_epoch(self.epoch, predict_fn)
+            signal.begin_epoch(self.at.epoch, predict_fn)
         own = Batches(self.train, places, self.size, None, seed)
         batches = map(self.placed, own.iterate(workers=self.plan.hardware.workers))
-        self.weighting.begin_epoch(self.epoch, self.probe, batches)
+        self.weighting.begin_epoch(self.at.epoch, self.probe, batches)
 
     def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return to_device(batch, self.accelerator.device)
@@ -288,8 +282,8 @@ class _Run:
         self.optimizer.zero_grad()
         broadcast(self.model.buffers())
         self.tally.add(losses_BK)
-        self.step += 1
-        self.place += 1
+        self.at.step += 1
+        self.at.place += 1
         if self.held_out is not None and not self.weighting.adapts_first and self.step % self.plan.adapt_every == 0:
             held_out = self.held_out_batch(self.step // self.plan.adapt_every - 1)
             self.weighting.adapt(self.probe, batch, held_out, self.optimizer)
@@ -304,7 +298,7 @@ class _Run:
     def note_learned(self) -> None:
         """Add what the weighting has learned to its history."""
         if learned := self.weighting.learned():
-            self.weighting_history.append({"step": self.step, **learned})
+            self.at.weighting_history.append({"step": self.step, **learned})
 
     def held_out_batch(self, call: int) -> dict[str, Tensor]:
         """Return this process's share of the held-out batch for a call of ``adapt``: shuffled anew after each pass."""
@@ -320,7 +314,7 @@ class _Run:
 
     def evaluate(self, bar: tqdm[Any] | Lines) -> None:
         means = self.tally.means(self.step, self.lr)
-        entry: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
+        entry: dict[str, Any] = {"step": self.step, "epoch": self.at.epoch}
         entry |= dict(zip(self.objective.names, means, strict=True))
         if self.plan.val is not None and self.plan.select_by is not None:
             outputs, rest = predict(self.model, self.plan.val, workers=self.plan.hardware.workers, shared=True)
@@ -329,65 +323,13 @@ class _Run:
             entry["val"] = float(
                 all_reduce_sum(value if self.main else torch.zeros_like(value), self.accelerator.device)
             )
-            if not math.isnan(entry["val"]) and (self.best is None or entry["val"] > self.best["val"]):
-                self.best = entry
-                self.best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-        self.history.append(entry)
+            if not math.isnan(entry["val"]) and (self.at.best is None or entry["val"] > self.at.best["val"]):
+                self.at.best = entry
+                self.at.best_state = {
+                    key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()
+                }
+        self.at.history.append(entry)
         self.log.event("evaluation", name=self.plan.name, **entry)
         if self.plan.hardware.trackers:
             self.accelerator.log(entry, step=self.step)
         bar.set_postfix({key: f"{value:.3g}" for key, value in entry.items() if key not in ("step", "epoch")})
-
-    def save(self) -> None:
-        if self.plan.out is None:
-            return
-        self.tally.check_weights(self.step, self.lr)  # the checkpoint that is there is better than such a one
-        device = self.accelerator.device
-        state: dict[str, Any] = {  # what several processes put together, so that all of them are needed here
-            "weighting": self.weighting.state_dict()
-            | {"skipped": all_reduce_sum(self.weighting.skipped, device).cpu()},
-            "tally": self.tally.state(),
-            "signals": gather_states(nn.ModuleList(self.signals).state_dict(), device),
-        }
-        self.tally.saved = self.step
-        if not self.main:
-            return
-        state |= {
-            "identity": self.identity,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **{key: getattr(self, key) for key in _STANDING},
-        }
-        checkpoint.save(self.plan.out, state)
-
-    def resume(self) -> None:
-        state = None if self.plan.out is None else checkpoint.load(self.plan.out)
-        if state is None:
-            return
-        made_by = state["identity"]
-        if self.plan.optimization.extends and self.plan.budget.extends(made_by["budget"]):
-            made_by = made_by | {"budget": self.identity["budget"]}
-        if found := next(differences(made_by, self.identity), None):
-            key, then, now = found
-            why = ""
-            if key.startswith("budget"):
-                why = (
-                    " (a larger one goes on where schedule='constant' and warmup=0; else its learning rates are others)"
-                )
-            raise ValueError(
-                f"{self.plan.name}: the checkpoint in {self.plan.out} was made with {key}={then!r}, this call has {now!r}"
-                f"{why}; delete the folder to start anew, or call with what it was made with"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.weighting.load_state_dict(state["weighting"])
-        nn.ModuleList(self.signals).load_state_dict(state["signals"][self.rank])
-        self.tally.load(state["tally"], state["step"])
-        if not self.main:  # what all processes have counted together is the first one's
-            self.weighting.skipped.zero_()
-        for key in _STANDING:
-            setattr(self, key, state[key])
-        self.log.event("resumed", name=self.plan.name, step=self.step)
-
-
-_STANDING = ("step", "epoch", "place", "best", "best_state", "history", "weighting_history", "finished")

@@ -24,9 +24,8 @@ def identity_of(
     plan: Plan,
     weighting: Weighting,
     held_out: Examples | None,
-    processes: int,
 ) -> dict[str, Any]:
-    """Return everything on which the result of `fit` depends, but for the model's first weights.
+    """Return everything on which the result of `fit` depends, but for the model's first weights and the number of processes.
 
     Data sets count with their whole content, what else has no plain values of its own with its name and a hash of what it is
     made of.
@@ -54,7 +53,6 @@ def identity_of(
         "train": _content(train),
         "held_out": _content(held_out),
         "val": _content(plan.val),
-        "processes": processes,
     }
 
 

@@ -25,6 +25,7 @@ class Hardware:
         workers: Processes that load and augment data.
         checkpoint_seconds: Seconds between two checkpoints; 0 makes one after every step.
         patience: Seconds that a process waits for the others of the run before it ends with an error that names them.
+        image_cache: Gigabytes of decoded images that are kept on the disk when they do not fit in 2 GB of memory; 0 for none.
         trackers: Accelerate's experiment trackers to log to besides log.jsonl, by name, such as tensorboard or wandb.
     """
 
@@ -33,11 +34,24 @@ class Hardware:
     workers: int = 0
     checkpoint_seconds: float = 30.0
     patience: float = 1800.0
+    image_cache: float = 20.0
     trackers: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "hardware", workers="[0, inf)", checkpoint_seconds="[0, inf)", patience="(0, inf)")
+        check(
+            self,
+            "hardware",
+            workers="[0, inf)",
+            checkpoint_seconds="[0, inf)",
+            patience="(0, inf)",
+            image_cache="[0, inf)",
+        )
+
+    @property
+    def cache_bytes(self) -> int:
+        """``image_cache`` in bytes."""
+        return int(self.image_cache * 1e9)
 
     def identity(self) -> list[Any]:
         """Return what a result depends on, so that a stage goes on where only who loads and who listens has changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tutelage import training
-from tutelage.generations.iterated import schedule_of
+from tutelage.generations.schedule import schedule_of
 from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask

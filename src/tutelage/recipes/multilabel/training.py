@@ -16,7 +16,7 @@ from torch import Tensor
 from tutelage.data import WithColumns
 from tutelage.data.sampling import Rebalanced, fraction
 from tutelage.generations import IteratedSettings, iterate
-from tutelage.generations.iterated import Passing
+from tutelage.generations.schedule import Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.encoding import augmentation_of
