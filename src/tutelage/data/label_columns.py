@@ -87,6 +87,7 @@ def read_label_columns(
     size: int = 224,
     limits: Limits | None = None,
     memory_bytes: int = 2 * 2**30,
+    cache_bytes: int = 0,
 ) -> LabelColumns:
     """Read a .csv, .tsv or .parquet table of examples.
 
@@ -101,7 +102,7 @@ def read_label_columns(
         image, id, split: the table's own names of these columns; the last two may be missing.
         size: side of the squares that images are resized to, in pixels.
         limits: what an image file may be.
-        memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+        memory_bytes, cache_bytes: as in `read_manifest`.
 
     Raises:
         FileNotFoundError: no such table.
@@ -132,7 +133,7 @@ def read_label_columns(
     if not fields:
         cells[image] = cells[image].str.replace("\\", "/", regex=False)
         files = ImageFiles(path.parent, cells[image][kept].tolist(), size, limits)
-        images, readable, _ = read_once(files, cells["_id"][kept], memory_bytes, problems)
+        images, readable, _ = read_once(files, cells["_id"][kept], memory_bytes, problems, cache_bytes)
         kept[kept] = readable
     cells = cells[kept]
     labels: dict[str, Tensor] = {}

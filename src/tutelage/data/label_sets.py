@@ -37,7 +37,7 @@ class LabelSets:
 
 
 def read_label_sets(
-    path: Path, columns: Columns = Columns(), truth: str | None = None, *, size: int = 224
+    path: Path, columns: Columns = Columns(), truth: str | None = None, *, size: int = 224, cache_bytes: int = 0
 ) -> LabelSets:
     """Read images; a cell names several labels divided by ``|``, and an empty one is an unlabelled image.
 
@@ -46,6 +46,7 @@ def read_label_sets(
         columns: names of the manifest's columns.
         truth: name of the column of all labels of an image.
         size: side that images are resized to, in pixels.
+        cache_bytes: as in `read_manifest`.
 
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; no such column.
@@ -57,7 +58,7 @@ def read_label_sets(
         codes = {
             name: code for code, name in enumerate(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
         }
-        images, problems = read_image_folder(path, codes, size=size)
+        images, problems = read_image_folder(path, codes, size=size, cache_bytes=cache_bytes)
     else:
         cells = read_cells(path, Problems())
         for column in filter(None, (columns.label, truth)):
@@ -65,7 +66,7 @@ def read_label_sets(
                 raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(map(str, cells))}")
         texts = dict.fromkeys(text.casefold() for text in cells[columns.label] if text)
         codes = {text: code for code, text in enumerate(texts)}
-        images, problems = read_manifest(path, columns, codes, size=size)
+        images, problems = read_manifest(path, columns, codes, size=size, cache_bytes=cache_bytes)
     used = set(images.labels.tolist())  # a label of images that could not be read is no class
     sets = [_names(text) if code in used else [] for text, code in codes.items()]
     truths: list[list[str]] = []

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from tutelage.data.cells import read_table
 from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
+from tutelage.data.image_cache import ImageCache
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
 from tutelage.data.written import Dates, numbers, one_spelling, splits, times
@@ -62,6 +64,7 @@ def read_manifest(
     size: int = 224,
     limits: Limits | None = None,
     memory_bytes: int = 2 * 2**30,
+    cache_bytes: int = 0,
     dates: Dates = "auto",
     weighted: bool = False,
 ) -> tuple[ImageTable, Problems]:
@@ -81,6 +84,7 @@ def read_manifest(
         size: side that images are resized to, in pixels.
         limits: what an image file may be.
         memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+        cache_bytes: above, they are kept on the disk up to this many bytes instead; see `ImageCache`.
         dates: which of day and month stands first in dates such as 05/06/2024; see `times`.
         weighted: read how often each row counts, too; a row whose weight is no number from 0 is left out.
 
@@ -102,7 +106,7 @@ def read_manifest(
         facts["weight"] = ""
     table = _checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
     files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
-    return _image_table(table, files, memory_bytes, problems)
+    return _image_table(table, files, problems, memory_bytes, cache_bytes)
 
 
 def read_image_folder(
@@ -112,6 +116,7 @@ def read_image_folder(
     size: int = 224,
     limits: Limits | None = None,
     memory_bytes: int = 2 * 2**30,
+    cache_bytes: int = 0,
 ) -> tuple[ImageTable, Problems]:
     """Read a folder with one subfolder per label (the ImageFolder layout); ids are the paths, in sorted order.
 
@@ -138,11 +143,12 @@ def read_image_folder(
     rows.sort(key=lambda row: row["image"])
     facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
     table = _checked(facts, labels or {}, problems, f"the subfolders of {path}", "auto")
-    return _image_table(table, ImageFiles(path, table["image"].tolist(), size, limits), memory_bytes, problems)
+    files = ImageFiles(path, table["image"].tolist(), size, limits)
+    return _image_table(table, files, problems, memory_bytes, cache_bytes)
 
 
 def read_classes(
-    path: Path, columns: Columns = Columns(), *, size: int = 224
+    path: Path, columns: Columns = Columns(), *, size: int = 224, cache_bytes: int = 0
 ) -> tuple[ImageTable, tuple[str, ...], Problems]:
     """Read a manifest or a folder whose labels are the names of classes; classes are numbered in alphabetic order.
 
@@ -167,9 +173,9 @@ def read_classes(
         raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
     labels = {name: number for number, name in enumerate(names)}
     if path.is_dir():
-        images, problems = read_image_folder(path, labels, size=size)
+        images, problems = read_image_folder(path, labels, size=size, cache_bytes=cache_bytes)
     else:
-        images, problems = read_manifest(path, columns, labels, size=size)
+        images, problems = read_manifest(path, columns, labels, size=size, cache_bytes=cache_bytes)
     problems.extend(spellings)
     return images, tuple(names), problems
 
@@ -282,55 +288,72 @@ def _require_labels(cells: pd.Series, known: pd.Series, labels: Mapping[str, int
 
 
 def _image_table(
-    table: pd.DataFrame, files: ImageFiles, memory_bytes: int, problems: Problems
+    table: pd.DataFrame, files: ImageFiles, problems: Problems, memory_bytes: int, cache_bytes: int
 ) -> tuple[ImageTable, Problems]:
-    images, readable, hashes = read_once(files, table["id"], memory_bytes, problems)
+    images, readable, hashes = read_once(files, table["id"], memory_bytes, problems, cache_bytes)
     return ImageTable(images, table[readable].assign(phash=as_hex(hashes))), problems
 
 
 def read_once(
-    files: ImageFiles, ids: Iterable[str], memory_bytes: int, problems: Problems
+    files: ImageFiles, ids: Iterable[str], memory_bytes: int, problems: Problems, cache_bytes: int = 0
 ) -> tuple[Images, NDArray[np.bool_], Hashes]:
     """Decode each image once; one that is refused is left out and listed.
 
     Args:
         files: N images.
         ids: their names in the list.
-        memory_bytes: pixels are kept in memory up to this many bytes, and decoded at every use above.
+        memory_bytes: pixels are kept in memory up to this many bytes.
         problems: collects what is left out.
+        cache_bytes: above, they are kept on the disk up to this many bytes, and beyond that decoded at every use.
 
     Returns:
         The n images that can be read, which these are, bool (N,), and their hashes (n, 4).
     """
     shape = (len(files), 3, files.size, files.size)
     pixels = torch.empty(shape, dtype=torch.uint8) if math.prod(shape) <= memory_bytes else None
+    cache = ImageCache(files.size, files.limits, limit=cache_bytes) if pixels is None and cache_bytes else None
     hashes = np.zeros((len(files), 4), dtype=np.uint64)
+    keys = np.zeros(len(files), dtype=np.int64)
+    errors: list[UnreadableImage | None] = [None] * len(files)
 
-    def decode(row: int) -> UnreadableImage | None:
-        try:
-            image = files[row]
-        except UnreadableImage as error:
-            return error
+    def look(row: int, image: Tensor | UnreadableImage) -> None:
+        if isinstance(image, UnreadableImage):
+            errors[row] = image
+            return
         hashes[row] = perceptual_hash(image[None])[0]
         if pixels is not None:
             pixels[row] = image
-        return None
 
-    with ThreadPoolExecutor(min(available_cpus(), 16)) as pool:
-        errors = list(tqdm(pool.map(decode, range(len(files))), "images", len(files), disable=None, leave=False))
+    def decode(row: int) -> None:
+        try:
+            image: Tensor | UnreadableImage = files[row]
+        except UnreadableImage as error:
+            image = error
+        look(row, image)
+
+    with (
+        ThreadPoolExecutor(min(available_cpus(), 16)) as pool,
+        tqdm(desc="images", total=len(files), disable=None, leave=False) as bar,
+    ):
+        if cache is None:
+            for _ in pool.map(decode, range(len(files))):
+                bar.update()
+        else:
+            for row, key, image in cache.images(files, pool):
+                keys[row] = key
+                look(row, image)
+                bar.update()
     for id, error in zip(ids, errors, strict=True):
         if error is not None:
             problems.add(id, error.reason, error.detail)
     readable = np.array([error is None for error in errors], dtype=bool)
     paths = [path for path, good in zip(files.paths, readable, strict=True) if good]
-    kept = ImageFiles(files.root, paths, files.size, files.limits)
+    known = None if cache is None else cache.rows(keys[readable].tolist())
+    kept = ImageFiles(files.root, paths, files.size, files.limits, known)
     if pixels is None:
         return kept, readable, hashes[readable]
-    return (
-        ImageArray(pixels if readable.all() else pixels[torch.from_numpy(readable)], kept),
-        readable,
-        hashes[readable],
-    )
+    whole = pixels if readable.all() else pixels[torch.from_numpy(readable)]
+    return ImageArray(whole, kept), readable, hashes[readable]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

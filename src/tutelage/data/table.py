@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tutelage.data.fingerprint import file_facts, fingerprint
-from tutelage.data.images import read_image
+from tutelage.data.image_cache import DecodedImages
 from tutelage.data.indexed import Batched, Rows
-from tutelage.decoding import Limits, UnreadableImage, locate
+from tutelage.decoding import Limits, UnreadableImage, decode, locate, read_bytes
 
 SPLITS = (
     "train",
@@ -101,6 +101,7 @@ class ImageFiles:
         paths: one path per image under `root`; one that leads out of it is refused.
         size: side of the square that every image is resized to, in pixels.
         limits: what a file may be; the default `Limits()` when None.
+        known: pixels that were decoded before.
 
     Raises:
         UnreadableImage: by an access, not by the constructor. `read_manifest` decodes every file once and
@@ -113,11 +114,13 @@ class ImageFiles:
         paths: Sequence[str],
         size: int = 224,
         limits: Limits | None = None,
+        known: DecodedImages | None = None,
     ) -> None:
         self.root = Path(root)
         self.paths = list(paths)
         self.size = size
         self.limits = limits or Limits()
+        self.known = known
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -126,12 +129,26 @@ class ImageFiles:
         """Return what tells the images from others: how they are read, and each file's size and time of its last change."""
         return [self.size, self.limits, [(path, file_facts(self.root / path)) for path in self.paths]]
 
+    def content(self, row: int) -> bytes:
+        """Return what a file holds."""
+        return read_bytes(locate(self.root, self.paths[row]), self.limits)
+
+    def decoded(self, data: bytes) -> Tensor:
+        """Return the image that a file with this content holds."""
+        return torch.from_numpy(decode(data, self.size, self.limits))
+
     def __getitem__(self, row: int) -> Tensor:
-        return read_image(locate(self.root, self.paths[row]), self.size, self.limits)
+        return self.gather([row])[0]
 
     def gather(self, rows: Sequence[int]) -> Tensor:
         """Return several images (B, 3, size, size)."""
-        return torch.stack([self[row] for row in rows])
+        pixels, places = (torch.empty(0), []) if self.known is None else self.known.gather(rows)
+        if len(places) == len(rows) > 0:
+            return pixels
+        images = dict(zip(places, pixels, strict=True))
+        fresh = (place for place in range(len(rows)) if place not in images)
+        images |= {place: self.decoded(self.content(rows[place])) for place in fresh}
+        return torch.stack([images[place] for place in range(len(rows))])
 
     def pictures(self, rows: Sequence[int]) -> Tensor:
         """Return several images (B, 3, 160, 160) for people to look at."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +20,10 @@ from tqdm import tqdm
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName, augmentation
-from tutelage.data.encoded import EncodedTable, FeatureStore, ImageFeatures, RandomView
+from tutelage.data.encoded import EncodedTable, ImageFeatures, RandomView
 from tutelage.data.fingerprint import fingerprint
+from tutelage.data.image_cache import user_cache
+from tutelage.data.stored_rows import RowStore
 from tutelage.data.table import ImageTable
 from tutelage.distributed import barrier, is_main_process, rank_world
 from tutelage.files import read_json
@@ -225,11 +226,11 @@ def encoded(images: ImageTable, settings: Any) -> ImageTable:
     encoder = settings.encoder.open(settings.image_size)
     keys = [int(images.images.key(row), 16) - (1 << 63) for row in range(len(images))]
     maker = _Maker(images, keys, encoder, settings.encoder, settings.augmentation)
-    store = FeatureStore(maker.folder)
-    if store.damaged:
-        _say(f"{len(store.damaged)} damaged files of features in {store.folder} were removed; they are made again")
+    store = RowStore(maker.folder, "features")
     barrier()  # with every process seeing the same store
     missing = store.missing(keys)
+    if store.damaged:
+        _say(f"{len(store.damaged)} damaged files of features in {store.folder} were removed; they are made again")
     if missing:
         maker.fill(store, missing)
         barrier()
@@ -273,10 +274,11 @@ class _Maker:
         self.settings = settings
         self.augment = augmentation(augment)
         views = [settings.views, augment if settings.views else None]
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "features"
-        self.folder = (settings.cache or home) / fingerprint(encoder.spec, encoder.state_dict(), *views)
+        self.folder = (settings.cache or user_cache("features")) / fingerprint(
+            encoder.spec, encoder.state_dict(), *views
+        )
 
-    def fill(self, store: FeatureStore, missing: Sequence[int]) -> None:
+    def fill(self, store: RowStore, missing: Sequence[int]) -> None:
         """Compute what is missing, each process its share."""
         rank, world = rank_world()
         probe = missing[: min(8, self.settings.batch_size)]

@@ -19,7 +19,10 @@ from tutelage.files import load_yaml, read_yaml, write_atomically
 MARKER, LOCK, CONFIG = "run.json", "run.lock", "config.yaml"
 FREE = (
     *("processes", "encoder.cache", "encoder.batch_size"),
-    *(f"hardware.{name}" for name in ("compile", "workers", "checkpoint_seconds", "patience", "trackers")),
+    *(
+        f"hardware.{name}"
+        for name in ("compile", "workers", "checkpoint_seconds", "patience", "image_cache", "trackers")
+    ),
 )
 """Settings on which no result depends, so that a run goes on with others."""
 

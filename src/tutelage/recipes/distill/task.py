@@ -110,7 +110,9 @@ def distill_task(
         count = int(images.labels.max()) + 1
         names = tuple(found.get("label", map(str, range(count))))
     else:
-        images, names, problems = read_classes(Path(data), columns, size=input_size(settings))
+        images, names, problems = read_classes(
+            Path(data), columns, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes
+        )
     if data in ("digits", "cifar10", "cifar100"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)

@@ -104,11 +104,13 @@ def moderation_task(
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; too few examples left.
     """
-    size = input_size(settings)
+    size, cache_bytes = input_size(settings), settings.hardware.cache_bytes
     if manifest.is_dir():
-        images, problems = read_image_folder(manifest, labels, size=size)
+        images, problems = read_image_folder(manifest, labels, size=size, cache_bytes=cache_bytes)
     else:
-        images, problems = read_manifest(manifest, columns, labels, size=size, dates=dates, weighted=True)
+        images, problems = read_manifest(
+            manifest, columns, labels, size=size, cache_bytes=cache_bytes, dates=dates, weighted=True
+        )
     images, groups = drop_duplicates(images, problems, settings.radius, settings.duplicates)
     with problems.written_on_error(out):
         left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")

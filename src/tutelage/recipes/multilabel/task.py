@@ -111,7 +111,7 @@ def multilabel_task(
             raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
         return grids_task(settings.seed, cell=settings.image_size // 3)
     path = Path(data)
-    found = read_label_sets(path, columns, truth, size=input_size(settings))
+    found = read_label_sets(path, columns, truth, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes)
     task = MultilabelTask(path.stem, found.images, found.classes, found.given_NC, found.truth_NC, found.problems)
     with task.problems.written_on_error(out):
         task.problems.require(int((task.labels >= 0).sum()), 3 * LEAST, "labelled examples")
