@@ -51,7 +51,7 @@ def self_supervised(pipeline: Pipeline) -> Taught:
         def new(place: int) -> FourViews:
             network = networks[place]
             features, head = _Features(network), network.get_submodule(network.heads[0])
-            return FourViews(features, head, network.backbone.num_features, rivals.width)  # type: ignore[arg-type]
+            return FourViews(features, head, network.backbone.num_features, rivals.width)
 
         plan = pipeline.plan(folder, "sskd", settings.budget, settings.select)
         if settings.select:

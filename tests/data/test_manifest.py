@@ -106,10 +106,9 @@ def test_bad_rows_are_left_out_and_listed(folder):
         "id,image,label,split,submitted_at,impressions\n"
         "fine,images/0.png,acceptable,train,2024-01-01,1\n"
         "label,images/1.png,accptable,train,,\n"
-        "split,images/1.png,acceptable,trian,,\n"
         "none,images/1.png,acceptable,,,\n"
         "path,,acceptable,train,,\n"
-        "fine,images/2.png,defective,train,,\n"
+        "fine,images\\0.png,defective,train,,\n"
         "gone,images/9.png,acceptable,train,,\n"
         "out,../secret.png,acceptable,train,,\n"
         "long,images/1.png,acceptable,train,,,,,\n"
@@ -119,12 +118,11 @@ def test_bad_rows_are_left_out_and_listed(folder):
     assert table.table["id"].tolist() == ["fine", "short"]
     assert table.table["split"].tolist() == ["train", "unlabelled"]
     assert reasons(problems) == {
-        "label": "unknown_label", "split": "unknown_split", "none": "no_split", "path": "no_image", "fine": "duplicate_id",
+        "label": "unknown_label", "none": "no_split", "path": "no_image", "fine": "duplicate_id",
         "gone": "missing", "out": "outside_root", "long": "bad_row",
     }  # fmt: skip
     details = {problem.id: problem.detail for problem in problems}
     assert details["label"] == "label is 'accptable'; allowed: acceptable, defective, unlabelled"
-    assert details["split"].startswith("split is 'trian'; allowed: train, held_out, val, ")
 
 
 def test_what_people_write_is_read_and_a_bad_optional_cell_costs_no_row(folder):
@@ -187,11 +185,34 @@ def test_unknown_labels_are_listed_with_the_flag_that_maps_them(folder, words):
         read_image_folder(folder / "rename", size=16)
 
 
-def test_the_first_good_row_of_an_id_is_kept(folder):
-    path = write(folder, "id,image,label\na,images/0.png,what\na,images/1.png,acceptable\na,images/2.png,defective\n")
+def test_a_repeated_id_costs_no_image(folder):
+    rows = ["a,images/0.png,what", "a,images/1.png,acceptable", "a,images/2.png,defective", "a,images/1.png,defective"]
+    path = write(
+        folder, "\n".join(["id,image,label", *rows, "a (2),images/3.png,acceptable", "a,images/0.png,acceptable"])
+    )
     table, problems = read_manifest(path, size=16)
-    assert table.table["image"].tolist() == ["images/1.png"]
-    assert [problem.reason for problem in problems] == ["unknown_label", "duplicate_id"]
+    assert table.table[["id", "image"]].values.tolist() == [
+        ["a", "images/1.png"],
+        ["a (3)", "images/2.png"],
+        ["a (2)", "images/3.png"],
+        ["a (4)", "images/0.png"],
+    ]
+    assert problems.counts() == {"unknown_label": 1, "duplicate_id": 1}
+    assert problems.warnings() == [
+        "warning: repeated id: 2 rows kept, such as a (3): the id 'a' comes several times; this row is called 'a (3)'"
+    ]
+
+
+def test_a_split_that_is_not_known_is_refused_at_once_but_not_for_new_images(folder):
+    path = write(
+        folder, "image,label,part\nimages/0.png,acceptable,trian\nimages/1.png,defective,train\nno.png,,Later\n"
+    )
+    columns = Columns(split="part")
+    with pytest.raises(
+        ValueError, match=r"column 'part' of .* holds 'trian' \(1\), 'later' \(1\); known are train, held_out, val"
+    ):
+        read_manifest(path, columns, size=16)
+    assert len(read_manifest(path, columns, labels=None, size=16)[0]) == 2
 
 
 def test_hostile_images_are_counted_and_end_nothing(folder):

@@ -260,7 +260,6 @@ def test_a_table_with_several_label_columns(tmp_path):
         "1.png,dog,,,val",
         "broken.png,dog,red,1,train",
         "2.png,,blue,x,train",
-        "3.png,cat,red,2,tset",
     ]
     (tmp_path / "table.csv").write_text("\n".join(["image,kind,colour,weight,split", *rows]) + "\n")
     found = read_label_columns(tmp_path / "table.csv", classes=["kind", "colour"], numbers=["weight"], size=8)
@@ -272,11 +271,16 @@ def test_a_table_with_several_label_columns(tmp_path):
     assert torch.isnan(found.labels["weight"][1])
     assert found.split == ["train", "val"]
     assert [found.images[i].float().mean() for i in range(2)] == [0, 1]
-    assert found.problems.counts() == {"format": 1, "bad_number": 1, "unknown_split": 1}
+    assert found.problems.counts() == {"format": 1, "bad_number": 1}
     lazy = read_label_columns(tmp_path / "table.csv", classes=["kind"], size=8, memory_bytes=0)
     assert lazy.images[1].float().mean() == 1
     with pytest.raises(ValueError, match="no column 'kinds'; it has: image, kind, colour, weight, split"):
         read_label_columns(tmp_path / "table.csv", classes=["kinds"])
+    (tmp_path / "table.csv").write_text("image,kind,split\n0.png,cat,train\n1.png,dog,tset\n2.png,,unlabelled\n")
+    with pytest.raises(
+        ValueError, match=r"column 'split' of .*table.csv holds 'tset' \(1\); known are train, held_out, val, test"
+    ):
+        read_label_columns(tmp_path / "table.csv", classes=["kind"], size=8)
 
 
 def test_a_table_of_fields(tmp_path):

@@ -15,7 +15,7 @@ def test_a_file_of_texts(tmp_path):
     path = written(
         tmp_path / "texts.csv",
         "text,label,split,likes,id\n hi ,spam,train,3,a\nyo,,unlabelled,4,b\nhey,ham,valid,5,c\n,ham,test,1,d\n"
-        "ho,egg,test,1,e\noh,ham,later,1,f\nah,ham,test,1,a\n",
+        "ho,egg,test,1,e\nah,ham,test,1,a\nhi,ham,test,1,a\n",
     )
     table, classes, problems = read_texts(path, classes=("ham", "spam"))
     assert classes == ["ham", "spam"]
@@ -23,14 +23,24 @@ def test_a_file_of_texts(tmp_path):
         ["a", "hi", 1, "train"],
         ["b", "yo", -1, "train"],
         ["c", "hey", 0, "val"],
+        ["a (2)", "ah", 0, "test"],
     ]
-    assert table["likes"].tolist() == ["3", "4", "5"]
+    assert table["likes"].tolist() == ["3", "4", "5", "1"]
     assert [(problem.id, problem.reason) for problem in problems] == [
+        ("a (2)", "repeated_id"),
         ("d", "empty_text"),
         ("e", "unknown_label"),
-        ("f", "unknown_split"),
         ("a", "duplicate_id"),
     ]
+
+
+def test_a_split_that_is_not_known_is_refused(tmp_path):
+    path = written(tmp_path / "texts.csv", "text,label,split\nhi,spam,train\nyo,ham,later\nah,ham,later\n")
+    with pytest.raises(
+        ValueError, match=r"column 'split' of .*texts.csv holds 'later' \(2\); known are train, .*another name"
+    ):
+        read_texts(path)
+    assert len(read_texts(path, labelled=False)[0]) == 3
 
 
 def test_classes_are_the_labels_that_occur_numbers_in_their_order(tmp_path):

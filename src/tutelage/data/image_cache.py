@@ -90,10 +90,12 @@ class ImageCache:
         listed = list(keys)
         absent = self._missing(list(keys.values()))
         stored = [row for row in listed if keys[row] in self.store.known]
+        pixels: Tensor | list[Tensor] = []
         try:
-            pixels = self.store.rows([keys[row] for row in stored])[torch.arange(len(stored))] if stored else []
+            if stored:
+                pixels = self.store.rows([keys[row] for row in stored])[torch.arange(len(stored))]
         except FileNotFoundError:  # another process has made room
-            stored, pixels, absent = [], [], list(range(len(listed)))
+            stored, absent = [], list(range(len(listed)))
         for row, image in zip(stored, pixels, strict=True):
             yield row, keys[row], image
         fresh: dict[int, Tensor] = {}

@@ -19,6 +19,7 @@ from tutelage.data.problems import Problems
 from tutelage.data.splits import PARTS
 from tutelage.data.table import UNLABELLED, ImageFiles, Images, ImageTable
 from tutelage.data.written import numbers as read_numbers
+from tutelage.data.written import require_splits
 from tutelage.data.written import splits as read_splits
 from tutelage.decoding import Limits
 
@@ -91,7 +92,7 @@ def read_label_columns(
 ) -> LabelColumns:
     """Read a .csv, .tsv or .parquet table of examples.
 
-    An example is left out, and listed, for an image that is refused, a number that is none, or an unknown split. An empty cell
+    An example is left out, and listed, for an image that is refused or a number that is none. An empty cell
     of a label column is an absent label, an empty field a value of its own.
 
     Args:
@@ -106,7 +107,7 @@ def read_label_columns(
 
     Raises:
         FileNotFoundError: no such table.
-        ValueError: a column is missing.
+        ValueError: a column is missing, or one of the splits is not known.
     """
     path = Path(path)
     problems = Problems()
@@ -115,7 +116,7 @@ def read_label_columns(
         if name not in cells:
             raise ValueError(f"{path} has no column {name!r}; it has: {', '.join(map(str, cells))}")
     cells["_id"] = cells[id] if id in cells else cells[image] if not fields else cells.index.astype(str)
-    cells["_split"] = read_splits(cells[split]) if split in cells else ""
+    cells["_split"] = read_splits(cells[split]).replace("unlabelled", "train") if split in cells else ""
     kept = np.ones(len(cells), dtype=bool)
 
     def refuse(bad: np.ndarray, reason: str, detail: str) -> None:
@@ -123,8 +124,8 @@ def read_label_columns(
             problems.add(cells["_id"].iloc[row], reason, detail)
         kept[bad] = False
 
-    known = (cells["_split"] == "") | cells["_split"].isin(PARTS)
-    refuse(~known.to_numpy(bool), "unknown_split", f"allowed: {', '.join(PARTS)}")
+    if split in cells:
+        require_splits(cells["_split"], PARTS, f"column {split!r} of {path}")
     values = {name: read_numbers(cells[name]) for name in numbers}
     for name, column in values.items():
         bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)

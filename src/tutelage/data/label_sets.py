@@ -72,9 +72,14 @@ def read_label_sets(
     truths: list[list[str]] = []
     if truth is not None and cells is not None:
         named = cells[columns.id] if columns.id in cells else cells[columns.image]
-        ids = named.where(named != "", cells[columns.image])
-        by_id = dict(zip(ids[::-1], cells[truth][::-1], strict=True))  # of equal ids the first is kept
-        truths = [_names(by_id[id]) for id in images.table["id"]]
+        paths = cells[columns.image].str.replace("\\", "/", regex=False)
+        ids, told = named.where(named != "", paths), cells[truth]
+        by_row = dict(
+            zip(zip(ids[::-1], paths[::-1], strict=True), told[::-1], strict=True)
+        )  # of copies the first is kept
+        by_image = dict(zip(paths[::-1], told[::-1], strict=True))  # for ids that were made distinct
+        rows = zip(images.table["id"], images.table["image"], strict=True)
+        truths = [_names(by_row.get((id, image), by_image[image])) for id, image in rows]
     classes = sorted({name for members in (*sets, *truths) for name in members})
     given_NC = _matrix([*sets, []], classes)[images.labels]  # of those without a label, -1, the last
     first = torch.where(given_NC.any(1), (given_NC.cumsum(1) == 0).sum(1), UNLABELLED)

@@ -20,7 +20,7 @@ from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
 from tutelage.data.image_cache import ImageCache
 from tutelage.data.problems import Problems
 from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
-from tutelage.data.written import Dates, numbers, one_spelling, splits, times
+from tutelage.data.written import Dates, distinct, numbers, one_spelling, require_splits, splits, times
 from tutelage.decoding import Limits, UnreadableImage
 from tutelage.hardware import available_cpus
 
@@ -70,10 +70,10 @@ def read_manifest(
 ) -> tuple[ImageTable, Problems]:
     """Read a manifest and decode each of its images once; what cannot be used is left out and listed.
 
-    A row is left out for an unknown label or split, an id that came before (the first is kept), or an image that is
-    refused; a time or number that cannot be read is a warning, and the row stays without it. A row without label goes to
-    the split `unlabelled`, and one marked `unlabelled` loses its label. Where the manifest has no splits, the others are
-    `unassigned`: see `split_table`.
+    A row is left out for an unknown label, an image that is refused, or because an earlier row has its id and its image; a time
+    or number that cannot be read is a warning, and the row stays without it, and so is the id of another image, which gets a
+    number. A row without label goes to the split `unlabelled`, and one marked `unlabelled` loses its label. Where the manifest
+    has no splits, the others are `unassigned`: see `split_table`.
     The table gains a column `phash`, so that near-duplicates are found without decoding again.
 
     Args:
@@ -93,7 +93,7 @@ def read_manifest(
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is no table, lacks a column, or none of its labels is known.
+        ValueError: it is no table, lacks a column, none of its labels is known, or one of its splits is not.
     """
     path = Path(path)
     columns = columns or Columns()
@@ -101,9 +101,11 @@ def read_manifest(
     cells = read_cells(path, problems)
     facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
     if labels is None:
-        facts["label"] = ""
+        facts["label"] = facts["split"] = ""
     if not weighted:
         facts["weight"] = ""
+    facts["split"] = splits(facts["split"])
+    require_splits(facts["split"], SPLITS, f"column {columns.split!r} of {path}")
     table = _checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
     files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
     return _image_table(table, files, problems, memory_bytes, cache_bytes)
@@ -237,7 +239,6 @@ def _checked(
 
     facts["image"] = facts["image"].str.replace("\\", "/", regex=False)
     facts["id"] = facts["id"].where(facts["id"] != "", facts["image"])
-    facts["split"] = splits(facts["split"])
     classes = {name.casefold(): label for name, label in labels.items()}
     label = facts["label"].str.casefold().map(classes)
     _require_labels(facts["label"], label, labels, source)
@@ -250,12 +251,17 @@ def _checked(
     refuse(facts["image"] == "", "no_image", "the image's path is empty")
     refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
     refuse_cells("weight", weight.notna(), "bad_weight", "a number from 0")
-    refuse_cells("split", facts["split"].isin(SPLITS), "unknown_split", ", ".join(SPLITS))
     unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")
     if (facts["split"] != "").any():
         refuse((facts["split"] == "") & ~unlabelled, "no_split", "the other rows have one")
-    refuse(facts["id"].where(reason == "").dropna().duplicated().reindex(facts.index, fill_value=False),
-           "duplicate_id", "an earlier row has this id, and was kept")  # fmt: skip
+    good = facts[reason == ""]
+    names, copies = distinct(good["id"], good["image"], problems)
+    refuse(
+        copies.reindex(facts.index, fill_value=False),
+        "duplicate_id",
+        "an earlier row has this id and image, and was kept",
+    )
+    facts["id"] = names.reindex(facts.index).fillna(facts["id"])
 
     for id, why, text in zip(facts["id"], reason, detail, strict=True):
         if why:

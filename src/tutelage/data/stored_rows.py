@@ -193,5 +193,6 @@ class RowStore:
 def _checksum(*tensors: Tensor) -> int:
     value = 0
     for tensor in tensors:
-        value = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), value)
+        data: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        value = zlib.crc32(data, value)
     return value

@@ -14,7 +14,7 @@ import torch
 from tutelage.checks import nearest
 from tutelage.data.cells import read_table
 from tutelage.data.problems import Problems
-from tutelage.data.written import one_spelling, splits
+from tutelage.data.written import distinct, one_spelling, require_splits, splits
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
@@ -60,7 +60,7 @@ def read_texts(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no table, or lacks a column.
+        ValueError: it is no table, lacks a column, or one of its splits is not known.
     """
     path, columns, problems = Path(path), columns or TextColumns(), Problems()
     cells = _cells(path, problems)
@@ -76,17 +76,17 @@ def read_texts(
     named["label"] = named["label"].map(lambda name: name if name in names else written.get(name.casefold(), name))
     number = {name: place for place, name in enumerate(names)}
     named["split"] = splits(named["split"]).replace("unlabelled", "train")
+    require_splits(named["split"], SPLITS, f"column {columns.split!r} of {path}")
+    named["id"], copies = distinct(named["id"], named["text"], problems)
     reasons = {
         "empty_text": named["text"] == "",
         "unknown_label": (named["label"] != "") & ~named["label"].isin(names),
-        "unknown_split": ~named["split"].isin(["", *SPLITS]),
-        "duplicate_id": named["id"].duplicated(),
+        "duplicate_id": copies,
     }
     details = {
         "empty_text": lambda row: "the text is empty",
         "unknown_label": lambda row: f"label is {row.label!r}; the classes are {', '.join(names)}",
-        "unknown_split": lambda row: f"split is {row.split!r}; allowed: {', '.join(SPLITS)}",
-        "duplicate_id": lambda row: "an earlier row has this id, and was kept",
+        "duplicate_id": lambda row: "an earlier row has this id and text, and was kept",
     }
     left = pd.Series(True, index=named.index)
     for reason, bad in reasons.items():

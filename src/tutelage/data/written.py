@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
@@ -106,3 +108,42 @@ def splits(cells: pd.Series) -> pd.Series:
     """Return names of splits without regard to case; validation, valid and dev are val."""
     names = cells.str.strip().str.lower()
     return names.replace(_ALIASES)
+
+
+def require_splits(names: pd.Series, known: Sequence[str], source: str) -> None:
+    """Refuse names of splits that are not known: a row that is guessed wrong would be trained on and tested on.
+
+    Raises:
+        ValueError: there is one, with how often each comes.
+    """
+    strange = names[(names != "") & ~names.isin(known)].value_counts()
+    if len(strange):
+        listed = ", ".join(f"{name!r} ({count:,})" for name, count in strange.head(6).items())
+        listed += f" and {len(strange) - 6} more" if len(strange) > 6 else ""
+        raise ValueError(
+            f"{source} holds {listed}; known are {', '.join(known)}. Correct these cells; where the column means something "
+            "else, give it another name"
+        )
+
+
+def distinct(ids: pd.Series, content: pd.Series, problems: Problems) -> tuple[pd.Series, pd.Series]:
+    """Return ids of which none comes twice, and which rows are copies of an earlier one, bool (N,).
+
+    Where other content has an id that came before, its number stands behind it, as in ``a (2)``, and a warning says so.
+
+    Args:
+        ids, content: of each row, such as the image's path.
+        problems: collects the warnings.
+    """
+    copies = pd.DataFrame({"id": ids, "content": content}).duplicated()
+    again = ids[~copies].duplicated().reindex(ids.index, fill_value=False)
+    taken, counts, found = set(ids), Counter[str](), ids.copy()
+    for row in ids.index[again]:
+        id = ids[row]
+        counts[id] += 1
+        while (name := f"{id} ({counts[id] + 1})") in taken:
+            counts[id] += 1
+        taken.add(name)
+        found[row] = name
+        problems.warn(name, "repeated_id", f"the id {id!r} comes several times; this row is called {name!r}")
+    return found, copies

@@ -129,7 +129,7 @@ class LastLayer:
 
     def primary_pulls(self, logits_BC: Tensor) -> Tensor:
         """Return the gradient (B, C), by other logits than those seen, of the sum of the primary signal's losses there."""
-        signal: Signal = self.probe.objective.signals[0]  # type: ignore[assignment]
+        signal: Signal = self.probe.objective.signals[0]
         batch, finite_B = self.probe.batch, self.finite_B
         if not finite_B.all():
             rows = finite_B.nonzero().squeeze(1)
@@ -171,7 +171,7 @@ def coupling_signals(probe: Probe) -> list[str]:
     Every second example's losses may have no derivative by the others' outputs. Tried once for each signal, on the first
     batch with two finite examples, of a model that ends in one linear layer.
     """
-    signals: list[Signal] = [signal for signal in probe.objective.signals if signal.separable]  # type: ignore[misc]
+    signals: list[Signal] = [signal for signal in probe.objective.signals if signal.separable]
     if not all(signal in _couples for signal in signals):
         logits = torch.empty(0)
 
@@ -183,7 +183,7 @@ def coupling_signals(probe: Probe) -> list[str]:
             losses_RK = losses_BK[torch.isfinite(losses_BK.detach()).all(1)]
             if len(losses_RK) > 1:
                 for signal, losses_R in zip(probe.objective.signals, losses_RK.unbind(1), strict=True):
-                    _couples[signal] = bool(_gradient(losses_R[::2].sum(), logits)[1::2].any())  # type: ignore[index]
+                    _couples[signal] = bool(_gradient(losses_R[::2].sum(), logits)[1::2].any())
 
         with _cut(probe.model.get_submodule(str(find_last_layer(probe).name)), see), torch.enable_grad():
             probe.run({}, try_each)
@@ -259,7 +259,7 @@ def _find(probe: Probe) -> Found:
     finally:
         for hook in hooks:
             hook.remove()
-    output = probe.objective.signals[0].own_output(returned[0])  # type: ignore[operator]
+    output = probe.objective.signals[0].own_output(returned[0])
     same = [
         name
         for name, outputs in calls.items()

@@ -60,6 +60,8 @@ class ImageClassifier(nn.Module):
     the two heads say together is `joint_logits`.
     """
 
+    backbone: Any  # whose methods are timm's
+
     def __init__(self, backbone: nn.Module, pixels: Pixels | FeatureDoor, spec: ModelSpec) -> None:
         super().__init__()
         self.pixels = pixels
@@ -70,25 +72,25 @@ class ImageClassifier(nn.Module):
     @property
     def heads(self) -> tuple[str, ...]:
         """The names of the modules that are heads, as in ``named_modules()``."""
-        classifier: Any = self.backbone.get_classifier()  # type: ignore[operator]
+        classifier = self.backbone.get_classifier()
         held = set(map(id, classifier if isinstance(classifier, tuple) else (classifier,)))
         return tuple(name for name, module in self.named_modules() if id(module) in held)
 
     def forward(self, input: Tensor) -> Tensor | dict[str, Tensor]:
         """Return the logits (B, C), by head where there are two."""
-        features = self.backbone.forward_features(self.pixels(input))  # type: ignore[operator]
+        features = self.backbone.forward_features(self.pixels(input))
         if not self.distilled:
-            return self.backbone.forward_head(features)  # type: ignore[operator]
+            return self.backbone.forward_head(features)
         cls, dist = features[:, 0], features[:, 1]
-        drop: nn.Module = self.backbone.head_drop  # type: ignore[assignment]
-        return {"cls": self.backbone.head(drop(cls)), "dist": self.backbone.head_dist(drop(dist))}  # type: ignore[operator]
+        drop = self.backbone.head_drop
+        return {"cls": self.backbone.head(drop(cls)), "dist": self.backbone.head_dist(drop(dist))}
 
     def features(self, input: Tensor) -> Tensor:
         """Return what the heads see, (B, D): the pooled features, or the mean of the two tokens."""
-        found = self.backbone.forward_features(self.pixels(input))  # type: ignore[operator]
+        found = self.backbone.forward_features(self.pixels(input))
         if self.distilled:
             return found[:, :2].mean(1)
-        return self.backbone.forward_head(found, pre_logits=True)  # type: ignore[operator]
+        return self.backbone.forward_head(found, pre_logits=True)
 
 
 class JointLogits(nn.Module):

@@ -34,6 +34,8 @@ class Objective(nn.Module):
         signals: at least one; their names must differ.
     """
 
+    signals: Any  # an nn.ModuleList, whose types say less than that these are signals
+
     def __init__(self, model: nn.Module, signals: Sequence[Signal]) -> None:
         super().__init__()
         if not signals:
@@ -47,12 +49,12 @@ class Objective(nn.Module):
     @property
     def names(self) -> list[str]:
         """The signals' names, in the order of the columns."""
-        return [signal.name for signal in self.signals]  # type: ignore[misc]
+        return [signal.name for signal in self.signals]
 
     @property
     def separable(self) -> list[bool]:
         """For each column, whether its examples may be weighed apart."""
-        return [signal.separable for signal in self.signals]  # type: ignore[misc]
+        return [signal.separable for signal in self.signals]
 
     def outputs(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Outputs:
         """Return the model's outputs; with ``params``, as if those were its parameters, and touching none of its buffers.

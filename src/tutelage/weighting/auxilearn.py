@@ -101,7 +101,7 @@ class AuxiLearn(Weighting):
         """Return an objective of the primary loss and the combined one, the same for the same objective."""
         known = _combined.setdefault(self, WeakKeyDictionary())
         if objective not in known:
-            signals: list[Signal] = list(objective.signals)  # type: ignore[arg-type]
+            signals: list[Signal] = list(objective.signals)
             known[objective] = Objective(objective.model, [signals[0], Combined(signals, self.network)])
         return known[objective]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -137,9 +137,9 @@ def demo_task(
     return posters_task(settings.seed, noise, input_size(settings), noise_rate=rate)
 
 
-def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: object) -> ModerationTask:
+def posters_task(seed: int, noise: str = "uniform", image_size: int = 24, **options: Any) -> ModerationTask:
     """Return digit posters, and the permitted digits for encoders to start on."""
-    images = digit_posters(seed=seed, noise=noise, size=image_size, **options)  # type: ignore[arg-type]
+    images = digit_posters(seed=seed, noise=noise, size=image_size, **options)
     title = f"digit posters, {noise} noise"
     return ModerationTask(
         title, "posters", images, noise, pretraining=lambda: permitted_digits(0, size=image_size, examples=8_000)
