@@ -35,7 +35,11 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "encoder": encoder,
     "choice": choice,
 }
-SCALES: dict[str, tuple[Scale, ...]] = {"moderation": ("pocket", "laptop", "paper"), "encoder": ("laptop",)}
+SCALES: dict[str, tuple[Scale, ...]] = {
+    "moderation": ("pocket", "laptop", "paper"),
+    "amal": ("pocket", "laptop", "paper"),
+    "encoder": ("laptop",),
+}
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
     "amal": amal_compared,

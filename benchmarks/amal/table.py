@@ -7,21 +7,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.amal import two_harms
+from benchmarks.amal import laptop, two_harms
 from benchmarks.amal.cases import Case, cases
+from benchmarks.amal.laptop import ACCURACY, FOUND, tells_wrong
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
-from tutelage.metrics import auroc
 from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.evaluation import right
-from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
+from tutelage.recipes.distill.pipeline import Pipeline
 from tutelage.recipes.distill.task import distill_task
 from tutelage.training import Log
 
 FIRST_SEED = 300  # settings were chosen on seeds below 300
 TWO_HARMS = "digits with a hint: harmful examples and a harmful module"
 APART = ("CE, without the held-out labels", "KD, without the held-out labels")
-ACCURACY, FOUND = "accuracy, %", "AUROC of wrong labels"
 IMPORTANCE = {name: f"importance of the teacher, {name}" for name in ("picture", "hint")}
 
 
@@ -31,15 +30,20 @@ def measure(
     """Train and judge every student of every case and seed; stages that are done under ``runs`` are kept.
 
     Args:
-        scale: pocket or paper.
+        scale: pocket, laptop or paper.
         seeds: number of seeds.
-        data: the folder of the real data sets; without it, only what needs none.
+        data: the folder of the real data sets; without it, only what needs none; laptop needs it.
         runs: where the stages lie.
         only: names of cases; all by default.
 
     Raises:
-        ValueError: a name in ``only`` that is no case.
+        ValueError: a name in ``only`` that is no case, or laptop without data.
     """
+    if scale == "laptop":
+        if data is None:
+            raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
+        yield from laptop.measure(data, runs, seeds=seeds, only=only)
+        return
     listed = cases(scale)
     names = [case.name for case in listed] + ([TWO_HARMS] if scale == "pocket" else [])
     if unknown := set(only) - set(names):
@@ -70,21 +74,10 @@ def _of_case(case: Case, seed: int, data: Path | None, folder: Path) -> Iterator
     for row, student in case.students.items():
         taught = student(pipeline)
         found = {ACCURACY: 100 * float(right(taught, task).mean())}
-        if (told := _tells_wrong(taught, pipeline)) is not None:
+        if (told := tells_wrong(taught, pipeline)) is not None:
             found[FOUND] = told
         log.say(f"{case.name}, seed {seed}, {row}: {', '.join(f'{key} {value:.3f}' for key, value in found.items())}")
         yield from (Measured(case.name, row, seed, figure, value) for figure, value in found.items())
-
-
-def _tells_wrong(taught: Taught, pipeline: Pipeline) -> float | None:
-    """Return how well the weights tell wrong labels of the training part; None where they weigh all examples alike."""
-    task, train = pipeline.task, pipeline.rows("train")
-    if taught.weights is None or task.truth is None:
-        return None
-    doubt, wrong = doubt_of(taught.weights)[train], (task.truth != task.labels)[train]
-    if not wrong.any() or doubt.isnan().any() or bool((doubt == doubt[0]).all()):
-        return None
-    return auroc(doubt.numpy(), wrong.long().numpy())
 
 
 def _of_two_harms(seed: int, log: Log, folder: Path) -> Iterator[Measured]:
@@ -104,7 +97,7 @@ def results(
     values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
     for each in measure(scale, seeds=seeds, data=data, runs=runs, only=only):
         values[each.case, each.figure, each.row][each.seed] = each.value
-    papers = {case.name: case.paper for case in cases(scale)}
+    papers = {} if scale == "laptop" else {case.name: case.paper for case in cases(scale)}
     listed = []
     for (case, figure, row), same in values.items():
         paper = papers.get(case, {}).get(row) if figure == ACCURACY else None
@@ -116,6 +109,8 @@ COMPARED = Comparison({ACCURACY: True}, lambda row: row.startswith(("AMAL", "MAO
 
 
 def _reading(scale: Scale) -> list[str]:
+    if scale == "laptop":
+        return laptop.reading()
     notes = [
         "Figures 3 and 4 of the paper are drawings without numbers; Table 1 (coresets) has some. KD has 0.9 for the teacher, "
         "the temperature is 4, all methods have one network, optimiser, budget, and selection on the validation part.",

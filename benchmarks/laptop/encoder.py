@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.moderation.products import article_types
 from tutelage.data import TensorData
 from tutelage.data.augment import augmentation
-from tutelage.data.cifar import read_cifar
+from tutelage.data.cifar import CifarName, read_cifar
 from tutelage.models import ModelSpec, build, save_model
 from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Log, Optimization, Plan, fit, seeds
@@ -30,13 +30,14 @@ SHOP_TRAINING = replace(TRAINING, lr=0.02)
 SHOP_BUDGET = Budget(epochs=3)
 
 
-def cifar_encoder(data: Path, runs: Path) -> Path:
-    """Return the folder of an encoder trained on CIFAR-100's training images."""
-    folder = runs / "encoders" / "cifar100"
+def cifar_encoder(data: Path, runs: Path, name: CifarName = "cifar100") -> Path:
+    """Return the folder of an encoder trained on the training images of CIFAR-100 or of CIFAR-10, with their true classes."""
+    folder = runs / "encoders" / name
     if not _there(folder):
-        table, _ = read_cifar("cifar100", data / "cifar100", test=0)
+        table, _ = read_cifar(name, data / name, test=0)
         examples = TensorData(input=table.images.gather(range(len(table))), label=table.labels)
-        _train(SPEC, examples, None, TRAINING, BUDGET, folder)
+        spec = replace(SPEC, num_classes=int(table.labels.max()) + 1)
+        _train(spec, examples, None, TRAINING, BUDGET, folder)
     return folder
 
 

@@ -432,6 +432,38 @@ def test_the_report_says_what_the_figures_say(done):
     assert "wrong labels: mean" in html  # Figure 2's description
 
 
+def test_refitting_trains_with_the_learned_weights_and_on_the_held_out_examples(tmp_path, monkeypatch):
+    made = pipeline(tmp_path, refit=True)
+    seen: list[dict[str, torch.Tensor]] = []
+    real = Fixed.example_weights
+    monkeypatch.setattr(
+        Fixed,
+        "example_weights",
+        lambda weighting, losses, batch: (
+            seen.append({"index": batch["index"], "weights": (found := real(weighting, losses, batch))}),
+            found,
+        )[1],
+    )
+    taught = made.student("amal")
+    assert taught.name == "student-amal-refit"
+    index = torch.cat([each["index"] for each in seen])
+    weights = torch.cat([each["weights"] for each in seen])
+    held_out, train = made.rows("held_out"), made.rows("train")
+    assert set(index.tolist()) == {*held_out.tolist(), *train.tolist()}
+    trusted = torch.isin(index, held_out)
+    assert (weights[trusted] == torch.tensor([2.0, 0.0])).all()
+    assert taught.weights is not None
+    torch.testing.assert_close(weights[~trusted], taught.weights[index[~trusted]])
+    assert taught.weights[train].std() > 0  # they were learned
+    assert taught.weights[held_out].isnan().all()  # and not of what they were learned by
+    assert (made.stages.folder / "stages" / "student-amal").is_dir()
+    assert made.student("kd").name == "student-kd"  # learns no weights
+    changed = replace(made.settings, refit=False)
+    again = Pipeline(made.task, changed, tmp_path, made.log).student("amal")
+    assert torch.equal(again.weights.nan_to_num(), taught.weights.nan_to_num())
+    assert not torch.equal(again.logits, taught.logits)
+
+
 def test_teachers_who_know_nothing_are_not_listened_to(tmp_path):
     """The student is taught by them alone, nearly; held-out labels show it, and the labels alone are served."""
     never = TeacherSettings(SMALL, budget=Budget(steps=1), select=False)

@@ -250,7 +250,7 @@ def test_a_run_shows_itself(made):
     recipe = made.run.metrics["pipeline"]["recipe"]
     first, *told, last = repr(made.run).splitlines()
     assert first == f"{recipe}: {made.run.metrics['pipeline']['title']}"
-    assert [line.strip() for line in told] == list(recipes.load(recipe).closing(made.run.metrics))
+    assert [line.strip() for line in told] == [line.strip() for line in recipes.load(recipe).closing(made.run.metrics)]
     assert last.strip() == f"report: {made.run.report}"
     frame = re.fullmatch(r'<iframe srcdoc="([^"]*)" .*></iframe>', made.run._repr_html_())
     assert html.unescape(frame[1]) == made.run.report.read_text()

@@ -124,9 +124,16 @@ class _Feed:
         self.update(digest)
 
     def array(self, value: np.ndarray) -> None:
-        """Feed an array; one of objects by each of them."""
+        """Feed an array; one of objects by each of them, one of texts by their lengths and all of them at once."""
         if value.dtype.hasobject:
-            self.add(value.tolist())
+            listed = value.reshape(-1).tolist()
+            if not all(type(each) is str for each in listed):
+                self.add(value.tolist())
+                return
+            texts = [each.encode(errors="surrogatepass") for each in listed]
+            self.say("texts", str(value.shape))
+            self.update(np.array([len(text) for text in texts], dtype=np.int64).view(np.uint8))
+            self.update(b"".join(texts))
             return
         self.say("array", f"{value.dtype} {value.shape}")
         self.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))

@@ -26,6 +26,7 @@ from tutelage.weighting import Fixed, Partition, Weighting, registry, tune_weigh
 from tutelage.weighting.amal import coreset_probabilities
 
 LABEL = "label"
+TRUSTED = 2.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Pipeline:
             fitted = fit(
                 network,
                 self.task.images.subset(self.rows("train")),
-                signals=[CrossEntropy(name=LABEL)],
+                signals=[CrossEntropy(name=LABEL, smoothing=settings.smoothing)],
                 plan=self.plan(folder, name, budget, teacher.select),
             )
             return network, {"steps": fitted.steps}
@@ -104,7 +105,15 @@ class Pipeline:
             return self._tuned()
         if method == "coreset":
             return self.coreset(self.settings.coreset)
-        return self._student(name or f"student-{method}", method_of(method, self.settings))
+        made = method_of(method, self.settings)
+        taught = self._student(name or f"student-{method}", made)
+        if not self.settings.refit or not made.learns or taught.weights is None:
+            return taught
+        return self.refit(f"{taught.name}-refit", made, taught)
+
+    def refit(self, name: str, method: Method, weighed: Taught) -> Taught:
+        """Train a student in a stage with the weights of another one, and on the held-out examples too."""
+        return self._student(name, method, weighed=weighed)
 
     def coreset(self, coreset: CoresetSettings) -> Taught:
         """Train a student with the labels alone, on a part of the examples that the weighting's weights draw.
@@ -138,40 +147,57 @@ class Pipeline:
         best, weights = next(each for each in tried if each[0].facts["val"] == found.value)
         return replace(best, facts={**best.facts, "weights": dict(zip(best.losses, weights, strict=True))})
 
-    def _student(self, name: str, method: Method, *, rows: Tensor | None = None, after: Sequence[str] = ()) -> Taught:
+    def _student(
+        self,
+        name: str,
+        method: Method,
+        *,
+        rows: Tensor | None = None,
+        after: Sequence[str] = (),
+        weighed: Taught | None = None,
+    ) -> Taught:
+        """Train a student in a stage; with the weights that another one has learned where ``weighed`` is given."""
         settings, images = self.settings, self.task.images
+        learns = method.learns and weighed is None
         teachers = self.teachers() if method.teachers else []
         losses = [LABEL, *self.names[: len(teachers)]]
         if rows is None:
             parts = ["train", *(["unlabelled"] if method.teachers else [])]
-            rows = self.rows(*parts, *(["held_out"] if settings.train_on_held_out and not method.learns else []))
+            rows = self.rows(*parts, *(["held_out"] if settings.train_on_held_out and not learns else []))
 
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
             network = self.new(settings.student, "student")
-            weighting = weighting_of(settings, method, network, len(images), len(losses))
             examples, signals = self._lesson(images.subset(rows), teachers, method.mixed)
+            if weighed is None:
+                weighting = weighting_of(settings, method, network, len(images), len(losses))
+            else:
+                columns = [f"weight_{loss}" for loss in losses]
+                given = refit_weights(weighed, self.rows("held_out")).unbind(1)
+                examples = WithColumns(examples, **dict(zip(columns, given, strict=True)))
+                weighting = Fixed(columns)
             fitted = fit(
                 network,
                 examples,
                 signals=signals,
                 weighting=weighting,
-                held_out=images.subset(self.rows("held_out")) if method.learns else None,
+                held_out=images.subset(self.rows("held_out")) if learns else None,
                 plan=self.plan(folder, name, settings.budget, settings.select),
             )
+            facts = {"steps": fitted.steps, "skipped": fitted.skipped}
+            if weighed is not None:
+                return network, {**{name: weighed.facts[name] for name in ("weighting_history", "modules")}, **facts}
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
             if found is not None:
                 save_file({"weights": found}, folder / "weights.safetensors")
-            return network, {
-                "steps": fitted.steps,
-                "skipped": fitted.skipped,
-                "weighting_history": fitted.weighting_history,
-                "modules": weighting.module_names(),
-            }
+            history, modules = fitted.weighting_history, weighting.module_names()
+            return network, {**facts, "weighting_history": history, "modules": modules}
 
         common = [settings.student, settings.budget, settings.select, *self.shared_key()]
-        weighed = [method, settings.kd_weight if method.mixed else None, settings.adapt if method.learns else None]
-        stages = [teacher.name for teacher in teachers]
-        taught = self.judged(name, train, [*common, *weighed, settings.temperature, rows.tolist()], [*stages, *after])
+        by = [method, settings.kd_weight if method.mixed else None, settings.adapt if method.learns else None]
+        stages = [teacher.name for teacher in teachers] + ([] if weighed is None else [weighed.name])
+        taught = self.judged(name, train, [*common, *by, settings.temperature, rows], [*stages, *after])
+        if weighed is not None:
+            return replace(taught, weights=weighed.weights, losses=losses)
         file = taught.folder.parent / "weights.safetensors"
         weights = load_file(file)["weights"] if file.is_file() else None
         return replace(taught, weights=weights, losses=losses)
@@ -182,8 +208,8 @@ class Pipeline:
         Images that are not changed have the teachers' answers beside them; otherwise the teachers see what the student sees.
         """
         settings = self.settings
-        signals: list[Signal] = [CrossEntropy(name=LABEL)]
-        unchanged = augmentation_of(settings) is None
+        signals: list[Signal] = [CrossEntropy(name=LABEL, smoothing=settings.smoothing)]
+        unchanged = augmentation_of(settings) is None or (settings.encoder.used and settings.encoder.views == 0)
         if unchanged and teachers:
             columns = {f"{name}_logits": each.logits for name, each in zip(self.names, teachers, strict=True)}
             examples = WithColumns(examples, **columns)
@@ -243,6 +269,7 @@ class Pipeline:
             settings.image_size,
             settings.augmentation,
             settings.training,
+            settings.smoothing,
             settings.hardware.precision,
         ]
 
@@ -279,6 +306,18 @@ def weighting_of(
             divide=lambda level: Partition.of(network, level, heads=[]),  # one head, to which all losses speak
             **method.options,
         )
+
+
+def refit_weights(weighed: Taught, held_out: Tensor) -> Tensor:
+    """Return the weights of a student that is trained again, (N, K): those learned, and of held-out examples the label's alone.
+
+    These labels are what the weights were learned by, so that theirs is `TRUSTED`, the most that a weight can be.
+    """
+    assert weighed.weights is not None
+    weights_NK = weighed.weights.clone()
+    weights_NK[held_out] = 0.0
+    weights_NK[held_out, 0] = TRUSTED
+    return weights_NK
 
 
 def doubt_of(weights_NK: Tensor) -> Tensor:

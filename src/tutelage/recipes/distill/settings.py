@@ -103,7 +103,10 @@ class DistillSettings:
         temperature: Temperature of distillation.
         kd_weight: Weight of the teachers together in kd (the label has the rest), and before a weighting of examples, such as
             superloss, crust or learning_to_reweight; of each teacher in dropped_teachers.
+        smoothing: Label smoothing.
         adapt: When weights are learned.
+        refit: Train a second student with the weights that the first one ends with, on the held-out examples too, where the
+            weighting learns a weight for each example. It takes twice as long.
         trials: Trainings of hpo.
         coreset: Coreset of method coreset.
         training: Optimisation of teachers and student.
@@ -131,7 +134,9 @@ class DistillSettings:
     teachers: tuple[TeacherSettings, ...] = (TeacherSettings(),)
     temperature: float = 4.0
     kd_weight: float = 0.9
+    smoothing: float = 0.0
     adapt: AdaptSettings = AdaptSettings(every=10, batch_size=1000)
+    refit: bool = False
     trials: int = 10
     coreset: CoresetSettings = CoresetSettings()
     training: Optimization = Optimization(
@@ -145,7 +150,14 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
-        check(self, image_size="[1, 8192]", temperature="(0, inf)", kd_weight="(0, 1)", trials="[1, inf)")
+        check(
+            self,
+            image_size="[1, 8192]",
+            temperature="(0, inf)",
+            kd_weight="(0, 1)",
+            smoothing="[0, 1)",
+            trials="[1, inf)",
+        )
         if not self.teachers:
             raise ValueError("teachers is empty: give at least one, an architecture to train or the folder of a model")
         if self.method not in (None, "coreset") and self.weighting_options:
