@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tutelage import __version__
 from tutelage.production.serving import descriptions, protocol_v2
-from tutelage.production.serving.gate import App, Gate
+from tutelage.production.serving.gate import OPEN, App, Gate
 from tutelage.production.serving.reading import read_body, read_example, read_json
 from tutelage.production.serving.refusals import Refused
 from tutelage.production.serving.service import Service
@@ -52,6 +52,7 @@ def application(service: Service, token: str | None) -> App:
         service.telemetry.refused.labels(error.reason).inc()
         return JSONResponse({"error": error.reason, "detail": error.detail}, error.status, error.headers)
 
+    variant = Path(json_schema_extra={"enum": list(service.deployment.folders)})
     page = files("tutelage.production.serving").joinpath("page.html").read_text(encoding="utf-8")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -67,7 +68,7 @@ def application(service: Service, token: str | None) -> App:
     async def ping() -> JSONResponse:
         return JSONResponse({"ready": not service.draining}, 503 if service.draining else 200)
 
-    @app.post("/invocations", **descriptions.INVOCATIONS)
+    @app.post("/invocations", **descriptions.invocations(service.deployment.kind))
     async def invocations(request: Request) -> JSONResponse:
         settings = service.settings
         body = await read_body(request, settings.max_bytes, settings.patience)
@@ -94,18 +95,18 @@ def application(service: Service, token: str | None) -> App:
         return {"models": {name: _facts(service, name) for name in service.deployment.live}, "default": service.default}
 
     @app.get("/v2/models/{name}", responses=descriptions.NAMED, summary="What a variant's model takes and gives.")
-    async def metadata(name: str) -> dict[str, Any]:
+    async def metadata(name: str = variant) -> dict[str, Any]:
         return protocol_v2.metadata(name, _variant(service, name).model)
 
     @app.get("/v2/models/{name}/ready", responses=descriptions.NAMED, summary="Whether a variant is ready.")
-    async def ready(name: str) -> dict[str, Any]:
+    async def ready(name: str = variant) -> dict[str, Any]:
         _variant(service, name)
         return {"name": name, "ready": True}
 
-    @app.post("/v2/models/{name}/infer", **descriptions.INFER)
-    async def infer(name: str, request: Request) -> JSONResponse:
+    @app.post("/v2/models/{name}/infer", **descriptions.infer(service.deployment.kind, service.settings.batch))
+    async def infer(request: Request, name: str = variant) -> JSONResponse:
         settings = service.settings
-        variant = _variant(service, name)
+        chosen = _variant(service, name)
         raw = await read_body(request, settings.max_bytes, settings.patience)
         body = read_json(raw)
         given = protocol_v2.examples(body, service.deployment.kind, settings.batch)
@@ -114,8 +115,10 @@ def application(service: Service, token: str | None) -> App:
             for each in found:
                 if isinstance(each, BaseException):
                     raise each
-            return JSONResponse(protocol_v2.response(body, name, variant.model, found))  # type: ignore[arg-type]
+            return JSONResponse(protocol_v2.response(body, name, chosen.model, found))  # type: ignore[arg-type]
 
+    if token is not None:
+        descriptions.lock(app.openapi(), OPEN)
     return Gate(app, token, service.telemetry)
 
 

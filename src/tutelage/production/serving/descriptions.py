@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
@@ -9,13 +10,13 @@ SERVICE = (
     "Scores ads by a model that `tutelage export` wrote. Every address but /, /ping, /docs and /v2/health needs the header "
     "`Authorization: Bearer TOKEN`. No address that a request names is ever fetched."
 )
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FACTS = {
+_BINARY = {"schema": {"type": "string", "minLength": 1, "format": "binary"}}
+_FACTS: dict[str, dict[str, Any]] = {
     "id": {
         "type": "string",
         "minLength": 1,
         "maxLength": 512,
-        "description": "The ad's name: its decision is logged once.",
+        "description": "The ad's name: it is decided about once.",
     },
     "headline": {"type": "string", "minLength": 1, "maxLength": 4096},
     "path": {"type": "string", "minLength": 1, "maxLength": 4096, "description": "Where an audit finds the image."},
@@ -45,77 +46,77 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     429: _problem("Too many requests at once; Retry-After says when to come again."),
     503: _problem("The decision could not be logged, so none was given."),
 }
-INVOCATIONS: dict[str, Any] = {
-    "summary": "Score one image or text (SageMaker).",
-    "responses": REFUSALS,
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                **dict.fromkeys(("image/jpeg", "image/png", "image/webp"), _BINARY),
-                "application/octet-stream": _BINARY,
-                "text/plain": {"schema": {"type": "string"}},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {"image": _BINARY["schema"], "text": {"type": "string"}, **_FACTS},
-                    }
-                },
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {
-                            "image": {"type": "string", "description": "The image file in base64."},
-                            "text": {"type": "string"},
-                            **_FACTS,
-                        },
-                    }
-                },
-            },
-        },
-        "parameters": [
-            {
-                "name": "x-ad-id",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string", "maxLength": 512, "minLength": 1},
-            }
-        ],
-    },
+_CONTENT: dict[str, dict[str, Any]] = {
+    "image": {"type": "string", "minLength": 1, "format": "byte", "description": "The image file in base64."},
+    "text": {"type": "string", "minLength": 1},
 }
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype", "data"],
-    "properties": {
-        "name": {"type": "string", "enum": ["image", "text", "id"]},
-        "shape": {"type": "array", "items": {"type": "integer"}},
-        "datatype": {"type": "string", "enum": ["BYTES"]},
-        "data": {"type": "array", "items": {"type": "string"}},
-    },
+_RAW = {
+    "image": dict.fromkeys(("image/jpeg", "image/png", "image/webp", "application/octet-stream"), _BINARY),
+    "text": {"text/plain": {"schema": _CONTENT["text"]}},
 }
-INFER: dict[str, Any] = {
-    "summary": "Score a batch (Open Inference Protocol, version 2).",
-    "responses": {**REFUSALS, **NAMED},
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["inputs"],
-                        "properties": {
-                            "id": {"type": "string", "minLength": 1, "maxLength": 512},
-                            "inputs": {"type": "array", "items": _TENSOR},
-                        },
-                    }
-                }
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def invocations(takes: str) -> dict[str, Any]:
+    """Return what is said of ``/invocations`` of a model that takes an image, or a text."""
+
+    def fields(content: dict[str, Any]) -> dict[str, Any]:
+        facts = {"type": "object", "additionalProperties": False, "required": [takes]}
+        return {"schema": {**facts, "properties": {takes: content, **_FACTS}}}
+
+    name = {"name": "x-ad-id", "in": "header", "required": False, "schema": _FACTS["id"]}
+    parts = _BINARY["schema"] if takes == "image" else _CONTENT["text"]
+    content = {
+        **_RAW[takes],
+        "multipart/form-data": fields(parts),
+        "application/json": fields(_CONTENT[takes]),
+    }
+    return {
+        "summary": f"Score one {takes} (SageMaker).",
+        "responses": REFUSALS,
+        "openapi_extra": {**_body(content), "parameters": [name]},
+    }
+
+
+def infer(takes: str, most: int) -> dict[str, Any]:
+    """Return what is said of inference requests of at most so many examples."""
+
+    def tensor(name: str, content: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "required": ["name", "shape", "datatype", "data"],
+            "properties": {
+                "name": {"type": "string", "enum": [name]},
+                "shape": {"type": "array", "items": {"type": "integer"}, "description": "The number of examples."},
+                "datatype": {"type": "string", "enum": ["BYTES"]},
+                "data": {"type": "array", "minItems": 1, "maxItems": most, "items": content},
             },
         }
-    },
-}
+
+    tensors = {"oneOf": [tensor(takes, _CONTENT[takes]), tensor("id", _FACTS["id"])]}
+    schema = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {"id": _FACTS["id"], "inputs": {"type": "array", "minItems": 1, "maxItems": 2, "items": tensors}},
+    }
+    return {
+        "summary": "Score a batch (Open Inference Protocol, version 2).",
+        "responses": {**REFUSALS, **NAMED},
+        "openapi_extra": _body({"application/json": {"schema": schema}}),
+    }
+
+
+def lock(schema: dict[str, Any], open_paths: Collection[str]) -> None:
+    """Say in an OpenAPI schema which paths need the token."""
+    schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, methods in schema["paths"].items():
+        for told in methods.values():
+            told["security"] = [] if path in open_paths else [{"token": []}]
+
+
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code,pre{font-family:ui-monospace,monospace;background:#f3f4f6;border-radius:4px;padding:.1rem .3rem}"
