@@ -1,5 +1,6 @@
 """The page on which moderators judge: in a real browser, wide and narrow, light and dark, and without the token."""
 
+import http.client
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +104,18 @@ def test_nothing_is_answered_without_the_token(service):
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(service.at + "/?token=wrong", timeout=PATIENCE)
     assert service.kept() == []
+
+
+def test_a_long_body_is_not_read(service):
+    address = urllib.parse.urlsplit(service.at)
+    for headers in ({"Content-Length": str(10**9)}, {"Transfer-Encoding": "chunked"}):
+        connection = http.client.HTTPConnection(address.netloc, timeout=PATIENCE)
+        connection.putrequest("POST", "/verdict")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,22 @@ def test_the_first_decision_stands(place):
         assert log.record("ad", "v2", 0.6, "defective", "old").score == 0.6
         assert list(log.table()["model_version"]) == ["v1", "v2"]
         assert [count for *_, count in shown(log)] == [3.0]  # a retry counts nothing anew
+
+
+def test_what_a_version_said_while_it_looked_on_stands_when_it_is_acted_on(place):
+    before, after = (datetime(2026, 1, day, tzinfo=UTC) for day in (5, 19))
+    with DecisionLog(place) as log:
+        log.record("ad", "v1", 0.25, "acceptable", "new", shadow=True, decided_at=before, impressions=3)
+        acted = log.record("ad", "v1", 0.75, "defective", "old", decided_at=after, impressions=5)
+        assert (acted.score, acted.decision, acted.variant, acted.shadow) == (0.25, "acceptable", "old", False)
+        assert acted.decided_at == after
+        again = log.record("ad", "v1", 0.75, "defective", "new", shadow=True)
+        assert (again.variant, again.shadow, again.decided_at) == ("old", False, after)
+        told = (("new", True, 0.1), ("old", False, 0.2), ("old", False, 0.3))
+        both = [Decision("two", "v1", score, "acceptable", name, shadow) for name, shadow, score in told]
+        assert [(each.variant, each.score) for each in log.record_all(both)] == [("old", 0.2)] * 3
+        assert len(log.table()) == 2
+        assert shown(log) == [("ad", "2026-W02", 3.0), ("ad", "2026-W04", 5.0)]
 
 
 def test_many_at_once_answer_in_their_order_and_a_repeated_one_with_the_first(place):

@@ -344,13 +344,18 @@ def test_a_new_version_takes_over_without_a_dropped_request_and_a_damaged_one_do
         load.until(lambda: b"tutelage_model_load_failures_total{" in service.ask("GET", "/metrics")[1])
         count = len(load.answers)
         load.until(lambda: len(load.answers) > count + 20)
+        assert load.answers[-1][2]["model_version"] == second
+        third = write_model(tmp_path / "copied", bias=-1.0)
+        (tmp_path / "copied" / "model.json").replace(tmp_path / "model" / "model.json")  # a copy whose card comes first
+        load.until(lambda: b'failures_total{variant="incumbent"} 2.0' in service.ask("GET", "/metrics")[1])
+        (tmp_path / "copied" / third["graph"]).replace(tmp_path / "model" / third["graph"])
+        load.until(lambda: load.answers[-1][2].get("model_version") == third["version"])
     assert not load.failures
     assert {status for _, status, _, _ in load.answers} == {200}
     versions = [answer["model_version"] for _, _, answer, _ in load.answers]
-    assert set(versions) == {first, second}
-    assert versions[-1] == second
+    assert set(versions) == {first, second, third["version"]}
     scores = {(answer["model_version"], answer["score"]) for _, _, answer, _ in load.answers}
-    assert len(scores) == 2  # no request was scored by the one and told of the other
+    assert len(scores) == 3  # no request was scored by the one and told of the other
 
 
 def test_overload_is_answered_429_and_sigterm_loses_nothing(tmp_path: Path) -> None:

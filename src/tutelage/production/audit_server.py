@@ -19,6 +19,7 @@ from tutelage.production.serving.running import chosen_token
 from tutelage.production.verdicts import Desk, Item, Taken, Verdict
 
 LONGEST = 1600  # pixels of an image's side
+MOST = 4096  # bytes of a request's body
 COOKIE = "tutelage_audit"
 _POLICY = "; ".join(
     ("default-src 'none'", "img-src 'self' data:", *(f"{kind}-src 'self'" for kind in ("style", "script", "connect")))
@@ -47,8 +48,8 @@ Who = Annotated[str, Depends(moderator)]
 def application(database: Database, images: Path, token: str | None) -> FastAPI:
     """Return the service: a page, the next item, verdicts, undo, and images from under one folder.
 
-    Whoever opens ``/?token=...`` gets a cookie that no script can read and no other site's page can send; without it
-    nothing is answered.
+    Whoever opens ``/?token=...`` gets a cookie that no script can read, and that no other site's page can send with a verdict;
+    without it nothing is answered.
 
     Args:
         database: with audits.
@@ -60,7 +61,9 @@ def application(database: Database, images: Path, token: str | None) -> FastAPI:
 
     @service.middleware("http")
     async def guarded(request: Request, follow: Any) -> Response:
-        answer: Response = await follow(request)
+        sent = request.headers.get("content-length", "0" if request.method in ("GET", "HEAD") else "")
+        small = sent.isdecimal() and int(sent) <= MOST and "transfer-encoding" not in request.headers
+        answer: Response = await follow(request) if small else PlainTextResponse(f"send at most {MOST} bytes", 413)
         answer.headers["Content-Security-Policy"] = _POLICY
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.headers["Referrer-Policy"] = "no-referrer"
@@ -83,7 +86,8 @@ def application(database: Database, images: Path, token: str | None) -> FastAPI:
         given = request.query_params.get("token")
         if given is not None and right(given):
             entry = RedirectResponse("./", 303)
-            entry.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            # Lax, because the link may stand in a web page: a browser that comes from there sends no strict cookie.
+            entry.set_cookie(COOKIE, given, httponly=True, samesite="lax", secure=request.url.scheme == "https")
             return entry
         if given is not None or not right(tutelage_audit):
             return PlainTextResponse("Open the link that tutelage audit serve has printed.", 401)

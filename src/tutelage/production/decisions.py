@@ -82,7 +82,8 @@ class DecisionLog:
     """Decisions about advertisements, each of one model's version once.
 
     The first decision that is recorded for an advertisement and a model's version stands: whoever records another, a retry or a
-    second process at the same moment, is told the first. The row is on the disk before `record` returns.
+    second process at the same moment, is told the first. What a version decided while it only looked on keeps its score, and
+    becomes a decision of the variant that first acts on it. The row is on the disk before `record` returns.
 
     Args:
         database: path of SQLite's file, or a URL: ``postgresql://user:password@host/name``.
@@ -121,15 +122,19 @@ class DecisionLog:
         """
         now = datetime.now(UTC)
         dated = [replace(each, decided_at=each.decided_at or now) for each in given]
+        first: dict[tuple[str, str], Decision] = {}
+        for each in dated:
+            standing = first.setdefault((each.ad_id, each.model_version), each)
+            if standing.shadow and not each.shadow:
+                first[each.ad_id, each.model_version] = each
         # All processes insert in one order, so that none waits for another in a circle.
-        first = {(each.ad_id, each.model_version): each for each in reversed(dated)}
         ordered = [first[key] for key in sorted(first)]
-        standing: dict[tuple[str, str], Decision] = {}
+        stand: dict[tuple[str, str], Decision] = {}
         for start in range(0, len(ordered), _AT_ONCE):
             part = ordered[start : start + _AT_ONCE]
             for each in self.database.write(partial(_recorded, given=part)):
-                standing[each.ad_id, each.model_version] = each
-        return [standing[each.ad_id, each.model_version] for each in dated]
+                stand[each.ad_id, each.model_version] = each
+        return [stand[each.ad_id, each.model_version] for each in dated]
 
     def add_impressions(self, counts: Iterable[tuple[str, str, float]]) -> int:
         """Set how often advertisements were shown: (advertisement, ISO week as ``2026-W07``, number); return how many were set.
@@ -195,7 +200,11 @@ def _recorded(connection: Connection, given: Sequence[Decision]) -> list[Decisio
     """Insert what is not there, and read what is: PostgreSQL waits in the insert for others who insert the same."""
     keys = [(each.ad_id, each.model_version) for each in given]
     rows = [{name: value for name, value in asdict(each).items() if name in _STORED} for each in given]
-    insert = _inserting(connection)(decisions).on_conflict_do_nothing(index_elements=["ad_id", "model_version"])
+    insert = _inserting(connection)(decisions)
+    acted_on = {name: insert.excluded[name] for name in ("shadow", "variant", "decided_at")}
+    insert = insert.on_conflict_do_update(
+        index_elements=["ad_id", "model_version"], set_=acted_on, where=decisions.c.shadow & ~insert.excluded.shadow
+    )
     ours = set(connection.execute(insert.returning(decisions.c.id), rows).scalars())
     chosen = select(decisions).where(tuple_(decisions.c.ad_id, decisions.c.model_version).in_(keys))
     found = connection.execute(chosen).mappings().all()

@@ -20,6 +20,9 @@ from tutelage.production.serving.telemetry import Telemetry
 
 logger = logging.getLogger("tutelage.serving")
 WATCHED_EVERY = 1.0  # seconds
+LONGEST_PAUSE = (
+    300.0  # before a version that could not be loaded is tried again: its files may not all have been copied yet
+)
 
 
 class Live:
@@ -59,7 +62,7 @@ class Deployment:
     """Variants by name; the folder of each is watched, and a new export there is served without a dropped request.
 
     A request is scored by the version that was current when it was prepared. The old version answers what it was given, and
-    then goes. A new version that cannot be loaded is told in the log and counted; the old one stays.
+    then goes. A new version that cannot be loaded is told in the log, counted, and tried again; the old one stays.
 
     Args:
         folders: by variant.
@@ -88,6 +91,7 @@ class Deployment:
         self._threads = threads
         self._telemetry = telemetry
         self._seen = {name: _mark(folder) for name, folder in self.folders.items()}
+        self._failed: dict[str, tuple[Any, float, float]] = {}  # mark, when it is tried again, and the pause after that
         self._loaded = {name: ExportedModel(folder, threads) for name, folder in self.folders.items()}
         kinds = {model.kind for model in self._loaded.values()}
         if len(kinds) > 1:
@@ -126,13 +130,19 @@ class Deployment:
                 mark = _mark(folder)
                 if mark is None or mark == self._seen[name]:
                     continue
-                self._seen[name] = mark
+                failed, due, pause = self._failed.get(name, (None, 0.0, 0.0))
+                if mark == failed and due > asyncio.get_running_loop().time():
+                    continue
                 try:
                     model = await asyncio.to_thread(self._load, folder)
                 except Exception as error:  # whatever is wrong with a folder, the old version serves on
-                    logger.error("variant %s: the new version in %s is not served: %s", name, folder, error)
-                    self._telemetry.failures.labels(name).inc()
+                    pause = min(2 * pause, LONGEST_PAUSE) if mark == failed else WATCHED_EVERY
+                    self._failed[name] = mark, asyncio.get_running_loop().time() + pause, pause
+                    if mark != failed:
+                        logger.error("variant %s: the new version in %s is not served: %s", name, folder, error)
+                        self._telemetry.failures.labels(name).inc()
                     continue
+                self._seen[name] = mark
                 if model.version != self.live[name].model.version:
                     logger.info(
                         "variant %s: version %s in the place of %s", name, model.version, self.live[name].model.version

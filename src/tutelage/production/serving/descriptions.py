@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from html import escape
 from typing import Any
@@ -118,10 +119,11 @@ def lock(schema: dict[str, Any], open_paths: Collection[str]) -> None:
 
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "code,pre{font-family:ui-monospace,monospace;background:#f3f4f6;border-radius:4px;padding:.1rem .3rem}"
+    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "code,pre{font-family:ui-monospace,monospace;background:rgb(127 127 127/.15);border-radius:4px;padding:.1rem .3rem}"
+    "td:first-child,th:first-child{width:5rem}"
     "pre{padding:1rem;overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .6rem;"
-    "border-bottom:1px solid #ddd;vertical-align:top}"
+    "border-bottom:1px solid rgb(127 127 127/.3);vertical-align:top}"
 )
 _CALLS = """curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: image/png" --data-binary @ad.png localhost:8080/invocations
 curl -H "Authorization: Bearer $TOKEN" -F image=@ad.png -F id=ad-17 -F headline="Buy now" localhost:8080/invocations
@@ -142,7 +144,7 @@ def page(schema: dict[str, Any]) -> str:
             heading = f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(told['summary'])}</p>"
             parts.append(f"{heading}{body}<table>{codes}</table>")
     title = f"{escape(schema['info']['title'])} {escape(schema['info']['version'])}"
-    description = escape(schema["info"]["description"])
+    description = re.sub("`([^`]*)`", r"<code>\1</code>", escape(schema["info"]["description"]))
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}: the service's addresses</title>"
         f"<meta name='viewport' content='width=device-width'><style>{_STYLE}</style><h1>{title}</h1><p>{description} "
