@@ -11,6 +11,8 @@ from benchmarks.amal.table import results as amal
 from benchmarks.audit.table import results as audit
 from benchmarks.choice.table import COMPARED as choice_compared
 from benchmarks.choice.table import results as choice
+from benchmarks.labels.table import COMPARED as labels_compared
+from benchmarks.labels.table import results as labels
 from benchmarks.laptop.probe import results as encoder
 from benchmarks.maoal.table import COMPARED as maoal_compared
 from benchmarks.maoal.table import results as maoal
@@ -34,11 +36,13 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "audit": audit,
     "encoder": encoder,
     "choice": choice,
+    "labels": labels,
 }
 SCALES: dict[str, tuple[Scale, ...]] = {
     "moderation": ("pocket", "laptop", "paper"),
     "amal": ("pocket", "laptop", "paper"),
     "encoder": ("laptop",),
+    "labels": ("laptop",),
 }
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
@@ -47,6 +51,7 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "rules": rules_compared,
     "mile": mile_compared,
     "choice": choice_compared,
+    "labels": labels_compared,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
 

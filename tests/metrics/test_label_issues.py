@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage import find_label_issues
+from tutelage.metrics import doubts
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 ONE = np.array(
@@ -95,7 +96,7 @@ def test_unlabelled_rows_tensors_and_absent_classes():
         (([0.0, 1.0], np.eye(2)), "labels are float64: give the classes' numbers"),
         (([0, 2], np.eye(2)), "labels lie in 0 to 2: 2 classes go from 0, -1 is no label"),
         (([0, 1], [[0.5, 0.5], [2.0, -1.0]]), r"probabilities\[1\] = \[2.0, -1.0\]: give numbers from 0 that sum to 1"),
-        (([0, 1],), "probabilities are needed"),
+        (([0, 1],), "probabilities or features are needed"),
         (([0, 1], np.eye(2), "x"), "select='x' is not one of"),
     ],
 )
@@ -108,20 +109,24 @@ def test_senseless_arguments(arguments, message):
 
 
 def test_a_runs_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"has no examples\.parquet: give the folder of a finished"):
+    with pytest.raises(
+        FileNotFoundError, match=r"has no examples\.parquet: give the folder of a run that has finished"
+    ):
         find_label_issues(tmp_path)
     facts = {
         "id": [f"i{row}" for row in range(8)],
         "label": LABELS,
         "split": "train",
-        "suspicion": 1 - P[range(8), LABELS],
+        **doubts(LABELS, P),
     }
-    unlabelled = {"id": ["u"], "label": [-1], "split": ["unlabelled"], "suspicion": [np.nan]}
-    left_out = {"id": ["copy"], "label": [1], "split": ["left_out"], "suspicion": [0.99]}
+    unlabelled = {"id": ["u"], "label": [-1], "split": ["unlabelled"], **doubts([-1], [[0.1, 0.9]])}
+    left_out = {"id": ["copy"], "label": [1], "split": ["left_out"], **doubts([1], [[0.99, 0.01]])}
     rows = pd.concat([pd.DataFrame(part) for part in (left_out, facts, unlabelled)])
     rows.to_parquet(tmp_path / "examples.parquet")
+    (tmp_path / "metrics.json").write_text('{"data": {"classes": ["defective", "acceptable"]}}')
     found = find_label_issues(str(tmp_path))
-    assert found.table()["id"].tolist() == ["i3", "i7"]
-    assert found.table()["given"].tolist() == ["defective", "acceptable"]
+    assert found.table()["id"].tolist() == ["i3", "i7", "i6"]  # all whose other class is likelier
+    assert found.table()["given"].tolist() == ["defective", "acceptable", "acceptable"]
+    assert found.noise_rate == pytest.approx(1 - P[range(8), LABELS].mean())
     with pytest.raises(ValueError, match="a run's folder has its own"):
         find_label_issues(tmp_path, P)

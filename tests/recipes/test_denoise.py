@@ -179,6 +179,10 @@ def test_what_a_run_leaves_behind(task, denoised):
     assert (weights["quality_guides"] == 1).all()  # of no example, so its weight is not learned
     for term in ("label", "entropy", "label_model_labels", "label_model_evidence", "agreement"):
         assert (weights[term] != 1).any(), term
+    listed = pd.read_csv(run / "relabel.csv", keep_default_na=False)
+    doubted = examples[examples["doubted"]].sort_values("suspicion", ascending=False, kind="stable")
+    assert listed["id"].astype(str).tolist() == doubted["id"].astype(str).tolist()
+    assert (listed["label"] != listed["suspected"]).all()
     following = pd.read_csv(run / "label_next.csv")
     assert len(following) == 5
     labelled = set(examples[examples["label"] != ""]["id"])

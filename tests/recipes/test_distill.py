@@ -20,7 +20,7 @@ from tutelage import cli, recipes
 from tutelage.data.digits import handwritten_digits
 from tutelage.data.splits import PARTS
 from tutelage.data.table import ImageArray, ImageTable
-from tutelage.metrics import auroc, bootstrap, paired_bootstrap
+from tutelage.metrics import auroc, bootstrap, find_label_issues, paired_bootstrap
 from tutelage.models import ModelSettings, load_model
 from tutelage.recipes.distill import (
     CoresetSettings,
@@ -48,7 +48,7 @@ NOISE = NoiseSettings("symmetric", 0.4)
 SMALL = ModelSettings("pocket_mlp", options={"widths": [6]})
 FILES = {
     *("config.yaml", "examples.parquet", "gallery.safetensors", "importance.parquet", "log.jsonl", "metrics.json"),
-    *("model", "problems.csv", "report.html", "run.json", "run.lock", "stages", "weights.parquet"),
+    *("model", "problems.csv", "report.html", "run.json", "run.lock", "stages", "relabel.csv", "weights.parquet"),
     *("examples.csv", "importance.csv", "weights.csv"),
 }
 
@@ -374,6 +374,14 @@ def test_the_runs_folder(done):
     assert json.loads((done.folder / "metrics.json").read_text()) == done.metrics
     assert done.metrics["pipeline"] == {"recipe": "distill", "title": "digits", "seed": 0, "method": "amal"}
     assert set(done.metrics["methods"]) == {"amal", "ce", "kd"}
+    examples, listed = (
+        pd.read_parquet(done.folder / "examples.parquet"),
+        pd.read_csv(done.folder / "relabel.csv", dtype=str),
+    )
+    doubted = examples[(examples["predicted"] != examples["label"]) & (examples["label"] >= 0)]
+    assert set(listed["id"]) == set(doubted["id"])
+    assert find_label_issues(done.folder).table()["id"].tolist() == listed["id"].tolist()
+    assert listed["reason"].str.contains(r"^the model says \w+ \(\d+%\) and gives \w+ \d+%").all()
     assert set(done.metrics["difference"]) == {"amal", "ce", "kd"} - {done.metrics["choice"]["chosen"]}
 
 

@@ -17,10 +17,12 @@ from PIL import Image
 
 from tutelage import cli, recipes
 from tutelage.data import Columns, digit_posters, read_image
+from tutelage.files import write_table
+from tutelage.metrics import doubts
 from tutelage.models import load_committee
 from tutelage.recipes.moderation import moderation_task
+from tutelage.recipes.moderation.doubts import doubts as relabel_table
 from tutelage.recipes.moderation.evaluation import SCORE
-from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.subtasks import acceptability
 from tutelage.training.stages import plain
 
@@ -224,30 +226,37 @@ def test_too_little_to_learn_from_lists_why(ads, command, tmp_path):
     assert len(pd.read_csv(tmp_path / "run" / "problems.csv")) >= len(REFUSED)
 
 
-def test_the_reason_names_who_contradicts_and_copies_with_both_labels():
+def test_the_reason_names_who_contradicts_and_copies_with_both_labels(tmp_path):
+    score = np.array([0.2, 0.9, 0.4, 0.5])
     examples = pd.DataFrame(
         {
-            "id": ["a", "b", "c", "d"],
+            "id": ["a", "=b", "c", "d"],
             "image": ["a.png", "b.png", "", "d.png"],
             "label": [1, 0, 0, -1],
             "split": "train",
-            "suspicion": [0.8, 0.9, 0.4, np.nan],
-            "score": [0.1, 0.95, 0.3, 0.5],
+            "score": score,
             "score_fine_tuned": [0.3, 0.2, 0.3, 0.5],
+            **doubts([1, 0, 0, -1], np.stack([1 - score, score], 1)),
         }
     )
-    copies = pd.DataFrame({"id": ["b", "b2"], "conflict": [True, True]})
-    assert relabel_table(examples, copies, "score").to_dict("records") == [
+    examples.to_parquet(tmp_path / "examples.parquet")
+    (tmp_path / "metrics.json").write_text('{"data": {"classes": ["defective", "acceptable"]}}')
+    pd.DataFrame({"id": ["=b", "b2"], "conflict": [True, True]}).to_csv(tmp_path / "duplicates.csv", index=False)
+    listed = relabel_table(tmp_path)
+    assert listed.index.tolist() == [1, 0]
+    assert listed.to_dict("records") == [
         {
-            "image": "b.png", "label": "defective", "suspected": "acceptable", "suspicion": 0.9,
-            "reason": "the model says acceptable (95%), plain fine-tuning says defective (80%); copies of the picture have "
+            "id": "=b", "image": "b.png", "split": "train", "label": "defective", "suspected": "acceptable", "suspicion": 0.9,
+            "reason": "the model says acceptable (90%), plain fine-tuning says defective (80%); copies of the picture have "
             "both labels",
         },
         {
-            "image": "a.png", "label": "acceptable", "suspected": "defective", "suspicion": 0.8,
-            "reason": "the model says defective (90%), plain fine-tuning too (70%)",
+            "id": "a", "image": "a.png", "split": "train", "label": "acceptable", "suspected": "defective", "suspicion": 0.8,
+            "reason": "the model says defective (80%), plain fine-tuning too (70%)",
         },
     ]  # fmt: skip
+    write_table(tmp_path / "relabel.csv", listed)
+    assert pd.read_csv(tmp_path / "relabel.csv")["id"].tolist() == ["'=b", "a"]  # no formula for a spreadsheet
 
 
 def test_report_is_written_anew(run, command):

@@ -119,7 +119,9 @@ def test_the_list_of_examples(examples, task, moderated):
     by_label = {0: examples["score"], 1: 1 - examples["score"]}
     for label, doubt in by_label.items():
         of_label = examples["label"] == label
-        assert examples.loc[of_label, "suspicion"].equals(doubt[of_label])
+        assert np.allclose(examples.loc[of_label, "suspicion"], doubt[of_label])
+        assert (examples.loc[of_label, "suspected"] == 1 - label).all()
+    assert (examples["doubted"] == (examples["suspicion"] > 0.5)).all()
     assert examples.loc[examples["label"] == -1, "suspicion"].isna().all()
 
 
@@ -198,9 +200,8 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     assert {e["stage"] for e in events(folder)[told:] if e["event"] == "stage done"} == {"student"}
     before, after = (pd.read_parquet(run / "examples.parquet") for run in (moderated.folder, folder))
     assert not after["score_student"].equals(before["score_student"])
-    assert after.drop(columns=["score", "score_student", "suspicion"]).equals(
-        before.drop(columns=["score", "score_student", "suspicion"])
-    )
+    moved = ["score", "score_student", "suspicion", "doubted"]
+    assert after.drop(columns=moved).equals(before.drop(columns=moved))
     assert changed.metrics["fine_tuned"] == moderated.metrics["fine_tuned"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["weight"] == 0.3
 

@@ -90,6 +90,12 @@ def test_the_folder_says_the_same_everywhere(run):
 
 def test_generations_of_labels(run):
     labels = pd.read_parquet(run.folder / "labels.parquet")
+    listed = pd.read_csv(run.folder / "relabel.csv", dtype={"id": str, "suspected": str})
+    assert listed["suspicion"].is_monotonic_decreasing
+    assert set(zip(listed["id"], listed["suspected"], strict=True)) == set(
+        zip(labels["id"], labels["label"], strict=True)
+    )
+    assert not len(listed) or listed["reason"].str.contains(r"^the model names \w+, too \(\d+%\), (?:since|in)").all()
     known = labels["generation"].dropna()
     assert known.between(1, 2).all()  # two generations of five steps after four more
     assert len(run.metrics["generations"]["coverage"]) == 2

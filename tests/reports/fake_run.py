@@ -18,6 +18,7 @@ from tutelage.metrics import (
     auroc,
     average_precision,
     bootstrap,
+    doubts,
     lift_at_fpr,
     local_precision,
     normalised_mutual_information,
@@ -66,7 +67,7 @@ def fake_run(
             "subtask_confidence": np.where(assigned, rng.beta(5, 2, len(table)), np.nan),
             "score": student,
             "score_fine_tuned": fine_tuned,
-            "suspicion": np.where(label == 0, student, np.where(label == 1, 1 - student, np.nan)),
+            **doubts(label, np.stack([1 - student, student], 1)),
             "headline": [f"Digits for everyone, offer {i % 97}" for i in range(len(table))],
             "true_label": truth,
             "true_subtask": part,
@@ -99,6 +100,7 @@ def fake_run(
             "fpr": 0.01,
         },
         "data": {
+            "classes": ["defective", "acceptable"],
             "counts": {
                 str(name): {
                     kind: int(((split == name) & (label == of)).sum())

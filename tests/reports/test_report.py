@@ -97,7 +97,7 @@ def test_the_same_folder_gives_the_same_file(run, html):
     assert (run / "report.html").read_text(encoding="utf-8") == html
 
 
-BESIDE = {"subtask_names.csv", "problems.csv"}
+BESIDE = {"relabel.csv", "subtask_names.csv", "problems.csv"}
 
 
 def test_it_loads_nothing_and_runs_nothing(html, page):

@@ -5,7 +5,7 @@ from tutelage.metrics.chance import beyond_chance
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
 from tutelage.metrics.intervals import Interval, bootstrap, bootstrap_rows, paired_bootstrap
-from tutelage.metrics.label_issues import LabelIssues, find_label_issues
+from tutelage.metrics.label_issues import LabelIssues, doubts, find_label_issues
 from tutelage.metrics.moderation import (
     OperatingPoint,
     lift_at_fpr,
@@ -43,6 +43,7 @@ __all__ = [
     "bootstrap_rows",
     "calibrate",
     "calibration_error",
+    "doubts",
     "f1",
     "find_label_issues",
     "given_label_recall",

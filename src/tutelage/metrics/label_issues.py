@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tutelage.files import read_parquet
+from tutelage.files import read_json, read_parquet
+from tutelage.metrics.label_evidence import doubt, leave_one_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ class LabelIssues:
 
     Attributes:
         ranked: the rows of the labels in doubt, the most doubtful first, (n,).
-        score: the quality of each label, from 0 (surely wrong) to 1, (N,); NaN where there is none.
+        score: the quality of each label, from 0 (surely wrong) to 1, (N,), by which they are ranked; NaN where there is none.
         given: the labels, (N,).
         suspected: the class that the predictions favour over the label's, (N,): where a label is in doubt, what it may be.
         joint_CC: the estimated share of examples with each given label (rows) and each true one (columns).
@@ -75,10 +76,11 @@ def find_label_issues(
     *,
     select: Literal["noise_rate", "confident"] = "noise_rate",
     rank_by: Literal["self_confidence", "normalised_margin"] = "self_confidence",
+    features: ArrayLike | None = None,
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> LabelIssues:
-    r"""Find the labels that a model's out-of-sample predictions contradict.
+    r"""Find the labels that out-of-sample predictions contradict, and rank them by all that speaks against them.
 
     With :math:`X_i` the examples labelled i, a prediction is confident of class j where it reaches the class's mean,
 
@@ -91,32 +93,41 @@ def find_label_issues(
     label that is the model's own choice is never in doubt.
 
     They are ranked by ``self_confidence``, :math:`p_y`, or ``normalised_margin``,
-    :math:`(1 + p_y - \max_{j \ne y} p_j) / 2`.
+    :math:`(1 + p_y - \max_{j \ne y} p_j) / 2`; with features by all evidence (see `label_evidence.doubt`), whose score,
+    1 / (1 + exp(doubt)), is an order and no probability.
 
     Args:
-        labels: the given labels, 0 to C - 1, (N,), -1 where there is none; or the folder of a finished `moderate` run, whose
-            ``examples.parquet`` has labels and predictions.
+        labels: the given labels, 0 to C - 1, (N,), -1 where there is none; or the folder of a finished run of `moderate`,
+            `distill` or `denoise`: the list is that of its ``relabel.csv``.
         probabilities: of each class, (N, C), by a model that was not trained on the example, as by cross-validation: one that
-            was has learned the wrong labels too.
+            was has learned the wrong labels too. By default those of a ridge regression on the features.
         select: which labels are in doubt.
-        rank_by: their score.
+        rank_by: their score, where there are no features.
+        features: of each example by an encoder that was not trained on these labels, (N, D): with them more of the wrong
+            labels are found (``benchmarks/results/labels-laptop.md``), in time of N².
         ids: what the examples are called, (N,).
         classes: the classes' names, (C,).
 
     Raises:
-        ValueError: shapes, labels or probabilities that make no sense.
+        ValueError: shapes, labels, probabilities or features that make no sense.
         FileNotFoundError: the folder has no ``examples.parquet``.
 
     Source: Northcutt, Jiang and Chuang, *Confident Learning: Estimating Uncertainty in Dataset Labels*, JAIR 2021.
     """
     if isinstance(labels, str | os.PathLike):
-        if probabilities is not None:
-            raise ValueError(f"probabilities are given beside {os.fspath(labels)!r}: a run's folder has its own")
-        labels, probabilities, ids, classes = _of_run(Path(labels))
+        if probabilities is not None or features is not None:
+            raise ValueError(
+                f"probabilities or features are given beside {os.fspath(labels)!r}: a run's folder has its own"
+            )
+        return _of_run(Path(labels))
+    x = None if features is None else _finite(labels, features)
     if probabilities is None:
-        raise ValueError(
-            "probabilities are needed: the predictions (N, C) of a model that was not trained on these labels"
-        )
+        if x is None:
+            raise ValueError(
+                "probabilities or features are needed: the predictions (N, C) of a model that was not trained on these labels, "
+                "or an encoder's features (N, D)"
+            )
+        probabilities = _by_ridge(np.asarray(labels), x)
     given, p_NC = _checked(labels, probabilities)
     count = p_NC.shape[1]
     for name, values, length in (("ids", ids, len(given)), ("classes", classes, count)):
@@ -145,6 +156,8 @@ def find_label_issues(
         quality = own
     else:
         raise ValueError(f"rank_by={rank_by!r} is not one of self_confidence, normalised_margin")
+    if x is not None and len(y) > 1:
+        quality = 1 / (1 + np.exp(doubt(y, p, x[known])))
     doubted &= p.argmax(1) != y
     score, suspected = np.full(len(given), np.nan), p_NC.argmax(1)
     score[known], suspected[known] = quality, others.argmax(1)
@@ -193,13 +206,69 @@ def _largest_margins(y: Ints, p: Floats, joint_CC: Floats) -> NDArray[np.bool_]:
     return doubted
 
 
-def _of_run(folder: Path) -> tuple[Ints, Floats, list[str], list[str]]:
+def doubts(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, NDArray[Any]]:
+    """Return the columns of a run's table by which `find_label_issues` knows what its model doubts, each (N,).
+
+    Args:
+        labels: 0 to C - 1, (N,), -1 where there is none.
+        probabilities: of each class, (N, C), by the run's model.
+
+    Returns:
+        suspected (the likeliest other class, -1 without a label), suspicion (the probability that the label is wrong, NaN
+        without one), and doubted (whether the other class is likelier than the label).
+    """
+    given, p_NC = _checked(labels, probabilities)
+    known, rows = given >= 0, np.arange(len(given))
+    own = p_NC[rows, given]
+    others = p_NC.copy()
+    others[rows, given] = -1
+    other = others.argmax(1)
+    doubted = known & (others[rows, other] > own)
+    return {"suspected": np.where(known, other, -1), "suspicion": np.where(known, 1 - own, np.nan), "doubted": doubted}
+
+
+def _finite(labels: ArrayLike, features: ArrayLike) -> Floats:
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or x.shape[:1] != np.shape(labels) or not np.isfinite(x).all():
+        raise ValueError(f"labels {np.shape(labels)} and features {x.shape}: give (N,) and (N, D), finite numbers")
+    return x
+
+
+def _by_ridge(given: NDArray[Any], x: Floats) -> Floats:
+    known = given >= 0
+    if not np.issubdtype(given.dtype, np.integer) or not known.any():
+        raise ValueError("labels: give the classes' numbers from 0, at least one; -1 is no label")
+    p_NC = np.full((len(given), count := int(given.max()) + 1), 1 / count)
+    p_NC[known] = leave_one_out(given[known].astype(np.int64), x[known], count)
+    return p_NC
+
+
+def _of_run(folder: Path) -> LabelIssues:
+    """Return the labels that a run's model contradicts, by the columns label, suspected and suspicion of its table."""
     path = folder / "examples.parquet"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no examples.parquet: give the folder of a finished `tutelage moderate`")
-    examples = read_parquet(path, columns=["id", "label", "split", "suspicion"])
+        raise FileNotFoundError(f"{folder} has no examples.parquet: give the folder of a run that has finished")
+    examples = read_parquet(path)
+    if missing := {"label", "suspected", "suspicion", "doubted"} - set(examples):
+        raise ValueError(
+            f"{path} has no column {min(missing)}: only runs of moderate, distill and denoise have it, by this version"
+        )
     examples = examples[examples["split"] != "left_out"]
-    label = examples["label"].to_numpy(np.int64)
-    wrong = examples["suspicion"].fillna(0).to_numpy(np.float64)
-    acceptable = np.where(label == 1, 1 - wrong, wrong)
-    return label, np.stack([1 - acceptable, acceptable], 1), examples["id"].tolist(), ["defective", "acceptable"]
+    classes = [str(name) for name in read_json(folder / "metrics.json")["data"]["classes"]]
+
+    def numbers(column: str) -> Ints:
+        cells = examples[column]
+        place = {name: number for number, name in enumerate(classes)}
+        named = cells if cells.dtype.kind in "iuf" else cells.map(lambda name: place.get(name, -1))
+        return named.fillna(-1).to_numpy(np.int64)
+
+    given, suspected = numbers("label"), numbers("suspected")
+    wrong = examples["suspicion"].to_numpy(np.float64)
+    joint_CC = np.zeros((len(classes), len(classes)))
+    known = given >= 0
+    np.add.at(joint_CC, (given[known], given[known]), 1 - wrong[known])
+    np.add.at(joint_CC, (given[known], suspected[known]), wrong[known])
+    doubted = np.flatnonzero(known & examples["doubted"].to_numpy(bool))
+    ranked = doubted[np.argsort(-wrong[doubted], kind="stable")]
+    ids = examples["id"].astype(str).tolist()
+    return LabelIssues(ranked, 1 - wrong, given, suspected, joint_CC / max(int(known.sum()), 1), ids, classes)

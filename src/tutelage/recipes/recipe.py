@@ -25,6 +25,7 @@ from tutelage.files import read_parquet, write_atomically, write_table
 from tutelage.models import joint_logits, load_model
 from tutelage.recipes.base import Scale
 from tutelage.recipes.encoding import ELSEWHERE, encoded, outlined, unobtainable, with_features
+from tutelage.recipes.relabel import FILE
 from tutelage.recipes.run_lock import CONFIG, claimed, config_text
 from tutelage.reports.page import write_report
 from tutelage.reports.run_folder import RunFolder
@@ -101,6 +102,7 @@ class Recipe(Generic[T, S, R]):
         answer: from (loaded model, examples) to a table with one row an example.
         summary: from the table of answers to a phrase about it.
         view: from the run's folder to the values of ``reports/NAME.html``.
+        doubts: from the run's folder to the labels that a person should check first; see `relabel_table`.
         load: from the run's folder, and `options` by name, to the loaded model.
         read: from (loaded model, file, columns) to new examples and what was left out of them.
         examples: what they are called.
@@ -119,6 +121,7 @@ class Recipe(Generic[T, S, R]):
     answer: Callable[[Any, Any], pd.DataFrame]
     summary: Callable[[pd.DataFrame], str]
     view: Callable[[RunFolder], dict[str, Any]]
+    doubts: Callable[[Path], pd.DataFrame] | None = None
     load: Callable[..., Any] = load_images_model
     read: Callable[..., tuple[Any, Problems]] = read_images
     examples: str = "images"
@@ -252,6 +255,8 @@ def run(
             pipeline = {"recipe": name, "title": task.title, "seed": settings.seed, **found.pop("pipeline", {})}
             text = json.dumps(plain({"pipeline": pipeline, **found}), indent=2) + "\n"
             write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            if recipe.doubts is not None:
+                write_table(out / FILE, recipe.doubts(out))
             report(out)
         distributed.barrier()
     metrics = json.loads(path.read_text(encoding="utf-8"))

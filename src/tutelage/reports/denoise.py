@@ -49,7 +49,7 @@ def disagreed(examples: pd.DataFrame, trust: pd.DataFrame) -> list[dict[str, Any
 
 def suspects(examples: pd.DataFrame) -> list[dict[str, Any]]:
     """The labels that the model doubts most."""
-    doubted = examples[(examples["label"] != "") & (examples["suspicion"] > 0.5)]
+    doubted = examples[examples["doubted"]]
     return _plain(doubted.sort_values("suspicion", ascending=False, kind="stable").head(LISTED))
 
 

@@ -16,7 +16,7 @@ from tutelage.data.table import label_counts
 from tutelage.data.text_table import SPLITS
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
 from tutelage.files import write_table
-from tutelage.metrics import accuracy, bootstrap, macro_f1, paired_bootstrap
+from tutelage.metrics import accuracy, bootstrap, doubts, macro_f1, paired_bootstrap
 from tutelage.recipes.denoise.methods import Trained
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
@@ -136,9 +136,9 @@ def examples_table(task: RuleTask, models: Models) -> pd.DataFrame:
     frame["majority"] = names[said["majority"]]
     frame["votes"] = (task.votes.values != ABSTAIN).sum(1)
     frame["disagreement"] = disagreement(task.votes, len(task.classes))
-    own = models.ours.probabilities[np.arange(len(labels)), labels.clip(0)]
-    frame["suspicion"] = np.where(labels >= 0, 1 - own, np.nan)
-    return frame
+    found = doubts(labels, models.ours.probabilities)
+    found["suspected"] = np.where(labels >= 0, names[found["suspected"]], "")
+    return frame.assign(**found)
 
 
 def trust_table(task: RuleTask, trained: Trained) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.data.votes import unipolar
 from tutelage.files import read_yaml
 from tutelage.models import RuleModel
+from tutelage.recipes.denoise.doubts import doubts
 from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
 from tutelage.recipes.denoise.methods import Refit, Trained, weighting_of
 from tutelage.recipes.denoise.methods import train as train_one
@@ -163,6 +164,7 @@ RECIPE = Recipe(
     answer,
     summary,
     view,
+    doubts,
     load=load,
     read=read,
     examples="texts",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tutelage.data.splits import PARTS
 from tutelage.files import write_table
-from tutelage.metrics import auroc, bootstrap, paired_bootstrap
+from tutelage.metrics import auroc, bootstrap, doubts, paired_bootstrap
 from tutelage.models import load_model, save_model
 from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
@@ -169,6 +169,7 @@ def examples_table(task: DistillTask, taught: Taught) -> pd.DataFrame:
             "probability_of_label": torch.where(
                 given >= 0, probabilities_NC.gather(1, given.clamp_min(0)[:, None])[:, 0], torch.nan
             ).numpy(),
+            **doubts(given.numpy(), probabilities_NC.numpy()),
         }
     )
     if task.truth is not None:
@@ -183,7 +184,7 @@ def weights_table(task: DistillTask, taught: Taught, examples: pd.DataFrame) -> 
     improbable the model finds the label.
     """
     rows = task.images.rows("train", "unlabelled").numpy()
-    listed = examples.iloc[rows].drop(columns=["split"])
+    listed = examples.iloc[rows].drop(columns=["split", "suspected", "suspicion", "doubted"])
     weights = None if taught.weights is None else taught.weights[rows]
     doubt = 1 - listed["probability_of_label"]
     if weights is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tutelage.data.table import ImageTable
+from tutelage.recipes.distill.doubts import doubts
 from tutelage.recipes.distill.evaluation import Models, evaluate
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.rehearsal import rehearse
@@ -66,5 +67,6 @@ RECIPE = Recipe(
     answer,
     lambda table: f"{len(table)} images classified",
     view,
+    doubts,
     encodes=True,
 )

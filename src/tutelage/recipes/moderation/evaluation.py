@@ -19,6 +19,7 @@ from tutelage.metrics import (
     auroc,
     average_precision,
     bootstrap,
+    doubts,
     lift_at_fpr,
     normalised_mutual_information,
     npv_at_fpr,
@@ -31,7 +32,6 @@ from tutelage.metrics import (
 from tutelage.models import Committee, save_committee
 from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice
 from tutelage.recipes.moderation.found import Found, ModelScores
-from tutelage.recipes.moderation.relabel import relabel_table
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import WEIGHTS
@@ -43,6 +43,7 @@ from tutelage.subtasks import Selection
 RATES = (0.01, 0.05)
 PICTURES = 12  # of each sub-task in the report
 SUSPECTS = 48
+CLASSES = ("defective", "acceptable")
 SCORE = "score"  # the column of examples.parquet by which the run decides
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
@@ -83,10 +84,9 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
         "chosen": models.choice.chosen,
         "calibration": models.choice.served.calibration.plain(),
     }
-    save_committee(models.served, out / "model", labels=["defective", "acceptable"], **facts)
+    save_committee(models.served, out / "model", labels=list(CLASSES), **facts)
     examples = examples_table(task, models)
     write_table(out / "examples.parquet", examples)
-    write_table(out / "relabel.csv", relabel_table(examples, task.duplicates, SCORE))
     subtasks = subtasks_table(models.found, models.selection)
     write_table(out / "subtasks.parquet", subtasks)
     if not (out / NAMES).exists():  # what a person typed there stays
@@ -122,7 +122,8 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
     return {
         "pipeline": {"fpr": fpr},
         "data": {
-            "counts": label_counts(task.table, ("defective", "acceptable"), sorted(set(task.table["split"]))),
+            "classes": list(CLASSES),
+            "counts": label_counts(task.table, CLASSES, sorted(set(task.table["split"]))),
             "left_out": task.problems.counts(),
             "duplicates": len(task.duplicates),
             "label_noise": None
@@ -186,7 +187,7 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
             "subtask_kept": kept,
             "score": score,
             **{f"score_{name}": candidates[name].scores for name in ORDER if name in candidates},
-            "suspicion": np.where(label == 0, score, np.where(label == 1, 1 - score, np.nan)),
+            **doubts(label, np.stack([1 - score, score], 1)),
         }
     )
     for column in ("headline", "advertiser", "submitted_at", "impressions", "weight", "true_label", "true_subtask"):

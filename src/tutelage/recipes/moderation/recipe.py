@@ -14,6 +14,7 @@ from tutelage.files import read_parquet
 from tutelage.metrics import threshold_at_fpr
 from tutelage.models import load_committee
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
+from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse
@@ -141,6 +142,7 @@ RECIPE = Recipe(
     answer,
     summary,
     view,
+    doubts,
     load=load,
     options=("fpr",),
     encodes=True,

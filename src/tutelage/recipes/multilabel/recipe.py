@@ -10,6 +10,7 @@ import pandas as pd
 from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
 from tutelage.recipes.multilabel.choice import Choice, choose
+from tutelage.recipes.multilabel.doubts import doubts
 from tutelage.recipes.multilabel.evaluation import evaluate, named
 from tutelage.recipes.multilabel.rehearsal import rehearse
 from tutelage.recipes.multilabel.settings import MultilabelSettings, laptop, pocket
@@ -65,5 +66,6 @@ RECIPE = Recipe(
     answer,
     lambda table: f"{len(table)} images scored, {table['labels'].map(len).mean():.2f} labels each",
     view,
+    doubts,
     encodes=True,
 )
