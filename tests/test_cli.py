@@ -38,7 +38,18 @@ MULTILABEL = [
 ]
 AUXILIARY = [
     *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "adapt", "trials", "bounds"),
-    *("baselines", "image_size", "augmentation", "turned", "shares", "body", "training", "budget", "hardware"),
+    *(
+        "baselines",
+        "image_size",
+        "encoder",
+        "augmentation",
+        "turned",
+        "shares",
+        "body",
+        "training",
+        "budget",
+        "hardware",
+    ),
 ]
 DENOISE = [
     *("scale", "seed", "method", "weighting", "weighting_options", "weighting_defaults", "adapt", "held_out"),

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.maoal.cases import EVIDENCE, ROWS, Case, cases
+from benchmarks.maoal.cases import ROWS, Case, cases
+from benchmarks.maoal.laptop import laptop_cases
 from benchmarks.maoal.ridge import Way, ridge_error
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
+from tutelage.recipes.auxiliary.evaluation import served
 from tutelage.recipes.auxiliary.judgement import MEASURES
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
+from tutelage.recipes.auxiliary.settings import EVIDENCE, REFIT, AuxiliarySettings
+from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import Scale
 from tutelage.training import Log
 
@@ -26,11 +30,16 @@ RIDGE: dict[str, Way] = {
 RIDGE_CASE = "two-module ridge"
 
 
-def estimate(scale: Scale, seeds: int, data: Path | None, only: tuple[str, ...] = ()) -> str:
+def listed(scale: Scale, runs: Path) -> list[Case]:
+    """Return the cases of a scale; those of the laptop scale keep encoders and features where the runs lie."""
+    return laptop_cases(runs) if scale == "laptop" else cases(scale)
+
+
+def estimate(scale: Scale, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()) -> str:
     """Return a sentence that says about how long the table takes."""
     minutes = sum(
         case.minutes
-        for case in cases(scale)
+        for case in listed(scale, runs)
         if (data is not None or case.data is None) and (not only or case.name in only)
     )
     return f"about {seeds * minutes:,.0f} core-minutes for {seeds} seeds, where nothing is done yet"
@@ -42,7 +51,7 @@ def measure(
     """Train and judge every method on every case and seed; stages that are done under ``runs`` are kept.
 
     Args:
-        scale: pocket or paper.
+        scale: pocket, laptop or paper.
         seeds: number of seeds.
         data: the folder of the real data sets; without it, only what needs none.
         runs: where the stages lie.
@@ -51,43 +60,60 @@ def measure(
     Raises:
         ValueError: a name in ``only`` that is neither.
     """
-    listed = cases(scale)
-    names = [RIDGE_CASE, *(case.name for case in listed), *ROWS]
+    known = listed(scale, runs)
+    names = [RIDGE_CASE, *(case.name for case in known), *ROWS]
     if unknown := set(only) - set(names):
         raise ValueError(f"only={sorted(unknown)}: no such case or row; there are {names}")
     rows = {row: method for row, method in ROWS.items() if row in only} or ROWS
     only = tuple(name for name in only if name not in ROWS)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        if not only or RIDGE_CASE in only:
+        if (not only and scale != "laptop") or RIDGE_CASE in only:
             for row, way in RIDGE.items():
                 yield Measured(RIDGE_CASE, row, seed, "squared error", ridge_error(way, seed))
-        for case in listed:
+        for case in known:
             if (case.data is not None and data is None) or (only and case.name not in only):
                 continue
             settings = replace(case.settings, seed=seed)
             problem = case.make(data / case.data if data is not None and case.data is not None else Path(), settings)
             folder = runs / f"maoal-{scale}" / case.name.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
-            pipeline = Pipeline(problem, settings, folder, log)
+            trained = _Trained(case, problem, settings, folder, log)
             for row, method in rows.items():
-                found = _learned(pipeline, row, method, case)
+                found = trained.by(row, method)
                 for measure in MEASURES[problem.primary.kind]:
                     value = measure.figure(found.outcomes)
                     log.say(f"{case.name}, seed {seed}, {row}: {measure.name} {value:.4f}")
                     yield Measured(case.name, row, seed, measure.name, value)
 
 
-def _learned(pipeline: Pipeline, row: str, method: str, case: Case) -> Learned:
-    if method == "equal" and case.equal:
-        constant = {"fixed": {"weights": [1.0, *case.equal]}}
-        return pipeline.with_settings(replace(pipeline.settings, weighting_defaults=constant)).learned("fixed")
-    if row == "MAOAL, evidence":
-        given = pipeline.settings.weighting_defaults
-        asked = {**given, "maoal": {**given.get("maoal", {}), "evidence": EVIDENCE}}
-        return pipeline.with_settings(replace(pipeline.settings, weighting_defaults=asked)).learned(
-            method, "maoal-evidence"
-        )
-    return pipeline.learned(method)
+class _Trained:
+    """The trainings of one case and seed: as the paper has MAOAL, and as `tutelage auxiliary` does, with evidence."""
+
+    def __init__(self, case: Case, problem: AuxiliaryTask, settings: AuxiliarySettings, folder: Path, log: Log) -> None:
+        given = settings.weighting_defaults
+        options = {name: value for name, value in given.get("maoal", {}).items() if name != "evidence"}
+        self.case, self.problem = case, problem
+        self.settings = replace(settings, weighting_defaults={**given, "maoal": options})
+        self.paper = Pipeline(problem, self.settings, folder, log)
+        ours = {**given, "maoal": {**options, "evidence": EVIDENCE}}
+        self.ours = Pipeline(problem, replace(settings, weighting_defaults=ours), folder / "evidence", log)
+
+    def by(self, row: str, method: str) -> Learned:
+        """Return the training of a row."""
+        if not method:
+            return self.served()
+        if row != "MAOAL" and method in ("maoal", REFIT):
+            return self.ours.learned(method)
+        if method == "equal" and self.case.equal:
+            constant = {"fixed": {"weights": [1.0, *self.case.equal]}}
+            return self.paper.with_settings(replace(self.settings, weighting_defaults=constant)).learned("fixed")
+        return self.paper.learned(method)
+
+    def served(self) -> Learned:
+        """Return what the validation part chooses of what `tutelage auxiliary` trains."""
+        found = {"maoal": self.ours.learned("maoal"), REFIT: self.ours.learned(REFIT)}
+        found |= {"equal": self.paper.learned("equal"), "single": self.paper.learned("single")}
+        return found[served(self.problem, self.settings, found).chosen]
 
 
 UNITS = {
@@ -103,10 +129,10 @@ def results(
     scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()
 ) -> tuple[list[ResultRow], list[str]]:
     """Measure the tables; return their figures and the notes below them. Arguments as in `measure`."""
-    print(f"maoal, {scale} scale: {estimate(scale, seeds, data, only)}")
+    print(f"maoal, {scale} scale: {estimate(scale, seeds, data, runs, only)}")
     found = list(measure(scale, seeds=seeds, data=data, runs=runs, only=only))
-    papers = {case.name: case.paper for case in cases(scale)}
-    listed = []
+    papers = {case.name: case.paper for case in listed(scale, runs)}
+    collected = []
     keys = dict.fromkeys((each.case, each.figure, each.row) for each in found)
     for case, figure, row in keys:
         factor, label = UNITS[figure]
@@ -116,8 +142,8 @@ def results(
             if (each.case, each.figure, each.row) == (case, figure, row)
         }
         paper = papers.get(case, {}).get(figure, {}).get(row)
-        listed.append(ResultRow.over_seeds(row, f"{case}: {label}", values, paper))
-    return listed, _reading(scale)
+        collected.append(ResultRow.over_seeds(row, f"{case}: {label}", values, paper))
+    return collected, _reading(scale)
 
 
 LESS_IS_BETTER = ("rmse", "squared error")

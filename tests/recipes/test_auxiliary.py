@@ -19,7 +19,7 @@ from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
 from tutelage.data.splits import draw_parts
 from tutelage.metrics import bootstrap_rows, mean_iou, pixel_accuracy
-from tutelage.models import build_multi_head
+from tutelage.models import build_multi_head, load_multi_head
 from tutelage.recipes.auxiliary import (
     AuxiliarySettings,
     AuxiliaryTask,
@@ -229,6 +229,33 @@ def test_weightings_that_learn_nothing_train_on_the_held_out_part(weighting: str
         assert not set(held_out) & set(train)
 
 
+def test_what_was_asked_for_is_not_served_where_the_primary_loss_alone_is_better(tmp_path: Path) -> None:
+    """A second annotator of the same question who is always wrong, believed as much as the first."""
+    of = settings(weighting="equal", budget=Budget(epochs=15))
+    found = recipes.run("auxiliary", squares((SIDES[-1],)), of, tmp_path, quiet=True).metrics
+    assert found["choice"]["asked"] == "equal"
+    assert found["choice"]["chosen"] == found["choice"]["plain"] == "single"
+    values = {name: told["value"] for name, told in found["choice"]["candidates"].items()}
+    assert values["single"] > values["equal"]
+    assert set(found["difference"]) == {"equal"}
+    assert "Served: the primary loss alone, not all losses equally" in (tmp_path / "report.html").read_text()
+    model, _ = load_multi_head(tmp_path / "model")
+    assert set(model(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))) == {"kind"}
+
+
+def test_without_evidence_of_use_the_last_training_is_that_of_the_primary_loss_on_all_labels(tmp_path: Path) -> None:
+    from tutelage.recipes.auxiliary.pipeline import Pipeline
+
+    problem = squares((TaskSpec("other", column="wrong"),))
+    of = settings(weighting_defaults=by_modules(1e-9, meta_optimizer={"lr": 0.1}))
+    of = replace(of, training=replace(of.training, clip_norm=None))  # which sees the gradients of all heads
+    pipeline = Pipeline(problem, of, tmp_path, Log(None, quiet=True))
+    assert pipeline.learned("maoal").weighting_history[-1]["importance"] == [[0.0] * 3]
+    again, alone = (pipeline.learned(name) for name in ("refit", "single"))
+    assert np.array_equal(again.outcomes, alone.outcomes)
+    assert again.val == alone.val
+
+
 KINDS = {
     "dense": (lambda: squares(DENSE[:2], TaskSpec("map", "segmentation")), settings(), "mean_iou"),
     "fields": (fields_problem, FIELDS, "rmse"),
@@ -240,7 +267,7 @@ KINDS = {
 def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
     make, of, figure = KINDS[kind]
     found = recipes.run("auxiliary", make(), replace(of, baselines=("single",)), tmp_path, quiet=True)
-    assert set(found.metrics["methods"]) == {"maoal", "single"}
+    assert set(found.metrics["methods"]) == {"maoal", "refit", "single"}
     assert figure in found.metrics["methods"]["maoal"]
     assert found.metrics["difference"]["single"]["low"] <= found.metrics["difference"]["single"]["high"]
     html = found.report.read_text()
@@ -388,7 +415,7 @@ def test_the_built_in_digits() -> None:
     )
     assert {part: len(problem.rows(part)) for part in ("train", "test")}["test"] == 450
     assert problem.outputs(problem.primary) == 10
-    assert problem.examples[0]["input"].shape == (3, 8, 8)
+    assert problem.images[0]["input"].shape == (3, 8, 8)
     assert [task.name for task in auxiliary_task("digits", settings()).sides] == [
         "parity",
         "high",

@@ -33,7 +33,7 @@ from tutelage.recipes.denoise import (
 from tutelage.recipes.denoise.methods import Refit, divided_val, lesson_of, spear_terms, train
 from tutelage.recipes.denoise.settings import LOSSES
 from tutelage.signals import Objective
-from tutelage.training import Budget, Interrupted, Optimization
+from tutelage.training import Budget, Interrupted, Optimization, predict
 
 RULES = """
 from tutelage.data import ABSTAIN, rule
@@ -162,15 +162,17 @@ def test_what_a_run_leaves_behind(task, denoised):
     assert len(examples) == 160
     assert examples["probability"].between(0.5, 1).all()
     test = examples[(examples["split"] == "test") & (examples["label"] != "")]
-    assert metrics["test"]["model"]["accuracy"]["value"] == pytest.approx((test["predicted"] == test["label"]).mean())
+    served = metrics["choice"]["chosen"]
+    assert metrics["test"][served]["accuracy"]["value"] == pytest.approx((test["predicted"] == test["label"]).mean())
     rules = pd.read_parquet(run / "rules.parquet").set_index("rule")
     assert rules.loc["both", "classes"] == "ham, spam"
     assert rules["failures"].to_dict() == {"begs": 0, "praises": 0, "both": 0, "breaks": 1}
     trust = pd.read_parquet(run / "trust.parquet")
     assert len(trust) == (task.votes.values >= 0).sum()
     spam = trust[trust["vote"] == "spam"].merge(examples, on="id")
-    own = np.where(spam["predicted"] == "spam", spam["probability"], 1 - spam["probability"])
-    np.testing.assert_allclose(spam["trust"], own, rtol=1e-6)
+    outputs, _ = predict(RuleModel.load(run / "stages" / "spear-amal-refit")[0], task.data(unipolar(task.votes)))
+    own = dict(zip(task.table["id"], outputs["classifier"].softmax(1)[:, 1].tolist(), strict=True))
+    np.testing.assert_allclose(spam["trust"], spam["id"].map(own), rtol=1e-5)
     weights = pd.read_parquet(run / "weights.parquet")
     assert weights.columns.tolist() == [
         *("index", "id", "label", "entropy", "follow_label_model", "label_model_labels", "label_model_evidence"),
@@ -232,6 +234,22 @@ def test_the_headline_names_a_better_row_and_rules_that_never_voted(task, denois
     assert "With 4 rules" in html
     said = "the majority vote of the rules is above it" if run.metrics["best"] == "majority" else "another row"
     assert said in html
+
+
+def test_rules_that_are_always_wrong_are_not_served(files, tmp_path):
+    contrary = tmp_path / "rules.py"
+    wrong = RULES.replace('"spam" if "subscribe"', '"ham" if "subscribe"')
+    contrary.write_text(wrong.replace('"ham" if "love"', '"spam" if "love"'))
+    own = settings(method="weak_labels", weighting="equal", budget=Budget(steps=40))
+    task = text_task(files / "comments.csv", own, rules=contrary, quiet=True)
+    run = recipes.run("denoise", task, own, tmp_path / "run", quiet=True)
+    choice = run.metrics["choice"]
+    assert (choice["plain"], choice["asked"], choice["chosen"]) == ("all_labels", "model", "all_labels")
+    assert choice["judged_on"] == 10  # those of the validation part on which no weight is learned
+    assert "Served: the labels without rules, not labels and rules" in repr(run)
+    table, _ = recipes.predict(run.folder, files / "comments.csv", tmp_path / "answers.csv")
+    told = pd.read_parquet(run.folder / "examples.parquet")
+    assert table["label"].tolist() == told["predicted"].tolist()
 
 
 def test_names_of_classes_that_differ_in_case_are_one_class(files, tmp_path):

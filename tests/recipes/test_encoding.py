@@ -16,10 +16,13 @@ from PIL import Image
 from tutelage import recipes
 from tutelage.data import digit_posters
 from tutelage.data.encoded import EncodedTable
+from tutelage.data.indexed import TensorData
+from tutelage.data.rotation import QUARTERS, TurnedRows, in_quarters, turned
+from tutelage.data.splits import draw_parts
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model
 from tutelage.production.export import export
-from tutelage.recipes import distill, encoding, moderation, multilabel
+from tutelage.recipes import auxiliary, distill, encoding, moderation, multilabel
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded, with_features
 from tutelage.recipes.moderation import ModerationSettings
 from tutelage.training import Budget
@@ -103,6 +106,72 @@ def multilabelled(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, 
     task = multilabel.multilabel_task(str(images / "all.csv"), made)
     run = recipes.run("multilabel", task, made, out, quiet=True)
     return run, lambda table: pd.read_parquet(run.folder / "examples.parquet")["scores"].map(list)
+
+
+def with_sides(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Any]:
+    """Whether a poster is defective, with its turn and a side task that repeats the label."""
+    table = pd.read_csv(images / "all.csv")
+    table.assign(id=table["image"], again=table["label"]).to_csv(images / "sides.csv", index=False)
+    made = replace(
+        auxiliary.laptop(),
+        augmentation="none",
+        encoder=frozen(encoder, out.parent / "cache", views=0),
+        shares=auxiliary.Shares(val=0.2, held_out=0.2),
+        body=auxiliary.BodySettings("feature_mlp", options={"widths": [8, 8]}),
+        budget=Budget(epochs=2),
+        baselines=(),
+    )
+    sides = ({"name": "again"}, {"name": "turn", "kind": "rotation"})
+    task = auxiliary.auxiliary_task(str(images / "sides.csv"), made, primary={"name": "label"}, sides=sides)
+    assert len(task.images) == 4 * len(task.split)
+    return recipes.run("auxiliary", task, made, out, quiet=True), task
+
+
+def test_a_run_with_side_tasks_answers_images_as_it_answered_their_features(images, encoder, tmp_path):
+    run, task = with_sides(images, encoder, tmp_path / "run")
+    assert set(run.metrics["methods"]) == {"maoal", "refit", "single"}
+    modules = run.metrics["importance"]["modules"]
+    assert modules == ["layers.0", "layers.2"]
+    table, problems = recipes.predict(run.folder, images / "sides.csv", tmp_path / "answers.parquet")
+    assert problems.counts() == {}
+    answers = table.set_index("id")["answer"]
+    test = task.rows("test").tolist()
+    names = task.classes["label"]
+    right = [answers[task.ids[row]] == names[int(task.labels["label"][row])] for row in test]
+    served = run.metrics["choice"]["chosen"]
+    assert np.mean(right) == pytest.approx(run.metrics["methods"][served]["accuracy"]["value"])
+
+
+def test_a_turn_of_an_image_is_a_row_of_its_features(images, encoder, tmp_path):
+    upright = moderation.moderation_task(images / "all.csv", settings(encoder, tmp_path)).images
+    four, everything = in_quarters(upright), torch.arange(len(upright))
+    pixels = upright.images.gather(everything.tolist())
+    for quarters in range(QUARTERS):
+        rows = (quarters * len(upright) + everything).tolist()
+        assert torch.equal(four.images.gather(rows), torch.rot90(pixels, quarters, (2, 3)))
+    assert four.images.key(3) == upright.images.key(3)
+    assert len({four.images.key(3 + quarters * len(upright)) for quarters in range(QUARTERS)}) == QUARTERS
+    rows = everything[5:9]
+    torch.manual_seed(0)
+    batch = TurnedRows(four, rows, 0.75).batch([0, 1, 2, 3])
+    assert torch.equal(batch["index"], rows)
+    assert torch.equal(batch["input"], turned(pixels[5:9], batch["rotation"]))
+
+
+def test_maps_and_fields_need_no_encoder(encoder, tmp_path):
+    made = replace(auxiliary.laptop(), encoder=frozen(encoder, tmp_path))
+    draws = torch.Generator().manual_seed(0)
+    maps = torch.randint(0, 3, (240, 8, 8), generator=draws)
+    split = draw_parts([""] * 240, made.shares.parts, 0)
+    pixels = torch.randint(0, 256, (240, 3, 8, 8), dtype=torch.uint8, generator=draws)
+    sides = (auxiliary.TaskSpec("kind"),)
+    labels = {"map": maps, "kind": maps[:, 0, 0]}
+    rooms = auxiliary.AuxiliaryTask(
+        "rooms", auxiliary.TaskSpec("map", "segmentation"), sides, TensorData(input=pixels), labels, split
+    )
+    with pytest.raises(ValueError, match=r"body\.name='feature_mlp' does not fit the input"):
+        recipes.run("auxiliary", rooms, made, tmp_path / "rooms", quiet=True)
+    assert recipes.load("auxiliary").preset("auto", "movielens")[0] == auxiliary.pocket()
 
 
 @pytest.mark.parametrize("make", [moderated, distilled, multilabelled])

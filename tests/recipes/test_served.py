@@ -77,7 +77,7 @@ def test_the_choice_is_said_in_words():
     labels = [0, 1, 2, 3] * 50
     right, wrong = labels, [0, 1, 2, 2] * 50
     [told] = why_served(chosen({"amal": wrong, "ce": right}, labels).told(), NAMES)
-    assert told.startswith("Served: the labels alone, not AMAL, the best of 2 candidates by accuracy (200 images). ")
+    assert told.startswith("Served: the labels alone, not AMAL, the best of 2 candidates by accuracy (200 examples). ")
     assert "There AMAL is at −25.0 points against the labels alone" in told
     [told] = why_served(chosen({"amal": right, "ce": wrong}, labels).told(), NAMES)
     assert told.startswith("Served: AMAL, the best of 2")

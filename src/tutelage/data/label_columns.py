@@ -55,9 +55,15 @@ class LabelColumns:
         """Return all examples as a data set whose ``input`` is the fields or the images."""
         if self.fields is not None:
             return TensorData(input=self.fields)
-        assert self.images is not None
-        table = ImageTable(self.images, pd.DataFrame({"id": self.id, "label": UNLABELLED, "split": "unlabelled"}))
+        table = self.table()
+        assert table is not None
         return table.subset(torch.arange(len(table)))
+
+    def table(self) -> ImageTable | None:
+        """Return the images as a table without labels; None where the input is fields."""
+        if self.images is None:
+            return None
+        return ImageTable(self.images, pd.DataFrame({"id": self.id, "label": UNLABELLED, "split": "unlabelled"}))
 
     def coded_as(self, values: dict[str, list[str]]) -> tuple[list[str], Tensor]:
         """Return the ids and the fields of the examples whose values are all among others', coded in their order.

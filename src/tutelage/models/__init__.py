@@ -23,6 +23,7 @@ from tutelage.models.multi_head import (
     MultiHeadSpec,
     build_multi_head,
     load_multi_head,
+    multi_head_with_encoder,
     save_multi_head,
 )
 from tutelage.models.options import check_options
@@ -66,6 +67,7 @@ __all__ = [
     "load_model",
     "load_multi_head",
     "load_self_supervised",
+    "multi_head_with_encoder",
     "save_committee",
     "save_model",
     "save_multi_head",

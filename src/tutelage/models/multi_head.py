@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tutelage.checks import check
 from tutelage.models.autoint import AutoInt
-from tutelage.models.classifier import ImageClassifier, ModelSpec, build, joint_logits
+from tutelage.models.classifier import ImageClassifier, ModelSpec, build, joint_logits, with_encoder
 from tutelage.models.dense import encoder_decoder
+from tutelage.models.features import FEATURES
 from tutelage.models.folder import read_model, write_model
 from tutelage.models.options import check_options
 from tutelage.models.squared_norm import WithSquaredNorm
@@ -98,6 +99,7 @@ class MultiHeadSpec:
         dropout: Dropout before the heads of a timm or pocket model.
         squared_norm: Whether the outputs hold the squared length of the parameters.
         options: Further plain arguments of the body's architecture, by name.
+        encoder: Of a body of features that sees images: what computes the features.
     """
 
     name: str
@@ -109,9 +111,12 @@ class MultiHeadSpec:
     dropout: float = 0.0
     squared_norm: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    encoder: ModelSpec | None = None
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a stranger's file."""
+        if isinstance(self.encoder, Mapping):
+            object.__setattr__(self, "encoder", ModelSpec(**self.encoder))
         sizes = {"image_size": "[1, 8192]", "hidden": "[1, 65536]", "dropout": "[0, 1)"}
         check(self, outputs="[1, 1000000]", fields="[1, 1000000000]", **sizes)
         check_options(self.name, self.options)
@@ -151,12 +156,24 @@ def _body(spec: MultiHeadSpec, weights: str | None) -> tuple[nn.Module, str]:
                 f"pretrained={weights!r}: an encoder and decoder starts from 'timm' or from random weights"
             )
         return encoder_decoder(spec.name, pretrained=weights == "timm", **spec.options), "body.encoder"
-    return build(ModelSpec(spec.name, 0, spec.image_size, spec.dropout, spec.options), weights), "body"
+    own = ModelSpec(spec.name, 0, spec.image_size, spec.dropout, spec.options, spec.encoder)
+    return build(own, weights), "body.backbone" if spec.name in FEATURES else "body"
 
 
 def _width(body: nn.Module) -> int:
     inside: Any = body.backbone if isinstance(body, ImageClassifier) else body
     return int(getattr(inside, "head_hidden_size", None) or inside.num_features)
+
+
+def multi_head_with_encoder(
+    model: MultiHead | WithSquaredNorm, spec: MultiHeadSpec, encoder: ImageClassifier, mean: Tensor, std: Tensor
+) -> MultiHeadSpec:
+    """Let a model of features see images from now on, as `with_encoder` does, and return its spec."""
+    inside = model.model if isinstance(model, WithSquaredNorm) else model
+    assert isinstance(inside, MultiHead)
+    assert isinstance(inside.body, ImageClassifier)
+    inside.body = with_encoder(inside.body, encoder, mean, std)
+    return replace(spec, encoder=encoder.spec, image_size=encoder.spec.image_size)
 
 
 def save_multi_head(model: nn.Module, spec: MultiHeadSpec, folder: Path, **facts: Any) -> None:

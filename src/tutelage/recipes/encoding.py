@@ -194,8 +194,10 @@ class _Zeros:
 
 
 def with_features(task: Any, settings: Any, make: Callable[[ImageTable, Any], ImageTable]) -> Any:
-    """Return a task whose images `encoded` or `outlined` has made features of, or as it is where there is no encoder."""
-    return replace(task, images=make(task.images, settings)) if settings.encoder.used else task
+    """Return a task whose images `encoded` or `outlined` has made features of, or as it is without an encoder or images."""
+    if not settings.encoder.used or task.images is None:
+        return task
+    return replace(task, images=make(task.images, settings))
 
 
 def outlined(images: ImageTable, settings: Any) -> ImageTable:

@@ -109,6 +109,7 @@ class Recipe(Generic[T, S, R]):
         options: the options of `predict` that `load` takes.
         auto: the scale that auto is, where that does not depend on the hardware.
         small: built-in data of a few pixels, for which auto is pocket on any hardware.
+        unencoded: built-in data of which no encoder makes features, for which auto is not laptop.
         encodes: whether ``settings.encoder`` may give features in the place of ``task.images``.
     """
 
@@ -128,6 +129,7 @@ class Recipe(Generic[T, S, R]):
     options: tuple[str, ...] = ()
     auto: Scale | None = None
     small: tuple[str, ...] = ("digits",)
+    unencoded: tuple[str, ...] = ()
     encodes: bool = False
 
     def preset(
@@ -161,7 +163,7 @@ class Recipe(Generic[T, S, R]):
             return "laptop", f"the encoder {encoder!r} is given"
         if torch.accelerator.is_available():
             return "paper", "there is an accelerator"
-        if "laptop" not in self.presets:
+        if "laptop" not in self.presets or data in self.unencoded:
             return "pocket", "there is no accelerator"
         settings: Any = self.presets["laptop"][0]
         if reason := unobtainable(settings.encoder):

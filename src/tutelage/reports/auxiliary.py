@@ -15,13 +15,14 @@ from matplotlib.axes import Axes
 from tutelage.files import read_parquet
 from tutelage.reports.plots import DASHES, SIZE, plot
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import Names, compared, fixed
+from tutelage.reports.wording import Names, compared, fixed, why_served
 
 NAMES = Names(
     single="the primary loss alone",
     equal="all losses equally",
     fixed="given constant weights",
     hpo="tuned constant weights",
+    refit="MAOAL’s importances, again on all labels",
 )
 LABELS = {"accuracy": "accuracy", "rmse": "RMSE", "mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
 
@@ -29,7 +30,7 @@ LABELS = {"accuracy": "accuracy", "rmse": "RMSE", "mean_iou": "mean IoU", "pixel
 def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
     metrics = run.metrics
-    method = metrics["pipeline"]["method"]
+    method, served = metrics["pipeline"]["method"], metrics["choice"]["chosen"]
     figures = [{**figure, "label": LABELS[figure["name"]]} for figure in metrics["task"]["figures"]]
     importance = run.table("importance.parquet", "importances by module are not shown")
     if importance is not None and importance.empty:
@@ -37,9 +38,13 @@ def view(run: RunFolder) -> dict[str, Any]:
     return {
         "names": NAMES,
         "method": method,
+        "served": served,
         "figures": figures,
         "first": figures[0],
-        "verdicts": [compared(NAMES[method], NAMES[other], gain) for other, gain in metrics["difference"].items()],
+        "verdicts": [
+            *why_served(metrics["choice"], NAMES, points=False),
+            *(compared(NAMES[served], NAMES[other], gain) for other, gain in metrics["difference"].items()),
+        ],
         "curves": [] if importance is None else list(curves(importance)),
         "last": None if importance is None else last(importance),
         "weighed": weighed(run.folder / "weights.parquet"),

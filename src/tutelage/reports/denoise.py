@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import verdict
+from tutelage.reports.wording import verdict, why_served
 
 LISTED = 30
 MODELS = {
@@ -20,6 +20,8 @@ MODELS = {
     "majority": "Majority of the rules",
 }
 
+CANDIDATES = {"model": "labels and rules", "all_labels": "the labels without rules"}
+
 
 def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
@@ -30,6 +32,8 @@ def view(run: RunFolder) -> dict[str, Any]:
     following = run.table("label_next.csv", "no text is proposed")
     return {
         "models": {name: title for name, title in MODELS.items() if name in metrics["test"]},
+        "served": metrics["choice"]["chosen"],
+        "why": why_served(metrics["choice"], CANDIDATES),
         "verdict": verdict(metrics["difference"]["all_labels"]["macro_f1"]),
         "rules": None if rules is None else _plain(rules.sort_values("trust", ascending=False, na_position="last")),
         "disagreed": None if examples is None or trust is None else disagreed(examples, trust),

@@ -79,9 +79,7 @@ def why_served(choice: dict[str, Any], names: Mapping[str, str], *, points: bool
     scale, digits, unit = (100, 1, " points") if points else (1, 3, "")
     chosen, asked, plain = (names[choice[key]] for key in ("chosen", "asked", "plain"))
     told = choice["candidates"][choice["chosen"] if choice["chosen"] != choice["plain"] else choice["asked"]]
-    best = (
-        f"the best of {len(choice['candidates'])} candidates by {choice['criterion']} ({choice['judged_on']:,} images)"
-    )
+    best = f"the best of {len(choice['candidates'])} candidates by {choice['criterion']} ({choice['judged_on']:,} examples)"
     if told["gain"] is None:
         return [f"Served: {chosen}, {best}."]
     value, low, high = (fixed(scale * told["gain"][key], digits, "+") for key in ("value", "low", "high"))

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.signals import Batch
-from tutelage.weighting.base import Weighting
+from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.partition import Partition
 
 
 class Fixed(Weighting):
@@ -49,8 +50,43 @@ class Fixed(Weighting):
         return torch.stack([column.expand(len(losses_BK)) for column in columns], dim=1)
 
 
+class FixedByModule(Weighting):
+    """Constant importances of each signal in each module: a[k, m] is given and stays, that of the first signal is 1.
+
+    Args:
+        importance: a list of M finite numbers for each signal after the first.
+        partition: the M modules.
+
+    Raises:
+        ValueError: other numbers than these.
+    """
+
+    name: ClassVar[str] = "fixed_by_module"
+
+    def __init__(self, importance: Sequence[Sequence[float]], partition: Partition) -> None:
+        super().__init__()
+        if not importance or any(len(row) != len(partition) or not all(map(_is_number, row)) for row in importance):
+            raise ValueError(f"importance={importance!r} must be {len(partition)} finite numbers for each side signal")
+        self.partition = partition
+        self.register_buffer("values_KM", torch.tensor([[1.0] * len(partition), *importance]))
+
+    values_KM: Tensor
+
+    def module_weights(self, model: nn.Module) -> ModuleWeights:
+        """Return the importances."""
+        return ModuleWeights(self.values_KM, self.partition.within(model))
+
+    def module_names(self) -> list[str]:
+        """Return the modules' names."""
+        return list(self.partition.names)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _is_weight(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
+    return isinstance(value, str) or _is_number(value)
 
 
 def _column(batch: Batch, key: str) -> Tensor:

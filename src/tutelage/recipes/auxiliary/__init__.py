@@ -1,7 +1,15 @@
 """MAOAL (NeurIPS 2022): a primary task with auxiliary losses, each weighed in the modules that it helps."""
 
 from tutelage.recipes.auxiliary.recipe import RECIPE
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, BodySettings, Shares, TaskSpec, declared, pocket
+from tutelage.recipes.auxiliary.settings import (
+    AuxiliarySettings,
+    BodySettings,
+    Shares,
+    TaskSpec,
+    declared,
+    laptop,
+    pocket,
+)
 from tutelage.recipes.auxiliary.sources import auxiliary_task
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 
@@ -14,5 +22,6 @@ __all__ = [
     "TaskSpec",
     "auxiliary_task",
     "declared",
+    "laptop",
     "pocket",
 ]

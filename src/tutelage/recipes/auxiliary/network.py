@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tutelage.models import AUTOINT, MultiHeadSpec
+from tutelage.data.augment import augmentation
+from tutelage.data.encoded import RandomView
+from tutelage.models import AUTOINT, FEATURES, MultiHeadSpec
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.signals import (
@@ -21,6 +23,7 @@ from tutelage.signals import (
     SurfaceNormals,
 )
 from tutelage.training import seeds
+from tutelage.training.batches import Augmentation
 from tutelage.weighting import Partition, Weighting, registry
 from tutelage.weighting.multi_head import of_multi_head
 from tutelage.weighting.partition import Level
@@ -31,17 +34,31 @@ MAPS = ("segmentation", "map", "normals")
 def spec_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], settings: AuxiliarySettings) -> MultiHeadSpec:
     """Return the network with a head for each task that has one."""
     outputs = {task.name: count for task in tasks if (count := problem.outputs(task)) is not None}
+    maps = tuple(task.name for task in tasks if task.kind in MAPS)
+    name, options = AUTOINT if problem.fields else settings.body.name, settings.body.options
+    if (name in FEATURES) != (problem.num_features is not None) or (maps and name in FEATURES):
+        readers = f"with an encoder body.name must be feature_mlp, and without one, and for {', '.join(MAPS)}, another"
+        raise ValueError(f"body.name={name!r} does not fit the input: {readers}")
+    if problem.num_features is not None:
+        options = {**options, "num_features": problem.num_features}
     return MultiHeadSpec(
-        AUTOINT if problem.fields else settings.body.name,
+        name,
         outputs,
-        maps=tuple(task.name for task in tasks if task.kind in MAPS),
+        maps=maps,
         fields=problem.fields,
         image_size=settings.image_size,
         hidden=settings.body.hidden,
         dropout=settings.body.dropout,
         squared_norm=any(task.kind == "l2" for task in tasks),
-        options=settings.body.options,
+        options=options,
     )
+
+
+def augment_of(problem: AuxiliaryTask, settings: AuxiliarySettings) -> Augmentation | None:
+    """Return how the input of a training batch is changed: a random view of features, and fields not at all."""
+    if problem.num_features is not None:
+        return RandomView()
+    return None if problem.fields else augmentation(settings.augmentation)
 
 
 def signals_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], rows: Tensor) -> list[Signal]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selects
-from tutelage.recipes.auxiliary.network import signals_of, spec_of, weighting_of
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method, TaskSpec
+from tutelage.recipes.auxiliary.network import augment_of, partition_of, signals_of, spec_of, weighting_of
+from tutelage.recipes.auxiliary.settings import PLAIN, REFIT, AuxiliarySettings, Method, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import plan_of
 from tutelage.training import Log, Stages, fit, predict, seeds
-from tutelage.weighting import WEIGHTINGS, registry, tune_weights
+from tutelage.weighting import WEIGHTINGS, Weighting, registry, tune_weights
+from tutelage.weighting.fixed import FixedByModule
+from tutelage.weighting.partition import Level
 from tutelage.weighting.settings import options_of
 
 WEIGHTS = "weights.parquet"
@@ -32,6 +34,7 @@ class Learned:
     Attributes:
         method: how the losses were weighed.
         outcomes: of the test examples, (n, d).
+        on_val: of the validation examples, (n, d).
         val: the best value on the validation part, higher is better.
         weighting_history: what the weighting had learned at steps; see `tutelage.training.Fitted`.
         modules: the names of the modules.
@@ -41,6 +44,7 @@ class Learned:
 
     method: str
     outcomes: Outcomes
+    on_val: Outcomes
     val: float
     weighting_history: list[dict[str, Any]]
     modules: list[str]
@@ -74,13 +78,15 @@ class Pipeline:
         other.settings = settings
         return other
 
-    def learned(self, method: str, name: str | None = None) -> Learned:
-        """Train by a method or a weighting, in a stage of its name or of another, and judge on the test part."""
+    def learned(self, method: str) -> Learned:
+        """Train by a method or a weighting, and judge on the test part."""
         if method == "hpo":
             return self._tuned()
-        if method == "single":
+        if method == PLAIN:
             return self._trained(method, (self.problem.primary,), "equal", {})
-        return self._trained(name or method, self.problem.tasks, method, options_of(self.settings, method))
+        if method == REFIT:
+            return self._again(self.learned("maoal"))
+        return self._trained(method, self.problem.tasks, method, options_of(self.settings, method))
 
     def _tuned(self) -> Learned:
         """Search constant weights on the validation part; each trial is a training of the same budget."""
@@ -98,8 +104,34 @@ class Pipeline:
         best = tried[tuned.weights]
         return replace(best, method="hpo", facts={**best.facts, "weights": list(tuned.weights)})
 
-    def _trained(self, name: str, tasks: tuple[TaskSpec, ...], weighting_name: str, options: dict[str, Any]) -> Learned:
-        """Train in a stage; a weighting that learns does so on the held-out part, on which the others are trained."""
+    def _again(self, first: Learned) -> Learned:
+        """Train with the importances of a training, their mean over its second half, on the held-out examples too."""
+        course = [entry["importance"] for entry in first.weighting_history]
+        mean = torch.tensor(course[len(course) // 2 :], dtype=torch.float64).mean(0).tolist()
+
+        def weigh(model: nn.Module) -> Weighting:
+            options = options_of(self.settings, "maoal")
+            level: Level = options.get("partition", "block")
+            return FixedByModule(mean, partition_of(model, level, self.problem.tasks))
+
+        return self._trained(REFIT, self.problem.tasks, "equal", {"importance": mean}, weigh)
+
+    def _trained(
+        self,
+        name: str,
+        tasks: tuple[TaskSpec, ...],
+        weighting_name: str,
+        options: dict[str, Any],
+        weigh: Callable[[nn.Module], Weighting] | None = None,
+    ) -> Learned:
+        """Train in a stage; a weighting that learns does so on the held-out part, on which the others are trained.
+
+        Args:
+            name: of the stage.
+            tasks: whose losses are there.
+            weighting_name, options: what weighs them.
+            weigh: makes that of a model, where it is not of the registry.
+        """
         problem, settings = self.problem, self.settings
         learns = WEIGHTINGS[weighting_name].learns
         rows = problem.rows("train") if learns else problem.rows("train", "held_out")
@@ -109,7 +141,10 @@ class Pipeline:
         def work(folder: Path) -> dict[str, Any]:
             with seeds.fixed(settings.seed, "init", settings.body.name):
                 model = build_multi_head(spec, settings.body.pretrained)
-            weighting = weighting_of(weighting_name, options, problem, tasks, model, settings.seed)
+            if weigh is None:
+                weighting = weighting_of(weighting_name, options, problem, tasks, model, settings.seed)
+            else:
+                weighting = weigh(model)
             fitted = fit(
                 model,
                 problem.part(rows, tasks, turned),
@@ -120,21 +155,15 @@ class Pipeline:
                     settings,
                     folder,
                     self.log,
-                    augment=augmentation(settings.augmentation) if not problem.fields else None,
+                    augment=augment_of(problem, settings),
                     val=problem.part(problem.rows("val"), (problem.primary,)),
                     select_by=selects(problem.primary, self.classes),
                     name=name,
                 ),
             )
             assert fitted.best is not None
-            test = problem.part(problem.rows("test"), (problem.primary,))
-            answers, rest = predict(
-                Answer(model, problem.primary), test, workers=settings.hardware.workers, shared=True
-            )
-            assert isinstance(answers, torch.Tensor)
-            assert problem.primary.target is not None
-            found = outcomes(answers, rest[problem.primary.target], problem.primary.kind, self.classes)
-            save_file({"outcomes": torch.from_numpy(found), "answers": answers}, folder / "test.safetensors")
+            found = {part: torch.from_numpy(self._outcomes(model, part)) for part in ("test", "val")}
+            save_file(found, folder / "outcomes.safetensors")
             save_multi_head(model, spec, folder)
             weighting.export(folder / WEIGHTS, [f"weight_{task.name}" for task in tasks], problem.ids)
             return {
@@ -156,6 +185,15 @@ class Pipeline:
         cache_key += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
         stage = self.stages.run(name, work, cache_key=cache_key)
         folder, facts = stage.folder, stage.facts
-        found = load_file(folder / "test.safetensors")["outcomes"].numpy().astype(np.float64)
+        found = {part: each.numpy() for part, each in load_file(folder / "outcomes.safetensors").items()}
         history, further = facts["weighting_history"], {"step": facts["step"]}
-        return Learned(name, found, facts["val"], history, facts["modules"], folder, further)
+        return Learned(name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further)
+
+    def _outcomes(self, model: nn.Module, part: str) -> Outcomes:
+        """Return how a network does on the examples of a part."""
+        problem, primary = self.problem, self.problem.primary
+        examples = problem.part(problem.rows(part), (primary,))
+        answers, rest = predict(Answer(model, primary), examples, workers=self.settings.hardware.workers, shared=True)
+        assert isinstance(answers, torch.Tensor)
+        assert primary.target is not None
+        return outcomes(answers, rest[primary.target], primary.kind, self.classes)

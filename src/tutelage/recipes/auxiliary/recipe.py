@@ -19,10 +19,11 @@ from tutelage.recipes.auxiliary.evaluation import evaluate
 from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.rehearsal import rehearse
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, pocket
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, laptop, pocket
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
+from tutelage.reports.wording import why_served
 from tutelage.training import Log, predict
 
 
@@ -32,21 +33,21 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
     pipeline = Pipeline(problem, settings, out, log)
     found: dict[str, Learned] = {}
-    for method in dict.fromkeys((settings.chosen, *settings.baselines)):
+    for method in settings.trained:
         found[method] = pipeline.learned(method)
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
     return found
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how well the primary task is done, and by how much better than by the baselines."""
-    method, name = metrics["pipeline"]["method"], metrics["task"]["figures"][0]["name"]
+    """Say how well the primary task is done by what is served, by how much better than by the others, and why it was chosen."""
+    method, name = metrics["choice"]["chosen"], metrics["task"]["figures"][0]["name"]
     figure = metrics["methods"][method][name]
     lines = [f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[method]}"]
     for other, gain in metrics["difference"].items():
         by = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         lines.append(f"  {by} against {NAMES[other]}; positive is better")
-    return lines
+    return lines + why_served(metrics["choice"], NAMES, points=False)
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ RECIPE = Recipe(
     "auxiliary",
     {
         "pocket": (pocket(), "images of 24 pixels and a small network"),
+        "laptop": (laptop(), "a perceptron of the features of a frozen encoder"),
         "paper": (AuxiliarySettings(), "images of 224 pixels, a ResNet-18"),
     },
     rehearse,
@@ -125,4 +127,6 @@ RECIPE = Recipe(
     load=load,
     read=read,
     examples="examples",
+    encodes=True,
+    unencoded=("movielens", "ratings", "rooms"),
 )

@@ -8,10 +8,9 @@ from typing import get_args
 from torch import nn
 
 from tutelage import training
-from tutelage.data.augment import augmentation
 from tutelage.models import build_multi_head
-from tutelage.recipes.auxiliary.network import signals_of, spec_of, weighting_of
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Method
+from tutelage.recipes.auxiliary.network import augment_of, signals_of, spec_of, weighting_of
+from tutelage.recipes.auxiliary.settings import REFIT, AuxiliarySettings, Method
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.weighting.hpo import check_search
 from tutelage.weighting.settings import options_of
@@ -25,18 +24,18 @@ def rehearse(problem: AuxiliaryTask, settings: AuxiliarySettings) -> None:
     """
     if not problem.sides:
         raise ValueError("sides is empty: declare at least one auxiliary task")
-    methods = dict.fromkeys((settings.chosen, *settings.baselines))
+    methods = settings.trained
     if "hpo" in methods:
         check_search(len(problem.tasks), settings.trials, settings.bounds)
 
     def weigh(model: nn.Module) -> None:
         for name in methods:
-            if name not in get_args(Method):
+            if name not in (*get_args(Method), REFIT):
                 weighting_of(name, options_of(settings, name), problem, problem.tasks, model, settings.seed)
 
     rows = problem.rows("train")
     turned = settings.turned if any(task.kind == "rotation" for task in problem.tasks) else 0.0
-    for tasks in ((problem.primary,), problem.tasks) if "single" in methods else (problem.tasks,):
+    for tasks in ((problem.primary,), problem.tasks):
         spec = spec_of(problem, tasks, settings)
         training.rehearse(
             f"body.name={spec.name!r}, image_size={spec.image_size}, body.options={spec.options}",
@@ -44,7 +43,7 @@ def rehearse(problem: AuxiliaryTask, settings: AuxiliarySettings) -> None:
             problem.part(rows[:2], tasks, turned),
             optimization=settings.training,
             weights=settings.body.pretrained,
-            augment=augmentation(settings.augmentation) if not problem.fields else None,
+            augment=augment_of(problem, settings),
             signals=signals_of(problem, tasks, rows),
             weigh=weigh if len(tasks) > 1 else None,
         )

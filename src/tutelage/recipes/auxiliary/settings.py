@@ -8,11 +8,18 @@ from typing import Any, Literal, get_args
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.models import check_options
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting.settings import AdaptSettings, check_names
 
 Kind = Literal["classification", "regression", "segmentation", "map", "normals", "rotation", "l2"]
 Method = Literal["single", "hpo"]
+PLAIN = "single"
+"""The primary loss alone, always a candidate."""
+REFIT = "refit"
+"""The importances that MAOAL has learned, and a training with them that has the held-out examples too."""
+EVIDENCE = 0.05
+"""With which probability, at most, some useless task is listened to at one time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,8 @@ class BodySettings:
     """Network below the heads.
 
     Args:
-        name: Name of a timm model or of a pocket model; for categorical fields it is always autoint.
+        name: Name of a timm model, of a pocket model, or of feature_mlp, which reads an encoder's features; for categorical
+            fields it is always autoint.
         pretrained: Initial weights: timm, or the path of a safetensors file; null starts from random weights.
         hidden: Units of a hidden layer in each head; null for linear heads.
         dropout: Dropout rate before the heads.
@@ -125,6 +133,7 @@ class AuxiliarySettings:
         bounds: The least and the greatest weight that hpo tries.
         baselines: Methods to compare with: single, hpo, or names of weightings.
         image_size: Height and width of the images in pixels.
+        encoder: Frozen encoder of images, from whose features the network learns instead of pixels; maps need pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
         turned: Share of the training images to rotate where the rotation is predicted; 0.75 makes all four equally likely.
         shares: Division of the examples.
@@ -138,7 +147,7 @@ class AuxiliarySettings:
     weighting: str = "maoal"
     weighting_options: dict[str, Any] = field(default_factory=dict)
     weighting_defaults: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: by_modules(meta_optimizer={"lr": 1e-2, "weight_decay": 5e-4})
+        default_factory=lambda: by_modules(EVIDENCE, meta_optimizer={"lr": 1e-2, "weight_decay": 5e-4})
     )
     method: Method | None = None
     adapt: AdaptSettings = AdaptSettings()
@@ -146,6 +155,7 @@ class AuxiliarySettings:
     bounds: tuple[float, float] = (1e-3, 1.0)
     baselines: tuple[str, ...] = ("single", "equal")
     image_size: int = 224
+    encoder: EncoderSettings = EncoderSettings()
     augmentation: AugmentationName = "none"
     turned: float = 0.75
     shares: Shares = Shares()
@@ -168,10 +178,34 @@ class AuxiliarySettings:
         """The name of what the losses are learned by: the method, or else the weighting."""
         return self.method or self.weighting
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """By what networks are trained: what was asked for, the baselines, and always the primary loss alone.
 
-def by_modules(**options: Any) -> dict[str, dict[str, Any]]:
-    """Return options of the weightings that tell modules apart."""
-    return {"maoal": options, "joint": options}
+        MAOAL's importances are learned on examples that are lost for training, so a network is trained with them on all, too.
+        """
+        again = (REFIT,) if self.chosen == "maoal" else ()
+        return tuple(dict.fromkeys((self.chosen, *again, *self.baselines, PLAIN)))
+
+
+def by_modules(evidence: float | None = None, **options: Any) -> dict[str, dict[str, Any]]:
+    """Return options of the weightings that tell modules apart, the first of which may ask for evidence."""
+    return {"maoal": {**options, **({} if evidence is None else {"evidence": evidence})}, "joint": options}
+
+
+def laptop() -> AuxiliarySettings:
+    """Return the settings for features of a frozen encoder: minutes on a CPU once the features are there."""
+    return AuxiliarySettings(
+        augmentation="randaugment",
+        encoder=LAPTOP_ENCODER,
+        shares=Shares(held_out=0.05),
+        body=BodySettings("feature_mlp", dropout=0.1, options={"widths": [256, 256]}),
+        training=Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128),
+        budget=Budget(epochs=30),
+        weighting_defaults=by_modules(EVIDENCE, constraint="relu", meta_optimizer={"lr": 0.05}),
+        adapt=AdaptSettings(every=5),
+        trials=4,
+    )
 
 
 def pocket() -> AuxiliarySettings:
@@ -182,7 +216,7 @@ def pocket() -> AuxiliarySettings:
         body=BodySettings("pocket_resnet"),
         training=Optimization(lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=64),
         budget=Budget(epochs=15),
-        weighting_defaults=by_modules(constraint="relu", meta_optimizer={"lr": 0.05}),
+        weighting_defaults=by_modules(EVIDENCE, constraint="relu", meta_optimizer={"lr": 0.05}),
         adapt=AdaptSettings(every=5),
         trials=4,
     )

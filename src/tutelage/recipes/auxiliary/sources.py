@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -20,10 +21,12 @@ from tutelage.data.nyuv2 import nyuv2_rooms
 from tutelage.data.pets import oxford_pets
 from tutelage.data.products import product_attributes
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
-from tutelage.data.splits import draw_parts
-from tutelage.data.table import ImageTable
+from tutelage.data.rotation import in_quarters
+from tutelage.data.splits import PARTS, draw_parts
+from tutelage.data.table import ImageArray, ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
 from tutelage.recipes.auxiliary.task import AuxiliaryTask, present
+from tutelage.recipes.encoding import input_size
 
 L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
 Source = Callable[[Path, AuxiliarySettings], AuxiliaryTask]
@@ -39,7 +42,7 @@ def digits_task(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = 
 
     found = load_digits()
     gray = torch.from_numpy(found.images).float()[:, None] * (255 / 16)
-    size = (settings.image_size, settings.image_size)
+    size = (input_size(settings), input_size(settings))
     images = (
         F.interpolate(gray, size=size, mode="bilinear", align_corners=False)
         .round()
@@ -51,15 +54,19 @@ def digits_task(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = 
     labels = {"digit": digit, "parity": digit % 2, "high": (digit >= 5).long(), "arbitrary": arbitrary}
     labels["mistaken"] = (digit + 1) % 10
     split = np.where(np.arange(len(digit)) < 3 * len(digit) // 4, "train", "test")
+    ids = [f"digit-{row:04d}" for row in range(len(digit))]
+    split = draw_parts(split, settings.shares.parts, settings.seed)
+    table = pd.DataFrame({"id": ids, "label": digit.numpy(), "split": split})
     declared = (TaskSpec("parity"), TaskSpec("high"), TaskSpec("rotation", "rotation"), TaskSpec("arbitrary"))
     return AuxiliaryTask(
         "handwritten digits",
         TaskSpec("digit"),
         declared if sides is None else tuple(sides),
-        TensorData(input=images.contiguous()),
+        None,
         labels,
-        draw_parts(split, settings.shares.parts, settings.seed),
-        ids=[f"digit-{row:04d}" for row in range(len(digit))],
+        split,
+        ids=ids,
+        images=ImageTable(ImageArray(images.contiguous()), table),
     )
 
 
@@ -91,13 +98,26 @@ def images_task(
     split = draw_parts(
         table.table["split"].to_numpy(), settings.shares.parts, settings.seed, labels[primary.target or ""] >= 0
     )
-    examples, ids = table.subset(torch.arange(len(table))), table.table["id"].astype(str).tolist()
-    return AuxiliaryTask(title, primary, tuple(sides), examples, labels, split, ids=ids)
+    ids = table.table["id"].astype(str).tolist()
+    return AuxiliaryTask(title, primary, tuple(sides), None, labels, split, ids=ids, images=parted(table, split))
+
+
+def parted(table: ImageTable, split: np.ndarray) -> ImageTable:
+    """Return a table with the parts of a problem, over whose training part an encoder's features are standardised."""
+    return table.with_split(np.where(np.isin(split, PARTS), split, "left_out"))
+
+
+def turnable(problem: AuxiliaryTask, settings: AuxiliarySettings) -> AuxiliaryTask:
+    """Return a problem whose images are there in all four turns where a rotation is predicted from an encoder's features."""
+    rotates = any(task.kind == "rotation" for task in problem.sides)
+    if not rotates or not settings.encoder.used or problem.images is None:
+        return problem
+    return replace(problem, images=in_quarters(problem.images))
 
 
 def products_task(folder: Path, settings: AuxiliarySettings, max_rows: int | None = None) -> AuxiliaryTask:
     """Return product photographs: the article type, beside it colour, season and gender."""
-    size = (settings.image_size, settings.image_size)
+    size = (input_size(settings), input_size(settings))
     table = product_attributes(folder, settings.seed, size, max_rows=max_rows)
     sides = (TaskSpec("colour"), TaskSpec("season"), TaskSpec("gender"))
     return images_task("product photographs", table, TaskSpec("article", column="label"), sides, settings)
@@ -105,14 +125,14 @@ def products_task(folder: Path, settings: AuxiliarySettings, max_rows: int | Non
 
 def pets_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
     """Return breeds of pets, with rotation prediction."""
-    table = oxford_pets(folder, settings.image_size)
+    table = oxford_pets(folder, input_size(settings))
     return images_task("pets", table, TaskSpec("breed", column="label"), (TaskSpec("rotation", "rotation"),), settings)
 
 
 def birds_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
     """Return species of birds, with the colour of the wing and the shape of the bill."""
     sides = (TaskSpec("wing", column="has_wing_color"), TaskSpec("bill", column="has_bill_shape"))
-    table = cub_200(folder, settings.image_size)
+    table = cub_200(folder, input_size(settings))
     return images_task("CUB-200-2011", table, TaskSpec("species", column="label"), sides, settings)
 
 
@@ -126,19 +146,19 @@ def people_task(folder: Path, settings: AuxiliarySettings, train: int | None = N
         settings: image size, parts and seed.
         train: a random sample of so many training images of the 55 classes; all by default.
     """
-    table, labels = read_groups(folder, train=train, size=settings.image_size, seed=settings.seed)
+    table, labels = read_groups(folder, train=train, size=input_size(settings), seed=settings.seed)
     split = draw_parts(table.table["split"].to_numpy(), settings.shares.parts, settings.seed, labels["people"] >= 0)
     split[(split == "test") & (labels["people"] < 0).numpy()] = "unused"  # they could judge nothing
     people, *sides = (TaskSpec(group) for group in PEOPLE_AND_OTHERS)
-    examples = table.subset(torch.arange(len(table)))
     return AuxiliaryTask(
         "CIFAR-100 people",
         people,
         tuple(sides),
-        examples,
+        None,
         labels,
         split,
         classes={"people": list(PEOPLE_AND_OTHERS["people"])},
+        images=parted(table, split),
     )
 
 
@@ -174,15 +194,16 @@ def table_task(
         return sorted({task.target for task in tasks if task.kind == kind and task.target})
 
     found = read_label_columns(
-        path, classes=columns("classification"), numbers=columns("regression"), fields=fields, size=settings.image_size
+        path, classes=columns("classification"), numbers=columns("regression"), fields=fields, size=input_size(settings)
     )
     known = present(primary, found.labels[primary.target or ""])
     split = draw_parts(found.split, settings.shares.parts, settings.seed, known)
+    images = found.table()
     return AuxiliaryTask(
         path.stem,
         primary,
         tuple(sides),
-        found.examples(),
+        found.examples() if images is None else None,
         found.labels,
         split,
         fields=tuple(len(values) for values in found.values.values()),
@@ -190,6 +211,7 @@ def table_task(
         values=found.values,
         ids=found.id,
         problems=found.problems,
+        images=None if images is None else parted(images, split),
     )
 
 
@@ -245,7 +267,8 @@ def auxiliary_task(
     elif Path(data).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
         if known is None or others is None:
             raise ValueError(f"data={data!r} is a table of your own; declare its primary task and its sides")
-        return table_task(Path(data), known, others, settings, fields)
+        return turnable(table_task(Path(data), known, others, settings, fields), settings)
     else:
         raise ValueError(f"data={data!r} is no table and no known set; known: digits, {', '.join(SOURCES)}")
-    return replace(problem, primary=known or problem.primary, sides=problem.sides if others is None else others)
+    problem = replace(problem, primary=known or problem.primary, sides=problem.sides if others is None else others)
+    return turnable(problem, settings)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.data import Rows, Turned, WithColumns
+from tutelage.data import ImageTable, Rows, Turned, WithColumns
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.problems import Problems
-from tutelage.data.rotation import QUARTERS
+from tutelage.data.rotation import QUARTERS, TurnedRows
 from tutelage.data.splits import PARTS
 from tutelage.recipes.auxiliary.settings import TaskSpec
 
@@ -29,7 +29,7 @@ class AuxiliaryTask:
         title: a name for people.
         primary: the task that counts.
         sides: the auxiliary tasks.
-        examples: a map-style data set of dicts with ``index`` (the row) and ``input``.
+        examples: a map-style data set of dicts with ``index`` (the row) and ``input``; None where there are images.
         labels: for each column its labels, N rows: classes (negative: absent), numbers or maps (NaN: absent), directions (zero:
             absent).
         split: one of `PARTS` for each row.
@@ -38,6 +38,8 @@ class AuxiliaryTask:
         values: the names of each field's values, where they are known.
         ids: the examples' own names, where they have some.
         problems: what was left out.
+        images: the examples as an image table, of N rows or, to predict a rotation from an encoder's features, of all four
+            turns of each; None for other examples.
     """
 
     title: str
@@ -51,6 +53,7 @@ class AuxiliaryTask:
     values: dict[str, list[str]] = field(default_factory=dict)
     ids: list[str] | None = None
     problems: Problems = field(default_factory=Problems)
+    images: ImageTable | None = None
 
     def __post_init__(self) -> None:
         """Check that the tasks can be worked on."""
@@ -113,8 +116,15 @@ class AuxiliaryTask:
             for task in tasks
             if task.target and task.kind not in ("rotation", "l2")
         }
-        found = WithColumns(Rows(self.examples, rows), **columns)
+        if turned and self.images is not None and len(self.images) > len(self.split):
+            return WithColumns(TurnedRows(self.images, rows, turned), **columns)
+        found = WithColumns(Rows(self.examples if self.images is None else self.images, rows), **columns)
         return Turned(found, turned) if turned else found
+
+    @property
+    def num_features(self) -> int | None:
+        """How many numbers an example's ``input`` has where it is an encoder's features; None elsewhere."""
+        return None if self.images is None else self.images.num_features
 
     def outputs(self, task: TaskSpec) -> int | None:
         """Return how many outputs the head of a task has; None for a task without a head of its own."""
@@ -146,7 +156,7 @@ class AuxiliaryTask:
 
     def fingerprint(self) -> str:
         """Return a hash of what training sees: examples, labels and parts."""
-        return fingerprint(self.examples, self.labels, self.split, self.fields)
+        return fingerprint(self.examples, self.images, self.labels, self.split, self.fields)
 
 
 def present(task: TaskSpec, labels: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from tutelage.data.text_table import SPLITS
 from tutelage.data.votes import ABSTAIN, analyse_rules, disagreement
 from tutelage.files import write_table
 from tutelage.metrics import accuracy, bootstrap, doubts, macro_f1, paired_bootstrap
-from tutelage.recipes.denoise.methods import Trained
+from tutelage.recipes.denoise.methods import Trained, divided_val
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
+from tutelage.recipes.served import Served, choose_served
 
 WEIGHTS = "weights.parquet"
 METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
@@ -31,14 +32,14 @@ class Models:
     """What a run has trained.
 
     Attributes:
-        served: the method's classifier on all labels but the test's.
+        refit: the method's classifier on all labels but the test's.
         ours: the same, before the validation part's labels were trained on.
         labels_alone: the same classifier without rules, on the labels that `ours` had.
-        all_labels: the same without rules, on those that `served` had.
+        all_labels: the same without rules, on those that `refit` had.
         stage: where the method's stage lies.
     """
 
-    served: Trained
+    refit: Trained
     ours: Trained
     labels_alone: Trained
     all_labels: Trained
@@ -46,7 +47,7 @@ class Models:
 
     def each(self) -> dict[str, Trained]:
         """Return the classifiers by the names that metrics.json has for them."""
-        named = {"model": self.served, "before_refit": self.ours}
+        named = {"model": self.refit, "before_refit": self.ours}
         return {**named, "all_labels": self.all_labels, "labels_alone": self.labels_alone}
 
 
@@ -56,24 +57,45 @@ def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Pat
     shutil.rmtree(out / "model", ignore_errors=True)
     if (models.stage / WEIGHTS).is_file():
         shutil.copy(models.stage / WEIGHTS, out / WEIGHTS)
-    trust = trust_table(task, models.served)
-    write_table(out / "examples.parquet", examples_table(task, models))
+    choice = served(task, settings, models)
+    best = models.each()[choice.chosen]
+    trust = trust_table(task, models.refit)
+    write_table(out / "examples.parquet", examples_table(task, models, choice))
     write_table(out / "trust.parquet", trust)
     write_table(out / "rules.parquet", rules_table(task, trust))
     task.votes.write(out / "votes.parquet", task.table["id"].tolist())
     write_table(out / "label_next.csv", label_next(task, settings.suggest))
-    models.served.model.save(out / "model", classes=task.classes)
+    best.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
         task.transform.save(out / "model")
-    return figures(task, settings, models)
+    return figures(task, settings, models) | {"choice": choice.told()}
+
+
+def served(task: RuleTask, settings: DenoiseSettings, models: Models) -> Served:
+    """Choose between the method and the labels alone, on the texts of the validation part that neither has learned from.
+
+    Their trainings before those labels were trained on are compared; what is served is that method's training on all labels.
+    The majority of the rules is no candidate, since a new text comes without votes.
+    """
+    _, rows = divided_val(task, task.parts()[2], settings)
+    pairs = {"model": models.ours, "all_labels": models.labels_alone}
+    return choose_served(
+        METRICS[settings.select_by],
+        {name: [trained.probabilities.argmax(1)[rows.numpy()]] for name, trained in pairs.items()},
+        [task.labels[rows].numpy()],
+        criterion=f"{settings.select_by.replace('_f1', ' F1')} on the validation part",
+        plain="all_labels",
+        asked="model",
+        seed=settings.seed,
+    )
 
 
 def predictions(task: RuleTask, models: Models) -> Predictions:
     """Return the classes that each model predicts, for every text: the run's, labels alone, the rules alone."""
     found = {name: trained.probabilities.argmax(1) for name, trained in models.each().items()}
     found["majority"] = task.majority()
-    if "label_model" in models.served.outputs:
-        label_model = models.served.outputs["label_model"].argmax(1).numpy()
+    if "label_model" in models.refit.outputs:
+        label_model = models.refit.outputs["label_model"].argmax(1).numpy()
         found["label_model"] = np.where(task.votes.covered, label_model, task.default_class())
     return found
 
@@ -119,18 +141,18 @@ def figures(task: RuleTask, settings: DenoiseSettings, models: Models) -> dict[s
     }
 
 
-def examples_table(task: RuleTask, models: Models) -> pd.DataFrame:
+def examples_table(task: RuleTask, models: Models, choice: Served) -> pd.DataFrame:
     """Return one row a text: what each model says of it, how far rules contradict each other, and how doubtful its label is.
 
     Labels are doubted by the model that was not trained on those of the validation part.
     """
     said = predictions(task, models)
-    probabilities = models.served.probabilities
+    probabilities = models.each()[choice.chosen].probabilities
     labels = task.table["label"].to_numpy()
     names = np.array(task.classes, dtype=object)
     frame = task.table[[name for name in ("id", "text", "split") if name in task.table]].copy()
     frame["label"] = np.where(labels >= 0, names[labels.clip(0)], "")
-    frame["predicted"] = names[said["model"]]
+    frame["predicted"] = names[said[choice.chosen]]
     frame["probability"] = probabilities.max(1)
     frame["labels_alone"] = names[said["labels_alone"]]
     frame["majority"] = names[said["majority"]]

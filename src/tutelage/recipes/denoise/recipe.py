@@ -25,7 +25,8 @@ from tutelage.recipes.denoise.rehearsal import rehearse
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.recipe import Recipe
-from tutelage.reports.denoise import MODELS, view
+from tutelage.reports.denoise import CANDIDATES, MODELS, view
+from tutelage.reports.wording import why_served
 from tutelage.training import Log, Stages, predict
 
 WEIGHTING = "weighting.safetensors"
@@ -90,7 +91,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
     if metrics["best"] != "model":
         best = metrics["test"][metrics["best"]]["macro_f1"]["value"]
         lines.append(f"the best on this test is another: {MODELS[metrics['best']].lower()}, {best:.3f}")
-    return lines
+    return lines + why_served(metrics["choice"], CANDIDATES)
 
 
 @dataclass(frozen=True)
