@@ -73,7 +73,7 @@ FLAGS = {
     "distill": ["data", "folder", "columns", "train_images", "test_images", "classes", "out", *DISTILL],
     "export": ["run_folder", "out", "data", "int8", "fpr", "confidence", "wrong_labels", "held_out", "columns"],
     "moderate": ["manifest", "columns", "labels", "dates", "out", *JOB],
-    "multilabel": ["data", "columns", "truth", "out", *MULTILABEL],
+    "multilabel": ["data", "columns", "truth", "real", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
     "score": ["model", "data", "out", "processes", "ray", "ray_address", "columns"],

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from tutelage.data import digit_grids
 from tutelage.data.domains import leave_one_domain_out
 from tutelage.data.grids import BLOCKS
-from tutelage.data.real_labels import read_real_labels
+from tutelage.data.real_labels import read_real_labels, real_truth
 from tutelage.data.sampling import Rebalanced, fraction
 from tutelage.metrics import real_f1
 
@@ -165,6 +165,27 @@ def test_real_labels(tmp_path: Path):
         read_real_labels(path)
     with pytest.raises(FileNotFoundError):
         read_real_labels(tmp_path / "none.json")
+
+
+def test_real_labels_find_their_images_by_name_and_their_classes_by_number(tmp_path):
+    path = tmp_path / "real.json"
+    path.write_text(json.dumps([[3], [], [999, 0], [7]]))
+    images = ["a/ILSVRC2012_val_00000003.JPEG", "train/n01440764_7.JPEG", "ILSVRC2012_val_00000001.JPEG"]
+    table = pd.DataFrame({"image": images})
+    assert real_truth(path, table, ["0", "3", "999"]).tolist() == [
+        [True, False, True],
+        [False] * 3,
+        [False, True, False],
+    ]
+    synsets = [f"n{number:08}" for number in range(1000)]
+    truth_NC = real_truth(path, table, synsets[::-1])  # whatever their order
+    assert truth_NC.nonzero().tolist() == [[0, 0], [0, 999], [2, 996]]
+    with pytest.raises(ValueError, match="label by all 1,000 synsets"):
+        real_truth(path, table, ["cat", "dog"])
+    with pytest.raises(ValueError, match="and the data have none"):
+        real_truth(path, table.assign(image="x.png"), ["0", "1"])
+    with pytest.raises(ValueError, match="has 4 images, and one is called number 9"):
+        real_truth(path, pd.DataFrame({"image": ["ILSVRC2012_val_00000009.JPEG"]}), ["0", "1"])
 
 
 @pytest.fixture

@@ -305,6 +305,64 @@ def test_several_given_labels_are_judged_by_f1():
     assert (choice.trained.name, choice.criterion, choice.value) == ("good", "f1", 1.0)
 
 
+def test_all_labels_of_validation_choose_where_the_settings_say_so():
+    """A threshold that the one given label would set lower is set by what is true."""
+    task = grids()
+    truth = task.truth_NC.float()
+    scores_NC = 0.3 + 0.3 * truth + 0.001 * torch.arange(10)
+    each = trained("mile", scores_NC)
+    by_truth = replace(each, settings=settings(choose_by="truth"))
+    choice = choose(task, [by_truth])
+    assert (choice.criterion, choice.value, choice.threshold) == ("f1", 1.0, 0.35)
+    val = task.images.rows("val")
+    assert task.truth_NC is not None
+    task.truth_NC[val[1:]] = False  # known of one image alone
+    assert choose(task, [by_truth]).served.judged_on == 1
+    task.truth_NC[val] = False
+    with pytest.raises(ValueError, match="all labels are known of no validation image"):
+        choose(task, [by_truth])
+    assert choose(task, [each]).criterion == "added_label_score"
+
+
+def test_real_labels_judge_a_run(tmp_path, command):
+    rng = np.random.default_rng(0)
+    rows, sets = [], []
+    for number in range(60):
+        label = number % 3
+        name = f"ILSVRC2012_val_{number + 1:08}.png" if number >= 30 else f"other-{number}.png"
+        Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(tmp_path / name)
+        rows.append({"image": name, "label": label, "split": "train" if number < 30 else ["val", "test"][number % 2]})
+        sets.append([label, 2])
+    pd.DataFrame(rows).to_csv(tmp_path / "images.csv", index=False)
+    (tmp_path / "real.json").write_text(json.dumps(sets))
+    flags = (
+        "--out",
+        str(tmp_path / "run"),
+        "--real",
+        str(tmp_path / "real.json"),
+        "--choose_by",
+        "truth",
+        "--radius",
+        "-1",
+    )
+    code, _, err = command(
+        "multilabel", str(tmp_path / "images.csv"), *flags, "--scale", "pocket", "--budget.steps", "14",
+        "--iterated.interaction", "3", "--iterated.imitation", "2",
+    )  # fmt: skip
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test"]["judged_by"] == "all labels"
+    assert metrics["test"]["labels_per_image"] == pytest.approx(5 / 3)
+    assert metrics["validation"]["criterion"] == "f1"
+    assert metrics["choice"]["judged_on"] == 15
+    assert pd.read_parquet(tmp_path / "run" / "labels.parquet")["right"].isna().all()  # of training images nobody knows
+    code, _, err = command(
+        "multilabel", str(tmp_path / "images.csv"), "--out", str(tmp_path / "b"), "--choose_by", "truth"
+    )
+    assert code != 0
+    assert "choose_by='truth' needs all labels of the validation images; give truth or real" in err
+
+
 def test_several_given_labels_train_sigmoids_alone(tmp_path):
     task = grids()
     task.given_NC = task.truth_NC

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tutelage.data.posters import digit_posters
     from tutelage.data.products import product_attributes
     from tutelage.data.ratings import Ratings, movielens, ratings_csv
-    from tutelage.data.real_labels import read_real_labels
+    from tutelage.data.real_labels import read_real_labels, real_truth
     from tutelage.data.rules import Rule, apply_rules, load_rules, rule
     from tutelage.data.sampling import Rebalanced, fraction
     from tutelage.data.selection import facility_location
@@ -70,7 +70,7 @@ _FILES = {
     "posters": ("digit_posters",),
     "products": ("product_attributes",),
     "ratings": ("Ratings", "movielens", "ratings_csv"),
-    "real_labels": ("read_real_labels",),
+    "real_labels": ("read_real_labels", "real_truth"),
     "rules": ("Rule", "apply_rules", "load_rules", "rule"),
     "sampling": ("Rebalanced", "fraction"),
     "selection": ("facility_location",),
@@ -156,6 +156,7 @@ __all__ = [
     "read_real_labels",
     "read_votes",
     "read_wrench",
+    "real_truth",
     "rule",
     "split_table",
     "stratified_split",

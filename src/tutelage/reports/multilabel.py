@@ -66,7 +66,7 @@ def _appeared(labels: pd.DataFrame) -> list[dict[str, Any]]:
                 "generation": None if int(str(generation)) < 0 else int(str(generation)),
                 "labels": len(members),
                 "images": int(members["id"].nunique()),
-                "right": float(members["right"].mean()) if known else None,
+                "right": float(share) if known and not pd.isna(share := members["right"].mean()) else None,
             }
         )
     return sorted(found, key=lambda entry: entry["generation"] or 10**9)
@@ -92,7 +92,7 @@ def _gallery(run: RunFolder, labels: pd.DataFrame) -> list[dict[str, Any]]:
                         "label": str(entry["label"]),
                         "score": float(entry["score"]),
                         "generation": None if pd.isna(entry["generation"]) else int(entry["generation"]),
-                        "right": bool(entry["right"]) if "right" in entry else None,
+                        "right": None if pd.isna(entry.get("right")) else bool(entry["right"]),
                     }
                     for entry in new.head(SHOWN_LABELS).to_dict("records")
                 ],

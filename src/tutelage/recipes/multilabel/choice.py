@@ -52,17 +52,23 @@ def choose(task: MultilabelTask, found: list[TrainedCandidate]) -> Choice:
 
     The criterion asks only for what validation has. Given one label an image it is `added_label_score`, by which naming
     everything scores 1 and less than a model that knows something, or for methods that name the best class alone how often that
-    is the label; given several, the F1 of the sets. Plain training, where it is among the candidates, is one of them.
+    is the label; given several, or all that are true, the F1 of the sets.
 
     Args:
         task: what was learned from.
         found: the candidates: all of one method, but for plain training of the same kind.
+
+    Raises:
+        ValueError: validation has no image whose labels are known.
     """
-    asked = found[-1].settings.method
+    asked, by_truth = found[-1].settings.method, found[-1].settings.choose_by == "truth"
+    known_NC = task.judged_by() if by_truth else task.given_NC
     rows = task.images.rows("val")
-    rows = rows[task.given_NC[rows].any(1)]
-    labels, given_NC = task.images.labels[rows].numpy(), task.given_NC[rows].numpy()
-    criterion = "f1" if task.several else "accuracy" if asked in ONE_LABEL else "added_label_score"
+    rows = rows[known_NC[rows].any(1)]
+    if len(rows) == 0:
+        raise ValueError("choose_by='truth': all labels are known of no validation image; leave choose_by out")
+    labels, given_NC = task.images.labels[rows].numpy(), known_NC[rows].numpy()
+    criterion = "f1" if task.several or by_truth else "accuracy" if asked in ONE_LABEL else "added_label_score"
 
     def figure(scores_NC: NDArray[Any], sets_NC: NDArray[Any], given_NC: NDArray[Any], labels: NDArray[Any]) -> float:
         if criterion == "f1":

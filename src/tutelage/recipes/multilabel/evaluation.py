@@ -158,7 +158,7 @@ def labels_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
     """Return the new labels of the training images and of the unlabelled ones: one row for each that was not given.
 
     ``generation`` counts from 1 and says which teacher first named it; none is a label that only the last model names.
-    ``right`` says whether it is true, where that is known.
+    ``right`` says whether it is true, where that is known of the image.
     """
     rows = task.images.rows("train", "unlabelled").numpy()
     scores_NC = choice.trained.scores_NC.double().numpy()
@@ -179,4 +179,7 @@ def labels_table(task: MultilabelTask, choice: Choice) -> pd.DataFrame:
     table["generation"] = table["generation"].mask(first == NEVER)
     if task.truth_NC is not None:
         table["right"] = task.truth_NC.numpy()[row, label]
+        unknown = ~task.truth_NC.any(1).numpy()[row]
+        if unknown.any():
+            table["right"] = table["right"].astype("boolean").mask(unknown)
     return table

@@ -83,6 +83,7 @@ class MultilabelSettings:
         search: Settings of iterated learning to compare on validation; none by default.
         early_learning: Early-learning regularisation.
         threshold: Probability above which a class is predicted; null chooses it on validation.
+        choose_by: Labels of the validation images that choose: given (one an image may do), or truth (all of them, by F1).
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 
@@ -106,6 +107,7 @@ class MultilabelSettings:
     search: SearchSettings = SearchSettings()
     early_learning: EarlyLearningSettings = EarlyLearningSettings()
     threshold: float | None = None
+    choose_by: Literal["given", "truth"] = "given"
     hardware: Hardware = Hardware()
 
     def __post_init__(self) -> None:

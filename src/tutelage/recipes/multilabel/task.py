@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,7 @@ from tutelage.data.grids import digit_grids
 from tutelage.data.label_sets import read_label_sets
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
+from tutelage.data.real_labels import real_truth
 from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
 from tutelage.recipes.encoding import input_size
@@ -32,7 +33,8 @@ class MultilabelTask:
         images: the image table; ``label`` is the given label, or the first of several.
         classes: the classes' names.
         given_NC: which labels were given, bool; no row of an unlabelled image has one.
-        truth_NC: all labels of the test's images, bool, where they are known; for evaluation only.
+        truth_NC: all labels of the images, bool, where they are known; for evaluation, and for the choice on validation where
+            the settings say so.
         problems: what was left out, and why.
         duplicates: the groups of near-duplicates that were found.
     """
@@ -86,32 +88,42 @@ def multilabel_task(
     settings: MultilabelSettings,
     columns: Columns = Columns(),
     truth: str | None = None,
+    real: Path | None = None,
     *,
     out: Path | None = None,
 ) -> MultilabelTask:
     """Read a manifest or a folder, drop duplicates, and split; or return grids of digits.
 
-    A cell may name several labels, divided by ``|``. An empty one is an unlabelled image.
+    A cell may name several labels, divided by ``|``. An empty one is an unlabelled image. All labels of an image, which some
+    images have, are for evaluation only, and where ``settings.choose_by`` is truth for the choice on validation.
 
     Args:
         data: CSV or Parquet file with columns image and label, a folder with a subfolder for each class, or digits (built in):
             grids of scikit-learn's handwritten digits.
         settings: Image size, duplicate radius, shares and seed.
         columns: Names of the manifest's columns.
-        truth: Name of the column of all labels of an image, divided by |; used only for evaluation.
+        truth: Name of the column of all labels of an image, divided by |; may be empty where they are not known.
+        real: File real.json of ReaL: all labels of ImageNet's validation images, which are known by their file names.
         out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; fewer than two classes, too few examples, or no such column.
     """
     if data == "digits":
-        if truth is not None:
-            raise ValueError(f"truth={truth!r}: grids of digits have no columns and know all labels; leave truth out")
+        for name, value in (("truth", truth), ("real", real)):
+            if value is not None:
+                raise ValueError(f"{name}={str(value)!r}: grids of digits know all labels; leave {name} out")
         if settings.image_size % 3:
             raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
         return grids_task(settings.seed, cell=settings.image_size // 3)
     path = Path(data)
+    if truth is not None and real is not None:
+        raise ValueError(f"truth={truth!r} and real={str(real)!r} both name all labels of an image; give one of them")
+    if truth is None and real is None and settings.choose_by == "truth":
+        raise ValueError("choose_by='truth' needs all labels of the validation images; give truth or real")
     found = read_label_sets(path, columns, truth, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes)
+    if real is not None:
+        found = replace(found, truth_NC=real_truth(real, found.images.table, found.classes))
     task = MultilabelTask(path.stem, found.images, found.classes, found.given_NC, found.truth_NC, found.problems)
     with task.problems.written_on_error(out):
         task.problems.require(int((task.labels >= 0).sum()), 3 * LEAST, "labelled examples")
