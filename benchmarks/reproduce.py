@@ -41,6 +41,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
 SCALES: dict[str, tuple[Scale, ...]] = {
     "moderation": ("pocket", "laptop", "paper"),
     "amal": ("pocket", "laptop", "paper"),
+    "mile": ("pocket", "laptop", "paper"),
     "maoal": ("pocket", "laptop", "paper"),
     "encoder": ("laptop",),
     "labels": ("laptop",),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.mile import laptop
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
 from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
@@ -16,7 +17,7 @@ from tutelage.recipes.base import Scale
 BY_BUDGETS = "by k_t and k_s"
 # Rows in hindsight choose by the test's own labels.
 COMPARED = Comparison(
-    dict.fromkeys(("F1@0.25", "ReaL F1@0.25", "F1@chosen"), True),
+    dict.fromkeys(("F1@0.25", "ReaL F1@0.25", "F1@chosen", "F1"), True),
     lambda row: row.startswith("MILe"),
     beside=lambda row: "hindsight" in row,
 )
@@ -25,7 +26,13 @@ COMPARED = Comparison(
 def results(
     scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()
 ) -> tuple[list[ResultRow], list[str]]:
-    """Measure the tables; return their figures and the notes below them. Arguments as in `measure`."""
+    """Measure the tables; return their figures and the notes below them. Arguments as in `measure`.
+
+    Raises:
+        ValueError: a part that there is not, or laptop without data.
+    """
+    if scale == "laptop":
+        return _at_laptop(seeds, data, runs, only)
     found = list(measure(scale, seeds=seeds, data=data, runs=runs, only=only))
     values: dict[tuple[str, str], list[Figure]] = defaultdict(list)
     for figure in found:
@@ -35,6 +42,15 @@ def results(
         for (row, metric), same in values.items()
     ]
     return rows, [*_gains(values), *_reading(scale, data)]
+
+
+def _at_laptop(seeds: int, data: Path | None, runs: Path, only: tuple[str, ...]) -> tuple[list[ResultRow], list[str]]:
+    if data is None:
+        raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
+    values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    for each in laptop.measure(data, runs, seeds=seeds, only=only):
+        values[each.row, f"{each.case}: {each.figure}"][each.seed] = each.value
+    return [ResultRow.over_seeds(*place, by_seed) for place, by_seed in values.items()], laptop.reading()
 
 
 def _gains(values: dict[tuple[str, str], list[Figure]]) -> list[str]:
