@@ -15,6 +15,7 @@ from benchmarks.labels.table import COMPARED as labels_compared
 from benchmarks.labels.table import results as labels
 from benchmarks.laptop.probe import results as encoder
 from benchmarks.maoal.table import COMPARED as maoal_compared
+from benchmarks.maoal.table import importances
 from benchmarks.maoal.table import results as maoal
 from benchmarks.mile.summary import COMPARED as mile_compared
 from benchmarks.mile.summary import heat_maps
@@ -55,7 +56,7 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "choice": choice_compared,
     "labels": labels_compared,
 }
-PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps}
+PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps, "maoal": importances}
 
 
 def reproduce(

@@ -25,6 +25,7 @@ from tutelage.recipes.auxiliary.sources import (
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import Scale
 from tutelage.training import Budget, Optimization
+from tutelage.weighting.partition import Level
 from tutelage.weighting.settings import AdaptSettings
 
 ROWS: dict[str, str] = {
@@ -37,8 +38,12 @@ ROWS: dict[str, str] = {
     "MAOAL": "maoal",
     "MAOAL, evidence": "maoal",
     "MAOAL, again on all labels": REFIT,
-    "what `tutelage auxiliary` serves": "",
+    "what `tutelage auxiliary` serves": "served",
 }
+
+
+LEVELS: dict[str, Level] = {"MAOAL, whole model": "model", "MAOAL, by parameter": "parameter"}
+SERVED = "what `tutelage auxiliary` serves"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Case:
         minutes: about how many core-minutes a seed takes, on the processor named in the committed table.
         paper: the paper's figures by figure name and row, in the unit in which ours are shown.
         equal: the constant weights of the row Equal, where they are not 1.
+        levels: whether MAOAL is measured with other modules, too (the paper's Table 4), and its importances are shown.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Case:
     minutes: float
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     equal: tuple[float, ...] = ()
+    levels: bool = False
 
 
 def _paper(*figures: float) -> dict[str, float]:

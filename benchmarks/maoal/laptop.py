@@ -51,6 +51,7 @@ def laptop_cases(runs: Path) -> list[Case]:
             few,
             "cifar100",
             1.0,
+            levels=True,
         ),
         Case(
             "products, 20 % of the labels",

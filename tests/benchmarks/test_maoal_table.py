@@ -97,3 +97,19 @@ def test_modules_are_told_apart_where_the_answer_is_known():
     """The order of MAOAL's Table 4 on Pet, and below both rows that learn nothing."""
     mean = {way: fmean(ridge_error(way, seed) for seed in range(3)) for way in ("single", "equal", "block", "model")}
     assert mean["block"] < min(mean["single"], mean["equal"], mean["model"])
+
+
+def test_importances_become_a_picture_and_modules_of_other_sizes_are_measured_where_a_case_asks(tiny, tmp_path):
+    (case, _) = table.cases("pocket")
+    asked = replace(case, levels=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "cases", lambda scale: [asked])
+        arguments: dict[str, Any] = {"seeds": 1, "data": None, "out": tmp_path / "out", "runs": tmp_path / "runs"}
+        *_, picture = reproduce("maoal", "pocket", **arguments, only=("stars", "MAOAL", "MAOAL, by parameter"))
+    rows = json.loads((tmp_path / "out" / "maoal-pocket.json").read_text())
+    assert {row["row"] for row in rows if row["metric"] == "stars: RMSE"} == {"MAOAL", "MAOAL, by parameter"}
+    first = {row["metric"]: row["ours"] for row in rows if row["row"] == "after 0 % of the training"}
+    assert first == dict.fromkeys(first, 1.0)
+    assert "importance, stars: l2 in embedding" in first
+    assert picture.name == "maoal-pocket-importance.svg"
+    assert picture.read_text().startswith("<svg")
