@@ -1,7 +1,10 @@
 """`tutelage export`: what the folder says, what it refuses, what 8 bits cost, and the run's data read again."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +191,14 @@ def test_the_command_reads_the_runs_data_again_wherever_they_lie(tmp_path, capsy
         assert again.table["id"].tolist() == made.table["id"].tolist()
         assert again.table["split"].tolist() == made.table["split"].tolist()
         assert torch.equal(again.labels, made.labels)
+
+
+def test_a_loaded_model_is_told_to_nobody(model, tmp_path):
+    """ONNX Runtime, left alone, makes a device's number in the home folder and sends it with the model's hash."""
+    there = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    home = tmp_path / "home"
+    home.mkdir()
+    script = f"from tutelage.production.exported import ExportedModel; ExportedModel({str(model)!r}).warm_up()"
+    environment = {**there, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=240)
+    assert not [path for path in home.rglob("*") if "icrosoft" in path.name or "onnx" in path.name]

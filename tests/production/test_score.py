@@ -5,14 +5,15 @@ import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from subprocess import run
+from subprocess import PIPE, Popen, run
 
 import hostile
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
-from served import write_model
+from served import PATIENCE, write_model
 
 from tutelage.cli.production import score as command
 from tutelage.production import decoders, score
@@ -151,6 +152,24 @@ def test_an_image_that_kills_its_decoder_is_listed_and_no_other(
     assert [each[0, 0, 0] for each in found if not isinstance(each, tuple)] == [
         len(path) for path in paths if path != "7.png"
     ]
+
+
+def test_a_killed_job_leaves_no_process_behind(ads: Path) -> None:
+    script = (
+        "import sys, psutil; from pathlib import Path; from tutelage.production.decoders import Decoders\n"
+        f"with Decoders(Path({str(ads)!r}), 8, 2) as pool:\n"
+        "    list(pool([f'{number}.png' for number in range(40)]))\n"
+        "    print(*(each.pid for each in psutil.Process().children(recursive=True)), flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, env=environment, text=True) as job:
+        assert job.stdout is not None
+        children = [psutil.Process(int(word)) for word in job.stdout.readline().split()]
+        job.kill()
+    assert len(children) >= 3
+    _, left = psutil.wait_procs(children, timeout=PATIENCE)
+    assert left == []
 
 
 def test_nothing_to_score_and_other_endings_are_refused(ads: Path, tmp_path: Path) -> None:

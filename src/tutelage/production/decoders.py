@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -36,7 +38,8 @@ class Decoders:
         self._pool = self._started()
 
     def _started(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._processes, multiprocessing.get_context("forkserver"))
+        context = multiprocessing.get_context("forkserver")
+        return ProcessPoolExecutor(self._processes, context, initializer=_leave_with_parent)
 
     def __enter__(self) -> Decoders:
         return self
@@ -73,6 +76,18 @@ class Decoders:
             return self._submit([path]).result()[0]
         except BrokenProcessPool:
             return "crashed", "the process that decoded it died"
+
+
+def _leave_with_parent() -> None:
+    """Let this process end when the one that started the pool is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def decoded(root: Path, size: int, limits: Limits, paths: list[str]) -> list[Decoded]:
