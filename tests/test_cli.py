@@ -34,7 +34,17 @@ JOB = [
 MULTILABEL = [
     *("scale", "method", "seed", "image_size", "augmentation", "encoder", "radius", "val", "test", "share"),
     *("rebalance", "model"),
-    *("self_supervised", "training", "budget", "iterated", "search", "early_learning", "threshold", "hardware"),
+    *(
+        "self_supervised",
+        "training",
+        "budget",
+        "iterated",
+        "search",
+        "early_learning",
+        "threshold",
+        "choose_by",
+        "hardware",
+    ),
 ]
 AUXILIARY = [
     *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "adapt", "trials", "bounds"),
@@ -59,7 +69,20 @@ DENOISE = [
 DISTILL = [
     *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "image_size", "augmentation"),
     "encoder",
-    *("noise", "shares", "student", "teachers", "temperature", "kd_weight", "adapt", "trials", "coreset", "training"),
+    *(
+        "noise",
+        "shares",
+        "student",
+        "teachers",
+        "temperature",
+        "kd_weight",
+        "smoothing",
+        "adapt",
+        "refit",
+        "trials",
+        "coreset",
+        "training",
+    ),
     *("budget", "select", "train_on_held_out", "baselines", "hardware"),
 ]
 FLAGS = {

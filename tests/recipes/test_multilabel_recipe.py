@@ -505,7 +505,7 @@ def recipe_columns():
         (("digits", "--method", "softmax", "--threshold", "0.3"), "method='softmax' names the best class alone"),
         (("shop.csv", "--training.lr", "1e30", *SMALL), "the learning rate there was 1e+30: lower "),
         (("shop.csv", "--val", "0"), "val=0.0 must be a number in (0, 1)"),
-        (("digits", "--truth", "all"), "truth='all': grids of digits have no columns"),
+        (("digits", "--truth", "all"), "truth='all': grids of digits know all labels"),
         (("digits", "--image_size", "25"), "needs a multiple of 3"),
         (("digits", "--iterated.rho", "1"), "rho=1.0 must be a number in [0, 1)"),
         (("digits", "--budget.steps", "3", "--iterated.interaction", "9"), "and the budget has 3"),
