@@ -8,9 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.moderation.products import article_types, product_photographs
+from benchmarks.moderation.products import (
+    OTHER_RESTRICTED,
+    RESTRICTED,
+    article_types,
+    product_photographs,
+    without_copies,
+)
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier
+from tutelage.recipes.moderation.belief import HALF, Belief
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.task import ModerationTask
@@ -21,13 +28,23 @@ from tutelage.weighting import Fixed
 
 
 def products_task(
-    folder: Path, seed: int, noise: str = "uniform", image_size: int = 24, max_rows: int | None = None
+    folder: Path,
+    seed: int,
+    noise: str = "uniform",
+    image_size: int = 24,
+    max_rows: int | None = None,
+    others: bool = False,
 ) -> ModerationTask:
-    """Return product photographs, and the article types of no split for encoders to start on."""
+    """Return product photographs, and the article types of no split for encoders to start on.
+
+    The test has no near-copy of what is learned from. ``others`` restricts other types of article: a second task.
+    """
     size = (image_size, image_size)
-    images = product_photographs(folder, seed=seed, noise=noise, size=size, max_rows=max_rows)
+    types = OTHER_RESTRICTED if others else RESTRICTED
+    images = product_photographs(folder, seed=seed, noise=noise, size=size, max_rows=max_rows, restricted=types)
+    images = without_copies(images, folder, size)
     return ModerationTask(
-        f"product photographs, {noise} noise",
+        f"{'other products' if others else 'product photographs'}, {noise} noise",
         "products",
         images,
         noise,
@@ -64,3 +81,30 @@ def single_teacher(pipeline: Pipeline, name: str = "single-teacher") -> ModelSco
         fit(network, examples, signals=signals, plan=plan, weighting=Fixed([1.0, 1.0]))
 
     return pipeline.trained(name, settings.student, train, [settings.learning.smoothing], after=["teacher"])
+
+
+def averaged(pipeline: Pipeline, count: int = 2) -> Tensor:
+    """Return the mean log-odds of plain fine-tunings that differ by their seeds, the run's own the first, (N,)."""
+    total = torch.from_numpy(pipeline.fine_tuned(pipeline.settings.student).log_odds)
+    for number in range(1, count):
+        other = pipeline.with_settings(replace(pipeline.settings, seed=pipeline.settings.seed + 10_000 * number))
+        total = total + torch.from_numpy(
+            other.fine_tuned(other.settings.student, f"fine-tuned-again-{number}").log_odds
+        )
+    return total / count
+
+
+def longer(pipeline: Pipeline, times: int = 2) -> Tensor:
+    """Return the scores of plain fine-tuning with so many times the budget, (N,)."""
+    settings = pipeline.settings
+    assert settings.budget.steps is not None
+    other = pipeline.with_settings(
+        replace(settings, budget=replace(settings.budget, steps=times * settings.budget.steps))
+    )
+    return other.fine_tuned(settings.student, f"fine-tuned-{times}-times").scores
+
+
+def without_doubted(pipeline: Pipeline, belief: Belief) -> Tensor:
+    """Return the scores of plain fine-tuning on the labels that leave-one-out does not contradict, (N,): no sub-tasks."""
+    label = torch.where(belief.posterior < HALF, -1, pipeline.task.labels)
+    return pipeline.fine_tuned(pipeline.settings.student, "fine-tuned-pruned", label).scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.duplicates import near_groups, perceptual_hashes
 from tutelage.data.images import decoded
 from tutelage.data.posters import annotated
 from tutelage.data.products import FILE, read_shop
@@ -30,6 +32,19 @@ RESTRICTED = (
     "Scarves",
 )
 LOOK_ALIKE = "Tshirts"
+OTHER_RESTRICTED = (
+    "Handbags",
+    "Trousers",
+    "Track Pants",
+    "Tunics",
+    "Leggings",
+    "Pendant",
+    "Capris",
+    "Ring",
+    "Dupatta",
+    "Cufflinks",
+)
+RADIUS = 16  # bits in which the perceptual hashes of near-copies may differ
 # Never in a split of the moderation task: an encoder may be pre-trained on telling these types apart.
 PRETRAINING = (
     "Watches",
@@ -130,7 +145,28 @@ def product_photographs(
     table = pd.DataFrame({"id": chosen["id"].astype(str), "split": split, "true_subtask": subtask})
     table["true_label"] = (subtask < 0).astype(int)
     table = annotated(table, (chosen["articleType"] == look_alike).to_numpy(), noise, noise_rate, seed)
-    return ImageTable(ImageArray(decoded(chosen["image"], size)), table)
+    return ImageTable(_photographs(str(folder), tuple(table["id"]), size), table)
+
+
+@lru_cache(maxsize=1)
+def _photographs(folder: str, ids: tuple[str, ...], size: tuple[int, int]) -> ImageArray:
+    """Return these photographs; both kinds of noise have the same."""
+    shop = read_shop(folder, COLUMNS)
+    rows = pd.Series(np.arange(len(shop)), index=shop["id"].astype(str))[list(ids)]
+    return ImageArray(decoded(shop["image"].iloc[rows], size))
+
+
+def without_copies(images: ImageTable, folder: Path, size: tuple[int, int]) -> ImageTable:
+    """Leave out what of the test of `product_photographs` has a near-copy in the training or the validation."""
+    groups, split = _groups(str(folder), tuple(images.table["id"]), size), images.table["split"]
+    learned = set(groups[split.isin(["train", "teacher_val", "teacher_test", "student_val"])])
+    copied = (split == "test") & np.isin(groups, list(learned))
+    return images.with_split(split.mask(copied, "left_out").to_numpy())
+
+
+@lru_cache(maxsize=1)
+def _groups(folder: str, ids: tuple[str, ...], size: tuple[int, int]) -> np.ndarray:
+    return near_groups(perceptual_hashes(_photographs(folder, ids, size)), RADIUS)
 
 
 def article_types(

@@ -185,3 +185,30 @@ def test_the_arguments_are_left_as_they_are():
 def test_nobody_is_kept():
     with pytest.raises(ValueError, match=r"none of the 3 specialists was kept, so nobody can teach; lower"):
         lesson(PAPER, kept_K=torch.zeros(3, dtype=torch.bool))
+
+
+def test_labels_count_by_the_probability_that_they_are_right_and_nothing_else_is_taken_away():
+    right = torch.tensor([0.9, 0.1, 1.0, 0.7, 1.0, 1, 1, 1, 1, 1])
+    found = prepare(
+        LABEL,
+        SUBTASK,
+        KEPT,
+        JOINT,
+        TRAIN,
+        changed(contradicted=0.9, rejected="unlabelled", substitute=True),
+        right=right,
+    )
+    assert found.label_weight[TRAIN].tolist() == pytest.approx([0.9, 0.1, 1.0, 0.7, 1.0])
+    assert found.label.tolist() == LABEL.tolist()
+    assert found.left_out == {"label rather wrong than right": 1}
+    assert found.substitute_logits is not None
+    assert torch.isfinite(found.substitute_logits[:, 0]).tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        *[True] * 3,
+        False,
+        False,
+    ]

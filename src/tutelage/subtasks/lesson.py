@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -117,6 +117,7 @@ def prepare(
     *,
     errors: tuple[float, float] | None = None,
     precision_K: Tensor | None = None,
+    right: Tensor | None = None,
     unlabelled: Tensor | None = None,
     unlabelled_probabilities: Tensor | None = None,
 ) -> Lesson:
@@ -135,6 +136,8 @@ def prepare(
         settings: see `LessonSettings`.
         errors: the labels' error rates, of a joint teacher that is calibrated: false acceptable, false defective.
         precision_K: each specialist's local precision, (K,), by which labels are weighed.
+        right: the probability that each label is right, (N,), by which all count; ``rejected`` and ``contradicted`` then
+            have no part.
         unlabelled: the unlabelled rows.
         unlabelled_probabilities: the discriminator's probabilities for those, (U, K), or one class more.
 
@@ -156,6 +159,8 @@ def prepare(
     is_rejected = (subtask[train] >= 0) & ~kept_K[subtask[train].clamp_min(0)]
     rejected = train[is_rejected]
     rows = train
+    if right is not None:
+        settings = replace(settings, rejected="kept", contradicted=0.0)
     if settings.rejected == "dropped":
         rows = train[~is_rejected]
         left_out["sub-task not kept"] = len(rejected)
@@ -163,6 +168,9 @@ def prepare(
         label[rejected] = ABSENT
         left_out["label taken away, sub-task not kept"] = len(rejected)
     label_weight = torch.ones(len(label))
+    if right is not None:
+        label_weight[train] = right[train].to(label_weight)
+        left_out["label rather wrong than right"] = int((right[train] < 0.5).sum())
     if settings.rejected == "weighed":
         assert precision_K is not None
         label_weight[rejected] = precision_K[subtask[rejected]].nan_to_num(0.0).to(label_weight)

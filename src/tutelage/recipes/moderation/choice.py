@@ -113,9 +113,10 @@ def choose(
 
     The criterion is the likelihood of a held-out label by the candidate's calibrated score and the labels' error rates: a
     proper score, in which a wrong label that every candidate contradicts costs all the same, while it makes AUROC a draw.
-    Candidates that the best one does not beat with 90 % confidence are equal. Of equals the mean of plain fine-tuning and one
-    other model is preferred, since the calibrated log-odds of a model that knows little are nearly constant and do no harm:
-    the specialists first, who err apart from it more than its student does; then plain fine-tuning, then the fewest members.
+    Candidates that the best one does not beat with 90 % confidence are equal. Of equals the mean of all is preferred, since the
+    calibrated log-odds of a model that knows little are nearly constant and do no harm, and then that of plain fine-tuning and
+    one other model: the specialists first, who err apart from it more than its student does; then plain fine-tuning, then the
+    most members.
 
     Args:
         parts: log-odds of acceptable of every row, (N,), by the model's name, one of `ORDER`; plain fine-tuning must be there.
@@ -152,8 +153,8 @@ def choose(
 
 def _preference(members: tuple[str, ...]) -> int:
     """Return the place of a candidate among equals."""
-    first = ((PLAIN, "specialists"), (PLAIN, "student"), (PLAIN,))
-    return first.index(members) if members in first else len(first) + len(members)
+    first = (ORDER, (PLAIN, "specialists"), (PLAIN, "student"), (PLAIN,))
+    return first.index(members) if members in first else len(first) + len(ORDER) - len(members)
 
 
 def _standard_error(values: Floats) -> float:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
-from tutelage.models import ImageClassifier, ModelSettings, build, save_model
+from tutelage.data.encoded import EncodedTable
+from tutelage.models import ImageClassifier, ModelSettings, build, load_model, save_model
 from tutelage.recipes.base import plan_of
 from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.moderation.found import Found, ModelScores
@@ -29,6 +30,7 @@ from tutelage.subtasks import (
     acceptability,
     counted,
     discover,
+    features,
     select,
     selects,
     train_specialists,
@@ -165,14 +167,28 @@ class Pipeline:
         """The name of the stage in which specialists are trained."""
         return f"specialists-{self.settings.discovery.subtasks}-{self.settings.discovery.epochs}"
 
+    def training_key(self, model: ModelSettings) -> list[Any]:
+        """Return all on which the training of a model depends, but for what it is taught."""
+        settings = self.settings
+        selects = [settings.select_by, settings.fpr]
+        return [self.fingerprint, model, settings.training, settings.budget, *selects, self._shared()]
+
     def _shared(self) -> list[Any]:
         """Return the settings on which every training depends."""
         settings = self.settings
         return [settings.seed, settings.image_size, settings.augmentation, settings.hardware.precision]
 
-    def specialists(self, found: Found) -> tuple[Tensor, dict[int, str]]:
-        """Train the specialists; return each one's log-odds of acceptable for every row, (N, K), and the failures."""
+    def specialists(self, found: Found, right: Tensor | None = None) -> tuple[Tensor, dict[int, str]]:
+        """Train the specialists; return each one's log-odds of acceptable for every row, (N, K), and the failures.
+
+        Args:
+            found: the sub-tasks.
+            right: the probability that each label is right, by which it counts, (N,); 1 by default.
+        """
         settings, images, count = self.settings, self.task.images, self.settings.discovery.subtasks
+        weight = self.task.weights
+        if right is not None:
+            weight = right.double() if weight is None else weight * right
         after, name = self.discovery_stage, self.specialists_stage
 
         def work(folder: Path) -> dict[str, Any]:
@@ -187,7 +203,7 @@ class Pipeline:
                 self.plan(folder, "specialist_training"),
                 count=count,
                 heads=_heads,
-                weight=self.task.weights,
+                weight=weight,
             )
             if settings.specialists.sharing == "trunk" and isinstance(network := trained.networks[0], ImageClassifier):
                 save_model(network, folder / "model")
@@ -198,8 +214,8 @@ class Pipeline:
         stage = self.stages.run(
             name,
             work,
-            cache_key=[settings.specialists, settings.specialist_training, settings.specialist],
-            after=[after],
+            cache_key=[settings.specialists, settings.specialist_training, settings.specialist, settings.doubt],
+            after=[after, *(["doubt"] if right is not None else [])],
         )
         log_odds_NK = load_file(stage.folder / "log_odds.safetensors")["log_odds_NK"]
         return log_odds_NK, {int(k): why for k, why in stage.facts["failures"].items()}
@@ -243,6 +259,13 @@ class Pipeline:
         cache_key = [settings.learning.smoothing, target.tolist() if label is not None else None]
         return self.trained(name, model, train, cache_key, classes=classes)
 
+    def features(self, rows: Tensor) -> Tensor:
+        """Return what describes these rows: the encoder's features, or what the discriminator's head sees, (n, D)."""
+        if isinstance(self.task.images, EncodedTable):
+            return self.task.images.features.gather(rows).mean(1)
+        discriminator, _ = load_model(self.stages.folder / "stages" / self.discovery_stage)
+        return features(discriminator, self.task.images.subset(rows))
+
     def trained(
         self,
         name: str,
@@ -265,16 +288,7 @@ class Pipeline:
             save_file({"scores": acceptability(outputs)}, folder / "scores.safetensors")
             return facts or {}
 
-        common = [
-            self.fingerprint,
-            model,
-            settings.training,
-            settings.budget,
-            settings.select_by,
-            settings.fpr,
-            self._shared(),
-        ]
-        stage = self.stages.run(name, work, cache_key=[common, cache_key], after=after or [])
+        stage = self.stages.run(name, work, cache_key=[self.training_key(model), cache_key], after=after or [])
         return ModelScores(
             load_file(stage.folder / "scores.safetensors")["scores"], stage.folder / "model", stage.facts
         )

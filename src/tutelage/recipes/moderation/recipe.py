@@ -13,6 +13,7 @@ from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet
 from tutelage.metrics import threshold_at_fpr
 from tutelage.models import load_committee
+from tutelage.recipes.moderation.belief import believe, credible
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
@@ -54,18 +55,21 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     found = pipeline.discovery()
     sizes = f"{found.facts['smallest']} to {found.facts['largest']}"
     log.say(f"found {settings.discovery.subtasks} sub-tasks of {sizes} examples")
-    log_odds_NK, failures = pipeline.specialists(found)
+    belief = believe(pipeline, found) if settings.doubt.used else None
+    log_odds_NK, failures = pipeline.specialists(found, belief.right if belief else None)
     selection = pipeline.selection(log_odds_NK, failures)
+    if belief:
+        selection = credible(selection, belief)
     log.say(f"kept {int(selection.kept.sum())} of {len(selection.kept)} specialists")
     fine_tuned, student = pipeline.fine_tuned(settings.student), None
     teacher = joint_teacher(log_odds_NK, selection)
     if torch.isfinite(teacher).all() or (settings.lesson.teacher == "own" and selection.kept.any()):
-        student = taught(pipeline, found, log_odds_NK, selection)
+        student = taught(pipeline, found, log_odds_NK, selection, belief)
     else:
         log.say(
             "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
         )
-    choice = choose_served(pipeline, fine_tuned, student, teacher)
+    choice = choose_served(pipeline, fine_tuned, student, teacher, belief.unjudged(task.labels) if belief else None)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
     return Models(found, selection, student, fine_tuned, choice, committee(pipeline, choice, selection))
 

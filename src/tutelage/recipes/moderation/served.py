@@ -16,10 +16,16 @@ from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.subtasks import Selection, joint_log_odds
 
 
-def held_out(pipeline: Pipeline) -> Tensor:
-    """Return the labelled rows that train no model: they select checkpoints and specialists, calibrate, and choose."""
-    rows = pipeline.rows("teacher_val", "teacher_test", "student_val")
-    return rows[pipeline.task.labels[rows] >= 0]
+def held_out(pipeline: Pipeline, *splits: str, doubted: Tensor | None = None) -> Tensor:
+    """Return the labelled rows that train no model: they select checkpoints and specialists, calibrate, and choose.
+
+    Args:
+        splits: all three parts of the validation by default.
+        doubted: rows that have no say, (N,) bool.
+    """
+    rows = pipeline.rows(*(splits or ("teacher_val", "teacher_test", "student_val")))
+    has_say = pipeline.task.labels[rows] >= 0
+    return rows[has_say if doubted is None else has_say & ~doubted[rows]]
 
 
 def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
@@ -28,22 +34,29 @@ def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
     return joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K)
 
 
-def choose_served(pipeline: Pipeline, fine_tuned: ModelScores, student: ModelScores | None, teacher: Tensor) -> Choice:
+def choose_served(
+    pipeline: Pipeline,
+    fine_tuned: ModelScores,
+    student: ModelScores | None,
+    teacher: Tensor,
+    doubted: Tensor | None = None,
+) -> Choice:
     """Choose what is served: a model, or several whose log-odds are averaged.
 
     Args:
         fine_tuned: the baseline.
         student: taught by the specialists, or None where none was kept.
         teacher: the specialists' own answer, which is a candidate where one network gives it.
+        doubted: held-out labels that have no say, (N,) bool; see `Belief.unjudged`.
     """
     parts = {"fine_tuned": fine_tuned.log_odds}
     if student is not None:
         parts["student"] = student.log_odds
         if pipeline.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
             parts["specialists"] = teacher.double().numpy()
-    labels, judged = pipeline.task.labels.numpy(), pipeline.rows("student_val")
-    judged = judged[pipeline.task.labels[judged] >= 0]
-    return choose(parts, labels, held_out(pipeline).numpy(), judged.numpy())
+    judged = held_out(pipeline, "student_val", doubted=doubted)
+    labels = pipeline.task.labels.numpy()
+    return choose(parts, labels, held_out(pipeline, doubted=doubted).numpy(), judged.numpy())
 
 
 def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Committee:
@@ -67,10 +80,10 @@ def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Commi
 
 
 def calibrated_teacher(
-    pipeline: Pipeline, joint: Tensor, fine_tuned: ModelScores
+    pipeline: Pipeline, joint: Tensor, fine_tuned: ModelScores, doubted: Tensor | None = None
 ) -> tuple[Tensor, tuple[float, float]]:
     """Return the joint teacher's calibrated log-odds, and the labels' error rates, both by held-out labels."""
-    rows = held_out(pipeline).numpy()
+    rows = held_out(pipeline, doubted=doubted).numpy()
     labels, raw = pipeline.task.labels.numpy()[rows], joint.double().numpy()
     told = [calibrate(each[rows], labels, errors="none").log_odds(each[rows]) for each in (raw, fine_tuned.log_odds)]
     errors = label_errors([*told, sum(told)], labels)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tutelage.models import ImageClassifier
+from tutelage.recipes.moderation.belief import Belief
 from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.served import calibrated_teacher, joint_teacher
@@ -23,16 +24,22 @@ WEIGHTS = "weights.parquet"
 
 
 def taught(
-    pipeline: Pipeline, found: Found, log_odds_NK: Tensor, selection: Selection, name: str = "student"
+    pipeline: Pipeline,
+    found: Found,
+    log_odds_NK: Tensor,
+    selection: Selection,
+    belief: Belief | None = None,
+    name: str = "student",
 ) -> ModelScores:
-    """Teach the student what the kept specialists know."""
+    """Teach the student what the kept specialists know, and the labels as far as they are believed."""
     kept_K = torch.from_numpy(selection.kept)
     settings, images = pipeline.settings, pipeline.task.images
-    after = [pipeline.specialists_stage]
-    joint, errors = joint_teacher(log_odds_NK, selection), None
+    after = [pipeline.specialists_stage, *(["belief"] if belief else [])]
+    joint, errors = joint_teacher(log_odds_NK, selection) if belief is None else belief.log_odds, None
     if settings.lesson.calibrated and torch.isfinite(joint).all():
         after.append("fine-tuned")
-        joint, errors = calibrated_teacher(pipeline, joint, pipeline.fine_tuned(settings.student))
+        silent = None if belief is None else belief.unjudged(pipeline.task.labels)
+        joint, errors = calibrated_teacher(pipeline, joint, pipeline.fine_tuned(settings.student), silent)
     lesson = prepare(
         pipeline.task.labels,
         found.subtask,
@@ -41,6 +48,7 @@ def taught(
         pipeline.rows("train"),
         settings.lesson,
         errors=errors,
+        right=None if belief is None else belief.right,
         precision_K=torch.from_numpy(selection.local_precision),
         unlabelled=pipeline.rows("unlabelled"),
         unlabelled_probabilities=found.unlabelled_probabilities,
@@ -77,7 +85,7 @@ def taught(
         learned = {"learned": history[-1] if history else {}, "modules": made.module_names()}
         return {**lesson.left_out, "weighting": {"name": weighting, "sources": lesson.sources, **learned}}
 
-    cache_key = [settings.lesson, settings.learning, settings.selection, kept_K.tolist()]
+    cache_key = [settings.lesson, settings.learning, settings.selection, kept_K.tolist(), settings.doubt]
     cache_key += [weighting, options, settings.adapt if weighting else None]
     return pipeline.trained(name, settings.student, train, cache_key, after=after)
 

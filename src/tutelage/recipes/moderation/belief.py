@@ -1,0 +1,129 @@
+"""How far each training label is believed: by what the other examples say of it, and by its sub-task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tutelage.metrics import calibrate, label_errors, right_labels
+from tutelage.recipes.moderation.found import Found
+from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.subtasks import Selection
+from tutelage.subtasks.doubt import leave_one_out, purity, told_apart
+
+SURE = 0.02  # a regression on 0 and 1 is surer of nothing than of this
+HALF = 0.5  # of a sub-task's labels are right: below, its specialist would say what is mostly wrong
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is believed of the labels.
+
+    Attributes:
+        right: the probability that a training label is right, (N,); 1 elsewhere.
+        posterior: the same by the other examples alone, whatever the sub-task, (N,).
+        scores: what the other examples say, high for acceptable, (N,).
+        apart: the AUROC at which each sub-task is told from its look-alikes, (K,); see `told_apart`.
+        purity: the share of each sub-task's labels that are right, (K,).
+        log_odds: of acceptable by the labels as far as they are believed, a training label by all others, (N,).
+        nearest: the sub-task that each example would most likely belong to, were it defective, (N,).
+    """
+
+    right: Tensor
+    posterior: Tensor
+    scores: Tensor
+    apart: NDArray[np.float64]
+    purity: NDArray[np.float64]
+    log_odds: Tensor
+    nearest: Tensor
+
+    def unjudged(self, labels: Tensor) -> Tensor:
+        """Return which labels cannot judge a model, (N,): defective, and of a sub-task most of whose labels are wrong.
+
+        What is wrong with such labels in the training is wrong with them in the validation: they prefer whoever learned it.
+        """
+        return (labels == 0) & torch.from_numpy(self.purity < HALF)[self.nearest]
+
+
+def believe(pipeline: Pipeline, found: Found) -> Belief:
+    """Judge the training labels.
+
+    A label is right with the probability that its calibrated leave-one-out score and the labels' error rates give it (see
+    `right_labels`). Where that promises more of a sub-task's labels than its purity allows, it is lowered in proportion: errors
+    that belong to one kind of image are no errors at a rate.
+    """
+    settings, task = pipeline.settings, pipeline.task
+    train, count = pipeline.rows("train"), settings.discovery.subtasks
+    labels, subtask = task.labels[train], found.subtask[train]
+    rest = torch.ones(len(task.images), dtype=torch.bool)
+    rest[train] = False
+
+    def work(folder: Path) -> dict[str, Any]:
+        known, others = pipeline.features(train), pipeline.features(rest.nonzero().squeeze(1))
+        targets = torch.zeros(len(train), 1 + count)
+        targets[:, 0] = labels.float()
+        targets[labels == 0, 1 + subtask[labels == 0]] = 1.0
+        told = torch.zeros(len(task.images), 1 + count)
+        told[train], told[rest] = leave_one_out(known, targets, others, settings.seed)
+        apart = told_apart(known, told[train, 0], labels, subtask, count, settings.doubt.lookalikes)
+        nearest = told[:, 1:].argmax(1)
+        tensors = {"scores": told[:, 0].contiguous(), "nearest": nearest, "apart": torch.from_numpy(apart)}
+        save_file(tensors, folder / "judged.safetensors")
+        return {}
+
+    stage = pipeline.stages.run(
+        "doubt", work, cache_key=[settings.doubt.lookalikes, settings.seed], after=[pipeline.discovery_stage]
+    )
+    saved = load_file(stage.folder / "judged.safetensors")
+    pure = purity(saved["apart"].numpy(), settings.doubt.apart)
+    given, scores = labels.numpy(), saved["scores"][train].double().numpy()
+    rates = label_errors([scores], given)
+    posterior = torch.ones(len(task.images))
+    told = right_labels(calibrate(scores, given, errors=rates).log_odds(scores), given, *rates)
+    posterior[train] = torch.from_numpy(told).float()
+    right, own = posterior.clone(), found.subtask >= 0
+    right[own] *= _excess(posterior[own], found.subtask[own], torch.from_numpy(pure).float())
+    return Belief(
+        right, posterior, saved["scores"], saved["apart"].numpy(), pure, _told_again(pipeline, right), saved["nearest"]
+    )
+
+
+def _told_again(pipeline: Pipeline, right: Tensor) -> Tensor:
+    """Return the log-odds of acceptable by all labels as far as they are right, (N,)."""
+    settings, task, train = pipeline.settings, pipeline.task, pipeline.rows("train")
+    rest = torch.ones(len(task.images), dtype=torch.bool)
+    rest[train] = False
+
+    def work(folder: Path) -> dict[str, Any]:
+        others = pipeline.features(rest.nonzero().squeeze(1))
+        told, targets = torch.zeros(len(task.images), 1), task.labels[train].float()[:, None]
+        told[train], told[rest] = leave_one_out(pipeline.features(train), targets, others, settings.seed, right[train])
+        save_file({"log_odds": torch.logit(told[:, 0], eps=SURE)}, folder / "told.safetensors")
+        return {}
+
+    stage = pipeline.stages.run("belief", work, cache_key=[settings.doubt, settings.seed], after=["doubt"])
+    return load_file(stage.folder / "told.safetensors")["log_odds"]
+
+
+def _excess(posterior: Tensor, subtask: Tensor, purity_K: Tensor) -> Tensor:
+    """Return by what each label's own probability is multiplied, so that its sub-task's mean is at most the purity, (n,)."""
+    count = len(purity_K)
+    sums = torch.zeros(count).index_add(0, subtask, posterior)
+    means = sums / torch.bincount(subtask, minlength=count).clamp_min(1)
+    return (purity_K / means.clamp_min(1e-6)).clamp_max(1)[subtask]
+
+
+def credible(selection: Selection, belief: Belief) -> Selection:
+    """Return the selection without the specialists of sub-tasks most of whose labels are wrong."""
+    reasons = [
+        f"{why}; told from its look-alikes with AUROC {apart:.2f}, so that {pure:.0%} of its labels are believed"
+        for why, apart, pure in zip(selection.reasons, belief.apart, belief.purity, strict=True)
+    ]
+    return replace(selection, kept=selection.kept & (belief.purity >= HALF), reasons=reasons)

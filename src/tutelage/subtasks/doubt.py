@@ -1,0 +1,134 @@
+"""Which labels are right? Models that have not learned a label judge it, and so do the acceptable images that look like it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tutelage.checks import check
+from tutelage.metrics import auroc
+from tutelage.training import seeds
+
+LEAST = 15  # look-alikes of a sub-task, however small
+WIDTH = 3.0  # the kernel falls by this exponent over the median squared distance
+RIDGE = 1.0
+PART = 4000  # examples whose kernel matrix is inverted at once
+
+
+@dataclass(frozen=True)
+class DoubtSettings:
+    """How far each training label is believed.
+
+    Args:
+        used: Whether the other examples judge each label. Without, as in the paper, `lesson` alone says what is believed.
+        lookalikes: Number of look-alikes for each defective example of a sub-task (see `told_apart`).
+        apart: AUROC from which all of a sub-task's labels are believed (see `purity`).
+    """
+
+    used: bool = False
+    lookalikes: float = 2.0
+    apart: float = 0.75
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "doubt", lookalikes="(0, inf)", apart="(0.5, 1]")
+
+
+def leave_one_out(
+    features_ND: Tensor, targets_NM: Tensor, others_PD: Tensor, seed: int, weight_N: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Return what kernel ridge regression says of each example without it, (N, M), and of others, (P, M).
+
+    .. math:: \hat y_{-i} = y_i - \frac{\alpha_i}{(G^{-1})_{ii}}, \quad \alpha = G^{-1}(y - \bar y),
+        \quad G = K + \rho\,\mathrm{diag}(w)^{-1}
+
+    with K the Gaussian kernel of the features' directions. Many examples are divided into random parts; an example's answer is
+    the mean of its own part's without it and of the other parts'.
+
+    Source: for the identity, Allen, *The Relationship Between Variable Selection and Data Augmentation*, Technometrics 1974.
+
+    Args:
+        features_ND: of the examples.
+        targets_NM: M numbers for each.
+        others_PD: features of further examples.
+        seed: of the division.
+        weight_N: how far each example counts; 1 by default.
+    """
+    known, asked = F.normalize(features_ND, dim=1), F.normalize(others_PD, dim=1)
+    count = max(1, math.ceil(len(known) / PART))
+    order = torch.randperm(len(known), generator=seeds.generator(seed, "leave-one-out"))
+    inside, outside = torch.zeros_like(targets_NM), torch.zeros(len(asked), targets_NM.shape[1])
+    weight = torch.ones(len(known)) if weight_N is None else weight_N.clamp_min(1e-3)
+    scale = WIDTH / _median_distance(known[order[:1000]])
+    for part in order.chunk(count):
+        mean_M = weight[part] @ targets_NM[part] / weight[part].sum()
+        gram = _kernel(known[part], known[part], scale) + RIDGE * torch.diag(1 / weight[part])
+        factor = torch.linalg.cholesky(gram)
+        dual = torch.cholesky_solve(targets_NM[part] - mean_M, factor)
+        inside += torch.cat([_kernel(some, known[part], scale) @ dual for some in known.split(PART)]) + mean_M
+        own = targets_NM[part] - dual / torch.cholesky_inverse(factor).diagonal()[:, None]
+        inside[part] += own - (_kernel(known[part], known[part], scale) @ dual + mean_M)
+        outside += torch.cat([_kernel(some, known[part], scale) @ dual for some in asked.split(PART)]) + mean_M
+    return inside / count, outside / count
+
+
+def _kernel(a_ND: Tensor, b_MD: Tensor, scale: float) -> Tensor:
+    return (-scale * (2 - 2 * a_ND @ b_MD.T).clamp_min(0)).exp()
+
+
+def _median_distance(directions_ND: Tensor) -> float:
+    """Return the median squared distance of two different examples; 1 where there is none."""
+    squared = (2 - 2 * directions_ND @ directions_ND.T).clamp_min(0)
+    return float(squared[~torch.eye(len(squared), dtype=torch.bool)].median()) if len(squared) > 1 else 1.0
+
+
+def told_apart(
+    features_ND: Tensor, scores_N: Tensor, label_N: Tensor, subtask_N: Tensor, count: int, lookalikes: float = 2.0
+) -> NDArray[np.float64]:
+    """Return the AUROC at which each sub-task's defects are told from the acceptable examples that look like them, (K,).
+
+    The look-alikes of a sub-task are the acceptable examples whose features have the greatest cosine with the mean of its own,
+    `lookalikes` for each of its examples and at least 15. Defects that a model cannot tell from them, though it has learned
+    from others of both, carry their label by mistake: what looks the same is the same. Unlike precision this does not depend on
+    how rare a sub-task is, nor on how much more of the acceptable there is.
+
+    Args:
+        features_ND: of the training examples.
+        scores_N: high for acceptable, by models that have not learned the example.
+        label_N: 0 defective, 1 acceptable.
+        subtask_N: the sub-task of each defective example, -1 elsewhere.
+        count: K.
+        lookalikes: for each defective example.
+
+    Returns:
+        NaN for a sub-task without examples, or where nothing is acceptable.
+    """
+    directions_ND = F.normalize(features_ND, dim=1)
+    acceptable = (label_N == 1).nonzero().squeeze(1)
+    found = np.full(count, np.nan)
+    for k in range(count):
+        own = (subtask_N == k).nonzero().squeeze(1)
+        wanted = min(max(LEAST, round(lookalikes * len(own))), len(acceptable))
+        if len(own) == 0 or wanted == 0:
+            continue
+        near = (directions_ND[acceptable] @ directions_ND[own].mean(0)).topk(wanted).indices
+        rows = torch.cat([own, acceptable[near]])
+        found[k] = auroc(scores_N[rows].double().numpy(), label_N[rows].numpy())
+    return found
+
+
+def purity(apart_K: NDArray[np.float64], full: float) -> NDArray[np.float64]:
+    r"""Return the share of each sub-task's labels that are right, by the AUROC of `told_apart`; 0 where that is NaN.
+
+    .. math:: a = w\,\tfrac12 + (1 - w)\,A \;\Rightarrow\; 1 - w = \frac{a - 1/2}{A - 1/2}
+
+    since the wrongly labelled share w cannot be told from the look-alikes, and the rest is told from them at A = ``full``;
+    clipped to [0, 1].
+    """
+    return np.nan_to_num(np.clip((apart_K - 0.5) / (full - 0.5), 0, 1))
