@@ -147,9 +147,10 @@ def _plot(found: dict[str, Any]) -> str:
     """Return the rates by week as SVG, nothing where there is no verdict."""
     weeks = sorted({row["week"] for row in found["weeks"]})
     lines = []
-    for variant in (row["variant"] for row in found["variants"]):
+    for place, variant in enumerate(row["variant"] for row in found["variants"]):
         rows = [row for row in found["weeks"] if row["variant"] == variant and row["wfpr"] is not None]
-        x = np.array([weeks.index(row["week"]) + 1 for row in rows], dtype=np.float64)
+        aside = 0.06 * (place - (len(found["variants"]) - 1) / 2)  # so that no interval hides another
+        x = np.array([weeks.index(row["week"]) + 1 + aside for row in rows])
         shares = 100 * np.array([[row["wfpr"], row["low"], row["high"]] for row in rows]).reshape(-1, 3)
         points = [(float(at), *share) for at, share in zip(x, shares.tolist(), strict=True)]
         lines.append(Line(variant, x, shares[:, 0], points=points))
@@ -163,6 +164,7 @@ def _plot(found: dict[str, Any]) -> str:
         y_label="WFPR, %",
         name="wfpr",
         alt=f"Weighted false-positive rate by week and variant. Over all weeks: {told}.",
+        x_range=(0.5, len(weeks) + 0.5),
         whole=True,
     )
 

@@ -101,7 +101,7 @@ def line_plot(
                 axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
                 axis.set_major_formatter(PERCENT)
         if whole:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="best")
 
     return plot(draw, x_label, y_label, name, alt)
