@@ -99,6 +99,7 @@ FLAGS = {
     "multilabel": ["data", "columns", "truth", "real", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
+    "review": ("run_folder", "answers", "check", "database", "seed"),
     "score": ["model", "data", "out", "processes", "ray", "ray_address", "columns"],
     "serve": ["model", "challengers", "weights", "host", "port", "token", "decisions", "service"],
     "threshold": ["run_folder", "fpr", "confidence", "wrong_labels", "held_out", "columns"],

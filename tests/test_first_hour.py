@@ -79,6 +79,8 @@ def test_moderation(hour):
     examples = pd.read_csv("runs/ads/examples.csv")
     assert examples["impressions"].tolist() == list(range(1000, 1200))
     assert len(names["issues"].given) == used
+    assert re.search(r"\d+ of \d+ drawn test images are checked, \d+ labels were wrong", said)
+    assert Path("runs/ads/review/review.html").is_file()
     scores = pd.read_csv("scores.csv")
     assert scores["image"].tolist() == [f"{number}.png" for number in range(5)]
     assert ((scores["score"] > scores["threshold"]) == (scores["decision"] == "acceptable")).all()

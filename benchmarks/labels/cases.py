@@ -18,7 +18,7 @@ from tutelage.data.cifar import read_cifar
 from tutelage.data.table import Images
 from tutelage.recipes.encoding import EncoderSettings
 
-COUNT, COUNT_100, HELD_OUT = 5_000, 10_000, 500
+COUNT, COUNT_100, HELD_OUT = 3_000, 6_000, 500
 VOTES = 5  # of about 51 raters who name a further class
 NOISE_RATE = 0.2
 

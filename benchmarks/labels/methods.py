@@ -22,7 +22,7 @@ from tutelage.weighting import AMAL
 Floats = NDArray[np.float64]
 FOLDS, EPOCHS, BATCH, LR, DECAY = 5, 20, 128, 0.02, 0.01
 
-ADAPT_EVERY = 4  # steps
+AMAL_EPOCHS, ADAPT_EVERY = 10, 4  # steps
 AMAL_CLEAN = "AMAL's weights (it sees right labels)"
 OURS = "ours: find_label_issues with features"
 
@@ -98,7 +98,7 @@ def amal(x: Floats, labels: Labels, p: Floats, seed: int) -> Floats:
         optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=DECAY)
         right = torch.from_numpy(~labels.wrong[count:]).nonzero().flatten() + count
         held_out = cycle(right.split(100))
-        for _ in range(EPOCHS):
+        for _ in range(AMAL_EPOCHS):
             for step, rows in enumerate(torch.randperm(count).split(BATCH)):
                 batch = {"index": rows, "input": inputs[rows], "label": given[rows], "teacher": teacher[rows]}
                 weighting.backward(objective(batch), batch, model)

@@ -12,6 +12,7 @@ from shop import fill, weeks
 from sqlalchemy import insert, select
 
 from tutelage.data.manifest import read_manifest
+from tutelage.metrics import doubts
 from tutelage.production.audit_figures import Audited, figures, read_audits
 from tutelage.production.audit_report import closing, table3, write_audit_report, write_manifests
 from tutelage.production.audits import draw, draw_doubts
@@ -151,8 +152,16 @@ def test_labels_that_were_judged_again_are_a_manifest_of_their_own(log, tmp_path
     fill(log, 1, ads=20)
     draw(log.database, 8, overlap=0)
     examples = pd.DataFrame(
-        {"id": ["x", "y"], "image": ["x.png", "y.png"], "label": [0, 1], "suspicion": [0.9, 0.8], "subtask": -1}
+        {
+            "id": ["x", "y"],
+            "image": ["x.png", "y.png"],
+            "label": [0, 1],
+            "subtask": -1,
+            "split": "train",
+            **doubts([0, 1], [[0.1, 0.9], [0.8, 0.2]]),
+        }
     )
+    (tmp_path / "metrics.json").write_text('{"data": {"classes": ["defective", "acceptable"]}}')
     examples.to_parquet(tmp_path / "examples.parquet")
     draw_doubts(log.database, tmp_path, 2)
     judge(log, dict.fromkeys(read_audits(log.database).items["ad_id"], False))

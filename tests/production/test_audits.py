@@ -11,6 +11,7 @@ from shop import fill, weeks
 from sqlalchemy import select
 
 from tutelage import cli
+from tutelage.metrics import doubts
 from tutelage.production.audits import draw, draw_doubts
 from tutelage.production.decisions import DecisionLog
 from tutelage.production.impressions import add_impressions
@@ -95,10 +96,14 @@ def test_budgets_that_make_no_sense(log):
 
 
 def test_doubted_labels_are_sent_to_be_judged_again(log, tmp_path):
+    label, wrong = np.array([0, 1, 1, 1, -1]), np.array([0.9, 0.7, 0.99, 0.2, 0.5])
+    acceptable = np.where(label == 0, wrong, 1 - wrong)
     examples = pd.DataFrame({
-        "id": list("abcde"), "image": ["a.png", "b.png", "", "d.png", "e.png"], "label": [0, 1, 1, 1, -1],
-        "suspicion": [0.9, 0.7, 0.99, 0.2, np.nan], "subtask": [3, -1, -1, -1, -1], "headline": ["A", None, None, None, None],
+        "id": list("abcde"), "image": ["a.png", "b.png", "", "d.png", "e.png"], "label": label, "split": "train",
+        "subtask": [3, -1, -1, -1, -1], "headline": ["A", None, None, None, None],
+        **doubts(label, np.stack([1 - acceptable, acceptable], 1)),
     })  # fmt: skip
+    (tmp_path / "metrics.json").write_text('{"data": {"classes": ["defective", "acceptable"]}}')
     with pytest.raises(FileNotFoundError, match="holds no examples"):
         draw_doubts(log.database, tmp_path, 5)
     examples.to_parquet(tmp_path / "examples.parquet")
@@ -114,8 +119,8 @@ def test_doubted_labels_are_sent_to_be_judged_again(log, tmp_path):
         "sub-task 3",
     ]
     assert found.loc["b", ["image", "label"]].tolist() == ["b.png", "acceptable"]
-    examples.assign(suspicion=0.1).to_parquet(tmp_path / "examples.parquet")
-    with pytest.raises(ValueError, match="no label with a suspicion above"):
+    examples.assign(doubted=False).to_parquet(tmp_path / "examples.parquet")
+    with pytest.raises(ValueError, match="has no doubted label whose image is a file"):
         draw_doubts(log.database, tmp_path, 5)
 
 

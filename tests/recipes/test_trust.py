@@ -1,5 +1,6 @@
 """What a run says of labels, levels and thresholds that cannot be right, and its figures under wrong test labels."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ def drawn(seed: int = 0, noise: float = 0.2, shift: float = 0.0) -> tuple[Any, n
     task = SimpleNamespace(
         images=SimpleNamespace(rows=lambda name: rows[name]),
         labels=torch.from_numpy(labels),
-        table=pd.DataFrame({"split": split}),
+        table=pd.DataFrame({"id": np.arange(len(split)).astype(str), "split": split}),
         truth=lambda column: None,
         judged_by=lambda: torch.from_numpy(labels),
     )
@@ -45,7 +46,7 @@ def thresholds(task: Any, choice: Choice, rate: float = 0.01) -> dict[str, float
 def test_npv_and_threshold_are_corrected_for_the_errors_of_the_tests_labels():
     task, truth, _, choice = drawn()
     assert choice.errors == pytest.approx((0.2, 0.2), abs=0.04)
-    found = corrected(task, choice, (0.01, 0.05), 0)
+    found = corrected(task, choice, (0.01, 0.05), 0, Path())
     assert found is not None
     test = task.images.rows("test").numpy()
     scores = choice.served.scores[test]
@@ -63,10 +64,10 @@ def test_npv_and_threshold_are_corrected_for_the_errors_of_the_tests_labels():
 def test_nothing_is_corrected_where_the_truth_is_known_or_no_errors_are_seen():
     task, _, _, choice = drawn(noise=0.0)
     assert choice.errors == (0, 0)
-    assert corrected(task, choice, (0.01,), 0) is None
+    assert corrected(task, choice, (0.01,), 0, Path()) is None
     task, truth, _, choice = drawn()
     task.truth = lambda column: torch.from_numpy(truth)
-    assert corrected(task, choice, (0.01,), 0) is None
+    assert corrected(task, choice, (0.01,), 0, Path()) is None
 
 
 def test_a_threshold_by_wrong_labels_raises_an_alarm_and_a_corrected_one_does_not():
@@ -74,7 +75,7 @@ def test_a_threshold_by_wrong_labels_raises_an_alarm_and_a_corrected_one_does_no
     (alarm,) = alarms(task, choice, thresholds(task, choice))
     assert "at 1.00% of the defects passing" in alarm
     assert "set the threshold" in alarm
-    found = corrected(task, choice, (0.01,), 0)
+    found = corrected(task, choice, (0.01,), 0, Path())
     assert found is not None
     assert alarms(task, choice, found["model"]["threshold"]) == []
 

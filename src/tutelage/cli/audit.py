@@ -67,8 +67,18 @@ def report(database: str, out: Path = Path("audit"), incumbent: str | None = Non
         incumbent: Variant that others are compared with; by default the one that was there first.
     """
     with extra("serve"):
-        from tutelage.production.audit_report import closing, table3, write_audit_report
+        from tutelage.production.audit_report import (
+            closing,
+            drawn_of_what_passed,
+            table3,
+            write_audit_report,
+            write_judged_again,
+        )
         from tutelage.production.decisions import DecisionLog
     with DecisionLog(database) as log:
+        if judged_again := write_judged_again(log.database, out):
+            print(f"{judged_again} labels that were judged again: {out / 'labels.csv'}")
+            if not drawn_of_what_passed(log.database):
+                return
         found = write_audit_report(log.database, out, incumbent)
     print("\n".join([*([table3(found)] if found["table3"] else []), *closing(found), f"report: {out / 'report.html'}"]))

@@ -91,6 +91,10 @@ COMMANDS = {
     ),
     "predict": Command("Apply a run's model to new images, texts or rows of a table.", "tutelage.cli.runs:predict"),
     "report": Command("Write a run's report.html again from the files in its folder.", "tutelage.cli.runs:report"),
+    "review": Command(
+        "Show the labels of a run that a person should check first, and take answers back.",
+        "tutelage.cli.review:review",
+    ),
     "score": Command(
         "Score a table of images or texts of any length by an exported model.",
         "tutelage.cli.production:score",

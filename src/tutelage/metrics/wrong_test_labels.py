@@ -33,6 +33,35 @@ def defective_probability(log_odds: ArrayLike, labels: ArrayLike, errors: tuple[
     return np.where(np.asarray(labels) == 0, right, 1 - right)
 
 
+def checked_labels(
+    expected: ArrayLike, true: ArrayLike, drawn: ArrayLike, probability: ArrayLike
+) -> NDArray[np.float64]:
+    r"""Return how much of a defect each example counts as, (N,), where a person has checked a sample of known probabilities.
+
+    .. math:: \hat d_i = m_i + \frac{I_i}{\pi_i} (d_i - m_i)
+
+    The sum over any set of examples that the draw does not depend on, such as all that score above a threshold, is unbiased
+    by the design of the sample, however wrong the expectation m is: the difference estimator. What was checked with
+    certainty counts as what it is.
+
+    Args:
+        expected: m, (N,), by the label and the score, without the answers: `defective_probability`.
+        true: d, (N,), 1 defective, 0 acceptable, NaN where nobody has looked.
+        drawn: I, (N,), whether the example was drawn and checked.
+        probability: pi, (N,), above 0, of being drawn and checked.
+
+    Raises:
+        ValueError: a probability that is not in (0, 1], or no answer of what was checked.
+
+    Source: Särndal, Swensson and Wretman, *Model Assisted Survey Sampling*, 1992, section 6.3.
+    """
+    m, d = np.asarray(expected, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    inside, pi = np.asarray(drawn, dtype=bool), np.asarray(probability, dtype=np.float64)
+    if not ((pi > 0) & (pi <= 1)).all() or np.isnan(d[inside]).any():
+        raise ValueError("probability must be in (0, 1], and true known of what was drawn")
+    return m + np.where(inside, (np.nan_to_num(d) - m) / pi, 0.0)
+
+
 def expected_point(scores: ArrayLike, defective: ArrayLike, fpr: float) -> ExpectedPoint:
     r"""Return the least threshold above which at most a share of the expected defects lies, and what is expected of it.
 
@@ -40,11 +69,13 @@ def expected_point(scores: ArrayLike, defective: ArrayLike, fpr: float) -> Expec
         \mathrm{NPV} = \frac{\sum_{s_i \le t} d_i}{\#\{s_i \le t\}}, \qquad
         \mathrm{recall} = \frac{\sum_{s_i > t} (1 - d_i)}{\sum_i (1 - d_i)}
 
-    With probabilities d of 0 and 1 these are `operating_point`'s.
+    With probabilities d of 0 and 1 these are `operating_point`'s. Estimates by a sample (`checked_labels`) may lie outside
+    [0, 1]: then the sum above a threshold, which can but rise as the threshold falls, is replaced by the largest so far, so
+    that the threshold leans to blocking more.
 
     Args:
         scores: (N,) high for acceptable; what scores at most the threshold is blocked.
-        defective: (N,) the probability of each example that it is defective, see `defective_probability`.
+        defective: (N,) of each example how much of a defect is expected: `defective_probability`, or `checked_labels`.
         fpr: the share of the expected defects that may pass, in [0, 1).
 
     Raises:
@@ -61,10 +92,9 @@ def expected_point(scores: ArrayLike, defective: ArrayLike, fpr: float) -> Expec
     order = np.argsort(s, kind="stable")
     cumulated = np.concatenate([[0.0], np.cumsum(d[order])])
     upto = np.searchsorted(s[order], ordered, side="right")
-    passing = cumulated[-1] - cumulated[upto]
+    passing = np.maximum.accumulate((cumulated[-1] - cumulated[upto])[::-1])[::-1]
     first = int(np.argmax(passing <= fpr * cumulated[-1] * (1 + 1e-12) + 1e-12))
     blocked, caught = int(upto[first]), float(cumulated[upto[first]])
     acceptable = d.size - cumulated[-1]
-    return ExpectedPoint(
-        float(ordered[first]), caught / blocked, float((d.size - blocked - (cumulated[-1] - caught)) / acceptable)
-    )
+    recall = (d.size - blocked - (cumulated[-1] - caught)) / acceptable
+    return ExpectedPoint(float(ordered[first]), min(max(caught / blocked, 0.0), 1.0), min(max(float(recall), 0.0), 1.0))

@@ -50,6 +50,17 @@ def write_audit_report(database: Database, out: Path, incumbent: str | None = No
     return found
 
 
+def drawn_of_what_passed(database: Database) -> bool:
+    """Return whether anything was drawn of what passed, so that there is something to report on."""
+    return not read_audits(database).strata.empty
+
+
+def write_judged_again(database: Database, out: Path) -> int:
+    """Write ``labels.csv`` alone, the labels of a run that were judged again; return how many they are."""
+    out.mkdir(parents=True, exist_ok=True)
+    return write_manifests(read_audits(database), out)["labels.csv"]
+
+
 def write_manifests(audited: Audited, out: Path) -> dict[str, int]:
     """Write the verdicts as manifests of labelled images, and return how many rows each has.
 

@@ -15,10 +15,12 @@ from sqlalchemy.exc import IntegrityError
 
 from tutelage.checks import check_number
 from tutelage.files import read_parquet
+from tutelage.metrics import find_label_issues
 from tutelage.production.database import Database
 from tutelage.production.decisions import monday, week_of
 from tutelage.production.sampling import allocation, inclusion_probabilities, pivotal
 from tutelage.production.tables import audits, decisions, impressions, items, strata
+from tutelage.recipes.moderation.answers import DRAWN, FOLDER
 from tutelage.reports.subtask_names import called, typed_names
 
 PASSED = "acceptable"
@@ -83,8 +85,21 @@ def draw(database: Database, budget: int, weeks: Sequence[str] = (), *, overlap:
     return Drawn(number, counts, int(table["wanted"].sum()))
 
 
+def draw_check(database: Database, run: Path, *, seed: int = 0) -> Drawn:
+    """Send the test images that `tutelage.production.review.draw_test` has drawn of a moderation run to be judged.
+
+    Args:
+        database: where the verdicts go.
+        run: folder of the run.
+        seed: of the order in which they are shown.
+    """
+    drawn = read_parquet(run / FOLDER / DRAWN)
+    examples = read_parquet(run / "examples.parquet").set_index("id").loc[drawn["id"]].reset_index()
+    return _sent(database, run, examples, seed)
+
+
 def draw_doubts(database: Database, run: Path, budget: int, *, seed: int = 0) -> Drawn:
-    """Send the labels that a moderation run doubts most to be judged again, the likelier mistakes of any split.
+    """Send the labels that a moderation run doubts most to be judged again, the first of `find_label_issues`' list.
 
     Args:
         database: where the verdicts go.
@@ -103,10 +118,15 @@ def draw_doubts(database: Database, run: Path, budget: int, *, seed: int = 0) ->
             f"{run} holds no examples.parquet: give the folder of a moderation run that has finished"
         )
     examples = read_parquet(path)
-    doubted = examples[(examples["suspicion"] > 0.5) & (examples["image"] != "")]
-    doubted = doubted.sort_values("suspicion", ascending=False, kind="stable").head(budget)
+    doubted = examples[examples["split"] != "left_out"].iloc[find_label_issues(run).ranked]
+    doubted = doubted[doubted["image"] != ""].head(budget)
     if doubted.empty:
-        raise ValueError(f"{path} has no label with a suspicion above 0.5 whose image is a file")
+        raise ValueError(f"{path} has no doubted label whose image is a file")
+    return _sent(database, run, doubted, seed)
+
+
+def _sent(database: Database, run: Path, doubted: pd.DataFrame, seed: int) -> Drawn:
+    """Store images of a run whose labels are to be judged."""
     names = typed_names(run)
     table = pd.DataFrame({
         "ad_id": doubted["id"], "image": doubted["image"], "label": doubted["label"].map(LABELS),

@@ -77,7 +77,7 @@ class Models:
 
 def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
     """Evaluate the candidates on the test, and write the one that is served and the tables."""
-    metrics = figures(task, settings, models)
+    metrics = figures(task, settings, models, out)
     facts = {
         "fpr": settings.fpr,
         "thresholds": metrics["thresholds"],
@@ -99,7 +99,7 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     return metrics
 
 
-def figures(task: ModerationTask, settings: ModerationSettings, models: Models) -> dict[str, Any]:
+def figures(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
     """Return what metrics.json holds; it is a function of its arguments, without times or paths."""
     found, selection, fpr, seed = models.found, models.selection, settings.fpr, settings.seed
     rows = task.images.rows("test")
@@ -117,7 +117,7 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models) 
     given = task.labels >= 0
     trained_on = torch.from_numpy((task.table["split"] == "train").to_numpy(copy=True)) & given
     model = judged(ours, labels, rates, seed)
-    by_errors = corrected(task, models.choice, rates, seed)
+    by_errors = corrected(task, models.choice, rates, seed, out)
     thresholds = model["threshold"] if by_errors is None else by_errors["model"]["threshold"]
     return {
         "pipeline": {"fpr": fpr},

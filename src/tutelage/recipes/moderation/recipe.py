@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
-from tutelage.files import read_parquet
+from tutelage.files import read_json, read_parquet
 from tutelage.metrics import threshold_at_fpr
 from tutelage.models import load_committee
+from tutelage.recipes.moderation.answers import answers_of
 from tutelage.recipes.moderation.belief import believe, credible
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
@@ -23,6 +25,7 @@ from tutelage.recipes.moderation.served import choose_served, committee, joint_t
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
+from tutelage.recipes.moderation.trust import corrected_figures
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.moderation import view
 from tutelage.training import Log
@@ -110,6 +113,12 @@ def threshold_of(run: Path, fpr: float) -> float:
     test = test[test["split"] == "test"]
     labels = test.get("true_label", test["label"])
     score = test[SCORE].to_numpy(float)
+    if "true_label" not in test:
+        told = read_json(run / "metrics.json")["labels"]
+        errors, answers = (told["false_acceptable"], told["false_defective"]), answers_of(run, test["id"].to_numpy())
+        found = corrected_figures({"model": score}, labels.to_numpy(np.int64), errors, (fpr,), 0, answers)
+        if found is not None:
+            return float(found["model"]["threshold"][f"{fpr:g}"])
     return threshold_at_fpr(score[labels >= 0], labels[labels >= 0].to_numpy(), fpr)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from tutelage.metrics import auroc, bootstrap_rows, calibration_error, right_labels
 from tutelage.metrics.wrong_test_labels import ExpectedPoint, defective_probability, expected_point
+from tutelage.recipes.moderation.answers import Answers, answers_of
 from tutelage.recipes.moderation.choice import PLAIN, Choice
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.task import ModerationTask
@@ -31,44 +34,95 @@ def calibration_facts(task: ModerationTask, choice: Choice, fine_tuned: ModelSco
     }
 
 
-def corrected(task: ModerationTask, choice: Choice, rates: tuple[float, ...], seed: int) -> dict[str, Any] | None:
-    """Return the figures of the served model and of plain fine-tuning, corrected for errors of the test's labels.
+def corrected(task: ModerationTask, choice: Choice, rates: tuple[float, ...], seed: int, out: Path) -> Any:
+    """Return `corrected_figures` of a run that is being evaluated, with the answers that lie in its folder.
 
-    None where the true labels are known, or where held-out labels show no errors. Each figure has its 95 % bootstrap interval,
-    in which error rates and calibration stay as they are.
+    None where the true labels are known, or where there are no answers and held-out labels show no errors.
     """
-    if task.truth("true_label") is not None or not any(choice.errors):
-        return None
     rows = task.images.rows("test").numpy()
-    labels = task.labels.numpy()[rows]
-    found: dict[str, Any] = {"assumed": ASSUMED}
+    if task.truth("true_label") is not None:
+        return None
+    scores = {"model": choice.served.scores[rows], "fine_tuned": choice.candidates[PLAIN].scores[rows]}
+    answers = answers_of(out, task.table["id"].to_numpy()[rows])
+    return corrected_figures(scores, task.labels.numpy()[rows], choice.errors, rates, seed, answers)
 
-    def point(of: str, fpr: float, log_odds: Floats, given: NDArray[np.int64]) -> Any:
-        defective = defective_probability(log_odds, given, choice.errors)
-        expected: ExpectedPoint = expected_point(log_odds, defective, fpr)
+
+def corrected_figures(
+    scores: Mapping[str, Floats],
+    labels: NDArray[np.int64],
+    errors: tuple[float, float],
+    rates: tuple[float, ...],
+    seed: int,
+    answers: Answers | None,
+) -> dict[str, Any] | None:
+    """Return the figures of models, corrected for errors of the test's labels; None without answers and without errors.
+
+    Each figure has its 95 % bootstrap interval, in which error rates and calibration stay as they are. With answers of people
+    a label counts as `checked_labels` has it, in which the draw is one more thing that another sample would change.
+
+    Args:
+        scores: of each model, its probability of acceptable, (n,), calibrated.
+        labels: of the test, (n,).
+        errors: the labels' error rates.
+        rates: false-positive rates.
+        seed: of the bootstrap.
+        answers: what people said of some of the test's images.
+    """
+    if answers is None and not any(errors):
+        return None
+    found: dict[str, Any] = {"assumed": ASSUMED if answers is None else answers.assumed}
+    if answers is not None:
+        found["checked"] = answers.facts(labels)
+
+    def point(of: str, fpr: float, told: Floats, defective: Floats) -> Any:
+        expected: ExpectedPoint = expected_point(told, defective, fpr)
         return getattr(expected, of)
 
-    for name, candidate in (("model", choice.served), ("fine_tuned", choice.candidates[PLAIN])):
-        told = candidate.log_odds[rows]
+    for name, each in scores.items():
+        told = _log_odds(each)
+        mass = defective_probability(told, labels, errors)
+        if answers is not None:
+            mass = answers.counted(mass)
         found[name] = {
             figure: {
-                f"{rate:g}": bootstrap_rows(partial(point, of, rate), told, labels, resamples=300, seed=seed).plain()
+                f"{rate:g}": bootstrap_rows(partial(point, of, rate), told, mass, resamples=300, seed=seed).plain()
                 for rate in rates
             }
             for figure, of in (("npv_at_fpr", "npv"), ("recall_at_fpr", "recall"))
         }
-        thresholds = {rate: point("threshold", rate, told, labels) for rate in rates}
-        scores = candidate.scores[rows]
-        found[name]["threshold"] = {f"{rate:g}": float(scores[told <= at].max()) for rate, at in thresholds.items()}
+        thresholds = {rate: point("threshold", rate, told, mass) for rate in rates}
+        found[name]["threshold"] = {f"{rate:g}": float(each[told <= at].max()) for rate, at in thresholds.items()}
     return found
 
 
 def alarms(task: ModerationTask, choice: Choice, thresholds: dict[str, float]) -> list[str]:
-    """Return sentences about what cannot be: more wrong labels than there can be, a level or a threshold that is off."""
-    found, labels = [], task.labels.numpy()
-    rates, served = choice.errors, choice.served
-    train = (task.table["split"] == "train").to_numpy() & (labels >= 0)
-    doubted = right_labels(served.log_odds, labels, *rates)[train] < 0.5
+    """Return `alarms_of` a run that is being evaluated."""
+    truth = None if task.truth("true_label") is None else task.judged_by().numpy()
+    split = task.table["split"].to_numpy()
+    return alarms_of(choice.served.scores, task.labels.numpy(), split, choice.errors, thresholds, truth)
+
+
+def alarms_of(
+    scores: Floats,
+    labels: NDArray[np.int64],
+    split: NDArray[Any],
+    rates: tuple[float, float],
+    thresholds: dict[str, float],
+    truth: NDArray[np.int64] | None = None,
+) -> list[str]:
+    """Return sentences about what cannot be: more wrong labels than there can be, a level or a threshold that is off.
+
+    Args:
+        scores: of the served model, (N,).
+        labels: as given, (N,).
+        split: of each example, (N,).
+        rates: the labels' error rates.
+        thresholds: by false-positive rate.
+        truth: the true labels, (N,), where they are known.
+    """
+    found = []
+    train = (split == "train") & (labels >= 0)
+    doubted = right_labels(_log_odds(scores[train]), labels[train], *rates) < 0.5
     acceptable = _truly_acceptable(labels[train], rates)
     wrong = int(train.sum()) * (rates[0] * (1 - acceptable) + rates[1] * acceptable)
     if doubted.sum() > wrong + 3 * np.sqrt(wrong) + 1:
@@ -76,27 +130,30 @@ def alarms(task: ModerationTask, choice: Choice, thresholds: dict[str, float]) -
             f"the model contradicts {doubted.sum():,} of the {train.sum():,} training labels, and by the held-out labels only "
             f"about {wrong:,.0f} can be wrong: do not trust the list of doubted labels"
         )
-    test = task.images.rows("test").numpy()
-    true = task.judged_by().numpy()[test]
-    expected = float(true.mean()) if task.truth("true_label") is not None else _truly_acceptable(true, rates)
-    level = float(served.scores[test].mean())
+    test = split == "test"
+    true, own = (labels if truth is None else truth)[test], scores[test]
+    expected = _truly_acceptable(true, rates) if truth is None else float(true.mean())
+    level = float(own.mean())
     if abs(level - expected) > 0.1:
         found.append(
             f"the mean score on the test is {level:.2f}, and {expected:.2f} of its images are acceptable: the test is not like "
             "the data by which scores were calibrated"
         )
-    area = 0.5 + (auroc(served.scores[test], true) - 0.5) / (
-        _purity(expected, rates) if task.truth("true_label") is None else 1
-    )
+    area = 0.5 + (auroc(own, true) - 0.5) / (_purity(expected, rates) if truth is None else 1)
     for rate, threshold in thresholds.items():
-        passing = float((served.scores[test][true == 1] > threshold).mean())
+        passing = float((own[true == 1] > threshold).mean())
         if passing < DEGENERATE and area > GOOD:
             found.append(
                 f"at {float(rate):.2%} of the defects passing, {1 - passing:.0%} of the acceptable images is blocked, though "
-                f"the model ranks well (AUROC {area:.3f}): a few test labels, perhaps wrong ones, set the threshold; look at "
-                "the test's most doubted labels in relabel.csv, or decide at a higher rate (--fpr)"
+                f"the model ranks well (AUROC {area:.3f}): a few test labels, perhaps wrong ones, set the threshold; check a "
+                "sample of the test's images (tutelage review), or decide at a higher rate (--fpr)"
             )
     return found
+
+
+def _log_odds(scores: Floats) -> Floats:
+    kept = np.clip(scores, 1e-15, 1 - 1e-15)
+    return np.log(kept) - np.log1p(-kept)
 
 
 def _purity(acceptable: float, rates: tuple[float, float]) -> float:
