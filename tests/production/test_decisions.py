@@ -136,7 +136,7 @@ def test_values_that_cannot_be_stored(wrong, said):
 @pytest.mark.parametrize(
     ("place_of_it", "said"),
     [
-        ("mysql://root@localhost/x", "give the path of a file, for SQLite, or postgresql://"),
+        ("mysql://root:secret@localhost/x", "give the path of a file, for SQLite, or postgresql://"),
         ("sqlite://", "give the path of a file"),
         ("postgresql://user:secret@host:port/x", "is no URL"),
     ],

@@ -65,7 +65,7 @@ class Database:
                 if not away:
                     raise
                 if time.monotonic() + pause > deadline:
-                    raise ConnectionError(f"database {self.url}: {error.orig}") from error
+                    raise ConnectionError(f"database {self.url.render_as_string()}: {error.orig}") from error
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
@@ -91,7 +91,9 @@ def _url(place: str) -> URL:
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "postgresql+psycopg") or (url.drivername == "sqlite" and not url.database):
-        raise ValueError(f"database={url!s}: give the path of a file, for SQLite, or postgresql://user@host/name")
+        raise ValueError(
+            f"database={url.render_as_string()}: give the path of a file, for SQLite, or postgresql://user@host/name"
+        )
     return url
 
 
