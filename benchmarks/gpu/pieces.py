@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.faults.smallest import SMALLEST
 from benchmarks.gpu import agreement, products, speed
+from benchmarks.maoal.cases import SERVED
 from benchmarks.reproduce import reproduce
 from benchmarks.results_table import ResultRow, write_results
 from tutelage.files import write_atomically
@@ -101,7 +102,7 @@ def _paper(name: str, tells: str, sets: tuple[str, ...], *only: str) -> Piece:
 
 
 PEOPLE, ROOMS = "CIFAR-100 people, 10 side tasks", "NYUv2, 72 x 96 pixels"
-SIDES = ("SLL", "Equal", "MAOAL", "MAOAL, evidence")
+SIDES = ("SLL", "Equal", "MAOAL", "MAOAL, evidence", SERVED)
 TEACHES = "CIFAR-100, ResNet-20 teaches ResNet-8"
 PIECES: dict[str, Piece] = {
     "tests": Piece("the tests that are marked gpu", _tests),

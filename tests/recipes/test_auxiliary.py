@@ -243,12 +243,38 @@ def test_what_was_asked_for_is_not_served_where_the_primary_loss_alone_is_better
     assert set(model(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))) == {"kind"}
 
 
+def test_what_counts_nowhere_is_left_out_of_the_training_on_all_labels(tmp_path: Path, monkeypatch: Any) -> None:
+    """Of four tasks two count, one of them by the head of a third; the turned images of the fourth are not seen."""
+    from tutelage.recipes.auxiliary import pipeline
+
+    again = TaskSpec("again", column="even", head="even")
+    sides = (TaskSpec("turn", "rotation"), TaskSpec("even"), again, TaskSpec("l2", "l2"))
+    made = pipeline.Pipeline(squares(sides), settings(), tmp_path, Log(None, quiet=True))
+    modules = ["stem", "stages.0", "stages.1", "head of kind", "head of turn", "head of even"]
+    last = {"turn": [0.0] * 6, "even": [0.0] * 6, "again": [0.5] * 6, "l2": [0.0, 2.0, 0.0, 0.0, 9.0, 3.0]}
+    history = [{"step": step, "importance": list(last.values())} for step in (0, 2)]
+    first = pipeline.Learned("maoal", np.zeros(0), np.zeros(0), 0.0, history, modules, tmp_path, {}, made.problem.tasks)
+    seen: dict[str, Any] = {}
+
+    def noted(model: Any, train: Any, **others: Any) -> Any:
+        seen.update(others, model=model, batch=train.batch([0, 1]))
+        raise InterruptedError
+
+    monkeypatch.setattr(pipeline, "fit", noted)
+    with pytest.raises(InterruptedError):
+        made._again(first)
+    assert [signal.name for signal in seen["signals"]] == ["kind", "even", "again", "l2"]
+    assert "rotation" not in seen["batch"]
+    a = seen["weighting"].module_weights(seen["model"])
+    assert seen["weighting"].module_names() == ["stem", "stages.0", "stages.1", "head of kind", "head of even"]
+    assert a.values_KM.tolist() == [[1.0] * 5, [0.0] * 5, [0.5] * 5, [0.0, 2.0, 0.0, 0.0, 3.0]]
+
+
 def test_without_evidence_of_use_the_last_training_is_that_of_the_primary_loss_on_all_labels(tmp_path: Path) -> None:
     from tutelage.recipes.auxiliary.pipeline import Pipeline
 
     problem = squares((TaskSpec("other", column="wrong"),))
     of = settings(weighting_defaults=by_modules(1e-9, meta_optimizer={"lr": 0.1}))
-    of = replace(of, training=replace(of.training, clip_norm=None))  # which sees the gradients of all heads
     pipeline = Pipeline(problem, of, tmp_path, Log(None, quiet=True))
     assert pipeline.learned("maoal").weighting_history[-1]["importance"] == [[0.0] * 3]
     again, alone = (pipeline.learned(name) for name in ("refit", "single"))

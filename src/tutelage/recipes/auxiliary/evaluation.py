@@ -32,8 +32,7 @@ def evaluate(
         weights = read_parquet(asked.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
         write_table(out / WEIGHTS, weights)
     model, _ = load_multi_head(best.folder)
-    tasks = (problem.primary,) if choice.chosen == PLAIN else problem.tasks
-    spec = spec_of(problem, tasks, settings)
+    spec = spec_of(problem, best.tasks, settings)
     if isinstance(problem.images, EncodedTable):
         features = problem.images.features
         assert isinstance(features.encoder, ImageClassifier)

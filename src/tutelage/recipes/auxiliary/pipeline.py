@@ -40,6 +40,7 @@ class Learned:
         modules: the names of the modules.
         folder: holds the network.
         facts: further plain values.
+        tasks: those that it learned.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Learned:
     modules: list[str]
     folder: Path
     facts: dict[str, Any]
+    tasks: tuple[TaskSpec, ...]
 
 
 class Pipeline:
@@ -105,16 +107,28 @@ class Pipeline:
         return replace(best, method="hpo", facts={**best.facts, "weights": list(tuned.weights)})
 
     def _again(self, first: Learned) -> Learned:
-        """Train with the importances of a training, their mean over its second half, on the held-out examples too."""
+        """Train with the importances of a training, their mean over its second half, on the held-out examples too.
+
+        A task that counts in no module is left out, with all that it does to the examples, such as to turn them; without any
+        other than the primary task it is the training of that alone.
+        """
         course = [entry["importance"] for entry in first.weighting_history]
         mean = torch.tensor(course[len(course) // 2 :], dtype=torch.float64).mean(0).tolist()
+        rows = dict(zip(self.problem.sides, mean, strict=True))
+        heads = {task.head for task, row in rows.items() if any(row)}  # which others may own
+        kept = [task for task, row in rows.items() if any(row) or task.name in heads]
+        if not kept:
+            return self.learned(PLAIN)
+        tasks = (self.problem.primary, *kept)
 
         def weigh(model: nn.Module) -> Weighting:
             options = options_of(self.settings, "maoal")
             level: Level = options.get("partition", "block")
-            return FixedByModule(mean, partition_of(model, level, self.problem.tasks))
+            partition = partition_of(model, level, tasks)  # without the heads of the tasks that are left out
+            places = [first.modules.index(name) for name in partition.names]
+            return FixedByModule([[rows[task][place] for place in places] for task in kept], partition)
 
-        return self._trained(REFIT, self.problem.tasks, "equal", {"importance": mean}, weigh)
+        return self._trained(REFIT, tasks, "equal", {"importance": [rows[task] for task in kept]}, weigh)
 
     def _trained(
         self,
@@ -187,7 +201,9 @@ class Pipeline:
         folder, facts = stage.folder, stage.facts
         found = {part: each.numpy() for part, each in load_file(folder / "outcomes.safetensors").items()}
         history, further = facts["weighting_history"], {"step": facts["step"]}
-        return Learned(name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further)
+        return Learned(
+            name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further, tasks
+        )
 
     def _outcomes(self, model: nn.Module, part: str) -> Outcomes:
         """Return how a network does on the examples of a part."""
