@@ -11,10 +11,8 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 from tutelage import recipes
-from tutelage.data import digit_posters
 from tutelage.data.encoded import EncodedTable
 from tutelage.data.indexed import TensorData
 from tutelage.data.rotation import QUARTERS, TurnedRows, in_quarters, turned
@@ -45,12 +43,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a manifest of 300 posters."""
     folder = tmp_path_factory.mktemp("images")
-    posters = digit_posters(1, train=(120, 180), validation=(2, 2), test=(2, 2), unlabelled=1)
-    rows = []
-    for row in posters.rows("train").tolist():
-        Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(folder / f"{row}.png")
-        rows.append((f"{row}.png", ["defective", "acceptable"][posters.labels[row]]))
-    pd.DataFrame(rows, columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
+    pd.DataFrame(tiny.written(folder, (120, 180)), columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
     return folder
 
 

@@ -51,13 +51,8 @@ Command = Callable[..., tuple[int, str, str]]
 def ads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 160 posters, six files that no one can read, four that need care, and the manifests of both."""
     folder = tmp_path_factory.mktemp("ads")
-    posters = digit_posters(1, train=(64, 96), validation=(2, 2), test=(2, 2), unlabelled=1)
     (folder / "images").mkdir()
-    rows = []
-    for row in posters.rows("train").tolist():
-        name = f"images/{row}.png"
-        Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(folder / name)
-        rows.append((name, ["defective", "acceptable"][posters.labels[row]]))
+    rows = [(f"images/{name}", label) for name, label in tiny.written(folder / "images")]
     for name, content in [*((name, content) for name, (content, _) in REFUSED.items()), *READ.items()]:
         (folder / "images" / name).write_bytes(content)
         rows.append((f"images/{name}", "acceptable"))

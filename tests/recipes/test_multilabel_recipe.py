@@ -29,6 +29,7 @@ from tutelage.recipes.multilabel import (
 )
 from tutelage.recipes.multilabel.choice import choose
 from tutelage.recipes.multilabel.training import TrainedCandidate, balanced, candidates, new_model, training_rows
+from tutelage.reports.multilabel import verdict
 from tutelage.training import Budget, Log, Stages
 
 Command = Callable[..., tuple[int, str, str]]
@@ -108,6 +109,34 @@ def test_the_report_stands_alone_and_is_the_same_again(run):
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert f"{run.metrics['test']['chosen']['f1']['value']:.3f}" in html
     assert recipes.report(run.folder).read_text() == html
+
+
+def told(f1: tuple[float, float], value: float, judged_by: str = "all labels", threshold: float | None = 0.3) -> str:
+    """The verdict on a model whose F1 lies between these."""
+    chosen = {"threshold": threshold, "f1": {"low": f1[0], "high": f1[1]}}
+    return verdict(
+        {
+            "test": {"judged_by": judged_by, "chosen": chosen},
+            "validation": {"criterion": "added_label_score", "value": value},
+            "anchors": {"one_right_label": {"f1": 0.5}, "every_label": {"f1": 0.4}},
+        }
+    )
+
+
+def test_the_verdict_is_by_the_test_where_all_labels_are_known_and_else_by_validation():
+    assert "worth having: their F1 is above the 0.500 of naming one right label alone" in told((0.51, 0.6), 0.0)
+    assert "not worth having: their F1 is below the 0.500" in told((0.3, 0.49), 9.0)
+    assert "this test cannot tell" in told((0.45, 0.55), 9.0)
+    assert "they score 1.5 on validation" in told((0.9, 0.9), 1.5, "the given labels")
+    assert "no better than naming every class" in told((0.9, 0.9), 1.0, "the given labels")
+    assert told((0.9, 0.9), 1.5, threshold=None) == ""
+
+
+def test_the_verdict_leads_the_report_and_ends_the_run(run):
+    said = verdict(run.metrics)
+    assert said in recipe.RECIPE.closing(run.metrics)
+    page = (run.folder / "report.html").read_text()
+    assert page.index('id="headline"') < page.index(said) < page.index("<table")
 
 
 class Cut(Exception):

@@ -13,10 +13,8 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 from tutelage import recipes
-from tutelage.data import digit_posters
 from tutelage.generations import IteratedSettings
 from tutelage.production.export import export
 from tutelage.production.exported import ExportedModel
@@ -41,11 +39,7 @@ class Made:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """160 posters with two labels, and six new ones, the last of which is no image."""
     folder = tmp_path_factory.mktemp("images")
-    posters = digit_posters(1, train=(64, 96), validation=(2, 2), test=(2, 2), unlabelled=1)
-    rows = []
-    for row in posters.rows("train").tolist():
-        Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(folder / f"{row}.png")
-        rows.append((f"{row}.png", ["defective", "acceptable"][posters.labels[row]]))
+    rows = tiny.written(folder)
     pd.DataFrame(rows, columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
     (folder / "broken.png").write_bytes(b"this is no image")
     new = [*(row[0] for row in rows[:GOOD]), "broken.png"]

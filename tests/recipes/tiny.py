@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from tutelage import _vision, recipes
+from tutelage.data import digit_posters
 from tutelage.metrics import bootstrap, paired_bootstrap
 from tutelage.models import ModelSettings
 from tutelage.recipes.moderation import ModerationSettings, ModerationTask, pocket, posters_task
@@ -28,6 +30,16 @@ def task(noise: str = "uniform", image_size: int = 24) -> ModerationTask:
     made = posters_task(0, noise, image_size, **SIZES)
     made.pretraining = None
     return made
+
+
+def written(folder: Path, train: tuple[int, int] = (64, 96)) -> list[tuple[str, str]]:
+    """Write so many defective and acceptable posters as files, and return each one's name and label."""
+    posters = digit_posters(1, train=train, validation=(2, 2), test=(2, 2), unlabelled=1)
+    rows = []
+    for row in posters.rows("train").tolist():
+        Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(folder / f"{row}.png")
+        rows.append((f"{row}.png", ["defective", "acceptable"][posters.labels[row]]))
+    return rows
 
 
 def settings() -> ModerationSettings:

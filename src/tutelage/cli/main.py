@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from inspect import signature
@@ -41,6 +42,8 @@ def _execute(command: str, rest: list[str]) -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cpus())
+    formatted = warnings.formatwarning
+    warnings.formatwarning = lambda text, *_: f"warning: {_with_flags(str(text), command, rest)}\n"
     try:
         _run(command, positional(command, rest))
     except Interrupted as stop:
@@ -51,6 +54,8 @@ def _execute(command: str, rest: list[str]) -> None:
     except (ValueError, OSError, ImportError, yaml.YAMLError) as error:
         print(f"tutelage {command}: {_with_flags(' '.join(str(error).split()), command, rest)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        warnings.formatwarning = formatted
 
 
 def _with_flags(message: str, command: str, given: list[str]) -> str:

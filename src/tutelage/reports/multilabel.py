@@ -32,6 +32,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         "served": why_served(
             metrics["choice"], NAMES, points=metrics["validation"]["criterion"] != "added_label_score"
         ),
+        "verdict": verdict(metrics),
         "threshold_given": (run.config or {}).get("threshold") is not None,
         "test": metrics["test"],
         "points": {key: value for key, value in metrics["test"].items() if isinstance(value, dict) and "f1" in value},
@@ -39,6 +40,29 @@ def view(run: RunFolder) -> dict[str, Any]:
         "appeared": None if labels is None else _appeared(labels),
         "gallery": None if labels is None else _gallery(run, labels),
     }
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """Return in a sentence whether the labels that the model adds are worth having; empty for one that adds none."""
+    test, validation, anchors = metrics["test"], metrics["validation"], metrics["anchors"]
+    if test["chosen"]["threshold"] is None:
+        return ""
+    if test["judged_by"] == "all labels":
+        f1, one, every = (found["f1"] for found in (test["chosen"], anchors["one_right_label"], anchors["every_label"]))
+        best, name = max((one, "one right label alone"), (every, "every label"))
+        if f1["low"] > best:
+            return f"Its sets are worth having: their F1 is above the {best:.3f} of naming {name}, and not by chance."
+        if f1["high"] < best:
+            return f"Its sets are not worth having: their F1 is below the {best:.3f} of naming {name}."
+        return f"Whether its sets are worth having, this test cannot tell: naming {name} has an F1 of {best:.3f}."
+    if validation["criterion"] != "added_label_score":
+        return ""
+    if validation["value"] > 1:
+        return (
+            f"The labels that it adds know something: they score {validation['value']:.1f} on validation, where naming every "
+            "class scores 1."
+        )
+    return "The labels that it adds are not worth having: on validation they are no better than naming every class."
 
 
 def _coverage_plot(coverage: list[float]) -> Markup:

@@ -18,7 +18,7 @@ from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates
 from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.recipe import Recipe, logits_of
-from tutelage.reports.multilabel import NAMES, view
+from tutelage.reports.multilabel import NAMES, verdict, view
 from tutelage.reports.wording import why_served
 from tutelage.training import Log, Stages
 
@@ -39,9 +39,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
         f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {metrics['labels']['new']} new labels"
     ]
     lines += why_served(metrics["choice"], NAMES, points=chosen["criterion"] != "added_label_score")
-    if chosen["criterion"] == "added_label_score" and chosen["value"] <= 1:
-        lines.append("on validation, the added labels are no better than naming every class; see the report")
-    return lines
+    return [*lines, *filter(None, [verdict(metrics)])]
 
 
 def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
