@@ -479,3 +479,9 @@ def test_as_a_program():
     )
     assert found.returncode == 2
     assert found.stderr == "tutelage demo: unknown argument '--sed'; did you mean --seed?\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--budget.steps", "7"], ["--budget.steps=7"]])
+def test_a_budget_that_is_asked_for_is_not_bounded_by_the_number_of_examples(words):
+    bounds = preset_of("moderate", ["--scale", "laptop", *words])[0].budget.most_epochs
+    assert bounds == (None if words else 100)

@@ -396,3 +396,12 @@ def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     tiny_fit(log=log, name="deit")
     assert "deit" in capsys.readouterr().err
+
+
+def test_few_examples_are_not_passed_over_without_end(capsys: pytest.CaptureFixture[str]) -> None:
+    fitted = tiny_fit(budget=Budget(steps=40, most_epochs=3), log=Log(None), name="probe")
+    assert fitted.steps == 9
+    assert (
+        "probe: 9 steps instead of 40, with 3 in a pass over the examples (budget.most_epochs=3)"
+        in capsys.readouterr().err
+    )

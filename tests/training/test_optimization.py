@@ -124,6 +124,29 @@ def test_budgets() -> None:
     assert Budget(steps=10).total(batches_per_epoch=7) == 10
 
 
+@pytest.mark.parametrize(
+    ("budget", "in_a_pass", "steps"),
+    [
+        (Budget(steps=400, least_epochs=2, most_epochs=100), 1, 100),  # 48 examples
+        (Budget(steps=400, least_epochs=2, most_epochs=100), 20, 400),
+        (Budget(steps=400, least_epochs=2, most_epochs=100), 800, 1600),  # 100,000 examples
+        (Budget(epochs=30, least_steps=100), 1, 100),
+        (Budget(epochs=30, least_steps=100), 4, 120),
+    ],
+)
+def test_the_number_of_examples_bounds_a_budget_and_that_is_said(budget: Budget, in_a_pass: int, steps: int) -> None:
+    assert budget.total(in_a_pass) == steps
+    plain = Budget(budget.epochs, budget.steps).total(in_a_pass)
+    said = f"{steps} steps instead of {plain}, with {in_a_pass} in a pass over the examples (budget.least_"
+    assert budget.changed(in_a_pass).startswith(said if steps != plain else "")
+    assert bool(budget.changed(in_a_pass)) == (steps != plain)
+
+
+def test_bounds_that_cross_are_refused() -> None:
+    with pytest.raises(ValueError, match="least_epochs=3 is above most_epochs=2"):
+        Budget(steps=1, least_epochs=3, most_epochs=2)
+
+
 @pytest.mark.parametrize("given", [{}, {"epochs": 1, "steps": 1}, {"epochs": 0}, {"steps": -1}, {"steps": 0}])
 def test_a_budget_is_one_positive_number(given: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"epochs=.*steps=|(epochs|steps)=-?\d must be an integer of at least 1"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from inspect import signature
@@ -144,7 +144,11 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     # A scale that does not exist is the parser's to refuse.
     scale = scale if scale in get_args(SCALES) else command.scale
     encoder = _given(arguments, "encoder.pretrained", _given(arguments, "encoder.name", None))
-    return load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
+    preset, why = load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
+    if any(_given(arguments, f"budget.{unit}", None) is not None for unit in ("steps", "epochs")):
+        asked = replace(preset.budget, least_steps=None, least_epochs=None, most_epochs=None)
+        preset = replace(preset, budget=asked)  # what is asked for is done, however many examples there are
+    return preset, why
 
 
 def _given(arguments: list[str], name: str, value: Any) -> Any:

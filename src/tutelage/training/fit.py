@@ -169,6 +169,8 @@ class _Run:
             self.accelerator.init_trackers(self.plan.name)
         if self.step == 0:
             self.at.epoch_steps = len(self.batches())
+            if changed := self.plan.budget.changed(self.at.epoch_steps):
+                self.log.say(f"{self.plan.name}: {changed}")
             self.note_learned()
         steps = self.plan.budget.total(self.at.epoch_steps)
         saved = time.monotonic()

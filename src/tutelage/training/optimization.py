@@ -105,14 +105,22 @@ class Budget:
     Args:
         epochs: Passes over the data, as the sampler makes them, of all processes together.
         steps: Optimiser steps, each with batch_size examples of all processes together.
+        least_steps: Few examples are passed over more often than epochs says, until there are so many steps.
+        least_epochs: Many examples are passed over so often, however few steps that would be.
+        most_epochs: Few examples are passed over no more often, however many steps that would be.
     """
 
     epochs: int | None = None
     steps: int | None = None
+    least_steps: int | None = None
+    least_epochs: int | None = None
+    most_epochs: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, epochs="[1, inf)", steps="[1, inf)")
+        check(self, **dict.fromkeys(("epochs", "steps", "least_steps", "least_epochs", "most_epochs"), "[1, inf)"))
+        if (self.least_epochs or 0) > (self.most_epochs or math.inf):
+            raise ValueError(f"least_epochs={self.least_epochs} is above most_epochs={self.most_epochs}")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}; set the other to null")
 
@@ -123,4 +131,16 @@ class Budget:
 
     def total(self, batches_per_epoch: int) -> int:
         """Return the number of steps."""
-        return self.steps if self.steps is not None else (self.epochs or 0) * batches_per_epoch
+        steps = self.steps if self.steps is not None else (self.epochs or 0) * batches_per_epoch
+        least = max(self.least_steps or 0, (self.least_epochs or 0) * batches_per_epoch)
+        most = math.inf if self.most_epochs is None else self.most_epochs * batches_per_epoch
+        return int(max(min(steps, most), least))
+
+    def changed(self, batches_per_epoch: int) -> str:
+        """Return why the number of examples makes another number of steps of it; empty where it does not."""
+        plain = Budget(self.epochs, self.steps).total(batches_per_epoch)
+        if (steps := self.total(batches_per_epoch)) == plain:
+            return ""
+        bounds = {name: getattr(self, name) for name in ("least_steps", "least_epochs", "most_epochs")}
+        told = ", ".join(f"budget.{name}={value}" for name, value in bounds.items() if value is not None)
+        return f"{steps} steps instead of {plain}, with {batches_per_epoch} in a pass over the examples ({told})"

@@ -215,7 +215,7 @@ def pocket() -> AuxiliarySettings:
         augmentation="light",
         body=BodySettings("pocket_resnet"),
         training=Optimization(lr=2e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=64),
-        budget=Budget(epochs=15),
+        budget=Budget(epochs=15, least_steps=100),
         weighting_defaults=by_modules(EVIDENCE, constraint="relu", meta_optimizer={"lr": 0.05}),
         adapt=AdaptSettings(every=5),
         trials=4,

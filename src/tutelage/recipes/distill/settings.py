@@ -199,10 +199,10 @@ def laptop() -> DistillSettings:
         augmentation="randaugment",
         encoder=LAPTOP_ENCODER,
         student=ModelSettings("feature_mlp"),
-        teachers=(TeacherSettings(teacher, budget=Budget(epochs=10)),),
+        teachers=(TeacherSettings(teacher, budget=Budget(epochs=10, least_steps=50)),),
         adapt=AdaptSettings(every=4, batch_size=200),
         training=Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.05, batch_size=128),
-        budget=Budget(epochs=30),
+        budget=Budget(epochs=30, least_steps=100),
     )
 
 
@@ -217,9 +217,11 @@ def pocket() -> DistillSettings:
         shares=Shares(held_out=0.15, val=0.1),
         student=ModelSettings("pocket_mlp"),
         teachers=(
-            TeacherSettings(ModelSettings("pocket_mlp", options={"widths": [128, 128]}), budget=Budget(epochs=6)),
+            TeacherSettings(
+                ModelSettings("pocket_mlp", options={"widths": [128, 128]}), budget=Budget(epochs=6, least_steps=50)
+            ),
         ),
         adapt=AdaptSettings(every=4, batch_size=200),
         training=training,
-        budget=Budget(epochs=40),
+        budget=Budget(epochs=40, least_steps=100),
     )

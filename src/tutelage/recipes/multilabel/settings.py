@@ -129,7 +129,7 @@ def laptop() -> MultilabelSettings:
         encoder=LAPTOP_ENCODER,
         model=ModelSettings("feature_mlp", options={"widths": [512]}),
         training=Optimization(lr=1e-3, weight_decay=0.01, batch_size=64),
-        budget=Budget(steps=1500),
+        budget=Budget(steps=1500, least_epochs=2),
         iterated=IteratedSettings(interaction=100, imitation=50, rho=0.1),
     )
 
@@ -144,6 +144,6 @@ def pocket() -> MultilabelSettings:
         augmentation="none",
         model=ModelSettings("pocket_patches", options={"width": 48}),
         training=Optimization(lr=2e-3, weight_decay=0.01, batch_size=64),
-        budget=Budget(steps=1500),
+        budget=Budget(steps=1500, least_epochs=2),
         iterated=IteratedSettings(interaction=100, imitation=50, rho=0.1),
     )
