@@ -17,10 +17,12 @@ from tutelage.data.problems import Problems
 from tutelage.models import load_multi_head
 from tutelage.recipes.auxiliary.evaluation import evaluate
 from tutelage.recipes.auxiliary.judgement import Answer
+from tutelage.recipes.auxiliary.network import augment_of
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
-from tutelage.recipes.auxiliary.rehearsal import rehearse
+from tutelage.recipes.auxiliary.rehearsal import rehearse, trainings
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, laptop, pocket
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
+from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
 from tutelage.reports.wording import why_served
@@ -31,6 +33,9 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
     """Train by the method and by its baselines."""
     sides = ", ".join(task.name for task in problem.sides)
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
+    examples = problem.part(problem.rows("train"), problem.tasks)
+    augment = augment_of(problem, settings)
+    log.say(forecast(trainings(problem, settings), examples, settings.training.batch_size, augment))
     pipeline = Pipeline(problem, settings, out, log)
     found: dict[str, Learned] = {}
     for method in settings.trained:

@@ -12,6 +12,8 @@ from tutelage.models import build_multi_head
 from tutelage.recipes.auxiliary.network import augment_of, signals_of, spec_of, weighting_of
 from tutelage.recipes.auxiliary.settings import REFIT, AuxiliarySettings, Method
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
+from tutelage.recipes.forecast import Training, steps_of
+from tutelage.reports.auxiliary import NAMES
 from tutelage.weighting.hpo import check_search
 from tutelage.weighting.settings import options_of
 
@@ -47,3 +49,13 @@ def rehearse(problem: AuxiliaryTask, settings: AuxiliarySettings) -> None:
             signals=signals_of(problem, tasks, rows),
             weigh=weigh if len(tasks) > 1 else None,
         )
+
+
+def trainings(problem: AuxiliaryTask, settings: AuxiliarySettings) -> list[Training]:
+    """Return what a run trains: a network by each method, several of them where constant weights are searched."""
+    spec = spec_of(problem, problem.tasks, settings)
+    steps = steps_of(settings.budget, len(problem.rows("train")), settings.training.batch_size)
+    return [
+        Training(NAMES[name], spec, partial(build_multi_head, spec), steps * (settings.trials if name == "hpo" else 1))
+        for name in settings.trained
+    ]

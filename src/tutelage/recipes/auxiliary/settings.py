@@ -201,7 +201,7 @@ def laptop() -> AuxiliarySettings:
         shares=Shares(held_out=0.05),
         body=BodySettings("feature_mlp", dropout=0.1, options={"widths": [256, 256]}),
         training=Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128),
-        budget=Budget(epochs=30),
+        budget=Budget(epochs=30, least_steps=100),
         weighting_defaults=by_modules(EVIDENCE, constraint="relu", meta_optimizer={"lr": 0.05}),
         adapt=AdaptSettings(every=5),
         trials=4,

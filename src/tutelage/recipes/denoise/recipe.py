@@ -19,11 +19,12 @@ from tutelage.files import read_yaml
 from tutelage.models import RuleModel
 from tutelage.recipes.denoise.doubts import doubts
 from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
-from tutelage.recipes.denoise.methods import Refit, Trained, weighting_of
+from tutelage.recipes.denoise.methods import Refit, Trained, lesson_of, weighting_of
 from tutelage.recipes.denoise.methods import train as train_one
-from tutelage.recipes.denoise.rehearsal import rehearse
+from tutelage.recipes.denoise.rehearsal import rehearse, trainings
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
+from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.denoise import CANDIDATES, MODELS, view
 from tutelage.reports.wording import why_served
@@ -42,7 +43,9 @@ def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Mod
     if silent := task.silent_rules():
         log.say(f"rules that never voted: {', '.join(silent)}")
     alone = replace(settings, method="only_labels", weighting=None, weighting_options={})
-    log.say("4 stages: the rules and the labels, the labels alone, and both again on all labels but the test's")
+    lesson = lesson_of(task, settings)
+    examples = lesson.data.subset(lesson.rows)
+    log.say(forecast(trainings(task, settings, alone), examples, settings.training.batch_size))
     stages = Stages(out, log)
     ours, stage = trained_stage(task, settings, stages, log)
     labels_alone, alone_stage = trained_stage(task, alone, stages, log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from tutelage import training
@@ -9,6 +10,7 @@ from tutelage.models import RuleModel
 from tutelage.recipes.denoise.methods import lesson_of, weighting_of
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
+from tutelage.recipes.forecast import Training, steps_of
 
 
 def rehearse(task: RuleTask, settings: DenoiseSettings) -> None:
@@ -26,3 +28,13 @@ def rehearse(task: RuleTask, settings: DenoiseSettings) -> None:
         signals=lesson.signals,
         weigh=lambda model: weighting_of(settings, len(task.table), len(lesson.signals), model),
     )
+
+
+def trainings(task: RuleTask, settings: DenoiseSettings, alone: DenoiseSettings) -> list[Training]:
+    """Return what a run trains: on rules and labels, on labels alone, and both again on all labels but the test's."""
+    found = []
+    for name, each in (("rules and labels", settings), ("labels alone", alone)):
+        lesson = lesson_of(task, each)
+        steps = steps_of(each.budget, len(lesson.sampler(0)), each.training.batch_size)
+        found.append(Training(name, "rules", partial(RuleModel, lesson_of(task, settings).spec), steps))
+    return [*found, *(replace(each, name=f"{each.name}, all but the test's") for each in found)]

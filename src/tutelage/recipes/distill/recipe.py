@@ -11,9 +11,11 @@ from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.doubts import doubts
 from tutelage.recipes.distill.evaluation import Models, evaluate
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
-from tutelage.recipes.distill.rehearsal import rehearse
+from tutelage.recipes.distill.rehearsal import rehearse, trainings
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.distill import NAMES, view
 from tutelage.reports.wording import why_served
@@ -23,6 +25,8 @@ from tutelage.training import Log
 def train(task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> Models:
     """Train the teachers, and the student by the method and by its baselines."""
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
+    examples = task.images.subset(task.rows("train"))
+    log.say(forecast(trainings(task, settings), examples, settings.training.batch_size, augmentation_of(settings)))
     pipeline = Pipeline(task, settings, out, log)
     students: dict[str, Taught] = {}
     for method in settings.trained:

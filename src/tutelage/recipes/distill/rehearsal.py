@@ -7,13 +7,16 @@ from functools import partial
 import torch
 
 from tutelage.data import WithColumns
-from tutelage.models import ImageClassifier
+from tutelage.models import ImageClassifier, ModelSettings, build
 from tutelage.recipes.distill.methods import method_of
 from tutelage.recipes.distill.pipeline import LABEL, given_teacher, weighting_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.forecast import Training, steps_of
 from tutelage.recipes.rehearsal import rehearse_model
+from tutelage.reports.distill import NAMES
 from tutelage.signals import CrossEntropy, Distillation
+from tutelage.training import Budget
 from tutelage.weighting.hpo import check_search
 
 
@@ -61,6 +64,25 @@ def rehearse(task: DistillTask, settings: DistillSettings) -> None:
         else:
             tried(f"{name}.model", teacher.model, classes, signals=signals[:1])
     tried("student", settings.student, classes, signals=signals, weigh=weigh)
+
+
+def trainings(task: DistillTask, settings: DistillSettings) -> list[Training]:
+    """Return what a run trains: the teachers that are not given, and a student by each method."""
+    images = task.images
+
+    def of(name: str, model: ModelSettings, budget: Budget, times: int = 1) -> Training:
+        spec = model.spec(len(task.classes), settings.image_size, images.num_features)
+        steps = times * steps_of(budget, len(images.rows("train")), settings.training.batch_size)
+        return Training(name, spec, partial(build, spec), steps)
+
+    students = [
+        of(NAMES[name], settings.student, settings.budget, settings.trials if name == "hpo" else 1)
+        for name in settings.trained
+    ]
+    if set(settings.trained) == {"ce"}:
+        return students
+    own = [each for each in settings.teachers if each.folder is None]
+    return [*(of("teacher", each.model, each.budget or settings.budget) for each in own), *students]
 
 
 def one_head(network: ImageClassifier) -> None:

@@ -9,13 +9,15 @@ import pandas as pd
 
 from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
+from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.forecast import forecast
 from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.doubts import doubts
 from tutelage.recipes.multilabel.evaluation import evaluate, named
-from tutelage.recipes.multilabel.rehearsal import rehearse
+from tutelage.recipes.multilabel.rehearsal import rehearse, trainings
 from tutelage.recipes.multilabel.settings import MultilabelSettings, laptop, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.recipes.multilabel.training import candidates
+from tutelage.recipes.multilabel.training import candidates, training_rows
 from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.multilabel import NAMES, verdict, view
@@ -26,6 +28,8 @@ from tutelage.training import Log, Stages
 def train(task: MultilabelTask, settings: MultilabelSettings, out: Path, log: Log) -> Choice:
     """Train every candidate, and choose one on validation."""
     log.say(f"{task.title}: {len(task.images)} images of {len(task.classes)} classes, {task.problems.summary()}")
+    examples = task.images.subset(training_rows(task, settings))
+    log.say(forecast(trainings(task, settings), examples, settings.training.batch_size, augmentation_of(settings)))
     stages = Stages(out, log)
     return choose(task, [train_one(task, tried, stages, log) for tried in candidates(settings)])
 

@@ -7,9 +7,10 @@ from functools import partial
 from tutelage import training
 from tutelage.generations.schedule import schedule_of
 from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.forecast import Training, steps_of
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.recipes.multilabel.training import candidates, given_labels, new_model, training_rows
+from tutelage.recipes.multilabel.training import candidates, given_labels, new_model, stage_name, training_rows
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 
 
@@ -38,3 +39,15 @@ def rehearse(task: MultilabelTask, settings: MultilabelSettings) -> None:
         augment=augmentation_of(settings),
         signals=[(CrossEntropy if settings.method in ONE_LABEL else BinaryCrossEntropy)(target)],
     )
+
+
+def trainings(task: MultilabelTask, settings: MultilabelSettings) -> list[Training]:
+    """Return what a run trains: a model of each candidate."""
+    rows, size = training_rows(task, settings), settings.training.batch_size
+    found = []
+    for tried in candidates(settings):
+        steps = steps_of(tried.budget, len(rows), size)
+        if tried.method in ("mile", "hard", "soft"):
+            steps = schedule_of(tried.iterated, tried.budget, rows, size).steps
+        found.append(Training(stage_name(tried), settings.model, partial(new_model, task, settings), steps))
+    return found
