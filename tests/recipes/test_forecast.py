@@ -35,8 +35,8 @@ def test_each_model_is_measured_once_on_a_whole_batch_and_changes_nothing(monkey
     clock = iter([0.0, 5.0, 5.0, 5.5, 10.0, 15.0, 15.0, 15.25])  # of two steps of each model the second counts
     monkeypatch.setattr(module.time, "perf_counter", partial(next, clock))
     trainings = [Training(name, width, partial(make, width), 100) for name, width in (("a", 2), ("b", 4), ("c", 2))]
-    state = torch.get_rng_state()
-    told = forecast(trainings, points(), batch_size=8, augment=lambda input: input + 1)
+    data, state = points(), torch.get_rng_state()
+    told = forecast(trainings, data, batch_size=8, augment=lambda input: input + 1)
     assert made == [2, 4]
     assert seen == [(8, 3)] * 4
     assert torch.equal(torch.get_rng_state(), state)
