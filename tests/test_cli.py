@@ -28,8 +28,8 @@ from tutelage.training.stages import plain
 JOB = [
     *("scale", "seed", "fpr", "image_size", "augmentation", "encoder", "radius", "duplicates", "splits", "student"),
     *("specialist", "training", "budget", "select_by", "discovery", "discovery_training", "specialists"),
-    *("specialist_training", "selection", "lesson", "learning", "weighting", "weighting_options", "weighting_defaults"),
-    *("adapt", "hardware"),
+    *("specialist_training", "selection", "doubt", "lesson", "learning", "weighting", "weighting_options"),
+    *("weighting_defaults", "adapt", "hardware"),
 ]
 MULTILABEL = [
     *("scale", "method", "seed", "image_size", "augmentation", "encoder", "radius", "val", "test", "share"),
