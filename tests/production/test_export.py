@@ -22,6 +22,7 @@ from tutelage.production.card import read_card, version_of
 from tutelage.production.export import export
 from tutelage.production.exported import ExportedModel
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
+from tutelage.recipes.moderation import recipe
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,11 @@ def test_eight_bits_are_measured_and_the_thresholds_are_their_own(moderated, tas
     rows = task.rows("test")
     scores = [each["score"] for each in served.answer(task.images.batch(rows.tolist())["input"].numpy())]
     assert card["answer"]["threshold"] in scores
-    passed = (np.array(scores)[task.judged_by()[rows].numpy() == 0] > card["answer"]["threshold"]).sum()
-    assert passed <= 2  # 5 % of 40; rounded scores have ties
+    examples = read_parquet(moderated.folder / "examples.parquet")
+    of_run = examples["score"][examples["split"] == "test"]
+    flagged = (of_run <= recipe.load(moderated.folder, 0.05)[1]).sum()  # as many lie at or below the new threshold
+    threshold = card["answer"]["threshold"]
+    assert (np.array(scores) < threshold).sum() < flagged <= (np.array(scores) <= threshold).sum()
 
 
 def test_a_guarantee_takes_further_held_out_images_and_is_refused_without(moderated, task, tmp_path):
