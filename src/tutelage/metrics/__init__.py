@@ -27,6 +27,7 @@ from tutelage.metrics.multilabel import (
     real_f1,
 )
 from tutelage.metrics.ranking import auroc, average_precision
+from tutelage.metrics.rate_intervals import intervals_at_fpr
 from tutelage.metrics.segmentation import mean_iou, pixel_accuracy
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "f1",
     "find_label_issues",
     "given_label_recall",
+    "intervals_at_fpr",
     "label_errors",
     "label_sets",
     "lift_at_fpr",

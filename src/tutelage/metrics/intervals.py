@@ -3,8 +3,8 @@
 Examples are drawn with replacement within each class (stratified), so that every resample has the class sizes of the
 data, a metric at a false-positive rate keeps its floor, and no resample lacks a class. A metric that picks a threshold
 picks it anew in every resample. Percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, ch. 13.
-At 1 % of 160 defects the threshold is the second-highest defect: no bootstrap knows what lies beyond it, so read the
-upper ends with care.
+At 1 % of 160 defects the threshold is the second-highest defect, and no bootstrap knows what lies beyond it: for figures at a
+false-positive rate take `intervals_at_fpr`.
 """
 
 from collections.abc import Callable, Iterator

@@ -20,13 +20,12 @@ from tutelage.metrics import (
     average_precision,
     bootstrap,
     doubts,
-    lift_at_fpr,
+    intervals_at_fpr,
     normalised_mutual_information,
     npv_at_fpr,
     npv_floor,
     paired_bootstrap,
     purity,
-    recall_at_fpr,
     threshold_at_fpr,
 )
 from tutelage.models import Committee, save_committee
@@ -51,12 +50,12 @@ Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 def judged(
     scores: NDArray[np.float64], labels: NDArray[np.int64], rates: tuple[float, ...], seed: int
 ) -> dict[str, Any]:
-    """Return the figures of one model on the test, each with its 95 % bootstrap interval."""
-    figures: dict[str, Any] = {}
-    for name, metric in (("npv_at_fpr", npv_at_fpr), ("lift_at_fpr", lift_at_fpr), ("recall_at_fpr", recall_at_fpr)):
-        figures[name] = {
-            f"{rate:g}": bootstrap(partial(metric, fpr=rate), scores, labels, seed=seed).plain() for rate in rates
-        }
+    """Return the figures of one model on the test, each with its 95 % interval."""
+    at_rates = {f"{rate:g}": intervals_at_fpr(scores, labels, rate, seed=seed) for rate in rates}
+    figures: dict[str, Any] = {
+        name: {rate: made[name].plain() for rate, made in at_rates.items()}
+        for name in ("npv_at_fpr", "lift_at_fpr", "recall_at_fpr")
+    }
     figures["auroc"] = bootstrap(auroc, scores, labels, seed=seed).plain()
     figures["average_precision"] = bootstrap(partial(average_precision, positive=0), scores, labels, seed=seed).plain()
     figures["threshold"] = {f"{rate:g}": threshold_at_fpr(scores, labels, rate) for rate in rates}
