@@ -16,7 +16,7 @@ from tutelage.metrics import bootstrap, intervals_at_fpr, npv_at_fpr
 REPEATS = 300
 RESAMPLES = 200
 CASES = [(160, 0.01), (160, 0.05), (800, 0.01), (800, 0.05), (40, 0.05)]  # defects, and the rate
-SHAPES = {"normal": norm, "heavy tails": t(3)}
+SHAPES = {"normal": norm(), "heavy tails": t(3)}
 TIMES, APART = 5, 2.5  # acceptable examples for a defect, and by how much their scores are higher
 
 
