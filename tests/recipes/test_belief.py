@@ -1,0 +1,122 @@
+"""How far each training label is believed: by the other examples, and by its sub-task's look-alikes."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from tutelage import recipes
+from tutelage.models import ModelSettings, ModelSpec, build, save_model
+from tutelage.recipes import moderation
+from tutelage.recipes.encoding import EncoderSettings
+from tutelage.recipes.moderation.belief import Belief, _excess, believe, credible
+from tutelage.recipes.moderation.found import Found
+from tutelage.subtasks import Selection
+from tutelage.subtasks.doubt import DoubtSettings
+from tutelage.training import Log, Stages
+
+
+def test_a_subtask_s_labels_are_believed_at_most_as_far_as_its_purity_on_the_average():
+    posterior, subtask = torch.tensor([0.9, 0.5, 0.8, 0.4]), torch.tensor([0, 0, 1, 1])
+    by = _excess(
+        posterior, subtask, torch.tensor([0.35, 0.9])
+    )  # means 0.7 and 0.6: the first is halved, the second stays
+    assert by.tolist() == pytest.approx([0.5, 0.5, 1.0, 1.0])
+
+
+def clusters(per: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Defects that look like nothing else, and defects whose labels were drawn by lot among the acceptable: the sub-tasks."""
+    centres = 4 * torch.eye(6)[:3]
+    features = torch.cat(
+        [
+            centre + 0.5 * torch.randn(per * size, 6, generator=generator)
+            for centre, size in zip(centres, (1, 5, 2), strict=True)
+        ]
+    )
+    kind = torch.tensor([0] * per + [1] * 5 * per + [2] * 2 * per)
+    labels = torch.ones(len(kind), dtype=torch.int64)
+    labels[kind == 0] = 0
+    labels[(kind == 1) & (torch.rand(len(kind), generator=generator) < 0.25)] = 0
+    subtask = torch.where(labels == 0, kind, -1)
+    return features, labels, subtask
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> tuple[Belief, Tensor, Tensor]:
+    features, labels, subtask = clusters(100, torch.Generator().manual_seed(0))
+    split = torch.arange(len(labels)) % 5 < 4
+
+    def rows(*splits: str) -> Tensor:
+        assert splits == ("train",)
+        return split.nonzero().squeeze(1)
+
+    settings = SimpleNamespace(discovery=SimpleNamespace(subtasks=2), doubt=DoubtSettings(used=True), seed=0)
+    pipeline: Any = SimpleNamespace(
+        settings=settings,
+        task=SimpleNamespace(images=range(len(labels)), labels=labels),
+        rows=rows,
+        features=lambda wanted: features[wanted],
+        stages=Stages(tmp_path, Log(tmp_path / "log.jsonl", quiet=True)),
+        discovery_stage="discovery",
+    )
+    pipeline.stages.run("discovery", lambda folder: {}, cache_key=[])
+    subtask[~split] = -1
+    found = Found(subtask, (subtask >= 0).float(), torch.ones(2), torch.zeros(0, 2), {})
+    return believe(pipeline, found), labels, subtask
+
+
+def test_labels_drawn_by_lot_are_not_believed_and_the_others_are(judged):
+    belief, _, subtask = judged
+    real, drawn = subtask == 0, subtask == 1
+    assert belief.right[real].mean() > 0.9
+    assert belief.right[drawn].mean() < 0.3
+    assert belief.right[subtask < 0].min() > 0.3  # of acceptable and held-out labels no sub-task says anything
+    assert belief.apart[0] > 0.99
+    assert 0.3 < belief.apart[1] < 0.7
+    assert belief.purity[0] == 1
+    assert (belief.log_odds[drawn] > 0).float().mean() > 0.9  # what they are, by the labels that are believed
+
+
+def test_held_out_labels_of_such_a_subtask_have_no_say_and_its_specialist_is_not_kept(judged):
+    belief, labels, _ = judged
+    silent = belief.unjudged(labels)
+    assert not silent[labels == 1].any()
+    assert silent[100:600].sum() > 0
+    assert not silent[:100].any()
+    figures = {name: np.full(2, 0.9) for name in Selection.__dataclass_fields__ if name not in ("kept", "reasons")}
+    kept = credible(Selection(kept=np.array([True, True]), reasons=["npv 0.9", "npv 0.9"], **figures), belief)
+    assert kept.kept.tolist() == [True, False]
+    assert "of its labels are believed" in kept.reasons[1]
+
+
+def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path):
+    pd.DataFrame(tiny.written(tmp_path, (120, 180)), columns=["image", "label"]).to_csv(
+        tmp_path / "all.csv", index=False
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(build(ModelSpec("pocket_resnet", 5, 16, options={"widths": [4, 8]})), tmp_path / "encoder")
+    made = replace(
+        tiny.settings(),
+        encoder=EncoderSettings(pretrained=str(tmp_path / "encoder"), cache=tmp_path / "cache", views=1),
+        student=ModelSettings("feature_student", options={"widths": [8]}),
+        specialist=ModelSettings("feature_mlp"),
+        doubt=DoubtSettings(used=True),
+    )
+    scores = []
+    for name in ("one", "two"):
+        task = moderation.moderation_task(tmp_path / "all.csv", made)
+        run = recipes.run("moderation", task, made, tmp_path / name, quiet=True)
+        assert (run.folder / "stages" / "doubt").is_dir()
+        scores.append(pd.read_parquet(run.folder / "examples.parquet")["score"].to_numpy())
+    assert np.array_equal(*scores)
+    table, problems = recipes.predict(run.folder, tmp_path / "all.csv", tmp_path / "scores.parquet")
+    assert len(table) == 300
+    assert problems.counts() == {}
