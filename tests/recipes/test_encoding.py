@@ -15,7 +15,8 @@ import torch
 from tutelage import recipes
 from tutelage.data.encoded import EncodedTable
 from tutelage.data.indexed import TensorData
-from tutelage.data.rotation import QUARTERS, TurnedRows, in_quarters, turned
+from tutelage.data.quarters import TurnedRows, in_quarters
+from tutelage.data.rotation import QUARTERS, turned
 from tutelage.data.splits import draw_parts
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model

@@ -20,8 +20,8 @@ from tutelage.data.label_columns import read_label_columns
 from tutelage.data.nyuv2 import nyuv2_rooms
 from tutelage.data.pets import oxford_pets
 from tutelage.data.products import product_attributes
+from tutelage.data.quarters import in_quarters
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
-from tutelage.data.rotation import in_quarters
 from tutelage.data.splits import PARTS, draw_parts
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
