@@ -94,3 +94,18 @@ def test_the_choice_says_why_and_is_a_function_of_its_arguments():
     alone = choose({"fine_tuned": truth + rng.normal(size=100)}, truth, np.arange(100), np.arange(100))
     assert (alone.chosen, alone.why) == ("fine_tuned", "there is no other candidate")
     assert alone.plain()["candidates"]["fine_tuned"]["gain"] == 0
+
+
+def test_labels_without_a_say_leave_the_choice_as_it_is_and_the_level_to_all():
+    rng = np.random.default_rng(2)
+    truth = (rng.random(4000) < 0.6).astype(np.int64)
+    parts = {name: truth + rng.normal(size=4000) for name in ("fine_tuned", "student")}
+    everything = np.arange(4000)
+    heard = everything[(truth == 1) | (rng.random(4000) < 0.4)]  # most defects have no say
+    biased = choose(parts, truth, heard, heard)
+    made = choose(parts, truth, heard, heard, level=everything)
+    assert made.chosen == biased.chosen
+    assert made.served.gain == biased.served.gain
+    assert biased.served.scores.mean() > truth.mean() + 0.05
+    assert made.served.scores.mean() == pytest.approx(truth.mean(), abs=0.01)
+    assert np.array_equal(np.argsort(made.served.log_odds), np.argsort(biased.served.log_odds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
@@ -108,6 +108,7 @@ def choose(
     labels: NDArray[np.int64],
     held_out: NDArray[np.int64],
     judged: NDArray[np.int64],
+    level: NDArray[np.int64] | None = None,
 ) -> Choice:
     """Calibrate the models and the means of their log-odds, and choose one on held-out labels.
 
@@ -121,15 +122,12 @@ def choose(
     Args:
         parts: log-odds of acceptable of every row, (N,), by the model's name, one of `ORDER`; plain fine-tuning must be there.
         labels: (N,) 0 defective, 1 acceptable, -1 not labelled.
-        held_out: the rows on which scores are calibrated.
+        held_out: the rows on which scores are calibrated for the comparison.
         judged: the rows on which candidates are compared, which no model has learned from.
+        level: the rows on which the candidates' scores are calibrated in the end, ``held_out`` by default.
     """
     models = {name: parts[name] for name in ORDER if name in parts}
-    rates = label_errors([each[held_out] for each in averaged(models, labels, held_out)], labels[held_out])
-
-    def calibrated(log_odds: Floats) -> Calibration:
-        return calibrate(log_odds[held_out], labels[held_out], errors=rates)
-
+    calibrated, rates = _calibrator(models, labels, held_out)
     own = {name: calibrated(each) for name, each in models.items()}
     made: dict[str, tuple[tuple[str, ...], tuple[float, ...], Calibration, Floats]] = {}
     for members in (some for count in range(1, len(models) + 1) for some in combinations(models, count)):
@@ -141,6 +139,9 @@ def choose(
     best = max(made, key=lambda name: told[name].mean())
     equal = [name for name in made if not _beats(told[best] - told[name])]
     chosen = min(equal, key=lambda name: (_preference(made[name][0]), -told[name].mean()))
+    if level is not None and not np.array_equal(level, held_out):
+        calibrated, rates = _calibrator(models, labels, level)
+        made = {name: (some, weights, calibrated(raw), raw) for name, (some, weights, _, raw) in made.items()}
     candidates = {}
     for name, (members, weights, fitted, raw) in made.items():
         gain = told[name] - told[PLAIN]
@@ -149,6 +150,14 @@ def choose(
             members, weights, fitted, fitted.log_odds(raw), area, float(gain.mean()), _standard_error(gain)
         )
     return Choice(candidates, chosen, _why(candidates, best, chosen), rates, len(judged))
+
+
+def _calibrator(
+    models: Mapping[str, Floats], labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[Callable[[Floats], Calibration], tuple[float, float]]:
+    """Return what calibrates log-odds on these rows, and the error rates of their labels."""
+    rates = label_errors([each[rows] for each in averaged(models, labels, rows)], labels[rows])
+    return lambda log_odds: calibrate(log_odds[rows], labels[rows], errors=rates), rates
 
 
 def _preference(members: tuple[str, ...]) -> int:

@@ -47,8 +47,8 @@ def choose_served(
         fine_tuned: the baseline.
         student: taught by the specialists, or None where none was kept.
         teacher: the specialists' own answer, which is a candidate where one network gives it.
-        doubted: held-out labels that have no say in the choice, (N,) bool; see `Belief.unjudged`. They are calibrated by all
-            the same: those that are right after all would be missing from the level of the scores.
+        doubted: held-out labels that have no say in the choice, (N,) bool; see `Belief.unjudged`. The level of the scores is
+            by all labels: those that are right after all would be missing from it.
     """
     parts = {"fine_tuned": fine_tuned.log_odds}
     if student is not None:
@@ -57,7 +57,8 @@ def choose_served(
             parts["specialists"] = teacher.double().numpy()
     judged = held_out(pipeline, "student_val", doubted=doubted)
     labels = pipeline.task.labels.numpy()
-    return choose(parts, labels, held_out(pipeline).numpy(), judged.numpy())
+    calibrated_on = held_out(pipeline, doubted=doubted).numpy()
+    return choose(parts, labels, calibrated_on, judged.numpy(), level=held_out(pipeline).numpy())
 
 
 def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Committee:
