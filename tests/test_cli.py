@@ -109,6 +109,12 @@ Noise = Literal["uniform", "structured", "none"]
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder without runs: the clone's own, as `make demo` leaves it, has a part in no test."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
