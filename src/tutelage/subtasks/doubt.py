@@ -71,9 +71,9 @@ def leave_one_out(
         gram = _kernel(known[part], known[part], scale) + RIDGE * torch.diag(1 / weight[part])
         factor = torch.linalg.cholesky(gram)
         dual = torch.cholesky_solve(targets_NM[part] - mean_M, factor)
-        inside += torch.cat([_kernel(some, known[part], scale) @ dual for some in known.split(PART)]) + mean_M
-        own = targets_NM[part] - dual / torch.cholesky_inverse(factor).diagonal()[:, None]
-        inside[part] += own - (_kernel(known[part], known[part], scale) @ dual + mean_M)
+        told = torch.cat([_kernel(some, known[part], scale) @ dual for some in known.split(PART)]) + mean_M
+        told[part] = targets_NM[part] - dual / torch.cholesky_inverse(factor).diagonal()[:, None]
+        inside += told
         outside += torch.cat([_kernel(some, known[part], scale) @ dual for some in asked.split(PART)]) + mean_M
     return inside / count, outside / count
 

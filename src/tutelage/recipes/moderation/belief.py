@@ -62,11 +62,10 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     settings, task = pipeline.settings, pipeline.task
     train, count = pipeline.rows("train"), settings.discovery.subtasks
     labels, subtask = task.labels[train], found.subtask[train]
-    rest = torch.ones(len(task.images), dtype=torch.bool)
-    rest[train] = False
+    rest = _others(pipeline)
 
     def work(folder: Path) -> dict[str, Any]:
-        known, others = pipeline.features(train), pipeline.features(rest.nonzero().squeeze(1))
+        known, others = pipeline.features(train), pipeline.features(rest)
         targets = torch.zeros(len(train), 1 + count)
         targets[:, 0] = labels.float()
         targets[labels == 0, 1 + subtask[labels == 0]] = 1.0
@@ -95,14 +94,20 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     )
 
 
+def _others(pipeline: Pipeline) -> Tensor:
+    """Return the rows that are not trained on."""
+    rest = torch.ones(len(pipeline.task.images), dtype=torch.bool)
+    rest[pipeline.rows("train")] = False
+    return rest.nonzero().squeeze(1)
+
+
 def _told_again(pipeline: Pipeline, right: Tensor) -> Tensor:
     """Return the log-odds of acceptable by all labels as far as they are right, (N,)."""
     settings, task, train = pipeline.settings, pipeline.task, pipeline.rows("train")
-    rest = torch.ones(len(task.images), dtype=torch.bool)
-    rest[train] = False
+    rest = _others(pipeline)
 
     def work(folder: Path) -> dict[str, Any]:
-        others = pipeline.features(rest.nonzero().squeeze(1))
+        others = pipeline.features(rest)
         told, targets = torch.zeros(len(task.images), 1), task.labels[train].float()[:, None]
         told[train], told[rest] = leave_one_out(pipeline.features(train), targets, others, settings.seed, right[train])
         save_file({"log_odds": torch.logit(told[:, 0], eps=SURE)}, folder / "told.safetensors")
