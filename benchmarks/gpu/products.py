@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.laptop.encoder import _train
+from benchmarks.laptop.encoder import TRAINING, _train
 from benchmarks.moderation.baselines import products_task
 from benchmarks.moderation.products import article_types
 from benchmarks.moderation.table import FIRST_SEED, NOISES, _own_rows
@@ -17,20 +17,10 @@ from tutelage.models import ModelSpec
 from tutelage.recipes.encoding import EncoderSettings, encoded
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import laptop
-from tutelage.training import Budget, Hardware, Log, Optimization
+from tutelage.training import Budget, Hardware, Log
 
 SIZE, TINY = 112, 16
 EVERYTHING = 10**9
-TRAINING = Optimization(
-    optimizer="sgd",
-    lr=0.1,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup=0.1,
-    batch_size=128,
-)
 SEEDS = 3
 
 

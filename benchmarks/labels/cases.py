@@ -8,14 +8,15 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.laptop.encoder import SHOP_SIZE, SPEC, cifar_encoder, people_encoder, shop_encoder
 from benchmarks.mile.cifar_raters import cifar10_raters
 from benchmarks.moderation.products import product_photographs
-from tutelage.data.cifar import read_cifar
-from tutelage.data.table import Images
+from tutelage.data.cifar import CifarName, read_cifar
+from tutelage.data.table import Images, ImageTable
 from tutelage.recipes.encoding import EncoderSettings
 
 COUNT, COUNT_100, HELD_OUT = 3_000, 6_000, 500
@@ -99,13 +100,13 @@ def _products(data: Path, runs: Path, noise: str, seed: int) -> Labels:
 
 
 @cache
-def _cifar(name: str, data: Path):  # type: ignore[no-untyped-def]
-    table, _ = read_cifar(name, data / name)  # type: ignore[arg-type]
+def _cifar(name: CifarName, data: Path) -> tuple[pd.DataFrame, Images]:
+    table, _ = read_cifar(name, data / name)
     return table.table, table.images
 
 
 @cache
-def _raters(data: Path):  # type: ignore[no-untyped-def]
+def _raters(data: Path) -> tuple[ImageTable, NDArray[np.bool_]]:
     table, truth_NC = cifar10_raters(data / "cifar10", votes=VOTES, train=1, val=1, size=8)
     test = (table.table["split"] == "test").to_numpy()
     place = table.table["id"][test].str[-5:].astype(int).to_numpy()
