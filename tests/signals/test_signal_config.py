@@ -59,6 +59,7 @@ CASES: dict[type[Signal], tuple[dict[str, Any], dict[str, Any]]] = {
     signals.LabelledByBoth: ({}, {"second": "a", "classifier": "b", "label_model": "c"}),
     signals.LabelModelEvidence: ({}, {"everywhere": True, "label_model": "a"}),
     signals.LabelModelLabels: ({}, {"kind": "joint", "label_model": "a"}),
+    signals.OwnAnswer: ({}, {"temperature": 0.3, "head": "a"}),
     signals.PixelCrossEntropy: ({"target": "a"}, {"target": "b", "head": "a"}),
     signals.PixelError: ({"target": "a"}, {"target": "b", "power": 2, "head": "a"}),
     PseudoLabels: (

@@ -50,9 +50,8 @@ def test_a_scale_multiplies_the_gradient_and_is_not_seen_by_the_weights(name, sc
 
 
 # The others' weights of a batch depend on which examples are in it together.
-ALONE = [
-    name for name in METHODS if not name.startswith(("GradientCosine", "LearningToReweight", "SuperLoss, running"))
-]
+TOGETHER = ("GradientCosine", "IEG", "LearningToReweight", "MentorNet", "SuperLoss, running")
+ALONE = [name for name in METHODS if not name.startswith(TOGETHER)]
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -132,7 +131,9 @@ def test_a_signal_s_own_parameters_follow_their_losses(name):
     weighting.backward(losses_BK, batch, model)
     found = signal.log_temperature.grad
     assert found is not None
-    if not name.endswith("running"):  # whose weights have moved on since they were asked for
+    if not name.endswith("running") and not name.startswith(
+        "MentorNet"
+    ):  # whose weights have moved on since they were asked for
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -195,8 +196,9 @@ def test_a_compiled_objective_two_optimizers_and_autocast_teach_the_same(name):
 def test_another_model_s_optimizer_and_an_empty_held_out_batch_are_refused(name):
     loop, batch = Loop(name), rows(examples(), range(8))
     before = {key: value.clone() for key, value in loop.weighting.state_dict().items()}
-    with pytest.raises(ValueError, match="the optimizer holds no parameter of the Network"):
-        loop.weighting.adapt(loop.objective, batch, examples(6), torch.optim.SGD(network().parameters(), lr=0.2))
+    if name not in ("CleanNet", "MentorNet, learned"):  # which do not look a step of the model ahead
+        with pytest.raises(ValueError, match="the optimizer holds no parameter of the Network"):
+            loop.weighting.adapt(loop.objective, batch, examples(6), torch.optim.SGD(network().parameters(), lr=0.2))
     with pytest.raises(ValueError, match="the held-out batch is empty"):
         loop.weighting.adapt(loop.objective, batch, rows(examples(), []), loop.optimizer)
     assert_same(loop.weighting.state_dict(), before)

@@ -27,6 +27,7 @@ from weighting_zoo import (
 )
 
 from tutelage.weighting import (
+    IEG,
     MAOAL,
     DroppedTeachers,
     JointGradient,
@@ -39,6 +40,7 @@ from tutelage.weighting import (
 pytestmark = pytest.mark.filterwarnings(
     "ignore::tutelage.hypergradient.NeumannWarning"
 )  # these networks are not convex
+KEPT = ("AMAL", "Joint", "CRUST", "CurriculumNet", "CleanNet")  # a row of each example
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -215,7 +217,7 @@ def test_adapting_leaves_model_gradients_and_random_states_alone(name):
     assert model.training
 
 
-@pytest.mark.parametrize("name", ["AMAL", "Joint", "Joint, one step", "LearningToReweight", "MetaWeightNet"])
+@pytest.mark.parametrize("name", ["AMAL", "IEG", "Joint", "Joint, one step", "LearningToReweight", "MetaWeightNet"])
 def test_all_strategies_agree(name):
     batch, held_out = rows(examples(), range(8)), examples(6, seed=9)
     loop = Loop(name).run(range(2))
@@ -326,12 +328,12 @@ def test_weights_that_outlive_their_batch_are_known_when_training_has_ended(name
     loop, batch = Loop(name).run(range(2)), rows(examples(), range(8))
     with torch.no_grad():
         found = loop.weighting.last_weights(loop.objective(batch), batch)
-    forgets = isinstance(loop.weighting, LearningToReweight | DroppedTeachers)
+    forgets = isinstance(loop.weighting, LearningToReweight | IEG | DroppedTeachers)
     assert (found is None) == forgets
     if found is not None:
         assert found.shape == (8, K)
     kept = loop.weighting.export(tmp_path / "weights.parquet", ids=[f"image {i}" for i in range(N)])
-    assert kept == (tmp_path / "weights.parquet").is_file() == name.startswith(("AMAL", "Joint", "CRUST"))
+    assert kept == (tmp_path / "weights.parquet").is_file() == name.startswith(KEPT)
     if kept and found is not None:
         frame = pd.read_parquet(tmp_path / "weights.parquet")
         assert frame["id"][3] == "image 3"

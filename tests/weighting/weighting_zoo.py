@@ -12,14 +12,19 @@ from tutelage.signals import CrossEntropy, Distillation, Objective
 from tutelage.weighting import (
     AMAL,
     CRUST,
+    IEG,
     MAOAL,
     AuxiLearn,
+    CleanNet,
+    CurriculumNet,
     DroppedTeachers,
     Equal,
     Fixed,
     GradientCosine,
     Joint,
+    LearnedMentorNet,
     LearningToReweight,
+    MentorNet,
     MetaOptimizer,
     MetaWeightNet,
     SuperLoss,
@@ -95,6 +100,12 @@ METHODS: dict[str, Callable[[nn.Module], Weighting]] = {
     "SuperLoss, running": lambda model: SuperLoss(num_signals=K, regularisation=0.25),
     "CRUST": lambda model: CRUST(N, fraction=0.4, radius=0.5),
     "CRUST, nearest": lambda model: CRUST(N, fraction=0.4, radius=None),
+    "CurriculumNet": lambda model: CurriculumNet(N, start=0, stage=1),
+    "CleanNet": lambda model: CleanNet(N, start=0, meta_optimizer=QUICK),
+    "MentorNet": lambda model: MentorNet(),
+    "MentorNet, self-paced": lambda model: MentorNet(percentile=0.5, width=0.0),
+    "MentorNet, learned": lambda model: LearnedMentorNet(hidden=7, meta_optimizer=QUICK),
+    "IEG": lambda model: IEG(),
 }
 NEUTRAL: dict[str, Callable[[nn.Module], Weighting]] = {
     "Equal": lambda model: Equal(),
@@ -105,6 +116,9 @@ NEUTRAL: dict[str, Callable[[nn.Module], Weighting]] = {
     "Uncertainty": lambda model: Uncertainty(K, init=-math.log(2)),
     "SuperLoss": lambda model: SuperLoss(1.0, regularisation=1e40),
     "CRUST": lambda model: CRUST(N),
+    "CurriculumNet": lambda model: CurriculumNet(N),
+    "CleanNet": lambda model: CleanNet(N),
+    "MentorNet": lambda model: MentorNet(start=1),
 }
 
 
@@ -138,6 +152,8 @@ class Loop:
             self.weighting.adapt(self.objective, batch, held_out, self.optimizer)
         if isinstance(self.weighting, CRUST):
             self.weighting.select(self.objective, [batch])
+        else:
+            self.weighting.begin_epoch(0, self.objective, [batch])
 
     def run(self, numbers: Iterable[int]) -> Loop:
         """Take some steps, each of which is a function of its number."""

@@ -16,6 +16,7 @@ from tutelage.signals.label_model import (
     QualityGuides,
 )
 from tutelage.signals.objective import Objective
+from tutelage.signals.own_answer import OwnAnswer
 from tutelage.signals.pixels import PixelCrossEntropy, PixelError, SurfaceNormals
 from tutelage.signals.pseudo_labels import PseudoLabels
 from tutelage.signals.scaled import Scaled
@@ -38,6 +39,7 @@ __all__ = [
     "LabelledByBoth",
     "Objective",
     "Outputs",
+    "OwnAnswer",
     "PixelCrossEntropy",
     "PixelError",
     "PseudoLabels",

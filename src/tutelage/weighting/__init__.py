@@ -3,13 +3,17 @@
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.cleannet import CleanNet
 from tutelage.weighting.cosine import GradientCosine
 from tutelage.weighting.crust import CRUST
+from tutelage.weighting.curriculumnet import CurriculumNet
 from tutelage.weighting.dropped import DroppedTeachers
 from tutelage.weighting.fixed import Equal, Fixed
 from tutelage.weighting.hpo import Tuned, tune_weights
+from tutelage.weighting.ieg import IEG
 from tutelage.weighting.joint import Joint, JointGradient
 from tutelage.weighting.maoal import MAOAL
+from tutelage.weighting.mentornet import LearnedMentorNet, MentorNet
 from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.meta_weight_net import MetaWeightNet
 from tutelage.weighting.partition import Partition
@@ -23,9 +27,12 @@ from tutelage.weighting.uncertainty import Uncertainty
 __all__ = [
     "AMAL",
     "CRUST",
+    "IEG",
     "MAOAL",
     "WEIGHTINGS",
     "AuxiLearn",
+    "CleanNet",
+    "CurriculumNet",
     "DroppedTeachers",
     "Equal",
     "ExampleTable",
@@ -33,7 +40,9 @@ __all__ = [
     "GradientCosine",
     "Joint",
     "JointGradient",
+    "LearnedMentorNet",
     "LearningToReweight",
+    "MentorNet",
     "MetaOptimizer",
     "MetaWeightNet",
     "ModuleWeights",

@@ -14,12 +14,16 @@ from tutelage.checks import check_arguments
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import Weighting
+from tutelage.weighting.cleannet import CleanNet
 from tutelage.weighting.cosine import GradientCosine
 from tutelage.weighting.crust import CRUST
+from tutelage.weighting.curriculumnet import CurriculumNet
 from tutelage.weighting.dropped import DroppedTeachers
 from tutelage.weighting.fixed import Equal, Fixed
+from tutelage.weighting.ieg import IEG
 from tutelage.weighting.joint import Joint
 from tutelage.weighting.maoal import MAOAL
+from tutelage.weighting.mentornet import LearnedMentorNet, MentorNet
 from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.meta_weight_net import MetaWeightNet
 from tutelage.weighting.partition import Level, Partition
@@ -33,13 +37,18 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
         AMAL,
         AuxiLearn,
         CRUST,
+        CleanNet,
+        CurriculumNet,
         DroppedTeachers,
         Equal,
         Fixed,
         GradientCosine,
+        IEG,
         Joint,
+        LearnedMentorNet,
         LearningToReweight,
         MAOAL,
+        MentorNet,
         MetaWeightNet,
         SuperLoss,
         Uncertainty,

@@ -92,6 +92,16 @@ class ExampleTable(nn.Module):
         new = self.rows[touched] + change
         self.rows[touched] = new if bounds is None else new.clamp(*bounds)
 
+    @torch.no_grad()
+    def put(self, index_A: Tensor, values_AK: Tensor) -> None:
+        """Set the rows of examples of all processes; of an example that occurs twice the first values stay."""
+        order = index_A.argsort(stable=True)
+        index_A = index_A[order]
+        first = torch.ones_like(index_A, dtype=torch.bool)
+        first[1:] = index_A[1:] != index_A[:-1]
+        index_A, values_AK = index_A[first], values_AK[order][first]
+        self.add(index_A, values_AK.to(self.rows) - self.lookup(index_A).to(self.rows))
+
     def whole(self) -> Tensor:
         """Return all rows, (N, K), in all processes."""
         self._settle()
