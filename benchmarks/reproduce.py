@@ -26,6 +26,8 @@ from benchmarks.paired import Comparison, paired
 from benchmarks.results_table import ResultRow, read_results, write_results
 from benchmarks.rules.summary import COMPARED as rules_compared
 from benchmarks.rules.summary import results as rules
+from benchmarks.suspicion.table import COMPARED as suspicion_compared
+from benchmarks.suspicion.table import results as suspicion
 from tutelage.recipes.base import Scale
 
 TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
@@ -38,6 +40,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "encoder": encoder,
     "choice": choice,
     "labels": labels,
+    "suspicion": suspicion,
 }
 SCALES: dict[str, tuple[Scale, ...]] = {
     "moderation": ("pocket", "laptop", "paper"),
@@ -46,6 +49,7 @@ SCALES: dict[str, tuple[Scale, ...]] = {
     "maoal": ("pocket", "laptop", "paper"),
     "encoder": ("laptop",),
     "labels": ("laptop",),
+    "suspicion": ("pocket", "laptop"),
 }
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
@@ -55,6 +59,7 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "mile": mile_compared,
     "choice": choice_compared,
     "labels": labels_compared,
+    "suspicion": suspicion_compared,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps, "maoal": importances}
 

@@ -49,7 +49,7 @@ def test_short_ones_are_told_in_seconds() -> None:
     assert "about 1 s" in forecast([Training("a", 1, partial(nn.Linear, 3, 2), 1)], points(), 2)
 
 
-@pytest.mark.parametrize("name", ["auxiliary", "denoise", "distill", "multilabel"])
+@pytest.mark.parametrize("name", ["auxiliary", "denoise", "distill", "moderation", "multilabel"])
 def test_the_steps_that_are_told_are_those_that_are_taken(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

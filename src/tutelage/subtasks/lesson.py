@@ -206,6 +206,13 @@ def _unlabelled(
     wanted = torch.ones_like(kept_K[task]) if settings.unlabelled == "all" else kept_K[task]
     if settings.unlabelled == "kept":
         wanted = wanted & (confidence >= settings.confidence)
-    most = int(settings.unlabelled_share / (1 - settings.unlabelled_share) * labelled)
-    ranked = torch.where(wanted, confidence, -1.0).argsort(descending=True, stable=True)[: min(most, int(wanted.sum()))]
+    most = most_unlabelled(int(wanted.sum()), labelled, settings)
+    ranked = torch.where(wanted, confidence, -1.0).argsort(descending=True, stable=True)[:most]
     return unlabelled[ranked].sort().values
+
+
+def most_unlabelled(unlabelled: int, labelled: int, settings: LessonSettings) -> int:
+    """Return how many of the unlabelled rows can take part beside so many labelled ones."""
+    if settings.unlabelled == "none":
+        return 0
+    return min(unlabelled, int(settings.unlabelled_share / (1 - settings.unlabelled_share) * labelled))

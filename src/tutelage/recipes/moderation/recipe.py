@@ -14,13 +14,15 @@ from tutelage.data.table import ImageTable
 from tutelage.files import read_json, read_parquet
 from tutelage.metrics import threshold_at_fpr
 from tutelage.models import load_committee
+from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.forecast import forecast
 from tutelage.recipes.moderation.answers import answers_of
 from tutelage.recipes.moderation.belief import believe, credible
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.rehearsal import rehearse
+from tutelage.recipes.moderation.rehearsal import rehearse, trainings
 from tutelage.recipes.moderation.served import choose_served, committee, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
@@ -43,6 +45,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(f"training weighs the examples by their column weight, from {weights.min():g} to {weights.max():g}")
     if why := too_few(task, settings):
         log.say(f"{why}: plain fine-tuning is the result")
+        log.say(begins(task, settings, subtasks=False))
         pipeline = Pipeline(task, settings, out, log)
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
@@ -51,9 +54,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     settings, changed = suited(task, settings)
     for line in changed:
         log.say(line)
-    log.say(
-        "4 stages: discovery of sub-tasks, specialists, plain fine-tuning, student; finished ones are not run again"
-    )
+    log.say(begins(task, settings, subtasks=True))
     pipeline = Pipeline(task, settings, out, log)
     found = pipeline.discovery()
     sizes = f"{found.facts['smallest']} to {found.facts['largest']}"
@@ -75,6 +76,12 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     choice = choose_served(pipeline, fine_tuned, student, teacher, belief.unjudged(task.labels) if belief else None)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
     return Models(found, selection, student, fine_tuned, choice, committee(pipeline, choice, selection))
+
+
+def begins(task: ModerationTask, settings: ModerationSettings, *, subtasks: bool) -> str:
+    """Say what is trained and about how long that takes."""
+    examples, batch_size = task.images.subset(task.rows("train")), settings.training.batch_size
+    return forecast(trainings(task, settings, subtasks=subtasks), examples, batch_size, augmentation_of(settings))
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:

@@ -19,12 +19,16 @@ ENCODER_TRAINING = Optimization(
 )
 
 
+def starts_from_encoder(model: ModelSettings, task: ModerationTask) -> bool:
+    """Return whether a model starts from an encoder that is trained first; features need no further start."""
+    return model.pretrained is None and task.pretraining is not None and task.images.num_features is None
+
+
 def starting_weights(
     model: ModelSettings, task: ModerationTask, settings: ModerationSettings, stages: Stages, log: Log
 ) -> str | None:
     """Return the weights from which a model starts: its own setting, or the task's stand-in for ImageNet."""
-    encoded = task.images.num_features is not None  # which needs no further start
-    if model.pretrained is not None or task.pretraining is None or encoded:
+    if not starts_from_encoder(model, task):
         return model.pretrained
 
     def work(folder: Path) -> dict[str, Any]:
