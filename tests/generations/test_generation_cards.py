@@ -11,7 +11,7 @@ from tutelage.data import TensorData
 from tutelage.data.indexed import Rows
 
 CARDS = Path(__file__).parents[2] / "docs" / "methods"
-NAMES = ["mile", "elr", "self-training", "assistants", "born-again", "sskd", "refining-labels"]
+NAMES = ["mile", "elr", "self-training", "assistants", "born-again", "sskd", "refining-labels", "scc", "mopro"]
 N, C = 24, 3
 
 

@@ -14,6 +14,7 @@ import tutelage.subtasks
 import tutelage.weighting  # noqa: F401  the rooms whose signals are looked for
 from tutelage import signals
 from tutelage.generations import FourViews, Iterated, Schedule
+from tutelage.generations.mopro import MomentumPrototypes, MoProSettings
 from tutelage.generations.sskd import ComparedDistillation, Contrast, RotatedDistillation
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, PseudoLabels, Signal, SquaredError
 from tutelage.subtasks import Curriculum, DiscoverySettings, SelfLabels, StudentSettings
@@ -99,6 +100,10 @@ CASES: dict[type[Signal], tuple[dict[str, Any], dict[str, Any]]] = {
             "variant": "released",
             "optimizer_state": "reset",
         },
+    ),
+    MomentumPrototypes: (
+        {"model": views(), "classes": 2, "settings": MoProSettings()},
+        {"classes": 3, "settings": MoProSettings(sure=0.9), "target": "y"},
     ),
     RotatedDistillation: (
         {"teacher": views(), "temperature": 1.0, "keep": 0.5},

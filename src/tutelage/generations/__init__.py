@@ -5,8 +5,10 @@ from tutelage.generations.born_again import BornAgainSettings, born_again
 from tutelage.generations.chain import Relabelled
 from tutelage.generations.incremental import Incremental, IncrementalSettings, Task, learn_incrementally, refining_tasks
 from tutelage.generations.iterated import Iterated, Iteration, iterate
+from tutelage.generations.mopro import MomentumPrototypes, MoPro, MoProSettings, Projected, mopro
 from tutelage.generations.noisy_student import NoisyStudentSettings, confident, noisy_student
 from tutelage.generations.schedule import Generations, IteratedSettings, Schedule
+from tutelage.generations.self_contained import SelfContained, SelfContainedSettings, self_contained
 from tutelage.generations.self_training import SelfTrainingSettings, self_training, surest_of_each_class
 from tutelage.generations.sskd import FourViews, SSKDSettings, sskd
 
@@ -20,10 +22,16 @@ __all__ = [
     "Iterated",
     "IteratedSettings",
     "Iteration",
+    "MoPro",
+    "MoProSettings",
+    "MomentumPrototypes",
     "NoisyStudentSettings",
+    "Projected",
     "Relabelled",
     "SSKDSettings",
     "Schedule",
+    "SelfContained",
+    "SelfContainedSettings",
     "SelfTrainingSettings",
     "Task",
     "assist",
@@ -31,8 +39,10 @@ __all__ = [
     "confident",
     "iterate",
     "learn_incrementally",
+    "mopro",
     "noisy_student",
     "refining_tasks",
+    "self_contained",
     "self_training",
     "sskd",
     "surest_of_each_class",
