@@ -145,7 +145,7 @@ OUT_OF_RANGE: dict[type, dict[str, tuple[Any, ...]]] = {
         "settled_share": SHARE,
         "minimum_size": SHARE,
     },
-    SpecialistSettings: {"epochs": COUNT, "balance": SHARE},
+    SpecialistSettings: {"epochs": COUNT, "balance": SHARE, "smoothing": (1.0, -0.1)},
     SelectionSettings: {"flagged": (1.0, -0.1), "fpr": (1.0, -0.1), "window": COUNT},
     LessonSettings: {"contradicted": SHARE, "confidence": SHARE, "unlabelled_share": (1.0, -0.1)},
     StudentSettings: {"temperature": (0.0, -1.0), "weight": (-1.0,), "smoothing": (1.0, -0.1)},

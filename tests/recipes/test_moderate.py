@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
-from tutelage.models import load_committee
+from tutelage.models import load_committee, load_model
 from tutelage.recipes.moderation import ModerationTask
 from tutelage.subtasks import acceptability
 from tutelage.training import fit
@@ -165,6 +165,17 @@ def test_the_model_is_the_one_that_was_chosen_and_its_scores_are_calibrated(mode
     with torch.no_grad():
         scores = acceptability(model(task.images.images.gather(range(len(task.images)))))
     assert np.allclose(scores.numpy(), examples["score"], atol=1e-4)
+
+
+def test_how_alike_the_two_tokens_are(moderated, task, metrics):
+    pixels = task.images.images.gather(task.images.rows("test").tolist())
+    for name, stage in (("student", "student"), ("fine_tuned", "fine-tuned")):
+        network, _ = load_model(moderated.folder / "stages" / stage / "model")
+        with torch.no_grad():
+            cls, dist = network.eval().backbone.forward_features(network.pixels(pixels))[:, :2].double().unbind(1)
+        cosine = (cls * dist).sum(1) / (cls.norm(dim=1) * dist.norm(dim=1))
+        assert metrics["token_cosine"][name] == pytest.approx(float(cosine.mean()), abs=1e-5)
+        assert 0 < metrics["token_cosine"][name] < 0.999  # two tokens, and not one twice
 
 
 def test_the_log(moderated):

@@ -149,6 +149,7 @@ def fake_run(
         "calibration": {"error": 0.0321, "error_uncalibrated": 0.1234},
         "corrected": None,
         "alarms": [],
+        "token_cosine": {"student": 0.4321, "fine_tuned": 0.5678},
         "subtasks": {
             "count": subtasks,
             "kept": int(kept.sum()),

@@ -139,7 +139,7 @@ CASES: dict[type[Signal], tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     LabelOfBothTokens: ({"smoothing": 0.1}, {"smoothing": 0.2}),
-    Membership: ({"weight": 1.0}, {"weight": 2.0}),
+    Membership: ({"weight": 1.0, "smoothing": 0.0}, {"weight": 2.0, "smoothing": 0.1}),
     Combined: (
         {"signals": [CrossEntropy()], "network": teacher()},
         {"signals": [CrossEntropy("y")], "network": teacher(1)},

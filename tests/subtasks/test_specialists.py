@@ -116,6 +116,19 @@ def test_output_j_of_a_trunk_learns_what_specialist_j_alone_learns(images, weigh
     assert torch.allclose(shared.trunk.weight.grad, trunk, rtol=1e-12, atol=1e-14)
 
 
+def test_smoothed_labels_are_those_of_a_cross_entropy_over_two_classes():
+    """Paper: label smoothing of 0.05 in all trainings; beside it a specialist's one output is the log-odds of two classes."""
+    told_NK = torch.tensor([[1.0, 1.0], [0.0, -1.0], [-1.0, 0.0]])
+    log_odds_NK = torch.tensor([[2.0, -1.0], [0.5, 9.0], [-9.0, 3.0]], dtype=torch.float64)
+    two_way = torch.stack([torch.zeros_like(log_odds_NK), log_odds_NK], -1)
+    each_NK = F.cross_entropy(
+        two_way.flatten(0, 1), told_NK.clamp_min(0).long().flatten(), reduction="none", label_smoothing=0.05
+    ).view(3, 2)
+    batch = {"membership": told_NK.double(), "label": torch.tensor([1, 0, 0])}
+    expected = torch.where(told_NK < 0, 0.0, each_NK).sum(1)
+    assert torch.allclose(Membership(1.0, 0.05)(log_odds_NK, batch), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(("balance", "ratio"), [(0.0, 1.0), (1.0, 16 / 8), (0.5, 2**0.5)])
 def test_the_balance_of_defects_and_acceptable_examples(images, balance, ratio):
     """Each of the three has 8 defects among 16 acceptable examples."""

@@ -78,19 +78,21 @@ class ImageClassifier(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor | dict[str, Tensor]:
         """Return the logits (B, C), by head where there are two."""
-        features = self.backbone.forward_features(self.pixels(input))
         if not self.distilled:
-            return self.backbone.forward_head(features)
-        cls, dist = features[:, 0], features[:, 1]
+            return self.backbone.forward_head(self.backbone.forward_features(self.pixels(input)))
+        cls, dist = self.tokens(input).unbind(1)
         drop = self.backbone.head_drop
         return {"cls": self.backbone.head(drop(cls)), "dist": self.backbone.head_dist(drop(dist))}
 
+    def tokens(self, input: Tensor) -> Tensor:
+        """Return the class and the distillation token, of a model that has both, (B, 2, D)."""
+        return self.backbone.forward_features(self.pixels(input))[:, :2]
+
     def features(self, input: Tensor) -> Tensor:
         """Return what the heads see, (B, D): the pooled features, or the mean of the two tokens."""
-        found = self.backbone.forward_features(self.pixels(input))
         if self.distilled:
-            return found[:, :2].mean(1)
-        return self.backbone.forward_head(found, pre_logits=True)
+            return self.tokens(input).mean(1)
+        return self.backbone.forward_head(self.backbone.forward_features(self.pixels(input)), pre_logits=True)
 
 
 class JointLogits(nn.Module):

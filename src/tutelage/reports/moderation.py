@@ -48,6 +48,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         "names": Names(),
         "names_file": NAMES,
         "weighting": metrics.get("weighting"),
+        "token_cosine": metrics.get("token_cosine", {}),
         "figures": FIGURES,
         "rates": rates,
         "fpr": fpr,

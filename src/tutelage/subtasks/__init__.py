@@ -10,7 +10,7 @@ from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.selection import Selection, SelectionSettings, VacuousThreshold, select
 from tutelage.subtasks.sinkhorn import Sinkhorn, SinkhornWarning, sinkhorn
 from tutelage.subtasks.specialists import Specialists, SpecialistSettings, train_specialists
-from tutelage.subtasks.student import StudentSettings, acceptability, selects, teach
+from tutelage.subtasks.student import StudentSettings, acceptability, selects, teach, token_cosine
 
 __all__ = [
     "Curriculum",
@@ -40,6 +40,7 @@ __all__ = [
     "selects",
     "sinkhorn",
     "teach",
+    "token_cosine",
     "train_specialists",
     "two_way",
 ]

@@ -33,6 +33,7 @@ class SpecialistSettings:
             is acceptable; between, that ratio to this power.
         select: Whether teacher-val selects each network's checkpoint, by NPV on the whole task, as in the paper. On a shared
             trunk that prefers the early heads, which know a little of every defect, to those that have learned their own.
+        smoothing: Label smoothing.
     """
 
     sharing: Literal["trunk", "separate"] = "separate"
@@ -40,10 +41,11 @@ class SpecialistSettings:
     least_steps: int | None = None
     balance: float = 0.0
     select: bool = True
+    smoothing: float = 0.05
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "specialists", epochs="[1, inf)", least_steps="[1, inf)", balance="[0, 1]")
+        check(self, "specialists", epochs="[1, inf)", least_steps="[1, inf)", balance="[0, 1]", smoothing="[0, 1)")
 
     @property
     def budget(self) -> Budget:
@@ -80,19 +82,22 @@ class Specialists:
 class Membership(BinaryCrossEntropy):
     r"""Every specialist's binary cross-entropy on one shared trunk.
 
-    .. math:: \ell_i = \sum_j m_{ij}\,w_{y_i}\,\mathrm{BCE}(\sigma(z_{ij}), y_i)
+    .. math:: \ell_i = \sum_j m_{ij}\,w_{y_i}\,\mathrm{BCE}(\sigma(z_{ij}), (1 - s)\,y_i + s / 2)
 
-    with w_1 = 1, w_0 the balance, and m_ij = 1 for every specialist j of an acceptable example (y = 1) and for the one
-    whose sub-task a defect (y = 0) belongs to. Its gradient for output j is that of the specialist j of its own.
+    with w_1 = 1, w_0 the balance, s the smoothing, and m_ij = 1 for every specialist j of an acceptable example (y = 1) and for
+    the one whose sub-task a defect (y = 0) belongs to. Its gradient for output j is that of the specialist j of its own.
     """
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, weight: float, smoothing: float = 0.0) -> None:
         super().__init__("membership", name="membership")
         self.weight = weight
+        self.smoothing = smoothing
 
     def forward(self, outputs: Any, batch: Any) -> Tensor:
         """Return the losses (B,)."""
-        losses_B = super().forward(outputs, batch)
+        told = batch["membership"]
+        smoothed = torch.where(told < 0, told, (1 - self.smoothing) * told + self.smoothing / 2)
+        losses_B = super().forward(outputs, {**batch, "membership": smoothed})
         return torch.where(batch["label"] == 0, self.weight * losses_B, losses_B)
 
 
@@ -155,7 +160,7 @@ def train_specialists(
         try:
             network = make(len(group))
             told_apart = WithColumns(examples(taking_part), membership=own)
-            membership = Membership(_weight(own[rows], settings.balance))
+            membership = Membership(_weight(own[rows], settings.balance), settings.smoothing)
             data, signals = counted(told_apart, [membership], weight, taking_part)
             fit(
                 network,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from tutelage.checks import check
 from tutelage.data import WithColumns
@@ -18,7 +19,7 @@ from tutelage.subtasks.counted import COUNT, counted
 from tutelage.subtasks.curricula import Curriculum, CurriculumName
 from tutelage.subtasks.lesson import Lesson, two_way
 from tutelage.subtasks.specialists import npv_then_auroc
-from tutelage.training import Fitted, Plan, fit
+from tutelage.training import Fitted, Plan, fit, predict
 from tutelage.weighting import Fixed, Weighting
 
 
@@ -97,6 +98,31 @@ def acceptability(outputs: Tensor | dict[str, Tensor]) -> Tensor:
     """Return the score of acceptable, the last class, (N,): from the softmax of the two heads' mean logits."""
     logits_N2 = joint_logits(outputs)
     return logits_N2.to(precise(logits_N2.device)).softmax(1)[:, -1].contiguous()
+
+
+class _TokenCosine(nn.Module):
+    def __init__(self, network: ImageClassifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input: Tensor) -> Tensor:
+        cls, dist = self.network.tokens(input).float().unbind(1)
+        return F.cosine_similarity(cls, dist, dim=1)
+
+
+def token_cosine(network: ImageClassifier, examples: Any, *, workers: int = 0) -> float:
+    """Return the mean cosine of the class and the distillation token before their heads (sub-task imputation, 4.2).
+
+    The paper takes a low one for a sign that the two tokens have learned different things, and prints no number.
+
+    Args:
+        network: a model with a distillation token.
+        examples: the data set.
+        workers: processes that load the data.
+    """
+    found, _ = predict(_TokenCosine(network), examples, workers=workers, shared=True)
+    assert isinstance(found, Tensor)
+    return float(found.mean())
 
 
 def selects(by: Literal["npv", "auroc"], fpr: float) -> Any:

@@ -31,6 +31,7 @@ from tutelage.metrics import (
 from tutelage.models import Committee, save_committee
 from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice
 from tutelage.recipes.moderation.found import Found, ModelScores
+from tutelage.recipes.moderation.pipeline import TOKENS
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import WEIGHTS
@@ -155,8 +156,13 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models, 
         },
         "lesson": None
         if models.student is None
-        else {name: count for name, count in models.student.facts.items() if name != "weighting"},
+        else {name: count for name, count in models.student.facts.items() if name not in ("weighting", TOKENS)},
         "weighting": weighting_facts(models),
+        TOKENS: {
+            name: found.facts[TOKENS]
+            for name, found in (("student", models.student), ("fine_tuned", models.fine_tuned))
+            if found is not None and TOKENS in found.facts
+        },
     }
 
 

@@ -33,10 +33,13 @@ from tutelage.subtasks import (
     features,
     select,
     selects,
+    token_cosine,
     train_specialists,
 )
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Equal
+
+TOKENS = "token_cosine"  # what a stage says of the two tokens of its model
 
 
 def _heads(network: Any) -> tuple[str, ...]:
@@ -281,12 +284,15 @@ class Pipeline:
 
         def work(folder: Path) -> dict[str, Any]:
             network = self.new(model, classes)
-            facts = train(network, folder)
+            facts = train(network, folder) or {}
             save_model(network, folder / "model")
+            if network.distilled:
+                test = images.subset(self.rows("test"))
+                facts[TOKENS] = token_cosine(network, test, workers=settings.hardware.workers)
             everything = images.subset(torch.arange(len(images)))
             outputs, _ = predict(network, everything, workers=settings.hardware.workers, shared=True)
             save_file({"scores": acceptability(outputs)}, folder / "scores.safetensors")
-            return facts or {}
+            return facts
 
         stage = self.stages.run(name, work, cache_key=[self.training_key(model), cache_key], after=after or [])
         return ModelScores(

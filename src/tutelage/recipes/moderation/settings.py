@@ -127,7 +127,7 @@ def laptop() -> ModerationSettings:
         training=replace(SMALL_TRAINING, lr=3e-4),
         budget=Budget(steps=400, least_epochs=2, most_epochs=100),
         discovery=DiscoverySettings(subtasks=24, lam=25.0, epochs=30, start="kmeans", acceptable=True),
-        specialists=SpecialistSettings(sharing="trunk", epochs=20, select=False),
+        specialists=SpecialistSettings(sharing="trunk", epochs=20, select=False, smoothing=0.0),
         doubt=DoubtSettings(used=True),
         lesson=SMALL_LESSON,
     )
@@ -147,6 +147,6 @@ def pocket() -> ModerationSettings:
         training=SMALL_TRAINING,
         budget=Budget(steps=200, least_epochs=2, most_epochs=100),
         discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=12, start="kmeans", acceptable=True),
-        specialists=SpecialistSettings(sharing="trunk", epochs=5, select=False),
+        specialists=SpecialistSettings(sharing="trunk", epochs=5, select=False, smoothing=0.0),
         lesson=SMALL_LESSON,
     )
