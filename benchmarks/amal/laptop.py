@@ -184,24 +184,24 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
         data: the folder of the real data sets.
         runs: where features and stages lie.
         seeds: number of seeds.
-        only: names of cases; all by default.
+        only: names of cases and of rows; all by default. Rows with four teachers come with those of one.
 
     Raises:
-        ValueError: a name in ``only`` that is no case.
+        ValueError: a name in ``only`` that is neither.
     """
-    if unknown := set(only) - {case.name for case in CASES}:
-        raise ValueError(f"only={sorted(unknown)}: no such case; the cases are {[case.name for case in CASES]}")
-    settings = tuned(CASES[0], data, runs)
+    asked, rows = chosen(only, [case.name for case in CASES], list(ROWS))
+    settings = tuned(CASES[0], data, runs, rows)
     for case in CASES:
-        if only and case.name not in only:
+        if case.name not in asked:
             continue
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             task = task_of(case, seed, data, runs)
             folder = runs / "amal-laptop" / _slug(case.name) / f"seed-{seed}"
-            for name, row in ROWS.items():
-                yield from _judged(case, name, seed, pipeline_of(task, settings[name], seed, folder / _slug(name)), row)
+            for name in rows:
+                found = pipeline_of(task, settings[name], seed, folder / _slug(name))
+                yield from _judged(case, name, seed, found, ROWS[name])
             if case.four_teachers:
-                for name in FOUR:
+                for name in (name for name in FOUR if name in rows):
                     four = replace(settings[name], teachers=FOUR_TEACHERS)
                     found = pipeline_of(task, four, seed, folder / f"{_slug(name)}-four")
                     yield from _judged(case, f"{name}, four teachers", seed, found, ROWS[name])
@@ -212,20 +212,29 @@ def pipeline_of(task: DistillTask, settings: DistillSettings, seed: int, folder:
     return Pipeline(task, replace(settings, seed=seed), folder, Log(folder.parent / "log.jsonl"))
 
 
-def tuned(case: Case, data: Path, runs: Path) -> dict[str, DistillSettings]:
-    """Return the settings of each row, of its trials that with the best mean accuracy over the tuning seeds."""
+def chosen(only: tuple[str, ...], cases: list[str], rows: list[str]) -> tuple[list[str], list[str]]:
+    """Return the cases and the rows that are asked for; all of those of which none is named.
+
+    Raises:
+        ValueError: a name that is neither a case nor a row.
+    """
+    if unknown := set(only) - {*cases, *rows}:
+        raise ValueError(f"only={sorted(unknown)}: no such case or row; the cases are {cases}, the rows {rows}")
+    return [name for name in cases if name in only] or cases, [name for name in rows if name in only] or rows
+
+
+def tuned(case: Case, data: Path, runs: Path, rows: list[str]) -> dict[str, DistillSettings]:
+    """Return the settings of these rows, of their trials those with the best mean accuracy over the tuning seeds."""
     scores: dict[tuple[str, int], list[float]] = {}
     for seed in TUNING_SEEDS:
         task = task_of(case, seed, data, runs, tuning=True)
-        for name, row in ROWS.items():
-            for place, changes in enumerate(trials(row)):
+        for name in rows:
+            for place, changes in enumerate(trials(ROWS[name])):
                 folder = runs / "amal-laptop" / "tuning" / f"seed-{seed}" / f"{_slug(name)}-{place}"
-                taught = row.teach(pipeline_of(task, replace(BASE, **changes), seed, folder))
+                taught = ROWS[name].teach(pipeline_of(task, replace(BASE, **changes), seed, folder))
                 scores.setdefault((name, place), []).append(float(right(taught, task).mean()))
-    best = {
-        name: max(range(len(trials(row))), key=lambda place: fmean(scores[name, place])) for name, row in ROWS.items()
-    }
-    return {name: replace(BASE, **trials(row)[best[name]]) for name, row in ROWS.items()}
+    best = {name: max(range(len(trials(ROWS[name]))), key=lambda place: fmean(scores[name, place])) for name in rows}
+    return {name: replace(BASE, **trials(ROWS[name])[best[name]]) for name in rows}
 
 
 def _judged(case: Case, name: str, seed: int, pipeline: Pipeline, row: Row) -> Iterator[Measured]:

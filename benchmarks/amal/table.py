@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.amal import laptop, two_harms
 from benchmarks.amal.cases import Case, cases
-from benchmarks.amal.laptop import ACCURACY, FOUND, tells_wrong
+from benchmarks.amal.laptop import ACCURACY, FOUND, chosen, tells_wrong
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.recipes.base import Scale
@@ -34,10 +34,10 @@ def measure(
         seeds: number of seeds.
         data: the folder of the real data sets; without it, only what needs none; laptop needs it.
         runs: where the stages lie.
-        only: names of cases; all by default.
+        only: names of cases and of rows; all by default.
 
     Raises:
-        ValueError: a name in ``only`` that is no case, or laptop without data.
+        ValueError: a name in ``only`` that is neither, or laptop without data.
     """
     if scale == "laptop":
         if data is None:
@@ -46,19 +46,19 @@ def measure(
         return
     listed = cases(scale)
     names = [case.name for case in listed] + ([TWO_HARMS] if scale == "pocket" else [])
-    if unknown := set(only) - set(names):
-        raise ValueError(f"only={sorted(unknown)}: no such case; the cases are {names}")
+    students = dict.fromkeys(row for case in listed for row in case.students)
+    asked, rows = chosen(only, names, list(students))
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for case in listed:
-            if (not only or case.name in only) and (case.data == "digits" or data is not None):
+            if case.name in asked and (case.data == "digits" or data is not None):
                 folder = runs / f"amal-{scale}" / case.name.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
-                yield from _of_case(case, seed, data, folder)
-        if TWO_HARMS in names and (not only or TWO_HARMS in only):
+                yield from _of_case(case, rows, seed, data, folder)
+        if TWO_HARMS in only or (TWO_HARMS in names and not only):  # its rows are measured together
             folder = runs / f"amal-{scale}" / "two-harms" / f"seed-{seed}"
             yield from _of_two_harms(seed, Log(folder / "log.jsonl"), folder)
 
 
-def _of_case(case: Case, seed: int, data: Path | None, folder: Path) -> Iterator[Measured]:
+def _of_case(case: Case, rows: list[str], seed: int, data: Path | None, folder: Path) -> Iterator[Measured]:
     settings = replace(case.settings, seed=seed, shares=replace(case.settings.shares, seed=seed))
     source = None if data is None or case.data == "digits" else data / case.data
     task = distill_task(
@@ -72,6 +72,8 @@ def _of_case(case: Case, seed: int, data: Path | None, folder: Path) -> Iterator
     log = Log(folder / "log.jsonl")
     pipeline = Pipeline(task, settings, folder, log)
     for row, student in case.students.items():
+        if row not in rows:
+            continue
         taught = student(pipeline)
         found = {ACCURACY: 100 * float(right(taught, task).mean())}
         if (told := tells_wrong(taught, pipeline)) is not None:

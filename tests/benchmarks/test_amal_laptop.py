@@ -81,9 +81,10 @@ def test_the_table_compares_ours_with_the_strongest_row_seed_by_seed(small, tmp_
     assert all(set(values) == {300, 301} for values in found.values())
     assert {row.row for row in rows if row.metric.endswith(laptop.FOUND)} >= {"AMAL", "AMAL, refitted"}
     before = {(row.row, row.metric): row.by_seed for row in rows}
-    reproduce("amal", "laptop", **arguments, only=[second.name])
+    reproduce("amal", "laptop", **arguments, only=[second.name, "CE", "AMAL"])
+    assert list(laptop.tuned(first, tmp_path, tmp_path / "runs", ["CE"])) == ["CE"]
     assert {(row.row, row.metric): row.by_seed for row in read_results(programs)} == before
-    with pytest.raises(ValueError, match="no such case; the cases are"):
+    with pytest.raises(ValueError, match="no such case or row; the cases are"):
         reproduce("amal", "laptop", **arguments, only=["nothing"])
     with pytest.raises(ValueError, match="needs the folder of CIFAR"):
         reproduce("amal", "laptop", **{**arguments, "data": None})
