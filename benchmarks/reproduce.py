@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from benchmarks.amal.table import COMPARED as amal_compared
@@ -14,6 +13,9 @@ from benchmarks.choice.table import results as choice
 from benchmarks.labels.table import COMPARED as labels_compared
 from benchmarks.labels.table import results as labels
 from benchmarks.laptop.probe import results as encoder
+from benchmarks.maoal.modules import COMPARED as modules_compared
+from benchmarks.maoal.modules import pictures as modules_pictures
+from benchmarks.maoal.modules import results as modules
 from benchmarks.maoal.table import COMPARED as maoal_compared
 from benchmarks.maoal.table import importances
 from benchmarks.maoal.table import results as maoal
@@ -23,7 +25,8 @@ from benchmarks.mile.summary import results as mile
 from benchmarks.moderation.summary import COMPARED as moderation_compared
 from benchmarks.moderation.summary import results as moderation
 from benchmarks.paired import Comparison, paired
-from benchmarks.results_table import ResultRow, read_results, write_results
+from benchmarks.pictures import shown, standalone
+from benchmarks.results_table import ResultRow, write_results
 from benchmarks.rules.summary import COMPARED as rules_compared
 from benchmarks.rules.summary import results as rules
 from benchmarks.suspicion.table import COMPARED as suspicion_compared
@@ -41,6 +44,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "choice": choice,
     "labels": labels,
     "suspicion": suspicion,
+    "modules": modules,
 }
 SCALES: dict[str, tuple[Scale, ...]] = {
     "moderation": ("pocket", "laptop", "paper"),
@@ -50,6 +54,7 @@ SCALES: dict[str, tuple[Scale, ...]] = {
     "encoder": ("laptop",),
     "labels": ("laptop",),
     "suspicion": ("pocket", "laptop"),
+    "modules": ("laptop",),
 }
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
@@ -60,8 +65,13 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "choice": choice_compared,
     "labels": labels_compared,
     "suspicion": suspicion_compared,
+    "modules": modules_compared,
 }
-PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {"mile": heat_maps, "maoal": importances}
+PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {
+    "mile": heat_maps,
+    "maoal": importances,
+    "modules": modules_pictures,
+}
 
 
 def reproduce(
@@ -95,10 +105,15 @@ def reproduce(
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be at least 1")
     rows, notes = TABLES[name](scale, seeds=seeds, data=data, runs=runs, only=tuple(only))
-    compared = partial(paired, comparison=COMPARED.get(name))
-    written = list(write_results(name, scale, rows, notes, out, merge=bool(only), compared=compared))
-    for plot, svg in PLOTS.get(name, lambda _: {})(read_results(out / f"{name}-{scale}.json")).items():
-        path = out / f"{name}-{scale}-{plot}.svg"
-        path.write_text(svg + "\n", encoding="utf-8")
-        written.append(path)
+    pictures: dict[str, str] = {}
+
+    def between(all_rows: Sequence[ResultRow]) -> str:
+        drawn = PLOTS.get(name, lambda _: {})(list(all_rows))
+        pictures.update({f"{name}-{scale}-{plot}.svg": svg for plot, svg in drawn.items()})
+        return "\n".join(filter(None, [shown(pictures), paired(all_rows, COMPARED.get(name))]))
+
+    written = list(write_results(name, scale, rows, notes, out, merge=bool(only), between=between))
+    for file, svg in pictures.items():
+        (out / file).write_text(standalone(svg), encoding="utf-8")
+        written.append(out / file)
     return written

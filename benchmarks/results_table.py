@@ -226,7 +226,7 @@ def write_results(
     folder: Path,
     *,
     merge: bool = False,
-    compared: Callable[[Sequence[ResultRow]], str] = lambda rows: "",
+    between: Callable[[Sequence[ResultRow]], str] = lambda rows: "",
 ) -> tuple[Path, Path]:
     """Write ``NAME-SCALE.md`` for people and ``NAME-SCALE.json`` for programs; both say which code on which hardware.
 
@@ -237,7 +237,7 @@ def write_results(
         notes: sentences below the tables: what was done, and what the paper's figures are.
         folder: made where it does not exist.
         merge: keep the other figures and notes of a table that is there, each with the code that made it.
-        compared: what of all rows is said in Markdown between the tables and the notes.
+        between: from all rows to what is said in Markdown between the tables and the notes.
 
     Returns:
         Both paths.
@@ -266,7 +266,7 @@ def write_results(
         "",
     ]
     text = "\n".join([*heading, results_markdown(rows)])
-    text += f"\n{between}" if (between := compared(rows)) else ""
+    text += f"\n{said}" if (said := between(rows)) else ""
     text += "".join(["\n## Notes\n\n", *(f"- {note}\n" for note in notes)]) if notes else ""
     listed = [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
     for path, content in ((people, text), (programs, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")):
