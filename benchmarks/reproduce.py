@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.amal.mixing import COMPARED as mixing_compared
+from benchmarks.amal.mixing import pictures as mixing_pictures
+from benchmarks.amal.mixing import results as mixing
 from benchmarks.amal.table import COMPARED as amal_compared
 from benchmarks.amal.table import results as amal
 from benchmarks.audit.table import results as audit
@@ -44,6 +47,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "choice": choice,
     "labels": labels,
     "suspicion": suspicion,
+    "mixing": mixing,
     "modules": modules,
 }
 SCALES: dict[str, tuple[Scale, ...]] = {
@@ -54,6 +58,7 @@ SCALES: dict[str, tuple[Scale, ...]] = {
     "encoder": ("laptop",),
     "labels": ("laptop",),
     "suspicion": ("pocket", "laptop"),
+    "mixing": ("laptop",),
     "modules": ("laptop",),
 }
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
@@ -65,11 +70,13 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "choice": choice_compared,
     "labels": labels_compared,
     "suspicion": suspicion_compared,
+    "mixing": mixing_compared,
     "modules": modules_compared,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {
     "mile": heat_maps,
     "maoal": importances,
+    "mixing": mixing_pictures,
     "modules": modules_pictures,
 }
 
