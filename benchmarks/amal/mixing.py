@@ -188,8 +188,8 @@ def _reading() -> list[str]:
         "CIFAR-100 as 512 features of an encoder of CIFAR-10; of each seed 10,000 training images, 2,000 held out and 1,000 of "
         "validation, the test is CIFAR's own. The student is linear, temperature 4, 20 epochs; rows with constant weights are "
         "trained on the held-out images, too, so that all see the same labels. Nothing was tuned for this table.",
-        "Figure 1 of the paper has ResNet-8 as student, and no numbers: of ResNet-110 constant weights are level with the labels "
-        "alone (lambda_a = 0) or worse, of ResNet-20 some are better, and AMAL is above all of them with both teachers.",
+        "Figure 1 of the paper has ResNet-8 as student, without numbers: of ResNet-110 constant weights are level with the "
+        "labels alone (lambda_a = 0) or worse, of ResNet-20 some are better, and AMAL is above all of them with both teachers.",
         "Figure 2 of the paper: lambda_a - lambda_p is below 0 for most right labels and above 0 for most wrong ones. Here the "
         "teacher is trained on the wrong labels, too, for 8 of 20 epochs; both lambdas begin at 1, so a difference begins at 0, "
         "and are learned on held-out right labels, in steps of 0.1, between 0 and 2.",

@@ -241,7 +241,7 @@ def _reading() -> list[str]:
     )
     return [
         f"Granularity: the paper's Table 4 has on CUB with a fifth of the labels and on Pet {printed}, with networks of "
-        f"images. Here a perceptron of {len(WIDTHS)} layers, each a module, learns from 512 features of an encoder of CIFAR-10.",
+        f"images. Here a perceptron of {len(WIDTHS)} layers, each a module, learns from features of an encoder of CIFAR-10.",
         "Super-classes: 6,000 training images, a tenth of their labels; side tasks are people's labels of the 100 classes "
         "(CIFAR-100N, 40 % wrong) of all images, and ten classes drawn at random, which can only harm. 10 epochs, an update of "
         "the importances every 8 steps. Methods that learn nothing on the held-out part are trained on it, too.",
