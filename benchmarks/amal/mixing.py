@@ -191,6 +191,6 @@ def _reading() -> list[str]:
         "Figure 1 of the paper has ResNet-8 as student, without numbers: of ResNet-110 constant weights are level with the "
         "labels alone (lambda_a = 0) or worse, of ResNet-20 some are better, and AMAL is above all of them with both teachers.",
         "Figure 2 of the paper: lambda_a - lambda_p is below 0 for most right labels and above 0 for most wrong ones. Here the "
-        "teacher is trained on the wrong labels, too, for 8 of 20 epochs; both lambdas begin at 1, so a difference begins at 0, "
+        "teacher is trained on the wrong labels for 8 of 20 epochs; both lambdas begin at 1, so a difference begins at 0, "
         "and are learned on held-out right labels, in steps of 0.1, between 0 and 2.",
     ]
