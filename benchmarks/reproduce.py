@@ -27,6 +27,9 @@ from benchmarks.mile.summary import heat_maps
 from benchmarks.mile.summary import results as mile
 from benchmarks.moderation.summary import COMPARED as moderation_compared
 from benchmarks.moderation.summary import results as moderation
+from benchmarks.moderation.sweeps import COMPARED as sweeps_compared
+from benchmarks.moderation.sweeps import pictures as sweeps_pictures
+from benchmarks.moderation.sweeps import results as sweeps
 from benchmarks.paired import Comparison, paired
 from benchmarks.pictures import shown, standalone
 from benchmarks.results_table import ResultRow, write_results
@@ -49,6 +52,7 @@ TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "suspicion": suspicion,
     "mixing": mixing,
     "modules": modules,
+    "sweeps": sweeps,
 }
 SCALES: dict[str, tuple[Scale, ...]] = {
     "moderation": ("pocket", "laptop", "paper"),
@@ -60,6 +64,7 @@ SCALES: dict[str, tuple[Scale, ...]] = {
     "suspicion": ("pocket", "laptop"),
     "mixing": ("laptop",),
     "modules": ("laptop",),
+    "sweeps": ("laptop",),
 }
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
@@ -72,12 +77,14 @@ COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "suspicion": suspicion_compared,
     "mixing": mixing_compared,
     "modules": modules_compared,
+    "sweeps": sweeps_compared,
 }
 PLOTS: dict[str, Callable[[list[ResultRow]], dict[str, str]]] = {
     "mile": heat_maps,
     "maoal": importances,
     "mixing": mixing_pictures,
     "modules": modules_pictures,
+    "sweeps": sweeps_pictures,
 }
 
 

@@ -129,7 +129,7 @@ def pictures(rows: list[ResultRow]) -> dict[str, str]:
         constant = [(weight, own[f"lambda_a = {weight:g}"]) for weight in LAMBDAS if f"lambda_a = {weight:g}" in own]
         if constant and "AMAL" in own:
             drawn[name.removeprefix("a ").replace(" ", "-")] = _swept(name, constant, own["AMAL"])
-    shares = {row.row: {} for row in rows if row.metric.startswith(HISTOGRAM)}
+    shares: dict[str, dict[str, float]] = {row.row: {} for row in rows if row.metric.startswith(HISTOGRAM)}
     for row in rows:
         if row.row in shares and row.ours is not None:
             shares[row.row][row.metric.rpartition(": ")[2]] = row.ours
