@@ -97,14 +97,13 @@ def averaged(pipeline: Pipeline, count: int = 2) -> Tensor:
 def longer(pipeline: Pipeline, times: int = 2) -> Tensor:
     """Return the scores of plain fine-tuning with so many times the budget, (N,)."""
     settings = pipeline.settings
-    assert settings.budget.steps is not None
-    other = pipeline.with_settings(
-        replace(settings, budget=replace(settings.budget, steps=times * settings.budget.steps))
-    )
+    other = pipeline.with_settings(replace(settings, budget=settings.budget.times(times)))
     return other.fine_tuned(settings.student, f"fine-tuned-{times}-times").scores
 
 
-def without_doubted(pipeline: Pipeline, belief: Belief) -> Tensor:
+def without_doubted(pipeline: Pipeline, belief: Belief, times: int = 1) -> Tensor:
     """Return the scores of plain fine-tuning on the labels that leave-one-out does not contradict, (N,): no sub-tasks."""
     label = torch.where(belief.posterior < HALF, -1, pipeline.task.labels)
-    return pipeline.fine_tuned(pipeline.settings.student, "fine-tuned-pruned", label).scores
+    name = "fine-tuned-pruned" if times == 1 else f"fine-tuned-pruned-{times}-times"
+    pipeline = pipeline.with_settings(replace(pipeline.settings, budget=pipeline.settings.budget.times(times)))
+    return pipeline.fine_tuned(pipeline.settings.student, name, label).scores

@@ -16,19 +16,17 @@ from tutelage import recipes
 from tutelage.models import ModelSettings, ModelSpec, build, save_model
 from tutelage.recipes import moderation
 from tutelage.recipes.encoding import EncoderSettings
-from tutelage.recipes.moderation.belief import Belief, _excess, believe, credible
+from tutelage.recipes.moderation.belief import Belief, _means, believe, credible
 from tutelage.recipes.moderation.found import Found
 from tutelage.subtasks import Selection
 from tutelage.subtasks.doubt import DoubtSettings
 from tutelage.training import Log, Stages
 
 
-def test_a_subtask_s_labels_are_believed_at_most_as_far_as_its_purity_on_the_average():
-    posterior, subtask = torch.tensor([0.9, 0.5, 0.8, 0.4]), torch.tensor([0, 0, 1, 1])
-    by = _excess(
-        posterior, subtask, torch.tensor([0.35, 0.9])
-    )  # means 0.7 and 0.6: the first is halved, the second stays
-    assert by.tolist() == pytest.approx([0.5, 0.5, 1.0, 1.0])
+def test_the_mean_over_each_subtask_s_labels_and_0_where_there_are_none():
+    means, size = _means(torch.tensor([0.9, 0.5, 0.8]), torch.tensor([0, 0, 2]), 3)
+    assert means.tolist() == pytest.approx([0.7, 0.0, 0.8])
+    assert size.tolist() == [2, 0, 1]
 
 
 def clusters(per: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,6 +79,7 @@ def test_labels_drawn_by_lot_are_not_believed_and_the_others_are(judged):
     assert belief.apart[0] > 0.99
     assert 0.3 < belief.apart[1] < 0.7
     assert belief.purity[0] == 1
+    assert belief.believed == pytest.approx([float(belief.right[real].mean()), float(belief.right[drawn].mean())])
     assert (belief.log_odds[drawn] > 0).float().mean() > 0.9  # what they are, by the labels that are believed
 
 

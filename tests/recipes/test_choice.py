@@ -48,6 +48,17 @@ def test_where_the_student_helps_nine_tenths_of_the_gain_stay():
     assert kept >= 0.9 * there
 
 
+def test_a_model_that_another_one_beats_is_in_no_mean():
+    rng = np.random.default_rng(2)
+    truth = (rng.random(3000) < 0.7).astype(np.int64)
+    parts = {"fine_tuned": 2.0 * truth + rng.normal(size=3000), "student": 2.0 * truth + rng.normal(size=3000)}
+    parts["specialists"] = rng.normal(size=3000)
+    made = choose(parts, truth, np.arange(2000), np.arange(2000))
+    gains = {name: each.gain for name, each in made.candidates.items()}
+    assert gains["fine_tuned+student+specialists"] == pytest.approx(gains["fine_tuned+student"], abs=1e-3)
+    assert made.chosen == "fine_tuned+student"
+
+
 def test_two_models_that_err_apart_are_averaged():
     rng = np.random.default_rng(1)
     truth = (rng.random(3000) < 0.7).astype(np.int64)

@@ -6,7 +6,7 @@ from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 
 from tutelage.subtasks import doubt
-from tutelage.subtasks.doubt import DoubtSettings, leave_one_out, purity, told_apart
+from tutelage.subtasks.doubt import DoubtSettings, leave_one_out, purity, told_apart, unexplained
 
 
 def directions(count: int, seed: int = 0, size: int = 6) -> torch.Tensor:
@@ -63,6 +63,18 @@ def test_mistaken_labels_are_not_told_from_their_look_alikes_and_rare_true_ones_
     assert apart[1] > 0.95
     assert np.isnan(apart[2])
     assert purity(apart, 0.75).tolist() == [pytest.approx(max(0, (apart[0] - 0.5) / 0.25)), 1.0, 0.0]
+
+
+def test_errors_that_a_rate_explains_count_against_no_subtask():
+    promised, size = np.array([0.9, 0.6, 0.3]), np.array([10, 20, 10])
+
+    def of(*difference: float) -> float:
+        return unexplained(promised, promised + np.array(difference), size)
+
+    assert of(-0.2, 0.1, 0.0) == pytest.approx(0)  # purity is rough: as much above as below
+    assert of(-0.2, -0.1, 0.0) == 1
+    assert of(-0.2, -0.1, 0.1) == pytest.approx(3 / 4)  # 4 labels too many, 1 too few
+    assert of(0.0, 0.0, 0.0) == 0
 
 
 @pytest.mark.parametrize("changed", [{"apart": 0.5}, {"lookalikes": 0.0}, {"apart": 1.5}])

@@ -119,6 +119,13 @@ def test_impossible_settings_are_named(settings: dict[str, Any], named: str) -> 
         Optimization(**settings)
 
 
+def test_a_budget_is_multiplied_with_its_bounds() -> None:
+    assert Budget(steps=400, least_epochs=2, most_epochs=100).times(3) == Budget(
+        steps=1200, least_epochs=6, most_epochs=300
+    )
+    assert Budget(epochs=5).times(1) == Budget(epochs=5)
+
+
 def test_budgets() -> None:
     assert Budget(epochs=3).total(batches_per_epoch=7) == 21
     assert Budget(steps=10).total(batches_per_epoch=7) == 10

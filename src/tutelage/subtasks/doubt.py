@@ -132,3 +132,22 @@ def purity(apart_K: NDArray[np.float64], full: float) -> NDArray[np.float64]:
     clipped to [0, 1].
     """
     return np.nan_to_num(np.clip((apart_K - 0.5) / (full - 0.5), 0, 1))
+
+
+def unexplained(promised_K: NDArray[np.float64], purity_K: NDArray[np.float64], size_K: NDArray[np.int64]) -> float:
+    r"""Return how much of what look-alikes say against sub-tasks the errors at a rate leave unexplained, 0 to 1.
+
+    .. math:: s = \frac{\left(\sum_k n_k (p_k - u_k)\right)_+}{\sum_k n_k (p_k - u_k)_+}
+
+    Where labels are wrong at a rate whatever the image shows, the probabilities that this gives them are right on the whole:
+    purity, which is rough, lies above them as often as below, and s is near 0. Where an annotator takes one kind of image for
+    another, no rate explains it: every probability lies above the purity, and s is 1.
+
+    Args:
+        promised_K: the mean probability that a label of each sub-task is right, by errors at a rate, p.
+        purity_K: u, see `purity`.
+        size_K: its examples, n.
+    """
+    gap_K = size_K * (promised_K - purity_K)
+    against = gap_K.clip(min=0).sum()
+    return float(gap_K.sum().clip(min=0) / against) if against > 0 else 0.0

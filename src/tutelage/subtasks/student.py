@@ -33,6 +33,7 @@ class StudentSettings:
         weight: Of the distillation token's loss beside the class token's; the paper's is 1.
         curriculum: Order of the sub-tasks; cc is the paper's best.
         smoothing: Label smoothing of the moderator's label; teachers' probabilities are not smoothed.
+        times: How many times as long as plain fine-tuning the student learns: labels that are weighed bear more of it.
     """
 
     distillation: Literal["soft", "hard"] = "soft"
@@ -40,10 +41,11 @@ class StudentSettings:
     weight: float = 1.0
     curriculum: CurriculumName = "cc"
     smoothing: float = 0.05
+    times: int = 1
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "learning", temperature="(0, inf)", weight="[0, inf)", smoothing="[0, 1)")
+        check(self, "learning", temperature="(0, inf)", weight="[0, inf)", smoothing="[0, 1)", times="[1, inf)")
 
 
 class OwnSpecialist(Distillation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -123,6 +123,10 @@ class Budget:
             raise ValueError(f"least_epochs={self.least_epochs} is above most_epochs={self.most_epochs}")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"give exactly one of epochs={self.epochs} and steps={self.steps}; set the other to null")
+
+    def times(self, factor: int) -> Budget:
+        """Return so many times this budget."""
+        return Budget(**{name: value and factor * value for name, value in asdict(self).items()})
 
     def extends(self, before: Mapping[str, int | None]) -> bool:
         """Return whether this is more of what an earlier budget gave."""

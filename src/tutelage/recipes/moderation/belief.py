@@ -16,7 +16,7 @@ from tutelage.metrics import calibrate, label_errors, right_labels
 from tutelage.recipes.moderation.found import Found
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.subtasks import Selection
-from tutelage.subtasks.doubt import leave_one_out, purity, told_apart
+from tutelage.subtasks.doubt import leave_one_out, purity, told_apart, unexplained
 
 SURE = 0.02  # a regression on 0 and 1 is surer of nothing than of this
 HALF = 0.5  # of a sub-task's labels are right: below, its specialist would say what is mostly wrong
@@ -31,7 +31,8 @@ class Belief:
         posterior: the same by the other examples alone, whatever the sub-task, (N,).
         scores: what the other examples say, high for acceptable, (N,).
         apart: the AUROC at which each sub-task is told from its look-alikes, (K,); see `told_apart`.
-        purity: the share of each sub-task's labels that are right, (K,).
+        purity: the share of each sub-task's labels that are right, as far as errors at a rate do not explain the rest, (K,).
+        believed: the mean of ``right`` over each sub-task's labels, (K,).
         log_odds: of acceptable by the labels as far as they are believed, a training label by all others, (N,).
         nearest: the sub-task that each example would most likely belong to, were it defective, (N,).
     """
@@ -41,6 +42,7 @@ class Belief:
     scores: Tensor
     apart: NDArray[np.float64]
     purity: NDArray[np.float64]
+    believed: NDArray[np.float64]
     log_odds: Tensor
     nearest: Tensor
 
@@ -57,7 +59,8 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
 
     A label is right with the probability that its calibrated leave-one-out score and the labels' error rates give it (see
     `right_labels`). Where that promises more of a sub-task's labels than its purity allows, it is lowered in proportion: errors
-    that belong to one kind of image are no errors at a rate.
+    that belong to one kind of image are no errors at a rate. What a rate explains counts against no sub-task (see
+    `unexplained`).
     """
     settings, task = pipeline.settings, pipeline.task
     train, count = pipeline.rows("train"), settings.discovery.subtasks
@@ -81,16 +84,19 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
         "doubt", work, cache_key=[settings.doubt.lookalikes, settings.seed], after=[pipeline.discovery_stage]
     )
     saved = load_file(stage.folder / "judged.safetensors")
-    pure = purity(saved["apart"].numpy(), settings.doubt.apart)
     given, scores = labels.numpy(), saved["scores"][train].double().numpy()
     rates = label_errors([scores], given)
     posterior = torch.ones(len(task.images))
     told = right_labels(calibrate(scores, given, errors=rates).log_odds(scores), given, *rates)
     posterior[train] = torch.from_numpy(told).float()
-    right, own = posterior.clone(), found.subtask >= 0
-    right[own] *= _excess(posterior[own], found.subtask[own], torch.from_numpy(pure).float())
+    right, own, apart = posterior.clone(), found.subtask >= 0, saved["apart"].numpy()
+    promised, size = _means(posterior[own], found.subtask[own], count)
+    pure = purity(apart, settings.doubt.apart)
+    pure = 1 - unexplained(promised, pure, size) * (1 - pure)
+    right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[found.subtask[own]]
+    believed, _ = _means(right[own], found.subtask[own], count)
     return Belief(
-        right, posterior, saved["scores"], saved["apart"].numpy(), pure, _told_again(pipeline, right), saved["nearest"]
+        right, posterior, saved["scores"], apart, pure, believed, _told_again(pipeline, right), saved["nearest"]
     )
 
 
@@ -117,18 +123,17 @@ def _told_again(pipeline: Pipeline, right: Tensor) -> Tensor:
     return load_file(stage.folder / "told.safetensors")["log_odds"]
 
 
-def _excess(posterior: Tensor, subtask: Tensor, purity_K: Tensor) -> Tensor:
-    """Return by what each label's own probability is multiplied, so that its sub-task's mean is at most the purity, (n,)."""
-    count = len(purity_K)
-    sums = torch.zeros(count).index_add(0, subtask, posterior)
-    means = sums / torch.bincount(subtask, minlength=count).clamp_min(1)
-    return (purity_K / means.clamp_min(1e-6)).clamp_max(1)[subtask]
+def _means(values: Tensor, subtask: Tensor, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the mean over each sub-task's labels, 0 for one that has none, and how many they are, (K,)."""
+    size = torch.bincount(subtask, minlength=count)
+    sums = torch.zeros(count, dtype=torch.float64).index_add(0, subtask, values.double())
+    return (sums / size.clamp_min(1)).numpy(), size.numpy()
 
 
 def credible(selection: Selection, belief: Belief) -> Selection:
     """Return the selection without the specialists of sub-tasks most of whose labels are wrong."""
     reasons = [
-        f"{why}; told from its look-alikes with AUROC {apart:.2f}, so that {pure:.0%} of its labels are believed"
-        for why, apart, pure in zip(selection.reasons, belief.apart, belief.purity, strict=True)
+        f"{why}; told from its look-alikes with AUROC {apart:.2f}, and {share:.0%} of its labels are believed"
+        for why, apart, share in zip(selection.reasons, belief.apart, belief.believed, strict=True)
     ]
-    return replace(selection, kept=selection.kept & (belief.purity >= HALF), reasons=reasons)
+    return replace(selection, kept=selection.kept & (belief.believed >= HALF), reasons=reasons)

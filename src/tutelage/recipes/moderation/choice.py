@@ -114,10 +114,10 @@ def choose(
 
     The criterion is the likelihood of a held-out label by the candidate's calibrated score and the labels' error rates: a
     proper score, in which a wrong label that every candidate contradicts costs all the same, while it makes AUROC a draw.
-    Candidates that the best one does not beat with 90 % confidence are equal. Of equals the mean of all is preferred, since the
-    calibrated log-odds of a model that knows little are nearly constant and do no harm, and then that of plain fine-tuning and
-    one other model: the specialists first, who err apart from it more than its student does; then plain fine-tuning, then the
-    most members.
+    Candidates that the best one does not beat with 90 % confidence are equal, and a model that another one beats alone is in no
+    mean. Of equals the mean of all is preferred, since the calibrated log-odds of a model that knows little are nearly constant
+    and do no harm, and then that of plain fine-tuning and one other model: the specialists first, who err apart from it more
+    than its student does; then plain fine-tuning, then the most members.
 
     Args:
         parts: log-odds of acceptable of every row, (N,), by the model's name, one of `ORDER`; plain fine-tuning must be there.
@@ -138,7 +138,9 @@ def choose(
     told = {name: fitted.log_likelihood(raw[judged], labels[judged]) for name, (_, _, fitted, raw) in made.items()}
     best = max(made, key=lambda name: told[name].mean())
     equal = [name for name in made if not _beats(told[best] - told[name])]
-    chosen = min(equal, key=lambda name: (_preference(made[name][0]), -told[name].mean()))
+    beaten = {one for one in models if any(_beats(told[other] - told[one]) for other in models)}
+    among = [name for name in equal if not beaten & set(made[name][0])] or equal
+    chosen = min(among, key=lambda name: (_preference(made[name][0]), -told[name].mean()))
     if level is not None and not np.array_equal(level, held_out):
         calibrated, rates = _calibrator(models, labels, level)
         made = {name: (some, weights, calibrated(raw), raw) for name, (some, weights, _, raw) in made.items()}

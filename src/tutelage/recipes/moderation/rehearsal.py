@@ -93,7 +93,7 @@ def trainings(task: ModerationTask, settings: ModerationSettings, *, subtasks: b
             ),
             replace(specialists, steps=times * specialists.steps),
             plain,
-            of("student", settings.student, 2, settings.budget, taught, batch),
+            of("student", settings.student, 2, settings.budget.times(settings.learning.times), taught, batch),
         ]
     models = [settings.specialist, settings.student] if subtasks else [settings.student]
     encoders = [

@@ -39,7 +39,7 @@ class ModerationSettings:
         student: Model of the student; it must have a distillation token.
         specialist: Model of the specialists and of the latent discriminator.
         training: Optimisation of the student and of plain fine-tuning.
-        budget: Training budget of the student and of plain fine-tuning.
+        budget: Training budget of plain fine-tuning; the student's is learning.times as much.
         select_by: Metric that selects a checkpoint on student-val: npv at the false-positive rate, as in the paper, or auroc,
             which is less sensitive to wrong labels in the validation part.
         discovery: Discovery of the sub-tasks.
@@ -99,6 +99,7 @@ class ModerationSettings:
 
 
 SMALL_TRAINING = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)
+SMALL_LEARNING = StudentSettings(curriculum="random")
 SMALL_LESSON = LessonSettings(unlabelled="all", unlabelled_share=0.25)
 
 
@@ -109,7 +110,6 @@ def _small(**changed: Any) -> ModerationSettings:
         specialist_training=SMALL_TRAINING,
         select_by="auroc",
         selection=SelectionSettings(judged_on="both"),
-        learning=StudentSettings(curriculum="random"),
         adapt=AdaptSettings(every=4),
         **changed,
     )
@@ -129,6 +129,7 @@ def laptop() -> ModerationSettings:
         discovery=DiscoverySettings(subtasks=24, lam=25.0, epochs=30, start="kmeans", acceptable=True),
         specialists=SpecialistSettings(sharing="trunk", epochs=20, select=False, smoothing=0.0),
         doubt=DoubtSettings(used=True),
+        learning=replace(SMALL_LEARNING, times=2),
         lesson=SMALL_LESSON,
     )
 
@@ -149,4 +150,5 @@ def pocket() -> ModerationSettings:
         discovery=DiscoverySettings(subtasks=16, lam=25.0, epochs=12, start="kmeans", acceptable=True),
         specialists=SpecialistSettings(sharing="trunk", epochs=5, select=False, smoothing=0.0),
         lesson=SMALL_LESSON,
+        learning=SMALL_LEARNING,
     )

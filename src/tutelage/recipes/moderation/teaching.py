@@ -59,6 +59,7 @@ def taught(
         lesson = replace(lesson, fine_tuned_logits=two_way(torch.logit(fine_tuned, eps=1e-6).float()))
         options = options_of(settings, weighting)
         after = [*dict.fromkeys([*after, "fine-tuned"])]
+    pipeline = pipeline.with_settings(replace(settings, budget=settings.budget.times(settings.learning.times)))
     order = found.mean_confidence
     if settings.learning.curriculum in ("pc", "apc"):
         order = performance(pipeline, log_odds_NK)
