@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mile import laptop
+from benchmarks.mile import laptop, web
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
 from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
@@ -17,7 +17,7 @@ from tutelage.recipes.base import Scale
 BY_BUDGETS = "by k_t and k_s"
 # Rows in hindsight choose by the test's own labels.
 COMPARED = Comparison(
-    dict.fromkeys(("F1@0.25", "ReaL F1@0.25", "F1@chosen", "F1"), True),
+    dict.fromkeys(("F1@0.25", "ReaL F1@0.25", "F1@chosen", "F1", "top-1, %"), True),
     lambda row: row.startswith("MILe"),
     beside=lambda row: "hindsight" in row,
 )
@@ -47,10 +47,17 @@ def results(
 def _at_laptop(seeds: int, data: Path | None, runs: Path, only: tuple[str, ...]) -> tuple[list[ResultRow], list[str]]:
     if data is None:
         raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
+    shares, cases = ([each.name for each in listed] for listed in (laptop.SHARES, web.CASES))
+    if unknown := set(only) - {*shares, *cases}:
+        raise ValueError(f"only={sorted(unknown)}: no such part; the parts are {[*shares, *cases]}")
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for each in laptop.measure(data, runs, seeds=seeds, only=only):
-        values[each.row, f"{each.case}: {each.figure}"][each.seed] = each.value
-    return [ResultRow.over_seeds(*place, by_seed) for place, by_seed in values.items()], laptop.reading()
+    notes: list[str] = []
+    for part, names in ((laptop, shares), (web, cases)):
+        if own := [name for name in names if not only or name in only]:
+            for each in part.measure(data, runs, seeds=seeds, only=tuple(own)):
+                values[each.row, f"{each.case}: {each.figure}"][each.seed] = each.value
+            notes += part.reading()
+    return [ResultRow.over_seeds(*place, by_seed) for place, by_seed in values.items()], notes
 
 
 def _gains(values: dict[tuple[str, str], list[Figure]]) -> list[str]:
