@@ -59,6 +59,7 @@ class Case:
         paper: the paper's figures by figure name and row, in the unit in which ours are shown.
         equal: the constant weights of the row Equal, where they are not 1.
         levels: whether MAOAL is measured with other modules, too (the paper's Table 4), and its importances are shown.
+        held_out: the share of the examples on which our rows learn importances, where it is not that of the settings.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Case:
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     equal: tuple[float, ...] = ()
     levels: bool = False
+    held_out: float | None = None
 
 
 def _paper(*figures: float) -> dict[str, float]:

@@ -35,6 +35,7 @@ from tutelage.recipes.auxiliary.judgement import MEASURES, difference, outcomes
 from tutelage.recipes.auxiliary.network import partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import by_modules
 from tutelage.recipes.auxiliary.sources import table_task
+from tutelage.recipes.auxiliary.task import LEAST
 from tutelage.signals import Objective
 from tutelage.training import Budget, Log, Optimization
 from tutelage.weighting import WEIGHTINGS
@@ -339,17 +340,30 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_figures(tmp_path:
     assert (course[0].loc[course[0]["step"] == 0, "value"] == 1).all()
 
 
-def test_a_share_of_the_labels_is_hidden_in_the_training_part_alone() -> None:
+def test_a_share_of_the_labels_is_hidden_outside_validation_and_test() -> None:
     problem = squares(SIDES)
-    few = problem.with_share_of_labels(0.25, seed=1)
-    train, rest = problem.rows("train"), problem.rows("held_out", "val", "test")
-    assert few.present(few.primary, train) == round(0.25 * len(train))
+    few = problem.with_share_of_labels(0.5, seed=1)
+    learning, rest = problem.rows("train", "held_out"), problem.rows("val", "test")
+    assert few.present(few.primary, learning) == pytest.approx(0.5 * len(learning), abs=LEAST)
     assert few.present(few.primary, rest) == len(rest)
+    held_out = few.rows("held_out")
+    assert (
+        LEAST <= len(held_out) < len(problem.rows("held_out"))
+    )  # those that keep their label; the others are for training
+    assert few.present(few.primary, held_out) == len(held_out)
+    assert torch.equal(few.rows("train", "held_out"), learning)
     assert torch.equal(few.labels["even"], problem.labels["even"])
     stars = fields_problem()
-    assert stars.with_share_of_labels(0.25, 1).present(stars.primary, stars.rows("train")) == round(
-        0.25 * len(stars.rows("train"))
-    )
+    assert torch.isnan(stars.with_share_of_labels(0.5, 1).judged_by()).any()
+
+
+def test_what_is_held_out_does_not_change_which_labels_are_hidden() -> None:
+    problem = squares(SIDES)
+    split = np.where(problem.split == "held_out", "train", problem.split)
+    split[problem.rows("train")[::2].numpy()] = "held_out"
+    one, other = (each.with_share_of_labels(0.5, seed=1) for each in (problem, replace(problem, split=split)))
+    differ = (one.judged_by() != other.judged_by()).sum()
+    assert differ <= LEAST  # of which each part keeps so many at least
 
 
 def test_parts_are_drawn_once_from_what_has_none() -> None:

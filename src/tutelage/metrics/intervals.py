@@ -19,13 +19,17 @@ Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric on the data as they are, and the central `level` share of its bootstrap distribution."""
+    """A metric on the data as they are, and the central `level` share of its bootstrap distribution.
+
+    ``positive`` is the share of the resamples in which the metric is above 0, where there are any.
+    """
 
     value: float
     low: float
     high: float
     level: float
     resamples: int
+    positive: float | None = None
 
     def plain(self) -> dict[str, float]:
         """Return the value and its bounds as a metrics file has them."""
@@ -129,7 +133,7 @@ def _interval(
     if undefined or np.isnan(estimate):
         raise ValueError(f"metric: NaN on {undefined} of {resamples} resamples, and {estimate} on the data themselves")
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(estimate), float(low), float(high), level, resamples)
+    return Interval(float(estimate), float(low), float(high), level, resamples, float((draws > 0).mean()))
 
 
 def _stratified_draws(labels_N: NDArray, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tutelage.metrics import Interval, bootstrap_rows
 
 RESAMPLES = 500
+CONFIDENCE = 0.9
+"""In which share of the resamples a candidate must be better than plain training to be served in its place."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Served:
             "chosen": self.chosen,
             "judged_on": self.judged_on,
             "candidates": {
-                name: {"value": value, "gain": self.gains[name].plain() if name in self.gains else None}
+                name: {"value": value, "gain": None}
+                if (gain := self.gains.get(name)) is None
+                else {"value": value, "gain": gain.plain(), "better_in": gain.positive}
                 for name, value in self.values.items()
             },
         }
@@ -60,11 +64,12 @@ def choose_served(
     asked: str,
     seed: int = 0,
 ) -> Served:
-    """Serve the candidate with the greatest figure; of equal ones plain training, then what was asked for, then the first.
+    """Serve plain training, or of the candidates that are surely better the one with the greatest figure.
 
-    The greatest figure alone decides, without a margin for either side: a margin in favour of what was asked for would serve
-    it where it harms, and one in favour of plain training would give up small gains. How sure the choice is, is said by the
-    intervals of the gains.
+    Surely better: in 90 % of the resamples of the examples the figure is greater than that of plain training. Where examples
+    are not very few, one candidate whose true gain is g standard errors of this comparison is served with probability
+    Phi(g - 1.28): harm is at most 0.02 standard errors on the average, whatever g is, and nine tenths stay of gains above 2.6.
+    By the greatest figure alone harm would be up to 0.17. Of equal candidates what was asked for is served, then the first.
 
     Args:
         figure: of a candidate's answers and the truth to a number, more being better: ``figure(*answers[name], *truth)``.
@@ -76,8 +81,6 @@ def choose_served(
         seed: of the bootstrap.
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
-    order = dict.fromkeys((plain, asked, *answers))
-    chosen = max(order, key=values.__getitem__)  # the first of equal ones
     width = len(answers[plain])
 
     def gain(*columns: NDArray[Any]) -> float:
@@ -90,4 +93,11 @@ def choose_served(
         for name, columns in answers.items()
         if name != plain
     }
+    surely = [name for name in dict.fromkeys((asked, *answers)) if name in gains and _is_sure(gains[name])]
+    chosen = max(surely, key=values.__getitem__, default=plain)  # the first of equal ones
     return Served(criterion, plain, asked, chosen, len(answers[plain][0]), values, gains)
+
+
+def _is_sure(gain: Interval) -> bool:
+    assert gain.positive is not None
+    return gain.positive >= CONFIDENCE

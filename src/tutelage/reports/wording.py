@@ -78,14 +78,17 @@ def why_served(choice: dict[str, Any], names: Mapping[str, str], *, points: bool
         return []
     scale, digits, unit = (100, 1, " points") if points else (1, 3, "")
     chosen, asked, plain = (names[choice[key]] for key in ("chosen", "asked", "plain"))
-    told = choice["candidates"][choice["chosen"] if choice["chosen"] != choice["plain"] else choice["asked"]]
-    best = f"the best of {len(choice['candidates'])} candidates by {choice['criterion']} ({choice['judged_on']:,} examples)"
-    if told["gain"] is None:
-        return [f"Served: {chosen}, {best}."]
-    value, low, high = (fixed(scale * told["gain"][key], digits, "+") for key in ("value", "low", "high"))
+    by = f"by {choice['criterion']} ({choice['judged_on']:,} examples)"
+    others = {name: each for name, each in choice["candidates"].items() if name != choice["plain"]}
+    if choice["chosen"] == choice["plain"]:
+        told_of = choice["asked"] if choice["asked"] in others else max(others, key=lambda name: others[name]["value"])
+        why = f"since no other candidate is surely better {by}"
+    else:
+        told_of, why = choice["chosen"], f"surely better {by}"
+    gain = others[told_of]["gain"]
+    value, low, high = (fixed(scale * gain[key], digits, "+") for key in ("value", "low", "high"))
     instead = "" if choice["chosen"] == choice["asked"] else f", not {asked}"
-    compared = asked if choice["chosen"] == choice["plain"] else chosen
     return [
-        f"Served: {chosen}{instead}, {best}. There {compared} is at {value}{unit} against {plain}, with a 95 % interval from "
-        f"{low} to {high}."
+        f"Served: {chosen}{instead}, {why}. There {names[told_of]} is at {value}{unit} against {plain}, with a 95 % interval "
+        f"from {low} to {high}."
     ]

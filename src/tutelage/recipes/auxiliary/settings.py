@@ -99,7 +99,7 @@ class Shares:
         test: Share of the examples, where the data have no test part.
         val: Share of the rest, where the data have no validation part; it selects a checkpoint and tunes constant weights.
         held_out: Share of the rest on which weights are learned; methods that learn none train on it.
-        labels: Share of the training part whose primary label is used.
+        labels: Share of the primary labels outside validation and test that is used.
     """
 
     test: float = 0.2
@@ -198,7 +198,7 @@ def laptop() -> AuxiliarySettings:
     return AuxiliarySettings(
         augmentation="randaugment",
         encoder=LAPTOP_ENCODER,
-        shares=Shares(held_out=0.05),
+        shares=Shares(held_out=0.2),  # which the training with the importances has again
         body=BodySettings("feature_mlp", dropout=0.1, options={"widths": [256, 256]}),
         training=Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128),
         budget=Budget(epochs=30, least_steps=100),

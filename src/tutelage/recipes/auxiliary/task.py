@@ -144,16 +144,23 @@ class AuxiliaryTask:
         return int(present(task, self.labels[task.target][rows]).sum())
 
     def with_share_of_labels(self, share: float, seed: int) -> AuxiliaryTask:
-        """Return the same with the primary label of all but a random share of the training part hidden."""
+        """Return the same with the primary label hidden of all but a random share of the training and the held-out part.
+
+        Which labels are hidden depends on neither part, but that each keeps a few. A held-out example without its label can
+        develop no weights, and is for training.
+        """
         if share == 1:
             return self
-        rows = self.rows("train")
-        count = max(LEAST, round(share * len(rows)))
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        rows = self.rows("train", "held_out")
+        order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+        held_out = torch.from_numpy(self.split == "held_out")[order]
+        kept = [order[: round(share * len(rows))], order[held_out][:LEAST], order[~held_out][:LEAST]]
+        hidden = rows[~torch.isin(rows, torch.cat(kept))]
         assert self.primary.target is not None
-        labels = self.labels[self.primary.target].clone()
-        labels[rows[order[count:]]] = torch.nan if labels.is_floating_point() else -1
-        return replace(self, labels={**self.labels, self.primary.target: labels})
+        labels, split = self.labels[self.primary.target].clone(), self.split.copy()
+        labels[hidden] = torch.nan if labels.is_floating_point() else -1
+        split[hidden.numpy()] = "train"
+        return replace(self, labels={**self.labels, self.primary.target: labels}, split=split)
 
     def fingerprint(self) -> str:
         """Return a hash of what training sees: examples, labels and parts."""

@@ -113,8 +113,8 @@ class DistillSettings:
         budget: Training budget of the student.
         select: Keep the student's weights that are best on the validation part, instead of the last ones.
         train_on_held_out: Train methods that learn no weights on the held-out examples, too.
-        baselines: Methods to compare with: ce, kd, hpo, or names of weightings. Of these and the method's student the one that
-            is best on the validation part is served; ce is always among them.
+        baselines: Methods to compare with: ce, kd, hpo, or names of weightings. Of these and the method's student the best
+            that validation says is surely better than ce is served, or else ce, which is always among them.
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 

@@ -65,7 +65,7 @@ class MultilabelSettings:
     Args:
         method: Training method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations
             as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence). Sigmoid (for mile) or softmax (for the
-            others) is trained beside it, and served where it is as good on validation.
+            others) is trained beside it, and served unless validation says that the method is surely better.
         seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
