@@ -296,7 +296,9 @@ def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
     found = recipes.run("auxiliary", make(), replace(of, baselines=("single",)), tmp_path, quiet=True)
     assert set(found.metrics["methods"]) == {"maoal", "refit", "single"}
     assert figure in found.metrics["methods"]["maoal"]
-    assert found.metrics["difference"]["single"]["low"] <= found.metrics["difference"]["single"]["high"]
+    differences = found.metrics["difference"]
+    assert set(differences) == {"maoal", "refit", "single"} - {found.metrics["choice"]["chosen"]}
+    assert all(each["low"] <= each["high"] for each in differences.values())
     html = found.report.read_text()
     assert "Importance of" in html
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")

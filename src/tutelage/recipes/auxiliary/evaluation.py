@@ -49,7 +49,11 @@ def served(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str,
     sign = 1 if measure.higher else -1
     return choose_served(
         lambda outcomes: sign * measure.figure(outcomes),
-        {method: [each.on_val] for method, each in found.items()},
+        {
+            method: [each.on_val]
+            for method, each in found.items()
+            if method == PLAIN or each.folder != found[PLAIN].folder  # as where no importance counts
+        },
         criterion=f"{'' if measure.higher else 'lower '}{LABELS[measure.name]} on the validation part",
         plain=PLAIN,
         asked=settings.chosen,
