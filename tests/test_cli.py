@@ -274,7 +274,7 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("demo --config nowhere.yaml", "config: File does not exist: "),
         ("moderate", "the following arguments are required: manifest, out"),
         ("moderate ads.csv", "the following arguments are required: out"),
-        ("moderate ads.csv --out runs/ads", "there is no manifest ads.csv."),
+        ("moderate ads.csv --out runs/ads", "there is no manifest ads.csv"),
         ("moderate ads.csv --out runs/ads --colums.image x", "did you mean --columns.image?"),
         ("predict", "the following arguments are required: run_folder, manifest"),
         ("predict runs/ads new.csv", "runs/ads holds no metrics.json"),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.laptop.described import FEATURES, described, encoded_table, table_of
+from benchmarks.only import check_only
 from benchmarks.results_table import Measured
 from tutelage.data.cifar import CifarName
 from tutelage.metrics import auroc
@@ -218,8 +219,7 @@ def chosen(only: tuple[str, ...], cases: list[str], rows: list[str]) -> tuple[li
     Raises:
         ValueError: a name that is neither a case nor a row.
     """
-    if unknown := set(only) - {*cases, *rows}:
-        raise ValueError(f"only={sorted(unknown)}: no such case or row; the cases are {cases}, the rows {rows}")
+    check_only(only, [*cases, *rows], "case or row")
     return [name for name in cases if name in only] or cases, [name for name in rows if name in only] or rows
 
 

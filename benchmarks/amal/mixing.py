@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.amal.laptop import ACCURACY, BASE, FOUND, Case, pipeline_of, task_of, tells_wrong
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.models import ModelSettings
@@ -45,8 +46,7 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
     Raises:
         ValueError: another name in ``only``.
     """
-    if unknown := set(only) - set(PARTS):
-        raise ValueError(f"only={sorted(unknown)}: no such part; the parts are {list(PARTS)}")
+    check_only(only, PARTS, "part")
     for part in only or PARTS:
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             folder = runs / "mixing" / part / f"seed-{seed}"

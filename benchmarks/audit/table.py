@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.only import check_only
 from benchmarks.results_table import ResultRow
 from tutelage.production.estimates import Rate, Stratum, relative_change, weighted_rate
 from tutelage.production.sampling import inclusion_probabilities, pivotal
@@ -108,8 +109,7 @@ def results(
     """
     if scale != "pocket":
         raise ValueError(f"scale={scale!r}: simulated audits need no accelerator; leave --scale out")
-    if unknown := set(only) - set(ROWS):
-        raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {list(ROWS)}")
+    check_only(only, ROWS, "row")
     found: dict[tuple[str, str], dict[int, float]] = {}
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for place, row in enumerate(ROWS):

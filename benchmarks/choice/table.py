@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.choice.cases import cases
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.metrics import auroc, npv_at_fpr
@@ -18,7 +19,7 @@ from tutelage.recipes.base import Scale
 from tutelage.recipes.moderation.choice import Choice
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.served import choose_served, joint_teacher
+from tutelage.recipes.moderation.served import choose_members, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
@@ -49,8 +50,7 @@ def results(
         ValueError: a name in ``only`` that is no case.
     """
     made = dict(cases(data))
-    if unknown := set(only) - set(made):
-        raise ValueError(f"only={sorted(unknown)}: no such case; the cases are {list(made)}")
+    check_only(only, made)
     settings = pocket() if scale == "pocket" else ModerationSettings()
     found: list[Measured] = []
     chosen: dict[str, list[str]] = {}
@@ -90,7 +90,7 @@ def run(pipeline: Pipeline) -> tuple[Choice, dict[str, ModelScores]]:
     )
     if torch.isfinite(teacher).all():
         raw["student"] = taught(pipeline, found, log_odds_NK, selection)
-    return choose_served(pipeline, raw["fine_tuned"], raw.get("student"), teacher), raw
+    return choose_members(pipeline, raw["fine_tuned"], raw.get("student"), teacher), raw
 
 
 def figures(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.labels.cases import COUNT, COUNT_100, HELD_OUT, VOTES, cases
 from benchmarks.labels.methods import AMAL_CLEAN, OURS, ranked
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
 from tutelage.metrics import auroc
@@ -44,8 +45,7 @@ def results(
     if data is None:
         raise ValueError("the table of labels needs the data sets: give data, their folder")
     made = dict(cases(data, runs))
-    if unknown := set(only) - set(made):
-        raise ValueError(f"only={sorted(unknown)}: no such case; the cases are {list(made)}")
+    check_only(only, made)
     log, rows = Log(None, quiet=False), []
     for case, draw in made.items():
         if only and case not in only:

@@ -15,6 +15,7 @@ import torch
 from benchmarks.heat import heat_map
 from benchmarks.laptop.described import FEATURES, described, encoded_table, table_of
 from benchmarks.maoal.cases import LEVELS
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.data.ratings import movielens
@@ -115,8 +116,7 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
     Raises:
         ValueError: another name in ``only``.
     """
-    if unknown := set(only) - {CLASSES, RATINGS}:
-        raise ValueError(f"only={sorted(unknown)}: no such part; the parts are {[CLASSES, RATINGS]}")
+    check_only(only, (CLASSES, RATINGS), "part")
     for name in only or (CLASSES, RATINGS):
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             settings = replace(SETTINGS[name], seed=seed)

@@ -13,6 +13,7 @@ from benchmarks.heat import heat_map
 from benchmarks.maoal.cases import LEVELS, ROWS, SERVED, Case, cases
 from benchmarks.maoal.laptop import laptop_cases, redrawn
 from benchmarks.maoal.ridge import Way, ridge_error
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.recipes.auxiliary.evaluation import served
@@ -67,8 +68,7 @@ def measure(
     """
     known = listed(scale, runs)
     names = [RIDGE_CASE, *(case.name for case in known), *ROWS, *LEVELS]
-    if unknown := set(only) - set(names):
-        raise ValueError(f"only={sorted(unknown)}: no such case or row; there are {names}")
+    check_only(only, names, "case or row")
     every = {**ROWS, **dict.fromkeys(LEVELS, "maoal")}
     rows = {row: method for row, method in every.items() if row in only} or every
     only = tuple(name for name in only if name not in every)

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.mile import laptop, web
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
 from tutelage.recipes.base import Scale
@@ -48,8 +49,7 @@ def _at_laptop(seeds: int, data: Path | None, runs: Path, only: tuple[str, ...])
     if data is None:
         raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
     shares, cases = ([each.name for each in listed] for listed in (laptop.SHARES, web.CASES))
-    if unknown := set(only) - {*shares, *cases}:
-        raise ValueError(f"only={sorted(unknown)}: no such part; the parts are {[*shares, *cases]}")
+    check_only(only, [*shares, *cases], "part")
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     notes: list[str] = []
     for part, names in ((laptop, shares), (web, cases)):

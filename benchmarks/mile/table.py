@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.mile.cifar_raters import cifar10_raters
+from benchmarks.only import check_only
 from tutelage.generations import IteratedSettings
 from tutelage.metrics import label_sets, mean_set_size, real_accuracy, real_f1
 from tutelage.models import ModelSettings
@@ -138,8 +139,7 @@ def measure(scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tu
     Raises:
         ValueError: a part that there is not.
     """
-    if unknown := set(only) - set(PARTS):
-        raise ValueError(f"only={sorted(unknown)}: no such part; the parts are {list(PARTS)}")
+    check_only(only, PARTS, "part")
     variants = pocket_variants() if scale == "pocket" else paper_variants()
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         folder = runs / "mile" / scale / f"seed-{seed}"

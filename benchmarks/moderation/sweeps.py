@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.baselines import products_task
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
@@ -51,8 +52,7 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
     Raises:
         ValueError: another name in ``only``.
     """
-    if unknown := set(only) - set(PARTS):
-        raise ValueError(f"only={sorted(unknown)}: no such part; the parts are {list(PARTS)}")
+    check_only(only, PARTS, "part")
     features = EncoderSettings(pretrained=str(shop_encoder(data, runs)), cache=runs / "laptop" / "features")
     settings = replace(laptop(), encoder=features, augmentation="shift", doubt=DoubtSettings(used=False), lesson=LESSON)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):

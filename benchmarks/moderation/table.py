@@ -13,14 +13,16 @@ import torch
 from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.baselines import averaged, k_means, longer, products_task, single_teacher, without_doubted
 from benchmarks.moderation.semi_supervised import noisy, swsl
+from benchmarks.only import check_only
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.models import ModelSettings
 from tutelage.recipes.base import Scale
-from tutelage.recipes.encoding import EncoderSettings, encoded, input_size
+from tutelage.recipes.encoding import EncoderSettings, encoded
+from tutelage.recipes.input import input_size
 from tutelage.recipes.moderation.belief import Belief, believe, credible
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.served import choose_served, joint_teacher
+from tutelage.recipes.moderation.served import choose_members, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask, posters_task
 from tutelage.recipes.moderation.teaching import taught
@@ -240,7 +242,7 @@ def _served(pipeline: Pipeline) -> torch.Tensor:
         )
     trained = _trained(pipeline, name)
     silent = trained.belief.unjudged(pipeline.task.labels) if trained.belief else None
-    choice = choose_served(pipeline, pipeline.fine_tuned(given.student), trained.student, trained.teacher, silent)
+    choice = choose_members(pipeline, pipeline.fine_tuned(given.student), trained.student, trained.teacher, silent)
     pipeline.log.say(f"served: {choice.chosen}; {choice.why}")
     return torch.from_numpy(choice.served.scores)
 
@@ -447,8 +449,7 @@ def measure(
         settings = replace(settings, encoder=features, augmentation="shift")
     listed = rows(VARIANTS[scale], settings.student)
     names = [*(row.name for row in listed), RECOVERED, *NOISES]
-    if unknown := set(only) - set(names):
-        raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {names}")
+    check_only(only, names, "row")
     noises = set(only) & set(NOISES) or set(NOISES)
     only = tuple(name for name in only if name not in NOISES)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):

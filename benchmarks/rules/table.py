@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.only import check_only
 from benchmarks.rules.data_sets import NAMES, Pool, read_pool
 from tutelage.metrics import accuracy, f1, macro_f1
 from tutelage.recipes.base import Scale
@@ -118,8 +119,7 @@ def measure(
     Raises:
         ValueError: no data folder, or a name in ``only`` that is no row.
     """
-    if unknown := set(only) - set(ROWS):
-        raise ValueError(f"only={sorted(unknown)}: no such row; the rows are {list(ROWS)}")
+    check_only(only, ROWS, "row")
     if data is None:
         raise ValueError(
             "this table is of real data: give data=, or set TUTELAGE_DATA, to the folder that holds rules/"

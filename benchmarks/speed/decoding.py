@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.results_table import hardware
 from tutelage.data import Problems
-from tutelage.data.manifest import read_once
+from tutelage.data.read_once import read_once
 from tutelage.data.table import ImageFiles
 
 SIDE, COUNT, BATCH, ROUNDS = 224, 256, 64, 8

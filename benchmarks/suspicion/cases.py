@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.baselines import products_task
 from tutelage.recipes.base import Scale
-from tutelage.recipes.encoding import EncoderSettings, encoded, input_size
+from tutelage.recipes.encoding import EncoderSettings, encoded
+from tutelage.recipes.input import input_size
 from tutelage.recipes.moderation import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.start import starting_weights

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from benchmarks.suspicion.cases import cases, start_features
@@ -55,8 +56,7 @@ def results(
         ValueError: no folder of data, or a name in ``only`` that is no case.
     """
     made = dict(cases(scale, data, runs))
-    if unknown := set(only) - set(made):
-        raise ValueError(f"only={sorted(unknown)}: no such case; the cases are {list(made)}")
+    check_only(only, made)
     log, found = Log(None, quiet=False), []
     for case, make in made.items():
         if only and case not in only:

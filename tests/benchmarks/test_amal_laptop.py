@@ -84,7 +84,7 @@ def test_the_table_compares_ours_with_the_strongest_row_seed_by_seed(small, tmp_
     reproduce("amal", "laptop", **arguments, only=[second.name, "CE", "AMAL"])
     assert list(laptop.tuned(first, tmp_path, tmp_path / "runs", ["CE"])) == ["CE"]
     assert {(row.row, row.metric): row.by_seed for row in read_results(programs)} == before
-    with pytest.raises(ValueError, match="no such case or row; the cases are"):
+    with pytest.raises(ValueError, match="no such case or row; there are"):
         reproduce("amal", "laptop", **arguments, only=["nothing"])
     with pytest.raises(ValueError, match="needs the folder of CIFAR"):
         reproduce("amal", "laptop", **{**arguments, "data": None})

@@ -125,7 +125,7 @@ def test_the_table_is_written_and_nothing_is_trained_twice(small_table, tmp_path
 
 def test_a_case_that_is_none_is_named(small_table, tmp_path):
     with pytest.raises(
-        ValueError, match=r"only=\['moon'\]: no such case or row; the cases are \['noisy', 'far', 'digits with"
+        ValueError, match=r"only=\['moon'\]: no such case or row; there are \['noisy', 'far', 'digits with"
     ):
         reproduce("amal", "pocket", seeds=1, data=None, out=tmp_path, runs=tmp_path, only=["moon"])
 

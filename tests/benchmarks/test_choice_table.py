@@ -29,7 +29,7 @@ def test_the_rows_are_the_candidates_and_what_is_served(tmp_path, monkeypatch):
     for figure in ("NPV@1%", "AUROC", "AUROC of wrong labels"):
         assert of[SERVED, figure] == of[named.replace("+", " + "), figure]
     assert (f"{PLAIN}, as it comes", "AUROC of wrong labels") in of
-    with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; the cases are \['posters'\]"):
+    with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; there are \['posters'\]"):
         results("pocket", seeds=1, data=None, runs=tmp_path, only=("cats",))
 
 

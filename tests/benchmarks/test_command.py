@@ -13,7 +13,7 @@ from benchmarks.__main__ import main
         ("amal --scale laptop", "data=None: the laptop scale needs the folder of CIFAR"),
         ("rules --scale laptop", "scale='laptop': the table rules comes at pocket, paper"),
         ("moderation --scale laptop", "give data, the folder of the data sets"),
-        ("moderation --only CatNet", "only=['CatNet']: no such row; the rows are ['ViT-Base/16', "),
+        ("moderation --only CatNet", "only=['CatNet']: no such row; there are ['ViT-Base/16', "),
         ("amal --scale paper --seed 3", "unrecognized arguments: --seed 3"),
     ],
 )

@@ -58,7 +58,7 @@ def test_the_table_has_a_row_a_method_and_what_is_beyond_cleanlab(monkeypatch, t
     assert set(ours.by_seed) == {300, 301}
     assert 0.9 < of[OURS, "made: wrong among the first 100"].ours <= 1
     assert any("cleanlab 2.9.0" in note for note in notes)
-    with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; the cases are \['made'\]"):
+    with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; there are \['made'\]"):
         table.results("laptop", seeds=1, data=tmp_path, runs=tmp_path, only=("cats",))
     with pytest.raises(ValueError, match="needs the data sets"):
         table.results("laptop", seeds=1, data=None, runs=tmp_path)

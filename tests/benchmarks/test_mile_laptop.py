@@ -59,5 +59,5 @@ def test_the_table_has_every_row_at_both_thresholds(data, tmp_path):
     assert set(by_row) == {"Softmax", *thresholds}
     assert all(set(row.by_seed) == {300, 301} and 0 < row.ours <= 100 for row in by_row.values())
     assert "MILe as released, chosen" in people.read_text().partition("## Against the strongest other row")[2]
-    with pytest.raises(ValueError, match="no such part; the parts are"):
+    with pytest.raises(ValueError, match="no such part; there are"):
         reproduce("mile", "laptop", seeds=1, data=data, out=tmp_path, runs=tmp_path / "runs", only=["cifar"])

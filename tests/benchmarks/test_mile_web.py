@@ -77,5 +77,5 @@ def test_every_row_is_measured(facts, tmp_path, monkeypatch):
     assert {row.metric.rpartition(": ")[2] for row in rows} == {web.TOP_1, web.TOP_5}
     assert all(0 <= row.ours <= 100 for row in rows)
     assert "| MILe " in people.read_text().partition("## Against the strongest other row")[2]
-    with pytest.raises(ValueError, match="no such part; the parts are"):
+    with pytest.raises(ValueError, match="no such part; there are"):
         reproduce("mile", "laptop", seeds=1, data=tmp_path, out=tmp_path, runs=runs, only=["cifar"])

@@ -184,7 +184,7 @@ def test_three_ways_of_dividing_the_defects(measured):
 
 def test_an_unknown_row(measured):
     _, again, _ = measured
-    with pytest.raises(ValueError, match=r"only=\['CatNet'\]: no such row; the rows are \['ViT-Base/16', "):
+    with pytest.raises(ValueError, match=r"only=\['CatNet'\]: no such row; there are \['ViT-Base/16', "):
         again(("CatNet",))
 
 

@@ -35,5 +35,5 @@ def test_the_row_of_a_run_is_what_a_run_writes(tmp_path: Path, monkeypatch: pyte
     assert told["labels listed"] == (listed["split"] == "train").sum()
     less, both, own = (found[name, "AUROC"] or {} for name in (BOTH + LESS, BOTH, WRITTEN))
     assert less == {seed: both[seed] - own[seed] for seed in (300, 301)}
-    with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; the cases are \['posters'\]"):
+    with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; there are \['posters'\]"):
         results("pocket", seeds=1, data=None, runs=tmp_path, only=("cats",))

@@ -11,7 +11,7 @@ import torch
 import processes
 from tutelage.data import Problems, image_cache, stored_rows, table
 from tutelage.data.image_cache import content_key
-from tutelage.data.manifest import read_once
+from tutelage.data.read_once import read_once
 from tutelage.data.table import ImageFiles
 
 SIZE, COUNT = 16, 10

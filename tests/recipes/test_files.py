@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hostile
 import numpy as np
@@ -16,10 +18,12 @@ import yaml
 from PIL import Image
 
 from tutelage import cli, recipes
-from tutelage.data import Columns, digit_posters, read_image
+from tutelage.data import Columns, digit_posters, label_columns, manifest, read_image
+from tutelage.data.read_once import read_once
 from tutelage.files import write_table
 from tutelage.metrics import doubts
 from tutelage.models import load_committee
+from tutelage.recipes import auxiliary, distill, multilabel
 from tutelage.recipes.moderation import moderation_task
 from tutelage.recipes.moderation.doubts import doubts as relabel_table
 from tutelage.recipes.moderation.evaluation import SCORE
@@ -167,7 +171,7 @@ def test_a_decision_at_another_rate(run, ads, tmp_path):
         (["--fpr", "1"], r"--fpr=1.0 must be a number in \(0, 1\)"),
         (["--out", "scores.xlsx"], r"out='scores.xlsx' must end in .parquet or .csv"),
         ([], r"new.csv has no column 'image' for 'image'; it has: picture. Map it by --columns.image."),
-        (["--columns.image", "pictures"], r"no column 'pictures' .* Did you mean 'picture'\?"),
+        (["--columns.image", "pictures"], r"no column 'pictures' .*; did you mean 'picture'\?"),
     ],
 )
 def test_mistakes_of_predict(run, ads, command, words, answer, tmp_path, monkeypatch):
@@ -282,3 +286,29 @@ def test_the_stored_model_scores_one_image_alike(run, ads):
         alone = float(acceptability(model(read_image(ads / "images" / "0.png", 24)[None]))[0])
     examples = pd.read_parquet(run / "examples.parquet").set_index("id")
     assert alone == pytest.approx(examples.loc["images/0.png", "score"], abs=1e-4)
+
+
+SIDES: dict[str, Any] = {"primary": {"name": "label"}, "sides": ({"name": "side"},)}
+READERS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "auxiliary": (partial(auxiliary.auxiliary_task, **SIDES), auxiliary.pocket()),
+    "distill": (distill.distill_task, replace(distill.pocket(), shares=distill.Shares(0.25, 0.25, 0.25))),
+    "moderation": (moderation_task, tiny.settings()),
+    "multilabel": (multilabel.multilabel_task, replace(multilabel.pocket(), val=0.25, test=0.25)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_images_that_do_not_fit_in_memory_are_decoded_once(
+    name: str, ads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, settings = READERS[name]
+    for module in (manifest, label_columns):
+        monkeypatch.setattr(module, "read_once", lambda files, ids, memory, *others: read_once(files, ids, 0, *others))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table = pd.read_csv(ads / "ads.csv").head(160).assign(side="left")
+    table.to_csv(ads / f"{name}.csv", index=False)
+    images = read(str(ads / f"{name}.csv") if name != "moderation" else ads / f"{name}.csv", settings=settings).images
+    assert list((tmp_path / "tutelage" / "images").rglob("*.safetensors"))
+    first = images.images.gather([0])
+    monkeypatch.setattr("tutelage.data.table.decode", None)  # of which nothing is asked any more
+    assert torch.equal(images.images.gather([0]), first)

@@ -14,8 +14,11 @@ from torch import nn
 from tutelage import recipes
 from tutelage.data import ImageArray, ImageTable, TensorData
 from tutelage.models import ModelSettings, ModelSpec, build
-from tutelage.recipes.auxiliary import BodySettings
-from tutelage.recipes.distill import TeacherSettings
+from tutelage.recipes import auxiliary, distill, moderation, multilabel
+from tutelage.recipes.auxiliary import BodySettings, auxiliary_task
+from tutelage.recipes.distill import TeacherSettings, distill_task
+from tutelage.recipes.moderation import moderation_task
+from tutelage.recipes.multilabel import multilabel_task
 from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Optimization, rehearse
 
@@ -113,6 +116,69 @@ def test_what_works_is_not_refused_and_draws_nothing(name: str) -> None:
     before = torch.get_rng_state()
     recipes.load(name).rehearse(task, settings)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+NO_TABLE = Path("nobody.csv")
+SIDE = {"primary": {"name": "kind"}, "sides": ({"name": "colour"},)}
+UNREAD: list[tuple[Callable[..., Any], Any, str]] = [
+    (
+        partial(auxiliary_task, str(NO_TABLE), **SIDE),
+        replace(auxiliary.pocket(), body=BodySettings("pocket_resne")),
+        r"body.name='pocket_resne': .*did you mean 'pocket_resnet'",
+    ),
+    (
+        partial(auxiliary_task, str(NO_TABLE), **SIDE),
+        replace(auxiliary.pocket(), body=BodySettings(pretrained="nowhere.safetensors")),
+        r"pretrained='nowhere.safetensors'",
+    ),
+    (
+        partial(distill_task, str(NO_TABLE)),
+        replace(distill.pocket(), student=ModelSettings("cifar_resnet9")),
+        r"student.name='cifar_resnet9': .*did you mean 'cifar_resnet",
+    ),
+    (
+        partial(distill_task, str(NO_TABLE)),
+        replace(distill.pocket(), teachers=(TeacherSettings(ModelSettings("pocket_deit")),)),
+        r"teachers.0.model.name='pocket_deit', image_size=8: .*two heads",
+    ),
+    (
+        partial(distill_task, str(NO_TABLE)),
+        replace(distill.pocket(), teachers=(TeacherSettings(folder=Path("nowhere")),)),
+        r"nowhere/config.json does not exist",
+    ),
+    (
+        partial(moderation_task, NO_TABLE),
+        replace(moderation.pocket(), student=ModelSettings("pocket_dei")),
+        r"student.name='pocket_dei': .*did you mean 'pocket_deit'",
+    ),
+    (
+        partial(moderation_task, NO_TABLE),
+        replace(moderation.pocket(), specialist=ModelSettings("convnext_atto"), image_size=7),
+        r"specialist.name='convnext_atto', image_size=7: tried on two",
+    ),
+    (
+        partial(moderation_task, NO_TABLE),
+        replace(moderation.pocket(), student=ModelSettings("pocket_resnet", pretrained="timm")),
+        r"student.name='pocket_resnet': pretrained='timm': timm has no weights",
+    ),
+    (
+        partial(multilabel_task, str(NO_TABLE)),
+        replace(multilabel.pocket(), model=ModelSettings("feature_mlp")),
+        r"model.name='feature_mlp': .*does not fit the input",
+    ),
+    (
+        partial(multilabel_task, str(NO_TABLE)),
+        replace(multilabel.pocket(), self_supervised="nowhere.pth"),
+        r"self_supervised='nowhere.pth': there is no such file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("read", "settings", "message"), UNREAD)
+def test_a_model_is_refused_before_the_table_is_read(read: Callable[..., Any], settings: Any, message: str) -> None:
+    """The table does not even exist, and would be refused next."""
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read(settings=settings)
 
 
 def test_a_large_model_is_tried_without_its_memory() -> None:

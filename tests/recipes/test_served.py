@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tutelage.recipes.served import choose_served
+from tutelage.recipes.served import serve_best
 from tutelage.reports.wording import why_served
 
 NAMES = {"ce": "the labels alone", "amal": "AMAL", "kd": "distillation"}
@@ -15,7 +15,7 @@ def accuracy(answers, labels):
 
 def chosen(answers, labels, asked="amal"):
     answers = {name: [np.asarray(each)] for name, each in answers.items()}
-    return choose_served(accuracy, answers, [np.asarray(labels)], criterion="accuracy", plain="ce", asked=asked)
+    return serve_best(accuracy, answers, [np.asarray(labels)], criterion="accuracy", plain="ce", asked=asked)
 
 
 def simulated(seed: int, gains: dict[str, float], shown: int = 1000, wrong: float = 0.0) -> float:

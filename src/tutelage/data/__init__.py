@@ -64,7 +64,7 @@ _FILES = {
     "grids": ("digit_grids",),
     "images": ("read_image",),
     "label_columns": ("LabelColumns", "read_label_columns"),
-    "manifest": ("LABELS", "Columns", "Limits", "UnreadableImage", "read_image_folder", "read_manifest"),
+    "manifest": ("LABELS", "Columns", "read_image_folder", "read_manifest"),
     "nyuv2": ("Rooms", "nyuv2_rooms"),
     "pets": ("oxford_pets",),
     "posters": ("digit_posters",),
@@ -76,7 +76,7 @@ _FILES = {
     "selection": ("facility_location",),
     "splits": ("SplitSettings", "split_table", "stratified_split", "temporal_split"),
     "text": ("FeatureRows", "FeatureSettings", "Features", "read_features"),
-    "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable"),
+    "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Limits", "UnreadableImage"),
     "votes": (
         "ABSTAIN",
         "Votes",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from tutelage.checks import nearest
 from tutelage.data.problems import Problems
 from tutelage.files import read_parquet
 
@@ -36,6 +37,25 @@ def read_table(path: Path, problems: Problems, hint: str = "", **parquet: Any) -
     if suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file{hint}.")
     return pd.read_csv(path, **_as_text(path, problems))
+
+
+def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
+    """Return all cells as stripped text, the empty text where there is nothing."""
+    if path.is_dir():
+        raise ValueError(f"manifest {path} is a folder: give a .csv, .tsv, .parquet or .pq file.")
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"there is no manifest {path}{nearest(path.name, beside)}")
+
+    try:
+        cells = read_table(path, problems, dtype_backend="numpy_nullable")
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(
+            f"manifest {path} is empty: it needs a line of column names, and a row for each image."
+        ) from error
+    if not isinstance(cells.index, pd.RangeIndex):
+        cells = cells.reset_index()
+    return cells.astype("string").fillna("").astype(object).apply(lambda column: column.str.strip())
 
 
 def table_parts(path: Path, rows: int, problems: Problems, columns: Sequence[str]) -> Iterator[pd.DataFrame]:

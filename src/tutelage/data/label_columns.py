@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.cells import read_cells
 from tutelage.data.indexed import TensorData
-from tutelage.data.manifest import read_cells, read_once
 from tutelage.data.problems import Problems
+from tutelage.data.read_once import MEMORY, read_once
 from tutelage.data.splits import PARTS
 from tutelage.data.table import UNLABELLED, ImageFiles, Images, ImageTable
 from tutelage.data.written import numbers as read_numbers
@@ -93,7 +94,7 @@ def read_label_columns(
     split: str = "split",
     size: int = 224,
     limits: Limits | None = None,
-    memory_bytes: int = 2 * 2**30,
+    memory_bytes: int = MEMORY,
     cache_bytes: int = 0,
 ) -> LabelColumns:
     """Read a .csv, .tsv or .parquet table of examples.

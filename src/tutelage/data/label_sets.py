@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tutelage.data.manifest import Columns, read_cells, read_image_folder, read_manifest
+from tutelage.data.cells import read_cells
+from tutelage.data.manifest import Columns, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.table import UNLABELLED, ImageTable
 

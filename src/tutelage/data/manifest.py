@@ -1,31 +1,23 @@
 """From files to an image table: a CSV or Parquet manifest, or a folder with one subfolder per label."""
 
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
 
-from tutelage.data.cells import read_table
-from tutelage.data.duplicates import Hashes, as_hex, perceptual_hash
-from tutelage.data.image_cache import ImageCache
+from tutelage.checks import nearest
+from tutelage.data.cells import read_cells
+from tutelage.data.duplicates import as_hex
+from tutelage.data.manifest_rows import checked
 from tutelage.data.problems import Problems
-from tutelage.data.table import SPLITS, UNLABELLED, ImageArray, ImageFiles, Images, ImageTable
-from tutelage.data.written import Dates, distinct, numbers, one_spelling, require_splits, splits, times
-from tutelage.decoding import Limits, UnreadableImage
-from tutelage.hardware import available_cpus
+from tutelage.data.read_once import MEMORY, read_once
+from tutelage.data.table import SPLITS, UNLABELLED, ImageFiles, ImageTable
+from tutelage.data.written import Dates, one_spelling, require_splits, splits
+from tutelage.decoding import Limits
 
 LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}
-_OPTIONAL = ("headline", "submitted_at", "advertiser", "impressions", "weight")
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ def read_manifest(
     root: str | os.PathLike[str] | None = None,
     size: int = 224,
     limits: Limits | None = None,
-    memory_bytes: int = 2 * 2**30,
+    memory_bytes: int = MEMORY,
     cache_bytes: int = 0,
     dates: Dates = "auto",
     weighted: bool = False,
@@ -106,7 +98,7 @@ def read_manifest(
         facts["weight"] = ""
     facts["split"] = splits(facts["split"])
     require_splits(facts["split"], SPLITS, f"column {columns.split!r} of {path}")
-    table = _checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
+    table = checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
     files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
     return _image_table(table, files, problems, memory_bytes, cache_bytes)
 
@@ -117,7 +109,7 @@ def read_image_folder(
     *,
     size: int = 224,
     limits: Limits | None = None,
-    memory_bytes: int = 2 * 2**30,
+    memory_bytes: int = MEMORY,
     cache_bytes: int = 0,
 ) -> tuple[ImageTable, Problems]:
     """Read a folder with one subfolder per label (the ImageFolder layout); ids are the paths, in sorted order.
@@ -144,7 +136,7 @@ def read_image_folder(
                 problems.add(image, "no_label", "lies in no label's folder")
     rows.sort(key=lambda row: row["image"])
     facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
-    table = _checked(facts, labels or {}, problems, f"the subfolders of {path}", "auto")
+    table = checked(facts, labels or {}, problems, f"the subfolders of {path}", "auto")
     files = ImageFiles(path, table["image"].tolist(), size, limits)
     return _image_table(table, files, problems, memory_bytes, cache_bytes)
 
@@ -182,25 +174,6 @@ def read_classes(
     return images, tuple(names), problems
 
 
-def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
-    """Return all cells as stripped text, the empty text where there is nothing."""
-    if path.is_dir():
-        raise ValueError(f"manifest {path} is a folder: give a .csv, .tsv, .parquet or .pq file.")
-    if not path.is_file():
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"there is no manifest {path}.{_nearest(path.name, beside)}")
-
-    try:
-        cells = read_table(path, problems, dtype_backend="numpy_nullable")
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(
-            f"manifest {path} is empty: it needs a line of column names, and a row for each image."
-        ) from error
-    if not isinstance(cells.index, pd.RangeIndex):
-        cells = cells.reset_index()
-    return cells.astype("string").fillna("").astype(object).apply(lambda column: column.str.strip())
-
-
 def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: Path) -> pd.DataFrame:
     """Return all the columns of `Columns` under their own names, empty where the manifest has none."""
     facts = pd.DataFrame(index=cells.index)
@@ -209,88 +182,11 @@ def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: P
         if name not in cells and (field.name in needed or name != field.default):
             known = [str(column) for column in cells]
             raise ValueError(
-                f"{file} has no column {name!r} for {field.name!r}; it has: {', '.join(known)}.{_nearest(name, known)} "
-                f"Map it by columns.{field.name}."
+                f"{file} has no column {name!r} for {field.name!r} (map it by columns.{field.name}); it has: "
+                f"{', '.join(known)}{nearest(name, known)}"
             )
         facts[field.name] = cells.get(name, "")
     return facts
-
-
-def _checked(
-    facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems, source: str, dates: Dates
-) -> pd.DataFrame:
-    """Return the rows whose cells make sense, with typed columns; optional columns without any entry are dropped."""
-    reason = pd.Series("", index=facts.index, dtype=object)
-    detail = reason.copy()
-
-    def refuse(bad: pd.Series, why: str, text: str) -> None:
-        fresh = bad & (reason == "")
-        reason[fresh] = why
-        detail[fresh] = text
-
-    def refuse_cells(column: str, good: pd.Series, why: str, allowed: str) -> None:
-        fresh = ~good & (facts[column] != "") & (reason == "")
-        reason[fresh] = why
-        detail[fresh] = column + " is " + facts[column][fresh].map(repr) + "; allowed: " + allowed
-
-    def warn_cells(column: str, bad: pd.Series, why: str, text: str) -> None:
-        for row in facts[bad & (facts[column] != "") & (reason == "")].itertuples():
-            problems.warn(row.id, why, f"{column} is {getattr(row, column)!r}, {text}")
-
-    facts["image"] = facts["image"].str.replace("\\", "/", regex=False)
-    facts["id"] = facts["id"].where(facts["id"] != "", facts["image"])
-    classes = {name.casefold(): label for name, label in labels.items()}
-    label = facts["label"].str.casefold().map(classes)
-    _require_labels(facts["label"], label, labels, source)
-    submitted_at, unclear = times(facts["submitted_at"], dates)
-    impressions = numbers(facts["impressions"], counts=True)
-    impressions = impressions.where(impressions.between(0, np.inf, inclusive="left"))
-    weight = numbers(facts["weight"])
-    weight = weight.where(weight.between(0, np.inf, inclusive="left"))
-
-    refuse(facts["image"] == "", "no_image", "the image's path is empty")
-    refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
-    refuse_cells("weight", weight.notna(), "bad_weight", "a number from 0")
-    unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")
-    if (facts["split"] != "").any():
-        refuse((facts["split"] == "") & ~unlabelled, "no_split", "the other rows have one")
-    good = facts[reason == ""]
-    names, copies = distinct(good["id"], good["image"], problems)
-    refuse(
-        copies.reindex(facts.index, fill_value=False),
-        "duplicate_id",
-        "an earlier row has this id and image, and was kept",
-    )
-    facts["id"] = names.reindex(facts.index).fillna(facts["id"])
-
-    for id, why, text in zip(facts["id"], reason, detail, strict=True):
-        if why:
-            problems.add(id, why, text)
-    which = "whose day and month cannot be told apart: say which stands first by --dates day_first or month_first"
-    warn_cells("submitted_at", unclear, "unclear_time", which)
-    warn_cells("submitted_at", submitted_at.isna() & ~unclear, "bad_time", "which is no date or time")
-    warn_cells("impressions", impressions.isna(), "bad_impressions", "which is no number from 0")
-    split = facts["split"].replace("", "unassigned").mask(unlabelled, "unlabelled")
-    label = label.mask(unlabelled, UNLABELLED).astype(np.int64)
-    weight = weight.fillna(1.0) if (facts["weight"] != "").any() else weight
-    typed = {"submitted_at": submitted_at, "impressions": impressions, "weight": weight}
-    table = facts.assign(label=label, split=split, **typed)[reason == ""]
-    return table.drop(columns=[column for column in _OPTIONAL if (table[column].isna() | (table[column] == "")).all()])
-
-
-def _require_labels(cells: pd.Series, known: pd.Series, labels: Mapping[str, int], source: str) -> None:
-    """Refuse a table none of whose labels is known, with the flag that maps them."""
-    found = cells[cells != ""].value_counts()
-    if not labels or found.empty or known.notna().any():
-        return
-    listed = ", ".join(f"{name!r} ({count:,})" for name, count in found.head(6).items())
-    listed += f" and {len(found) - 6} more" if len(found) > 6 else ""
-    example = ", ".join(f'"{name}": ...' for name in found.index[:3])
-    meant = ", ".join(f"{number} {name}" for name, number in labels.items())
-    raise ValueError(
-        f"{source} holds {listed}; known are {', '.join(labels)}. Say what yours mean by --labels '{{{example}}}', "
-        f"where ... is the number of the class: {meant}"
-    )
 
 
 def _image_table(
@@ -298,70 +194,3 @@ def _image_table(
 ) -> tuple[ImageTable, Problems]:
     images, readable, hashes = read_once(files, table["id"], memory_bytes, problems, cache_bytes)
     return ImageTable(images, table[readable].assign(phash=as_hex(hashes))), problems
-
-
-def read_once(
-    files: ImageFiles, ids: Iterable[str], memory_bytes: int, problems: Problems, cache_bytes: int = 0
-) -> tuple[Images, NDArray[np.bool_], Hashes]:
-    """Decode each image once; one that is refused is left out and listed.
-
-    Args:
-        files: N images.
-        ids: their names in the list.
-        memory_bytes: pixels are kept in memory up to this many bytes.
-        problems: collects what is left out.
-        cache_bytes: above, they are kept on the disk up to this many bytes, and beyond that decoded at every use.
-
-    Returns:
-        The n images that can be read, which these are, bool (N,), and their hashes (n, 4).
-    """
-    shape = (len(files), 3, files.size, files.size)
-    pixels = torch.empty(shape, dtype=torch.uint8) if math.prod(shape) <= memory_bytes else None
-    cache = ImageCache(files.size, files.limits, limit=cache_bytes) if pixels is None and cache_bytes else None
-    hashes = np.zeros((len(files), 4), dtype=np.uint64)
-    keys = np.zeros(len(files), dtype=np.int64)
-    errors: list[UnreadableImage | None] = [None] * len(files)
-
-    def look(row: int, image: Tensor | UnreadableImage) -> None:
-        if isinstance(image, UnreadableImage):
-            errors[row] = image
-            return
-        hashes[row] = perceptual_hash(image[None])[0]
-        if pixels is not None:
-            pixels[row] = image
-
-    def decode(row: int) -> None:
-        try:
-            image: Tensor | UnreadableImage = files[row]
-        except UnreadableImage as error:
-            image = error
-        look(row, image)
-
-    with (
-        ThreadPoolExecutor(min(available_cpus(), 16)) as pool,
-        tqdm(desc="images", total=len(files), disable=None, leave=False) as bar,
-    ):
-        if cache is None:
-            for _ in pool.map(decode, range(len(files))):
-                bar.update()
-        else:
-            for row, key, image in cache.images(files, pool):
-                keys[row] = key
-                look(row, image)
-                bar.update()
-    for id, error in zip(ids, errors, strict=True):
-        if error is not None:
-            problems.add(id, error.reason, error.detail)
-    readable = np.array([error is None for error in errors], dtype=bool)
-    paths = [path for path, good in zip(files.paths, readable, strict=True) if good]
-    known = None if cache is None else cache.rows(keys[readable].tolist())
-    kept = ImageFiles(files.root, paths, files.size, files.limits, known)
-    if pixels is None:
-        return kept, readable, hashes[readable]
-    whole = pixels if readable.all() else pixels[torch.from_numpy(readable)]
-    return ImageArray(whole, kept), readable, hashes[readable]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -8,6 +8,7 @@ from tutelage.models.classifier import (
     Pixels,
     build,
     check_name,
+    check_weights,
     joint_logits,
     load_model,
     save_model,
@@ -28,7 +29,7 @@ from tutelage.models.multi_head import (
 )
 from tutelage.models.options import check_options
 from tutelage.models.rules import Cage, Reliability, RuleModel, RuleModelSpec
-from tutelage.models.self_supervised import load_self_supervised
+from tutelage.models.self_supervised import check_checkpoint, load_self_supervised
 from tutelage.models.settings import ModelSettings
 from tutelage.models.small import POCKET, SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
@@ -57,8 +58,10 @@ __all__ = [
     "WithSquaredNorm",
     "build",
     "build_multi_head",
+    "check_checkpoint",
     "check_name",
     "check_options",
+    "check_weights",
     "expect_one_label",
     "grow_head",
     "joint_logits",

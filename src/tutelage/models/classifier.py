@@ -137,6 +137,20 @@ def check_name(name: str) -> None:
         timm_config(name)
 
 
+def check_weights(name: str, weights: str | None) -> None:
+    """Refuse weights that `build` does not find, but for timm's, which it may have to fetch.
+
+    Raises:
+        ValueError: timm's weights for a model of ours, which has none.
+        FileNotFoundError: no such file.
+    """
+    if weights == "timm":
+        if name in (*SMALL, *FEATURES):
+            raise ValueError(f"pretrained='timm': timm has no weights of {name!r}; give none, or a safetensors file")
+    elif weights is not None and not Path(weights).is_file():
+        raise FileNotFoundError(f"pretrained={weights!r}: no such file; give 'timm' or a safetensors file")
+
+
 def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     """Build a model.
 
@@ -152,8 +166,7 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
     """
     timm = _vision.timm()
     options = {"num_classes": spec.num_classes, "drop_rate": spec.dropout}
-    if weights == "timm" and spec.name in (*SMALL, *FEATURES):
-        raise ValueError(f"pretrained='timm': timm has no weights of {spec.name!r}; give none, or a safetensors file")
+    check_weights(spec.name, weights)
     door: Pixels | FeatureDoor | None = None
     if spec.name in FEATURES:
         make, door = FEATURES[spec.name], _door(spec)
@@ -178,10 +191,7 @@ def build(spec: ModelSpec, weights: str | None = None) -> ImageClassifier:
         door = Pixels(tuple(mean), tuple(std), layout_of(backbone))
     model = ImageClassifier(backbone, door, spec)
     if weights is not None and weights != "timm":
-        path = Path(weights)
-        if not path.is_file():
-            raise FileNotFoundError(f"pretrained={weights!r}: no such file; give 'timm' or a safetensors file")
-        load_matching(model, load_file(path), str(path))
+        load_matching(model, load_file(weights), weights)
     return model
 
 

@@ -34,6 +34,12 @@ _CHILDREN = ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4")  # 
 _LEAST = 0.99  # of the encoder's entries, under which it is another architecture
 
 
+def check_checkpoint(path: Path) -> None:
+    """Refuse a self-supervised checkpoint that is not there, by a FileNotFoundError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"self_supervised={str(path)!r}: there is no such file")
+
+
 def load_self_supervised(encoder: nn.Module, path: Path) -> str:
     """Load an encoder's weights from a local checkpoint, and return the layout in which they were found.
 
@@ -50,8 +56,7 @@ def load_self_supervised(encoder: nn.Module, path: Path) -> str:
         ValueError: the file holds no tensors by name, or another architecture, with what was missing. SimCLR-v2's selective
             kernels (sk1) are another architecture.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"self_supervised={str(path)!r}: there is no such file")
+    check_checkpoint(path)
     try:
         is_plain = path.suffix == ".safetensors"
         saved: Any = load_file(path) if is_plain else torch.load(path, map_location="cpu", weights_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tutelage.data.manifest import read_cells
+from tutelage.data.cells import read_cells
 from tutelage.data.problems import Problems
 from tutelage.production.decisions import DecisionLog, monday
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tutelage.checks import check_number
-from tutelage.data.manifest import read_cells
+from tutelage.data.cells import read_cells
 from tutelage.data.problems import Problems
 from tutelage.decoding import Limits, UnreadableImage, locate, preview, read_bytes
 from tutelage.files import literal, read_json, read_parquet, write_atomically, write_table

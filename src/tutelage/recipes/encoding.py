@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName, augmentation
-from tutelage.data.encoded import EncodedTable, ImageFeatures, RandomView
+from tutelage.data.encoded import EncodedTable, ImageFeatures
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.image_cache import user_cache
 from tutelage.data.stored_rows import RowStore
@@ -38,7 +38,6 @@ from tutelage.models import (
     with_encoder,
 )
 from tutelage.training import seeds
-from tutelage.training.batches import Augmentation
 from tutelage.training.rehearsal import about, outline
 
 MEMORY = 2 << 30  # bytes of features up to which a run holds them in memory
@@ -94,7 +93,10 @@ class EncoderSettings:
                 raise ValueError(
                     f"encoder.pretrained={self.pretrained!r} is a file of weights; name its model by encoder.name"
                 )
-            check_name(self.name)
+            try:
+                check_name(self.name)
+            except ValueError as error:
+                raise ValueError(f"encoder.name={self.name!r}: {error}") from error
             return ModelSpec(self.name, 0, image_size, 0.0, self.options)
         config = path / "config.json"
         if not config.is_file():
@@ -171,16 +173,6 @@ def _answers(url: str) -> bool:
     asking.start()
     asking.join(SECONDS)
     return bool(found)
-
-
-def input_size(settings: Any) -> int:
-    """Return the side of the images that a run reads, in pixels: that of its encoder's folder, or its own setting."""
-    return settings.encoder.spec(settings.image_size).image_size if settings.encoder.used else settings.image_size
-
-
-def augmentation_of(settings: Any) -> Augmentation | None:
-    """Return how a run changes the input of a training batch: a random view where an encoder has computed several."""
-    return RandomView() if settings.encoder.used else augmentation(settings.augmentation)
 
 
 class _Zeros:

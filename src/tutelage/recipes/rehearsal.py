@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from tutelage.data.table import ImageTable
 from tutelage.models import ImageClassifier, ModelSettings, build
-from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.input import Fits, any_heads, augmentation_of, described
 from tutelage.training import rehearse
 
 
@@ -18,7 +17,7 @@ def rehearse_model(
     *,
     images: ImageTable,
     settings: Any,
-    fits: Callable[[ImageClassifier], None] = lambda model: None,
+    fits: Fits = any_heads,
     **others: Any,
 ) -> ImageClassifier:
     """Try the training of a model on two examples; see `tutelage.training.rehearse`, which takes the other arguments.
@@ -38,9 +37,8 @@ def rehearse_model(
         fits(made)
         return made
 
-    options = f", {name}.options={model.options}" if model.options else ""
     return rehearse(
-        f"{name}.name={model.name!r}, image_size={settings.image_size}{options}",
+        described(name, model, settings.image_size),
         make,
         weights=model.pretrained,
         augment=augmentation_of(settings),

@@ -54,7 +54,7 @@ class Served:
         }
 
 
-def choose_served(
+def serve_best(
     figure: Callable[..., float],
     answers: Mapping[str, Sequence[NDArray[Any]]],
     truth: Sequence[NDArray[Any]] = (),

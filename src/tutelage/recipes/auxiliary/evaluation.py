@@ -15,7 +15,7 @@ from tutelage.recipes.auxiliary.network import spec_of
 from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned
 from tutelage.recipes.auxiliary.settings import PLAIN, AuxiliarySettings
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
-from tutelage.recipes.served import Served, choose_served
+from tutelage.recipes.served import Served, serve_best
 from tutelage.reports.auxiliary import LABELS, importance_table
 
 
@@ -47,7 +47,7 @@ def served(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str,
     """Choose the network that is served by the first figure on the validation part; the primary loss alone is a candidate."""
     measure = MEASURES[problem.primary.kind][0]
     sign = 1 if measure.higher else -1
-    return choose_served(
+    return serve_best(
         lambda outcomes: sign * measure.figure(outcomes),
         {
             method: [each.on_val]

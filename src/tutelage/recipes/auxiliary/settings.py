@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
-from tutelage.models import check_options
+from tutelage.models import ModelSettings, check_options
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.input import Fits, any_heads
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting.settings import AdaptSettings, check_names
 
@@ -172,6 +173,12 @@ class AuxiliarySettings:
         if self.method is not None and self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
         check_names(self, [name for name in self.baselines if name not in get_args(Method)])
+
+    @property
+    def models(self) -> dict[str, tuple[ModelSettings, Fits]]:
+        """The models that see images, each by its name, and what it must fit."""
+        body = self.body
+        return {"body": (ModelSettings(body.name, body.pretrained, body.dropout, body.options), any_heads)}
 
     @property
     def chosen(self) -> str:

@@ -19,14 +19,16 @@ from tutelage.data.cub import cub_200
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.nyuv2 import nyuv2_rooms
 from tutelage.data.pets import oxford_pets
+from tutelage.data.problems import Problems
 from tutelage.data.products import product_attributes
 from tutelage.data.quarters import in_quarters
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
+from tutelage.data.read_once import MEMORY, read_once
 from tutelage.data.splits import PARTS, draw_parts
-from tutelage.data.table import ImageArray, ImageTable
+from tutelage.data.table import ImageArray, ImageFiles, ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
 from tutelage.recipes.auxiliary.task import AuxiliaryTask, present
-from tutelage.recipes.encoding import input_size
+from tutelage.recipes.input import input_size
 
 L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
 Source = Callable[[Path, AuxiliarySettings], AuxiliaryTask]
@@ -42,7 +44,7 @@ def digits_task(settings: AuxiliarySettings, sides: Sequence[TaskSpec] | None = 
 
     found = load_digits()
     gray = torch.from_numpy(found.images).float()[:, None] * (255 / 16)
-    size = (input_size(settings), input_size(settings))
+    size = (input_size(settings),) * 2
     images = (
         F.interpolate(gray, size=size, mode="bilinear", align_corners=False)
         .round()
@@ -92,14 +94,30 @@ def movielens_task(folder: Path, settings: AuxiliarySettings, users: int | None 
 def images_task(
     title: str, table: ImageTable, primary: TaskSpec, sides: Sequence[TaskSpec], settings: AuxiliarySettings
 ) -> AuxiliaryTask:
-    """Return a problem of an image table whose columns are classes, -1 where absent."""
+    """Return a problem of an image table whose columns are classes, -1 where absent; unreadable images are left out."""
+    problems = Problems()
+    if isinstance(table.images, ImageFiles):
+        images, readable, _ = read_once(
+            table.images, table.table["id"], MEMORY, problems, settings.hardware.cache_bytes
+        )
+        table = ImageTable(images, table.table[readable])
     columns = [task.target for task in (primary, *sides) if task.kind == "classification" and task.target]
     labels = {name: torch.from_numpy(table.table[name].to_numpy(np.int64, copy=True)) for name in columns}
     split = draw_parts(
         table.table["split"].to_numpy(), settings.shares.parts, settings.seed, labels[primary.target or ""] >= 0
     )
     ids = table.table["id"].astype(str).tolist()
-    return AuxiliaryTask(title, primary, tuple(sides), None, labels, split, ids=ids, images=parted(table, split))
+    return AuxiliaryTask(
+        title,
+        primary,
+        tuple(sides),
+        None,
+        labels,
+        split,
+        ids=ids,
+        problems=problems,
+        images=parted(table, split),
+    )
 
 
 def parted(table: ImageTable, split: np.ndarray) -> ImageTable:
@@ -117,7 +135,7 @@ def turnable(problem: AuxiliaryTask, settings: AuxiliarySettings) -> AuxiliaryTa
 
 def products_task(folder: Path, settings: AuxiliarySettings, max_rows: int | None = None) -> AuxiliaryTask:
     """Return product photographs: the article type, beside it colour, season and gender."""
-    size = (input_size(settings), input_size(settings))
+    size = (input_size(settings),) * 2
     table = product_attributes(folder, settings.seed, size, max_rows=max_rows)
     sides = (TaskSpec("colour"), TaskSpec("season"), TaskSpec("gender"))
     return images_task("product photographs", table, TaskSpec("article", column="label"), sides, settings)
@@ -194,7 +212,12 @@ def table_task(
         return sorted({task.target for task in tasks if task.kind == kind and task.target})
 
     found = read_label_columns(
-        path, classes=columns("classification"), numbers=columns("regression"), fields=fields, size=input_size(settings)
+        path,
+        classes=columns("classification"),
+        numbers=columns("regression"),
+        fields=fields,
+        size=0 if fields else input_size(settings),
+        cache_bytes=settings.hardware.cache_bytes,
     )
     known = present(primary, found.labels[primary.target or ""])
     split = draw_parts(found.split, settings.shares.parts, settings.seed, known)

@@ -20,7 +20,7 @@ from tutelage.metrics import accuracy, bootstrap, doubts, macro_f1, paired_boots
 from tutelage.recipes.denoise.methods import Trained, divided_val
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
-from tutelage.recipes.served import Served, choose_served
+from tutelage.recipes.served import Served, serve_best
 
 WEIGHTS = "weights.parquet"
 METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
@@ -79,7 +79,7 @@ def served(task: RuleTask, settings: DenoiseSettings, models: Models) -> Served:
     """
     _, rows = divided_val(task, task.parts()[2], settings)
     pairs = {"model": models.ours, "all_labels": models.labels_alone}
-    return choose_served(
+    return serve_best(
         METRICS[settings.select_by],
         {name: [trained.probabilities.argmax(1)[rows.numpy()]] for name, trained in pairs.items()},
         [task.labels[rows].numpy()],

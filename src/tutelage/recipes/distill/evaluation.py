@@ -20,7 +20,7 @@ from tutelage.recipes.distill.pipeline import Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.encoding import whole
-from tutelage.recipes.served import Served, choose_served
+from tutelage.recipes.served import Served, serve_best
 from tutelage.reports.auxiliary import importance_table
 from tutelage.reports.run_folder import write_gallery
 
@@ -49,7 +49,7 @@ def served(task: DistillTask, settings: DistillSettings, found: dict[str, Taught
     rows = task.images.rows("val")
     labels = task.labels[rows].numpy()
     candidates = {"coreset": found["coreset"]} if settings.chosen == "coreset" else found
-    return choose_served(
+    return serve_best(
         lambda answers, labels: float((answers == labels).mean()),
         {name: [taught.logits[rows].argmax(1).numpy()] for name, taught in candidates.items()},
         [labels],

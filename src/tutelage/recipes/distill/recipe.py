@@ -14,8 +14,8 @@ from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.rehearsal import rehearse, trainings
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
-from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.reports.distill import NAMES, view
 from tutelage.reports.wording import why_served

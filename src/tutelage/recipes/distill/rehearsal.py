@@ -13,6 +13,7 @@ from tutelage.recipes.distill.pipeline import LABEL, given_teacher, weighting_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.forecast import Training, steps_of
+from tutelage.recipes.input import one_head
 from tutelage.recipes.rehearsal import rehearse_model
 from tutelage.reports.distill import NAMES
 from tutelage.signals import CrossEntropy, Distillation
@@ -83,9 +84,3 @@ def trainings(task: DistillTask, settings: DistillSettings) -> list[Training]:
         return students
     own = [each for each in settings.teachers if each.folder is None]
     return [*(of("teacher", each.model, each.budget or settings.budget) for each in own), *students]
-
-
-def one_head(network: ImageClassifier) -> None:
-    """Refuse a model with two heads."""
-    if network.distilled:
-        raise ValueError("the model has a distillation token and two heads; take one with a single head")

@@ -11,6 +11,7 @@ from tutelage.data.augment import AugmentationName
 from tutelage.data.wrong_labels import NoiseSettings
 from tutelage.models import ModelSettings
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.input import Fits, one_head
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
 from tutelage.weighting.settings import AdaptSettings, check_names, options_of
@@ -166,6 +167,12 @@ class DistillSettings:
         check_names(self, weightings)
         for name in dict.fromkeys((self.weighting, *weightings)):
             registry.check(name, 1 + len(self.teachers), self.options_of(name))
+
+    @property
+    def models(self) -> dict[str, tuple[ModelSettings, Fits]]:
+        """The models that see images, each by its name, and what it must fit."""
+        own = {f"teachers.{place}.model": each.model for place, each in enumerate(self.teachers) if each.folder is None}
+        return {name: (model, one_head) for name, model in {**own, "student": self.student}.items()}
 
     @property
     def chosen(self) -> str:

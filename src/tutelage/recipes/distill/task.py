@@ -18,8 +18,9 @@ from tutelage.data.problems import Problems
 from tutelage.data.splits import PARTS, divide
 from tutelage.data.table import ImageTable
 from tutelage.data.wrong_labels import NoiseSettings, with_wrong_labels
+from tutelage.models import load_model
 from tutelage.recipes.distill.settings import DistillSettings, Shares
-from tutelage.recipes.encoding import input_size
+from tutelage.recipes.input import input_size
 from tutelage.training import seeds
 
 LEAST = 8  # images in every part, under which nothing can be said
@@ -91,6 +92,9 @@ def distill_task(
         FileNotFoundError, ValueError: the data cannot be read, or too little is left.
     """
     problems = Problems()
+    for teacher in settings.teachers:
+        if teacher.folder is not None:
+            load_model(teacher.folder)  # which tells at once whether there is one
     if data == "digits":
         images, names = handwritten_digits(), CLASSES
         if settings.image_size != images.images[0].shape[-1]:

@@ -19,7 +19,7 @@ from tutelage.data import WithColumns
 from tutelage.data.encoded import EncodedTable
 from tutelage.models import ImageClassifier, ModelSettings, build, load_model, save_model
 from tutelage.recipes.base import plan_of
-from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.start import starting_weights

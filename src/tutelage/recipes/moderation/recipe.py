@@ -14,8 +14,8 @@ from tutelage.data.table import ImageTable
 from tutelage.files import read_json, read_parquet
 from tutelage.metrics import threshold_at_fpr
 from tutelage.models import load_committee
-from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.moderation.answers import answers_of
 from tutelage.recipes.moderation.belief import believe, credible
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
@@ -23,7 +23,7 @@ from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse, trainings
-from tutelage.recipes.moderation.served import choose_served, committee, joint_teacher
+from tutelage.recipes.moderation.served import choose_members, committee, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
@@ -49,7 +49,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         pipeline = Pipeline(task, settings, out, log)
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
-        choice = choose_served(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
+        choice = choose_members(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
         return Models(found, selection, None, fine_tuned, choice, committee(pipeline, choice, selection))
     settings, changed = suited(task, settings)
     for line in changed:
@@ -73,7 +73,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(
             "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
         )
-    choice = choose_served(pipeline, fine_tuned, student, teacher, belief.unjudged(task.labels) if belief else None)
+    choice = choose_members(pipeline, fine_tuned, student, teacher, belief.unjudged(task.labels) if belief else None)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
     return Models(found, selection, student, fine_tuned, choice, committee(pipeline, choice, selection))
 

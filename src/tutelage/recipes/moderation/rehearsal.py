@@ -10,6 +10,7 @@ import torch
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier, ModelSettings, build
 from tutelage.recipes.forecast import Training, steps_of
+from tutelage.recipes.input import two_heads
 from tutelage.recipes.moderation.counts import suited
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.start import ENCODER_BUDGET, starts_from_encoder
@@ -102,11 +103,3 @@ def trainings(task: ModerationTask, settings: ModerationSettings, *, subtasks: b
         if starts_from_encoder(model, task)
     ]
     return [*encoders, *listed]
-
-
-def two_heads(student: ImageClassifier) -> None:
-    """Refuse a student without a distillation token."""
-    if not student.distilled:
-        raise ValueError(
-            "the student has no distillation token; take one that has, such as deit_base_distilled_patch16_224 or pocket_deit"
-        )

@@ -34,7 +34,7 @@ def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
     return joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K)
 
 
-def choose_served(
+def choose_members(
     pipeline: Pipeline,
     fine_tuned: ModelScores,
     student: ModelScores | None,

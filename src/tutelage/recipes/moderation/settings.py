@@ -11,6 +11,7 @@ from tutelage.data.duplicates import DuplicateRule
 from tutelage.data.splits import SplitSettings
 from tutelage.models import ModelSettings
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.input import Fits, any_heads, two_heads
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.doubt import DoubtSettings
 from tutelage.subtasks.lesson import LessonSettings
@@ -96,6 +97,11 @@ class ModerationSettings:
             registry.check(self.weighting, 3 + self.lesson.substitute, options_of(self, self.weighting))
         elif self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} must be empty without a weighting; name one")
+
+    @property
+    def models(self) -> dict[str, tuple[ModelSettings, Fits]]:
+        """The models that see images, each by its name, and what it must fit."""
+        return {"specialist": (self.specialist, any_heads), "student": (self.student, two_heads)}
 
 
 SMALL_TRAINING = Optimization(lr=1e-3, weight_decay=0.02, schedule="cosine", warmup=0.1, clip_norm=2.0, batch_size=128)

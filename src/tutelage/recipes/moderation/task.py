@@ -20,7 +20,7 @@ from tutelage.data.problems import Problems
 from tutelage.data.splits import split_table
 from tutelage.data.table import ImageTable
 from tutelage.data.written import Dates
-from tutelage.recipes.encoding import input_size
+from tutelage.recipes.input import input_size
 from tutelage.recipes.moderation.settings import ModerationSettings
 
 LEAST = 4  # examples of each class in every split, under which nothing can be said

@@ -12,7 +12,7 @@ from tutelage.metrics import added_label_score, label_sets, mean_set_size, real_
 from tutelage.recipes.multilabel.settings import ONE_LABEL, plain_of
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import TrainedCandidate
-from tutelage.recipes.served import Served, choose_served
+from tutelage.recipes.served import Served, serve_best
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 DEFAULT = 0.5
@@ -98,7 +98,7 @@ def choose(task: MultilabelTask, found: list[TrainedCandidate]) -> Choice:
         if method not in best or values[place] > best[method][0]:
             best[method] = values[place], trained, threshold
             answers[method] = [scores_NC, sets_NC]
-    served = choose_served(
+    served = serve_best(
         figure,
         answers,
         [given_NC, labels],

@@ -9,8 +9,8 @@ import pandas as pd
 
 from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
-from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.multilabel.choice import Choice, choose
 from tutelage.recipes.multilabel.doubts import doubts
 from tutelage.recipes.multilabel.evaluation import evaluate, named

@@ -6,8 +6,8 @@ from functools import partial
 
 from tutelage import training
 from tutelage.generations.schedule import schedule_of
-from tutelage.recipes.encoding import augmentation_of
 from tutelage.recipes.forecast import Training, steps_of
+from tutelage.recipes.input import augmentation_of, described
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates, given_labels, new_model, stage_name, training_rows
@@ -31,7 +31,7 @@ def rehearse(task: MultilabelTask, settings: MultilabelSettings) -> None:
             schedule_of(tried.iterated, settings.budget, rows, settings.training.batch_size)
     target, examples = given_labels(task)
     training.rehearse(
-        f"model.name={settings.model.name!r}, image_size={settings.image_size}, model.options={settings.model.options}",
+        described("model", settings.model, settings.image_size),
         partial(new_model, task, settings),
         examples(rows[:2]),
         optimization=settings.training,

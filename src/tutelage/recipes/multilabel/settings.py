@@ -10,6 +10,7 @@ from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.input import Fits, any_heads
 from tutelage.training import Budget, Hardware, Optimization
 
 Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]
@@ -121,6 +122,11 @@ class MultilabelSettings:
                 f"threshold={self.threshold}: method={self.method!r} names the best class alone; leave threshold out, or take "
                 "mile or sigmoid"
             )
+
+    @property
+    def models(self) -> dict[str, tuple[ModelSettings, Fits]]:
+        """The models that see images, each by its name, and what it must fit."""
+        return {"model": (self.model, any_heads)}
 
 
 def laptop() -> MultilabelSettings:

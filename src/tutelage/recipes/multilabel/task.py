@@ -18,7 +18,8 @@ from tutelage.data.problems import Problems
 from tutelage.data.real_labels import real_truth
 from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
-from tutelage.recipes.encoding import input_size
+from tutelage.models import check_checkpoint
+from tutelage.recipes.input import input_size
 from tutelage.recipes.multilabel.settings import MultilabelSettings
 
 LEAST = 2  # examples of a class
@@ -121,6 +122,8 @@ def multilabel_task(
         raise ValueError(f"truth={truth!r} and real={str(real)!r} both name all labels of an image; give one of them")
     if truth is None and real is None and settings.choose_by == "truth":
         raise ValueError("choose_by='truth' needs all labels of the validation images; give truth or real")
+    if settings.self_supervised is not None:
+        check_checkpoint(Path(settings.self_supervised))
     found = read_label_sets(path, columns, truth, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes)
     if real is not None:
         found = replace(found, truth_NC=real_truth(real, found.images.table, found.classes))

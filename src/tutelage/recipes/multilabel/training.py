@@ -19,7 +19,7 @@ from tutelage.generations import IteratedSettings, iterate
 from tutelage.generations.schedule import Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
-from tutelage.recipes.encoding import augmentation_of
+from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, plain_of
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy, EarlyLearning
