@@ -44,7 +44,7 @@ FLOORS = (
     {"hypergradient"},
     {"signals", "models", "data", "metrics"},
     {"_vision", "batches", "configured", "distributed"},
-    {"decoding"},
+    {"decoding", "joint_batch_norm"},
     {"checks", "files", "hardware"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

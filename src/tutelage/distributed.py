@@ -3,7 +3,7 @@
 Data parallelism is done by hand: gradients after the backward pass, buffers after the step, and nothing inside the model.
 DistributedDataParallel exchanges within the model's passes, so that a process with an example that is not finite, which
 runs another number of passes than the rest, would leave the others waiting. Here each step exchanges at the same places,
-whatever a process has met.
+whatever a process has met. (`JointBatchNorm` does exchange inside; an `Objective` with it agrees on every pass.)
 """
 
 from __future__ import annotations

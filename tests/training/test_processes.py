@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import processes
 from tutelage.data import TensorData
 from tutelage.signals import CrossEntropy, Signal
-from tutelage.training import Budget, Fitted, Interrupted, Optimization, Plan, Shuffled, fit, predict
+from tutelage.training import Budget, Fitted, Hardware, Interrupted, Optimization, Plan, Shuffled, fit, predict
 from tutelage.training.batches import own_places
-from tutelage.weighting import Equal, Weighting
+from tutelage.weighting import AMAL, Equal, Partition, Weighting
+from tutelage.weighting.fixed import FixedByModule
 
 N, WORLD, SIZE = 23, 2, 4  # 12 even and 11 odd places: each epoch leaves one out
 STEPLY = {
@@ -40,6 +41,15 @@ def plain_network(seed: int) -> nn.Module:
         return nn.Sequential(nn.Linear(2, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, runs.C)).double()
 
 
+def normalised_network(seed: int) -> nn.Module:
+    """A convolution too, so that an example has several values a channel."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        line = nn.Sequential(nn.Unflatten(1, (1, 2)), nn.Conv1d(1, 4, 1), nn.BatchNorm1d(4, momentum=0.3), nn.Flatten())
+        rest = nn.Sequential(nn.Tanh(), nn.Linear(8, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, runs.C))
+        return nn.Sequential(line, rest).double()
+
+
 class Cursed(CrossEntropy):
     """Not finite for some labels: the model runs once more in the process that meets one."""
 
@@ -59,6 +69,18 @@ def in_one_order(epoch: int) -> Tensor:
     return torch.cat([torch.cat(together) for together in zip(*shares, strict=True)])
 
 
+class Torn(FixedByModule):
+    """A backward pass for each parameter, through one forward pass."""
+
+    def __init__(self) -> None:
+        partition = Partition.of(normalised_network(0), "parameter", heads=[])
+        super().__init__([[0.25 * place for place in range(len(partition))]], partition)
+
+
+def amal() -> Weighting:
+    return AMAL(N, 2)
+
+
 ALONE = "no input of one process is finite"
 CASES: dict[str, tuple[TensorData, Callable[[], Signal], Callable[[], Weighting], str]] = {
     "adamw": (spoilt(), CrossEntropy, Equal, "adamw"),
@@ -70,19 +92,32 @@ CASES: dict[str, tuple[TensorData, Callable[[], Signal], Callable[[], Weighting]
 }
 
 
+NORMALISED: dict[str, tuple[TensorData, Callable[[], Signal], Callable[[], Weighting], str]] = {
+    "batch normalisation": (spoilt(), CrossEntropy, Equal, "sgd"),
+    "batch normalisation, some inputs are not finite": (spoilt(0, 2, 7, 8, 9), CrossEntropy, Equal, "sgd"),
+    "batch normalisation, some losses are not finite": (spoilt(), Cursed, Equal, "sgd"),
+    "batch normalisation, several backward passes": (spoilt(), CrossEntropy, Torn, "sgd"),
+}
+"""By the batches of both processes."""
+LEARNED = "batch normalisation, weights that are learned"
+
+
 def train(name: str, seed: int, one: bool) -> tuple[Fitted, Weighting]:
-    data, supervise, weigh, optimizer = CASES[name]
+    data, supervise, weigh, optimizer = {**CASES, **NORMALISED, LEARNED: (spoilt(), CrossEntropy, amal, "sgd")}[name]
     weighting = weigh()
     fitted = fit(
-        plain_network(seed),
+        plain_network(seed) if name in CASES else normalised_network(seed),
         data,
-        signals=[supervise()],
+        signals=[supervise(), CrossEntropy(smoothing=0.2, name="smooth")]
+        if name in (*NORMALISED, LEARNED)
+        else [supervise()],
         weighting=weighting,
         held_out=data,
         plan=Plan(
             Budget(epochs=3),
             STEPLY[optimizer],
-            adapt_every=1_000,  # never within these steps
+            adapt_every=2 if name == LEARNED else 1_000,  # never within these steps
+            hardware=Hardware(sync_batchnorm=name not in CASES),
             name="probe",
             sampler=in_one_order if one else Shuffled(N, 7),
             seed=7,
@@ -128,7 +163,7 @@ def everything(rank: int, out: Path) -> None:
     warnings.filterwarnings("ignore", "probe: .* were left out")
     mistaken(rank, out)
     torch.save(answers(shared=True), out / f"answers-{rank}.pt")
-    for name in CASES:
+    for name in (*CASES, *NORMALISED, LEARNED):
         fitted, weighting = train(name, seed=rank, one=False)
         if isinstance(weighting, Moody):
             torch.save(weighting.seen_N, out / f"seen-{rank}.pt")
@@ -148,6 +183,8 @@ def mistaken(rank: int, out: Path) -> None:
     plan = Plan(Budget(epochs=3), STEPLY["sgd"], seed=7)
     with pytest.raises(ValueError, match="no example had a finite loss"):
         fit(plain_network(0), spoilt(*range(N)), signals=[CrossEntropy()], plan=plan)
+    with pytest.raises(ValueError, match=r"leave it as BatchNorm, and set hardware\.sync_batchnorm=True"):
+        fit(nn.SyncBatchNorm.convert_sync_batchnorm(runs.network()), spoilt(), signals=[CrossEntropy()], plan=plan)
     uneven = replace(plan, optimization=replace(STEPLY["sgd"], batch_size=5))
     with pytest.raises(ValueError, match="batch_size=5 is shared by 2 processes; make it a multiple of 2"):
         fit(plain_network(0), spoilt(), signals=[CrossEntropy()], plan=uneven)
@@ -176,7 +213,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *NORMALISED])
 def test_two_processes_are_one_with_larger_batches(name: str, ends: Path) -> None:
     (first, *facts), (second, *others) = (torch.load(ends / f"{name}-{rank}.pt") for rank in range(WORLD))
     runs.same(first, second)
@@ -191,6 +228,11 @@ def test_two_processes_are_one_with_larger_batches(name: str, ends: Path) -> Non
         torch.testing.assert_close(first[entry], value, rtol=1e-9, atol=1e-11)
     for ours, theirs in zip(one.history, facts[2], strict=True):
         assert theirs == pytest.approx(ours, rel=1e-9, nan_ok=True)
+
+
+def test_processes_agree_where_a_weighting_looks_at_the_model_itself(ends: Path) -> None:
+    """Its passes normalise by each process's share; how many they are does not matter to the others."""
+    runs.same(*(torch.load(ends / f"{LEARNED}-{rank}.pt") for rank in range(WORLD)))
 
 
 def test_processes_agree_with_batch_normalisation_and_selection(ends: Path) -> None:

@@ -78,7 +78,7 @@ class Signal(Configured, nn.Module, ABC):
     @property
     def observing(self) -> bool:
         """Whether ``forward`` is to `remember` something of the examples: in training, not in a probe or an evaluation."""
-        return _observing.get() and torch.is_grad_enabled()
+        return observing()
 
     def remember(self, name: str, at: Any, values: Tensor) -> None:
         """Write values at some places of a buffer; an `Objective` that finds an example not finite takes it back."""
@@ -222,6 +222,11 @@ def classes_of(labels: Tensor, classes: int, key: str, whose: str) -> Tensor:
 def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
     """Return the losses where supervision is present, and a constant 0 elsewhere."""
     return torch.where(present_B, losses_B, torch.zeros_like(losses_B))
+
+
+def observing() -> bool:
+    """Return whether what is evaluated is a step of the training, and not a probe."""
+    return _observing.get() and torch.is_grad_enabled()
 
 
 @contextmanager

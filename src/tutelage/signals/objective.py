@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tutelage.batches import Batch, arguments_of, finite_rows, rows_of, size_of, tensors_of
-from tutelage.signals.base import Outputs, Signal, by_head, entry, full_precision, unobserved
+from tutelage.distributed import all_reduce_sum, is_distributed
+from tutelage.joint_batch_norm import JointBatchNorm
+from tutelage.signals.base import Outputs, Signal, by_head, entry, full_precision, observing, unobserved
 
 T = TypeVar("T")
 
@@ -32,11 +35,13 @@ class Objective(nn.Module):
         model: returns a tensor, or several by head: a dict, Hugging Face's ``ModelOutput``, a dataclass, or a tuple, whose
             heads are "0", "1", ... A signal without a head reads the head "logits", or a tuple's first.
         signals: at least one; their names must differ.
+        sync_batchnorm: with several processes, whether batch normalisation in training is by the batches of all of them. All
+            then evaluate the objective together, and a batch of which one has no finite example is left out by all.
     """
 
     signals: Any  # an nn.ModuleList, whose types say less than that these are signals
 
-    def __init__(self, model: nn.Module, signals: Sequence[Signal]) -> None:
+    def __init__(self, model: nn.Module, signals: Sequence[Signal], *, sync_batchnorm: bool = False) -> None:
         super().__init__()
         if not signals:
             raise ValueError("signals is empty; give at least one, the primary one first")
@@ -45,6 +50,7 @@ class Objective(nn.Module):
             raise ValueError(f"signals have equal names {names}; pass name= to tell them apart")
         self.model = model
         self.signals = nn.ModuleList(signals)
+        self.sync_batchnorm = sync_batchnorm
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +70,8 @@ class Objective(nn.Module):
         """
         arguments, named = arguments_of(entry(batch, "input", "objective"))
         if params is None:
-            return by_head(self.model(*arguments, **named))
+            with JointBatchNorm() if self._joint else nullcontext():
+                return by_head(self.model(*arguments, **named))
         replaced = _replaced(self.model, params)
         return by_head(functional_call(self.model, replaced, arguments, named, tie_weights=False))
 
@@ -92,23 +99,33 @@ class Objective(nn.Module):
         finite_B = finite_rows(input, size)
         losses_BK = self._losses(batch, size)
         good = torch.isfinite(losses_BK.detach()).all(1)
-        if (good if finite_B is None else good & finite_B).all():  # the one time that an accelerator is waited for
+        usable = torch.ones_like(good) if finite_B is None else finite_B
+        if self._everywhere((good & usable).all()):  # the one time that an accelerator is waited for
             return losses_BK
         # Rare: the bad rows go, and the rest is evaluated without them, since 0 * NaN in a backward pass is NaN. Where inputs
         # are to blame they go first: through a normalisation they spoil the others' losses.
-        rows = (good if finite_B is None or finite_B.all() else finite_B).nonzero().squeeze(1)
+        rows = (good if self._everywhere(usable.all()) else usable).nonzero().squeeze(1)
         while True:
             for held, name, value in before:
                 held[name].copy_(value)
             for signal in watched:
                 signal.undo()
-            if len(rows) == 0:
+            if not self._everywhere(torch.tensor(len(rows) > 0, device=rows.device)):
                 return torch.full_like(losses_BK, torch.nan, requires_grad=False)
             losses_RK = self._losses(rows_of(batch, rows, size), len(rows))
             good = torch.isfinite(losses_RK.detach()).all(1)
-            if good.all():
+            if self._everywhere(good.all()):
                 return torch.full_like(losses_BK, torch.nan, requires_grad=False).index_copy(0, rows, losses_RK)
             rows = rows[good]
+
+    @property
+    def _joint(self) -> bool:
+        """Whether a pass is one of all processes together: of a training, and not of a probe."""
+        return self.sync_batchnorm and self.model.training and observing() and is_distributed()
+
+    def _everywhere(self, holds: Tensor) -> bool:
+        """Return whether something holds in each process that takes part in the pass."""
+        return bool(all_reduce_sum((~holds).int()) == 0 if self._joint else holds)
 
     def _losses(self, batch: Batch, size: int, params: Mapping[str, Tensor] | None = None) -> Tensor:
         outputs = self.outputs(batch, params)

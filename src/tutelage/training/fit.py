@@ -127,6 +127,11 @@ class _Run:
                 f"{self.plan.name}: {self.plan.optimization_name}.batch_size={batch_size} is shared by {self.world} processes; "
                 f"make it a multiple of {self.world}"
             )
+        if self.world > 1 and any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules()):
+            raise ValueError(
+                f"{self.plan.name}: the model's SyncBatchNorm would wait for a process that makes fewer passes; leave it as "
+                "BatchNorm, and set hardware.sync_batchnorm=True"
+            )
         device = self.accelerator.device
         self.model.to(device)
         parts: list[nn.Module] = [*self.signals, self.weighting]
@@ -136,7 +141,7 @@ class _Run:
             # Several backward passes go through one forward pass, and none may reuse its memory.
             torch._functorch.config.donated_buffer = False
         trained: nn.Module = torch.compile(self.model) if self.plan.hardware.compile else self.model  # type: ignore[assignment]
-        self.objective = Objective(trained, self.signals)
+        self.objective = Objective(trained, self.signals, sync_batchnorm=self.plan.hardware.sync_batchnorm)
         self.probe = Objective(self.model, self.signals)
         self.optimizer = self.plan.optimization.build(self.model, self.plan.heads)
         own = [p for part in parts for p in part.parameters() if p.requires_grad]
@@ -265,7 +270,7 @@ class _Run:
 
     def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
         batch = self.placed(batch)
-        torch.manual_seed(seeds.derive(self.plan.seed, "step", self.step, self.rank))
+        seeds.begin(self.accelerator.device, self.plan.seed, "step", self.step, self.rank)
         factor = self.plan.optimization.factor(self.step, steps)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor

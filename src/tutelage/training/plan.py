@@ -22,6 +22,8 @@ class Hardware:
     Args:
         precision: float32, or bf16 for automatic mixed precision.
         compile: Compile the model with torch.compile.
+        sync_batchnorm: With several processes, normalise batches in training by the examples of all of them, as one process
+            does, and not each by its share.
         workers: Processes that load and augment data.
         checkpoint_seconds: Seconds between two checkpoints; 0 makes one after every step.
         patience: Seconds that a process waits for the others of the run before it ends with an error that names them.
@@ -31,6 +33,7 @@ class Hardware:
 
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
+    sync_batchnorm: bool = False
     workers: int = 0
     checkpoint_seconds: float = 30.0
     patience: float = 1800.0
@@ -47,6 +50,10 @@ class Hardware:
             patience="(0, inf)",
             image_cache="[0, inf)",
         )
+        if self.compile and self.sync_batchnorm:
+            raise ValueError(
+                "hardware.sync_batchnorm=True: a compiled model cannot exchange; leave hardware.compile out"
+            )
 
     @property
     def cache_bytes(self) -> int:
@@ -55,7 +62,7 @@ class Hardware:
 
     def identity(self) -> list[Any]:
         """Return what a result depends on, so that a stage goes on where only who loads and who listens has changed."""
-        return [self.precision]
+        return [self.precision, *(["sync_batchnorm"] if self.sync_batchnorm else [])]
 
 
 @dataclass(frozen=True)

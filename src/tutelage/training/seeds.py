@@ -22,6 +22,14 @@ def generator(*parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derive(*parts))
 
 
+def begin(device: torch.device, *parts: int | str) -> None:
+    """Let torch's generators of the CPU, and of the accelerators where one is used, start from `derive`."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(derive(*parts))
+    else:
+        torch.manual_seed(derive(*parts))  # asks after every kind of device, for a hundred times as long
+
+
 @contextmanager
 def fixed(*parts: int | str) -> Iterator[None]:
     """Inside, all global generators (torch on the CPU, numpy, random) start from `derive`; outside, they are as they were."""
