@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,10 @@ def cases(data: Path | None) -> Iterator[tuple[str, Callable[[int], ModerationTa
     if data is not None:
         yield DIGITS, lambda seed: digits_task(data, seed)
     for noise in ("uniform", "structured"):
-        yield f"digit posters, {noise} noise", lambda seed, noise=noise: posters_task(seed, noise)  # type: ignore[misc]
+        yield f"digit posters, {noise} noise", partial(posters_task, noise=noise)
     if data is not None:
         for noise in ("uniform", "structured"):
             yield (
                 f"product photographs, {noise} noise",
-                lambda seed, noise=noise: products_task(data / "fashion-products", seed, noise),  # type: ignore[misc]
+                partial(products_task, data / "fashion-products", noise=noise),
             )

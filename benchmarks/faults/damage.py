@@ -8,7 +8,9 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from benchmarks.faults.kills import contents, in_a_process, small
@@ -48,9 +50,9 @@ def damaged(folder: Path) -> list[tuple[str, Counter[str]]]:
     def cut(out: Path) -> None:
         count, save = 0, checkpoint.save
 
-        def counting(*arguments: object) -> None:
+        def counting(*arguments: Any) -> None:
             nonlocal count
-            save(*arguments)  # type: ignore[arg-type]
+            save(*arguments)
             count += 1
             if count == CUT:
                 os._exit(0)
@@ -59,7 +61,7 @@ def damaged(folder: Path) -> list[tuple[str, Counter[str]]]:
             run(out)
 
     for name, work in (("ended", run), ("cut", cut)):
-        os.waitpid(in_a_process(lambda work=work, name=name: work(folder / name)), 0)  # type: ignore[misc]
+        os.waitpid(in_a_process(partial(work, folder / name)), 0)
     wanted, found = contents(folder / "ended"), []
     for state in ("cut", "ended"):
         of_run = [path.relative_to(folder / state) for path in sorted((folder / state).rglob("*")) if path.is_file()]

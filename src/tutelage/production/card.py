@@ -13,7 +13,14 @@ from tutelage.files import read_json, write_atomically
 NAME = "model.json"
 FORMAT = 2
 KINDS = {"decision", "class", "labels", "answer", "text"}
-_NEEDED = {"recipe": str, "input": dict, "answer": dict, "classes": (list, type(None)), "graph": str, "files": dict}
+_NEEDED: dict[str, type | tuple[type, ...]] = {
+    "recipe": str,
+    "input": dict,
+    "answer": dict,
+    "classes": (list, type(None)),
+    "graph": str,
+    "files": dict,
+}
 
 
 def digest(path: Path) -> str:
@@ -52,7 +59,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     if card.get("format") != FORMAT:
         raise ValueError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}; export the run again")
     for name, kind in _NEEDED.items():
-        if not isinstance(card.get(name), kind):  # type: ignore[arg-type]
+        if not isinstance(card.get(name), kind):
             raise ValueError(
                 f"{path} says {name}={card.get(name)!r:.100}, which describes no model; export the run again"
             )

@@ -127,7 +127,8 @@ def monotone(widths: Sequence[int]) -> nn.Sequential:
     """Return linear layers without negative weights, softplus between them: a function that rises with each of its inputs."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.Softplus()]
-        nn.init.uniform_(layers[-2].weight, 0, 2 / before)  # type: ignore[arg-type]
-        nn.init.zeros_(layers[-2].bias)  # type: ignore[arg-type]
+        layer = nn.Linear(before, after)
+        nn.init.uniform_(layer.weight, 0, 2 / before)
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.Softplus()]
     return nn.Sequential(*layers[:-1]).requires_grad_(False)

@@ -100,7 +100,7 @@ class Choice:
 def averaged(parts: Mapping[str, Floats], labels: NDArray[np.int64], held_out: NDArray[np.int64]) -> list[Floats]:
     """Return each model's log-odds, (N,), and the means of two or more, each calibrated without errors first."""
     told = [calibrate(each[held_out], labels[held_out], errors="none").log_odds(each) for each in parts.values()]
-    return [sum(some) / count for count in range(1, len(told) + 1) for some in combinations(told, count)]  # type: ignore[misc]
+    return [np.add.reduce(some) / count for count in range(1, len(told) + 1) for some in combinations(told, count)]
 
 
 def choose(

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tutelage.data import WithColumns
 from tutelage.data.sampling import Rebalanced, fraction
-from tutelage.generations import IteratedSettings, iterate
-from tutelage.generations.schedule import Passing
+from tutelage.generations import iterate
+from tutelage.generations.schedule import Language, Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.input import augmentation_of
@@ -173,8 +173,8 @@ def _train(
     together = torch.cat([rows, task.images.rows("unlabelled")])
     passing = balanced(task.images.labels[together], settings) if settings.rebalance > 0 else None
     if settings.method in ("mile", "hard", "soft"):
-        language = {"mile": "sets", "hard": "hard", "soft": "soft"}[settings.method]
-        iterated: IteratedSettings = replace(settings.iterated, language=language)  # type: ignore[arg-type]
+        language: Language = "sets" if settings.method == "mile" else settings.method
+        iterated = replace(settings.iterated, language=language)
         found = iterate(
             model,
             examples(together),
