@@ -338,8 +338,8 @@ def test_auto_is_laptop_where_its_encoder_can_be_had_and_says_why_it_is_not(monk
 def test_what_cannot_work_is_refused_before_features_are_computed(
     wrong, message, images, encoder, tmp_path, monkeypatch
 ):
-    made = replace(settings(encoder, tmp_path / "cache"), **wrong)
-    task = moderation.moderation_task(images / "all.csv", made)
+    right = settings(encoder, tmp_path / "cache")
+    task, made = moderation.moderation_task(images / "all.csv", right), replace(right, **wrong)
 
     def refuse(*_: Any) -> None:
         raise AssertionError("features are computed")
