@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.results_table import markdown_table
-from tutelage.recipes.served import choose_served
+from tutelage.recipes.served import serve_best
 
 RUNS = 100
 PLAIN = 0.8
@@ -31,7 +31,7 @@ def served(seed: int, gains: tuple[float, ...], examples: int) -> tuple[float, f
     for name, gain in true.items():
         own = np.where((name != "plain") & (rng.random(examples) < DRAWN_ANEW), rng.random(examples), luck)
         answers[name] = [own < PLAIN + gain]
-    choice = choose_served(
+    choice = serve_best(
         lambda right: float(right.mean()), answers, criterion="accuracy", plain="plain", asked="candidate 0", seed=seed
     )
     return true[choice.chosen], true[max(true, key=lambda name: choice.values[name])]

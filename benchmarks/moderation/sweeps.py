@@ -19,7 +19,8 @@ from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.recipes.base import Scale
-from tutelage.recipes.encoding import EncoderSettings, encoded, input_size
+from tutelage.recipes.encoding import EncoderSettings, encoded
+from tutelage.recipes.input import input_size
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import TOKENS, Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop
