@@ -243,8 +243,9 @@ def _reading() -> list[str]:
         f"Granularity: the paper's Table 4 has on CUB with a fifth of the labels and on Pet {printed}, with networks of "
         f"images. Here a perceptron of {len(WIDTHS)} layers, each a module, learns from features of an encoder of CIFAR-10.",
         "Super-classes: 6,000 training images, a tenth of their labels; side tasks are people's labels of the 100 classes "
-        "(CIFAR-100N, 40 % wrong) of all images, and ten classes drawn at random, which can only harm. 10 epochs, an update of "
-        "the importances every 8 steps. Methods that learn nothing on the held-out part are trained on it, too.",
+        "(CIFAR-100N, 40 % wrong) of all images, and ten classes drawn at random, which say nothing. 10 epochs, an update of "
+        "the importances every 8 steps. Methods that learn nothing on the held-out part are trained on it, too: 300 more "
+        "labels to some 500.",
         f"Ratings: {EACH} ratings of each of {USERS:,} users of MovieLens-1M, about as sparse as the paper's Amazon Beauty, "
         "which is not at hand; AutoInt with a hidden layer in its head, 15 epochs, an update every 8 steps by Adam at 0.1. "
         "Importances are kept positive by a softplus: under the released ReLU all were 0 after 128 steps, and 0 stays. 1 is "
