@@ -31,7 +31,7 @@ def laptop_cases(runs: Path) -> list[Case]:
         laptop(),
         augmentation="crop_flip",
         image_size=32,
-        budget=Budget(epochs=6),
+        budget=Budget(epochs=10),
         shares=Shares(val=0.15, held_out=0.05),  # the paper's, for all rows but ours
         adapt=AdaptSettings(every=5),
         trials=2,

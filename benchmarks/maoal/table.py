@@ -229,7 +229,7 @@ def _reading(scale: Scale) -> list[str]:
         notes = [
             notes[0],
             "Models learn from features of small encoders (see the table `encoder`): of CIFAR-10 for CIFAR-100's images, of "
-            "CIFAR-100 for all others. A perceptron of two layers, its modules, in 6 epochs; weights adapt every 5 steps. All "
+            "CIFAR-100 for all others. A perceptron of two layers, its modules, in 10 epochs; weights adapt every 5 steps. All "
             "seeds have the same images and the same test part; a seed draws the other parts, which labels are used, and the "
             "first weights.",
             "MAOAL is the paper's, and learns importances on a twentieth of the examples; with evidence, on a fifth, an "
