@@ -18,6 +18,7 @@ from tutelage.recipes import moderation
 from tutelage.recipes.encoding import EncoderSettings
 from tutelage.recipes.moderation.belief import Belief, _means, believe, credible
 from tutelage.recipes.moderation.found import Found
+from tutelage.recipes.moderation.served import held_out
 from tutelage.subtasks import Selection
 from tutelage.subtasks.doubt import DoubtSettings
 from tutelage.training import Log, Stages
@@ -116,6 +117,22 @@ def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path):
         assert (run.folder / "stages" / "doubt").is_dir()
         scores.append(pd.read_parquet(run.folder / "examples.parquet")["score"].to_numpy())
     assert np.array_equal(*scores)
+    listed = pd.read_parquet(run.folder / "examples.parquet")
+    for label, defects in ((0, -1), (1, 1)):  # suspicion follows the sum of what the model and the other images say
+        both = sum(np.log(p / (1 - p)) for p in (listed["score"], listed["score_others"]))[listed["label"] == label]
+        ordered = listed.loc[(defects * both).sort_values(kind="stable").index, "suspicion"]
+        assert ordered.nunique() > 50
+        assert np.allclose(ordered, ordered.cummin(), atol=1e-9)
+    reasons = pd.read_csv(run.folder / "relabel.csv")["reason"]
+    assert reasons.str.contains(r", the labels of similar images (?:too|say \w+) \(\d+%\)").all()
     table, problems = recipes.predict(run.folder, tmp_path / "all.csv", tmp_path / "scores.parquet")
     assert len(table) == 300
     assert problems.counts() == {}
+
+
+def test_labels_without_a_say_have_one_where_the_others_are_of_one_class():
+    labels = torch.tensor([0, 0, 1, 1, -1])
+    few = SimpleNamespace(rows=lambda *splits: torch.arange(5), task=SimpleNamespace(labels=labels))
+    doubted = torch.tensor([True, False, False, True, False])
+    assert held_out(few, doubted=doubted).tolist() == [1, 2]
+    assert held_out(few, doubted=labels == 0).tolist() == [0, 1, 2, 3]

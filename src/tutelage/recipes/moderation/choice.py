@@ -19,6 +19,11 @@ ORDER = (PLAIN, "student", "specialists")  # the simplest first
 CONFIDENCE = 0.9
 
 
+def probability(log_odds: Floats) -> Floats:
+    """Return the probabilities of log-odds."""
+    return 0.5 * (1 + np.tanh(0.5 * log_odds))
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model, or several whose calibrated log-odds are averaged.
@@ -49,7 +54,7 @@ class Candidate:
     @property
     def scores(self) -> Floats:
         """The calibrated probability of acceptable of every row, (N,)."""
-        return 0.5 * (1 + np.tanh(0.5 * self.log_odds))
+        return probability(self.log_odds)
 
     def committee(self) -> tuple[list[float], float]:
         """Return each member's weight and what is added to them: its calibrated log-odds."""

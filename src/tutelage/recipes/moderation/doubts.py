@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tutelage.recipes.moderation.evaluation import OTHERS, SCORE
 from tutelage.recipes.relabel import relabel_table, sure
 
 
@@ -17,12 +18,19 @@ def doubts(run: Path) -> pd.DataFrame:
     both = set(copies.loc[copies["conflict"] == "True", "id"]) if "conflict" in copies else set()
 
     def reason(row: dict[str, Any], given: str, suspected: str) -> str:
-        told = f"the model says {suspected} ({sure(row['suspicion'])})"
-        if "score_fine_tuned" in row and row["score_fine_tuned"] != row["score"]:
-            acceptable = row["score_fine_tuned"]
-            plain = "acceptable" if acceptable > 0.5 else "defective"
-            agrees = "too" if plain == suspected else f"says {plain}"
-            told += f", plain fine-tuning {agrees} ({sure(max(acceptable, 1 - acceptable))})"
+        model, how_sure = verdict(row[SCORE])
+        told = f"the model says {model} ({how_sure})"
+        if row.get(f"{SCORE}_fine_tuned", row[SCORE]) != row[SCORE]:
+            plain, how_sure = verdict(row[f"{SCORE}_fine_tuned"])
+            told += f", plain fine-tuning {'too' if plain == model else f'says {plain}'} ({how_sure})"
+        if OTHERS in row:
+            similar, how_sure = verdict(row[OTHERS])
+            told += f", the labels of similar images {'too' if similar == model else f'say {similar}'} ({how_sure})"
         return told + ("; copies of the picture have both labels" if row["id"] in both else "")
 
     return relabel_table(run, reason)
+
+
+def verdict(acceptable: float) -> tuple[str, str]:
+    """Return what a probability of acceptable says, and how surely."""
+    return ("acceptable", sure(acceptable)) if acceptable > 0.5 else ("defective", sure(1 - acceptable))

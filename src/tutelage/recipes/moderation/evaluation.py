@@ -29,7 +29,7 @@ from tutelage.metrics import (
     threshold_at_fpr,
 )
 from tutelage.models import Committee, save_committee
-from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice
+from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice, probability
 from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.pipeline import TOKENS
 from tutelage.recipes.moderation.settings import ModerationSettings
@@ -45,6 +45,7 @@ PICTURES = 12  # of each sub-task in the report
 SUSPECTS = 48
 CLASSES = ("defective", "acceptable")
 SCORE = "score"  # the column of examples.parquet by which the run decides
+OTHERS = "score_others"  # the one of what the other images say
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 
@@ -65,7 +66,12 @@ def judged(
 
 @dataclass(frozen=True)
 class Models:
-    """What a run has found and trained; without a student where no specialist was kept."""
+    """What a run has found and trained; without a student where no specialist was kept.
+
+    Attributes:
+        evidence: log-odds of acceptable by which labels are doubted, (N,): see `all_evidence`.
+        others: those of what the other images say, (N,), where a run has asked them.
+    """
 
     found: Found
     selection: Selection
@@ -73,6 +79,8 @@ class Models:
     fine_tuned: ModelScores
     choice: Choice
     served: Committee
+    evidence: NDArray[np.float64]
+    others: NDArray[np.float64] | None
 
 
 def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
@@ -181,6 +189,8 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
     candidates = models.choice.candidates
     score = models.choice.served.scores
     label = task.labels.numpy()
+    acceptable = probability(models.evidence)
+    others = {} if models.others is None else {OTHERS: probability(models.others)}
     listed = pd.DataFrame(
         {
             "id": table["id"],
@@ -192,7 +202,8 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
             "subtask_kept": kept,
             "score": score,
             **{f"score_{name}": candidates[name].scores for name in ORDER if name in candidates},
-            **doubts(label, np.stack([1 - score, score], 1)),
+            **others,
+            **doubts(label, np.stack([1 - acceptable, acceptable], 1)),
         }
     )
     for column in ("headline", "advertiser", "submitted_at", "impressions", "weight", "true_label", "true_subtask"):

@@ -23,7 +23,13 @@ from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse, trainings
-from tutelage.recipes.moderation.served import choose_members, committee, joint_teacher
+from tutelage.recipes.moderation.served import (
+    all_evidence,
+    choose_members,
+    committee,
+    joint_teacher,
+    told_by_others,
+)
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
@@ -50,7 +56,8 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
         choice = choose_members(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
-        return Models(found, selection, None, fine_tuned, choice, committee(pipeline, choice, selection))
+        own = all_evidence(pipeline, choice, None)
+        return Models(found, selection, None, fine_tuned, choice, committee(pipeline, choice, selection), own, None)
     settings, changed = suited(task, settings)
     for line in changed:
         log.say(line)
@@ -75,7 +82,10 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         )
     choice = choose_members(pipeline, fine_tuned, student, teacher, belief.unjudged(task.labels) if belief else None)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
-    return Models(found, selection, student, fine_tuned, choice, committee(pipeline, choice, selection))
+    others = told_by_others(pipeline, choice, belief) if belief else None
+    evidence = all_evidence(pipeline, choice, others)
+    made = committee(pipeline, choice, selection)
+    return Models(found, selection, student, fine_tuned, choice, made, evidence, others)
 
 
 def begins(task: ModerationTask, settings: ModerationSettings, *, subtasks: bool) -> str:

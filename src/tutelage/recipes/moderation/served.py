@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.metrics import calibrate, label_errors
 from tutelage.models import NOT_HEARD, Committee, load_model
 from tutelage.models.features import EncoderDoor
 from tutelage.recipes.encoding import whole
+from tutelage.recipes.moderation.belief import Belief
 from tutelage.recipes.moderation.choice import Choice, choose
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.subtasks import Selection, joint_log_odds
+
+Floats = NDArray[np.float64]
 
 
 def held_out(pipeline: Pipeline, *splits: str, doubted: Tensor | None = None) -> Tensor:
@@ -21,11 +25,15 @@ def held_out(pipeline: Pipeline, *splits: str, doubted: Tensor | None = None) ->
 
     Args:
         splits: all three parts of the validation by default.
-        doubted: rows that have no say, (N,) bool.
+        doubted: rows that have no say, (N,) bool, unless only one class would be left.
     """
     rows = pipeline.rows(*(splits or ("teacher_val", "teacher_test", "student_val")))
-    has_say = pipeline.task.labels[rows] >= 0
-    return rows[has_say if doubted is None else has_say & ~doubted[rows]]
+    labels = pipeline.task.labels
+    rows = rows[labels[rows] >= 0]
+    if doubted is None:
+        return rows
+    with_say = rows[~doubted[rows]]
+    return with_say if len(labels[with_say].unique()) == 2 else rows
 
 
 def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
@@ -59,6 +67,25 @@ def choose_members(
     labels = pipeline.task.labels.numpy()
     calibrated_on = held_out(pipeline, doubted=doubted).numpy()
     return choose(parts, labels, calibrated_on, judged.numpy(), level=held_out(pipeline).numpy())
+
+
+def told_by_others(pipeline: Pipeline, choice: Choice, belief: Belief) -> Floats:
+    """Return calibrated log-odds by the labels of similar images, (N,), of a training image without its own."""
+    rows = held_out(pipeline).numpy()
+    told, given = belief.log_odds.double().numpy(), pipeline.task.labels.numpy()[rows]
+    return calibrate(told[rows], given, errors=choice.errors).log_odds(told)
+
+
+def all_evidence(pipeline: Pipeline, choice: Choice, others: Floats | None) -> Floats:
+    """Return the log-odds by which labels are doubted: of the served model and of the other images, weighed alike, (N,).
+
+    The served model has learned a training image's label; the others' answer has not.
+    """
+    if others is None:
+        return choice.served.log_odds
+    rows = held_out(pipeline).numpy()
+    both = choice.served.log_odds + others
+    return calibrate(both[rows], pipeline.task.labels.numpy()[rows], errors=choice.errors).log_odds(both)
 
 
 def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Committee:
