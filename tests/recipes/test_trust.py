@@ -13,7 +13,7 @@ from scipy.special import expit
 from tutelage.metrics import npv_at_fpr, threshold_at_fpr
 from tutelage.recipes.moderation.choice import Choice, choose
 from tutelage.recipes.moderation.recipe import summary
-from tutelage.recipes.moderation.trust import alarms, corrected
+from tutelage.recipes.moderation.trust import alarms, alarms_of, corrected
 
 PARTS = {"train": 2000, "student_val": 2000, "test": 4000}
 
@@ -78,6 +78,14 @@ def test_a_threshold_by_wrong_labels_raises_an_alarm_and_a_corrected_one_does_no
     found = corrected(task, choice, (0.01,), 0, Path())
     assert found is not None
     assert alarms(task, choice, found["model"]["threshold"]) == []
+
+
+def test_a_useless_threshold_of_a_model_that_ranks_poorly_raises_an_alarm_too():
+    rng = np.random.default_rng(0)
+    scores, labels, split = rng.random(400), rng.integers(0, 2, 400), np.full(400, "test")
+    (alarm,) = alarms_of(scores, labels, split, (0.0, 0.0), {"0.01": 0.99, "0.5": 0.5})
+    assert "at 1.00% of the defects passing" in alarm
+    assert "it ranks poorly (AUROC 0." in alarm
 
 
 def test_a_level_that_is_not_the_tests_raises_an_alarm():

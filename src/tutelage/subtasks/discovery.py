@@ -29,7 +29,6 @@ class DiscoverySettings:
         subtasks: Number K of sub-tasks.
         lam: Sharpness of the assignment; large is sharp (the paper tried 10, 50, 125, 250 and 1000).
         epochs: Passes over the defective examples.
-        least_steps: Few examples are passed over more often, until there are so many steps.
         relabel_every: Epochs between two assignments.
         settled_share: Discovery ends when at most this share of assignments changes, three times in a row; 0 never does.
         minimum_size: Least share of N / K that every sub-task keeps in the final assignment; 0 takes the plain argmax.
@@ -42,7 +41,6 @@ class DiscoverySettings:
     subtasks: int = 100
     lam: float = 250.0
     epochs: int = 300
-    least_steps: int | None = None
     relabel_every: int = 1
     settled_share: float = 0.0
     minimum_size: float = 0.5
@@ -58,11 +56,11 @@ class DiscoverySettings:
     @property
     def budget(self) -> Budget:
         """How long the discriminator learns."""
-        return Budget(epochs=self.epochs, least_steps=self.least_steps)
+        return Budget(epochs=self.epochs)
 
     def __post_init__(self) -> None:
         """Check the values."""
-        counts = dict.fromkeys(("subtasks", "epochs", "least_steps", "relabel_every"), "[1, inf)")
+        counts = dict.fromkeys(("subtasks", "epochs", "relabel_every"), "[1, inf)")
         check(self, "discovery", **counts, lam="(0, inf)", settled_share="[0, 1]", minimum_size="[0, 1]")
 
 

@@ -28,7 +28,6 @@ class SpecialistSettings:
         sharing: separate trains one network a sub-task, as the paper does. trunk trains one network with one output a
             sub-task in a single pass, so that the acceptable examples, which are nearly all, are seen once and not K times.
         epochs: Passes over the data, for each network.
-        least_steps: Few examples are passed over more often, until there are so many steps.
         balance: 0 leaves the imbalance as it is, as the paper does; 1 gives a specialist's defects as much weight as all that
             is acceptable; between, that ratio to this power.
         select: Whether teacher-val selects each network's checkpoint, by NPV on the whole task, as in the paper. On a shared
@@ -38,19 +37,18 @@ class SpecialistSettings:
 
     sharing: Literal["trunk", "separate"] = "separate"
     epochs: int = 20
-    least_steps: int | None = None
     balance: float = 0.0
     select: bool = True
     smoothing: float = 0.05
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "specialists", epochs="[1, inf)", least_steps="[1, inf)", balance="[0, 1]", smoothing="[0, 1)")
+        check(self, "specialists", epochs="[1, inf)", balance="[0, 1]", smoothing="[0, 1)")
 
     @property
     def budget(self) -> Budget:
         """How long each network learns."""
-        return Budget(epochs=self.epochs, least_steps=self.least_steps)
+        return Budget(epochs=self.epochs)
 
 
 @dataclass

@@ -142,11 +142,15 @@ def alarms_of(
     area = 0.5 + (auroc(own, true) - 0.5) / (_purity(expected, rates) if truth is None else 1)
     for rate, threshold in thresholds.items():
         passing = float((own[true == 1] > threshold).mean())
-        if passing < DEGENERATE and area > GOOD:
+        if passing < DEGENERATE:
+            why = (
+                f"though the model ranks well (AUROC {area:.3f}): a few test labels, perhaps wrong ones, set the threshold"
+                if area > GOOD
+                else f"since by the test's labels it ranks poorly (AUROC {area:.3f}): it is too weak, or many labels are wrong"
+            )
             found.append(
-                f"at {float(rate):.2%} of the defects passing, {1 - passing:.0%} of the acceptable images is blocked, though "
-                f"the model ranks well (AUROC {area:.3f}): a few test labels, perhaps wrong ones, set the threshold; check a "
-                "sample of the test's images (tutelage review), or decide at a higher rate (--fpr)"
+                f"at {float(rate):.2%} of the defects passing, {1 - passing:.0%} of the acceptable images is blocked, {why}; "
+                "check a sample of the test's images (tutelage review), or decide at a higher rate (--fpr)"
             )
     return found
 
