@@ -82,7 +82,7 @@ def test_a_threshold_by_wrong_labels_raises_an_alarm_and_a_corrected_one_does_no
 
 def test_a_useless_threshold_of_a_model_that_ranks_poorly_raises_an_alarm_too():
     rng = np.random.default_rng(0)
-    scores, labels, split = rng.random(400), rng.integers(0, 2, 400), np.full(400, "test")
+    scores, labels, split = rng.random(400), rng.integers(0, 2, 400), np.repeat(["train", "test"], 200)
     (alarm,) = alarms_of(scores, labels, split, (0.0, 0.0), {"0.01": 0.99, "0.5": 0.5})
     assert "at 1.00% of the defects passing" in alarm
     assert "it ranks poorly (AUROC 0." in alarm
