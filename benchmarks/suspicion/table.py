@@ -13,24 +13,21 @@ from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow
 from benchmarks.suspicion.cases import cases, start_features
-from tutelage.metrics import auroc, calibrate, find_label_issues
+from tutelage.metrics import auroc, find_label_issues
 from tutelage.recipes.base import Scale
-from tutelage.recipes.moderation.belief import believe
 from tutelage.recipes.moderation.choice import Candidate
-from tutelage.recipes.moderation.counts import suited, too_few
 from tutelage.recipes.moderation.evaluation import Models, examples_table
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.recipe import train
-from tutelage.recipes.moderation.served import held_out
 from tutelage.training import Log
 
 FIRST_SEED = 300  # settings were chosen on seeds below 300
 TOP = 96
 PLAIN, BEFORE = "plain fine-tuning, before calibration", "the served model, before calibration"
-WRITTEN = "relabel.csv: the served model, calibrated"
-EVIDENCE = "find_label_issues: all evidence, features alone"
-BOTH = "find_label_issues: all evidence, relabel.csv's scores among it"
-AVERAGED = "relabel.csv averaged with the leave-one-out regression"
+SERVED = "the served model, calibrated"
+WRITTEN = "relabel.csv"
+EVIDENCE = "find_label_issues, features"
+BOTH = "find_label_issues, features and the served scores"
 LESS = ", less relabel.csv"
 COMPARED = Comparison(
     {"AUROC": True, f"wrong among the first {TOP}": True},
@@ -90,7 +87,7 @@ def doubts_of(
     pipeline: Pipeline, models: Models, rows: torch.Tensor, labels: NDArray[np.int64]
 ) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
     """Return each row's doubt in the training labels, (n,), and which of them it lists, (n,)."""
-    place, task, settings = rows.numpy(), pipeline.task, pipeline.settings
+    place, task = rows.numpy(), pipeline.task
 
     def by_log_odds(acceptable: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         doubt = np.where(labels == 1, -acceptable[place], acceptable[place])
@@ -105,23 +102,14 @@ def doubts_of(
     written = examples_table(task, models).iloc[place]
     x = start_features(pipeline, rows)
     acceptable = served.scores[place]
-    found = {
+    return {
         PLAIN: by_log_odds(models.fine_tuned.log_odds),
         BEFORE: by_log_odds(before),
+        SERVED: by_log_odds(served.log_odds),
         WRITTEN: (written["suspicion"].to_numpy(np.float64), written["doubted"].to_numpy(bool)),
         EVIDENCE: by_issues(None),
         BOTH: by_issues(np.stack([1 - acceptable, acceptable], 1)),
     }
-    if settings.doubt.used and not too_few(task, settings):
-        own = pipeline.with_settings(suited(task, settings)[0])
-        told = believe(own, own.discovery()).log_odds.double().numpy()
-        held, errors = held_out(pipeline).numpy(), models.choice.errors
-
-        def calibrated(log_odds: Floats) -> Floats:
-            return calibrate(log_odds[held], task.labels.numpy()[held], errors=errors).log_odds(log_odds)
-
-        found[AVERAGED] = by_log_odds(calibrated(served.log_odds + calibrated(told)))
-    return found
 
 
 def as_it_comes(candidate: Candidate) -> Floats:
@@ -137,7 +125,7 @@ def rows_of(found: list[Measured]) -> list[ResultRow]:
         by_row.setdefault((each.case, each.figure, each.row), {})[each.seed] = each.value
     rows = [ResultRow.over_seeds(row, f"{case}: {figure}", values) for (case, figure, row), values in by_row.items()]
     for (case, figure, row), values in by_row.items():
-        if figure in COMPARED.metrics and row in (EVIDENCE, BOTH, AVERAGED):
+        if figure in COMPARED.metrics and row in (SERVED, EVIDENCE, BOTH):
             written = by_row[case, figure, WRITTEN]
             less = {seed: value - written[seed] for seed, value in values.items()}
             rows.append(ResultRow.over_seeds(f"{row}{LESS}", f"{case}: {figure}", less))
@@ -148,13 +136,14 @@ NOTES = [
     "A fifth of the labels of training and validation is wrong; which ones is known here and to no model. Listed and ranked "
     "are the training labels, in which the served model has learned. Nothing was tuned on these seeds, nor ever on other "
     "products.",
-    f"{WRITTEN}: the columns suspicion and doubted as `tutelage moderate` writes them. Before calibration: the mean of the "
-    "same models' log-odds as they come. Calibration is by held-out labels, as wrong as all others, with their error rates "
-    "estimated.",
-    "All evidence: see `find_label_issues(features=...)`. Features are the laptop scale's encoder's, and at the pocket scale "
-    "those of the network with which specialists start; none has seen any of these labels.",
-    f"{AVERAGED}: the mean of calibrated log-odds with those of the kernel ridge regression that leaves each example out, "
-    "by which the laptop scale says how far a label is believed.",
+    f"{WRITTEN}: the columns suspicion and doubted as `tutelage moderate` writes them: at pocket scale by the served model, "
+    "calibrated; at laptop scale by the mean of its log-odds and those of the kernel ridge regression that leaves each example "
+    "out, calibrated again.",
+    "Before calibration: the mean of the log-odds of the models that are served together, as they come. Calibration is by "
+    "held-out labels, as wrong as all others, with their error rates estimated.",
+    "find_label_issues: see `find_label_issues(features=...)`; without scores its own ridge regression predicts. Features are "
+    "the laptop scale's encoder's, and at the pocket scale those of the network with which specialists start; none has seen "
+    "any of these labels.",
     f"Labels listed: those that a model contradicts, or that `find_label_issues` finds. Few labels: fewer than {TOP} of the "
     "training labels may be wrong, so that the share among the first cannot be 1.",
 ]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 from benchmarks.suspicion import table
-from benchmarks.suspicion.table import BEFORE, BOTH, EVIDENCE, LESS, PLAIN, TOP, WRITTEN, results
+from benchmarks.suspicion.table import BEFORE, BOTH, EVIDENCE, LESS, PLAIN, SERVED, TOP, WRITTEN, results
 
 from tutelage import recipes
 from tutelage.metrics import auroc
@@ -21,7 +21,7 @@ def test_the_row_of_a_run_is_what_a_run_writes(tmp_path: Path, monkeypatch: pyte
     rows, _ = results("pocket", seeds=2, data=None, runs=tmp_path / "table")
     found = {(row.row, row.metric.partition(": ")[2]): row.by_seed for row in rows}
     assert {name for name, figure in found if figure == "AUROC"} == {
-        *(PLAIN, BEFORE, WRITTEN, EVIDENCE, BOTH, EVIDENCE + LESS, BOTH + LESS)
+        *(PLAIN, BEFORE, SERVED, WRITTEN, EVIDENCE, BOTH, *(row + LESS for row in (SERVED, EVIDENCE, BOTH)))
     }
     run = recipes.run("moderation", tiny.task(), replace(tiny.settings(), seed=300), tmp_path / "run", quiet=True)
     examples = pd.read_parquet(run.folder / "examples.parquet")
