@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ import yaml
 from PIL import Image
 
 from tutelage import cli, recipes
-from tutelage.generations import IteratedSettings
+from tutelage.data.table import ImageTable
+from tutelage.generations import IteratedSettings, NoisyStudentSettings
 from tutelage.metrics import label_sets
 from tutelage.models import load_model
 from tutelage.recipes import multilabel as recipe
 from tutelage.recipes.multilabel import (
+    DistilledSettings,
     MultilabelSettings,
     SearchSettings,
     evaluation,
@@ -186,6 +189,89 @@ def test_every_method_fills_the_folder(method, tmp_path):
     assert set(found.metrics["test"]["chosen"]) >= {"f1", "mean_set_size"}
     if one:
         assert found.metrics["test"]["chosen"]["mean_set_size"]["value"] == 1
+
+
+def unlabelled_grids() -> recipe.MultilabelTask:
+    """Grids of which every second one of the training part has no label."""
+    task = grids()
+    rows = task.images.rows("train")[::2]
+    table = task.images.table.copy()
+    for column, value in (("label", -1), ("split", "unlabelled")):
+        table.iloc[rows.numpy(), table.columns.get_loc(column)] = value
+    given_NC = task.given_NC.clone()
+    given_NC[rows] = False
+    return replace(task, images=ImageTable(task.images.images, table), given_NC=given_NC)
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each training of a run was asked to do."""
+    seen: list[dict[str, Any]] = []
+    real = training.fit
+
+    def spy(model, train, **others):
+        seen.append({"model": model, "size": len(train), "name": others["plan"].name, **others})
+        return real(model, train, **others)
+
+    for module in (training, sys.modules["tutelage.generations.noisy_student"]):
+        monkeypatch.setattr(module, "fit", spy)
+    return seen
+
+
+def test_a_student_learns_what_a_larger_teacher_says_of_all_images(monkeypatch, tmp_path):
+    seen, log = spied(monkeypatch), Log(None, quiet=True)
+    larger = replace(recipe.pocket().model, options={"width": 16, "depth": 1})
+    asked = settings(method="distilled", distilled=DistilledSettings(larger, temperature=2.0), rebalance=0.5)
+    training.train(unlabelled_grids(), asked, Stages(tmp_path, log), log)
+    teacher, student = seen
+    assert [teacher["name"], student["name"]] == ["teacher", "student"]
+    assert (teacher["size"], student["size"]) == (80, 160)
+    assert teacher["model"].spec.options["width"] == 2 * student["model"].spec.options["width"]
+    (said,) = student["signals"]
+    assert said.teacher._held[0] is teacher["model"]
+    assert said.temperature == 2.0
+    with pytest.raises(ValueError, match=r"distilled.self_supervised='moco.pth' is for a teacher of its own model"):
+        DistilledSettings(self_supervised="moco.pth")
+
+
+def test_noisy_students_follow_one_another(monkeypatch, tmp_path):
+    seen = spied(monkeypatch)
+    asked = settings(method="noisy_student", noisy_student=NoisyStudentSettings(students=2, confidence=0.0))
+    run = recipes.run("multilabel", unlabelled_grids(), asked, tmp_path, quiet=True)
+    assert [(call["name"], call["size"]) for call in seen[1:]] == [
+        ("teacher", 80),
+        ("student-1", 160),
+        ("student-2", 160),
+    ]
+    assert run.metrics["pipeline"]["method"] == "noisy_student"
+    assert "noisy student" in run.report.read_text()
+    with pytest.raises(ValueError, match="noisy_student' needs images without a label"):
+        recipes.run("multilabel", grids(), asked, tmp_path / "none", quiet=True)
+    with pytest.raises(ValueError, match=r"rebalance=0.5: noisy student balances .* by noisy_student.per_class"):
+        recipes.run("multilabel", unlabelled_grids(), replace(asked, rebalance=0.5), tmp_path / "both", quiet=True)
+
+
+def test_a_domain_that_is_left_out_is_the_test(shop, tmp_path):
+    frame = pd.read_csv(shop / "shop.csv", keep_default_na=False)
+    frame["style"] = np.where(np.arange(90) % 3 == 0, "sketch", np.where(np.arange(90) % 3 == 1, "photo", "clip art"))
+    frame["split"] = "train"  # which is not used
+    path = shop / "styles.csv"
+    frame.to_csv(path, index=False)
+    task = multilabel_task(str(path), settings(radius=-1), recipe_columns(), domain="style", leave_out="sketch")
+    table = task.images.table
+    labelled = table["label"] >= 0
+    sketch = table["domain"] == "sketch"
+    assert (table["split"][labelled & sketch] == "test").all()
+    assert set(table["split"][labelled & ~sketch]) == {"train", "val"}
+    assert set(table["split"][~labelled & sketch]) == {"left_out"}  # nothing of the domain is seen in training
+    assert set(table["split"][~labelled & ~sketch]) <= {"unlabelled"}
+    by_image = dict(zip(frame["picture"], frame["style"], strict=True))
+    assert [by_image[Path(image).name] for image in table["image"]] == table["domain"].tolist()
+    with pytest.raises(ValueError, match="leave_out='cartoon': the domains are clip art, photo, sketch"):
+        multilabel_task(str(path), settings(radius=-1), recipe_columns(), domain="style", leave_out="cartoon")
+    with pytest.raises(ValueError, match="domain='style' and leave_out=None belong together"):
+        multilabel_task(str(path), settings(radius=-1), recipe_columns(), domain="style")
+    with pytest.raises(ValueError, match="grids of digits have no domains"):
+        multilabel_task("digits", settings(), domain="style", leave_out="sketch")
 
 
 def test_mile_takes_as_many_backward_passes_as_sigmoid(monkeypatch, tmp_path):

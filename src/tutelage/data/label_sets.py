@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -38,7 +39,13 @@ class LabelSets:
 
 
 def read_label_sets(
-    path: Path, columns: Columns = Columns(), truth: str | None = None, *, size: int = 224, cache_bytes: int = 0
+    path: Path,
+    columns: Columns = Columns(),
+    truth: str | None = None,
+    domain: str | None = None,
+    *,
+    size: int = 224,
+    cache_bytes: int = 0,
 ) -> LabelSets:
     """Read images; a cell names several labels divided by ``|``, and an empty one is an unlabelled image.
 
@@ -46,6 +53,7 @@ def read_label_sets(
         path: CSV or Parquet file, or a folder with a subfolder for each class.
         columns: names of the manifest's columns.
         truth: name of the column of all labels of an image.
+        domain: name of a column that becomes ``domain`` of the images' table.
         size: side that images are resized to, in pixels.
         cache_bytes: as in `read_manifest`.
 
@@ -54,15 +62,16 @@ def read_label_sets(
     """
     cells = None
     if path.is_dir():
-        if truth is not None:
-            raise ValueError(f"truth={truth!r}: a folder has no columns; give a manifest")
+        for argument, column in (("truth", truth), ("domain", domain)):
+            if column is not None:
+                raise ValueError(f"{argument}={column!r}: a folder has no columns; give a manifest")
         codes = {
             name: code for code, name in enumerate(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
         }
         images, problems = read_image_folder(path, codes, size=size, cache_bytes=cache_bytes)
     else:
         cells = read_cells(path, Problems())
-        for column in filter(None, (columns.label, truth)):
+        for column in filter(None, (columns.label, truth, domain)):
             if column not in cells:
                 raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(map(str, cells))}")
         texts = dict.fromkeys(text.casefold() for text in cells[columns.label] if text)
@@ -70,24 +79,29 @@ def read_label_sets(
         images, problems = read_manifest(path, columns, codes, size=size, cache_bytes=cache_bytes)
     used = set(images.labels.tolist())  # a label of images that could not be read is no class
     sets = [_names(text) if code in used else [] for text, code in codes.items()]
-    truths: list[list[str]] = []
+    truths = []
     if truth is not None and cells is not None:
-        named = cells[columns.id] if columns.id in cells else cells[columns.image]
-        paths = cells[columns.image].str.replace("\\", "/", regex=False)
-        ids, told = named.where(named != "", paths), cells[truth]
-        by_row = dict(
-            zip(zip(ids[::-1], paths[::-1], strict=True), told[::-1], strict=True)
-        )  # of copies the first is kept
-        by_image = dict(zip(paths[::-1], told[::-1], strict=True))  # for ids that were made distinct
-        rows = zip(images.table["id"], images.table["image"], strict=True)
-        truths = [_names(by_row.get((id, image), by_image[image])) for id, image in rows]
+        truths = [_names(text) for text in _told(cells, columns, truth, images.table)]
     classes = sorted({name for members in (*sets, *truths) for name in members})
     given_NC = _matrix([*sets, []], classes)[images.labels]  # of those without a label, -1, the last
     first = torch.where(given_NC.any(1), (given_NC.cumsum(1) == 0).sum(1), UNLABELLED)
     table = images.table.assign(label=first.numpy())
     table["split"] = table["split"].mask(table["label"] == UNLABELLED, "unlabelled")  # as where the cell is empty
+    if domain is not None and cells is not None:
+        table["domain"] = _told(cells, columns, domain, images.table)
     true_NC = None if truth is None else _matrix(truths, classes)
     return LabelSets(ImageTable(images.images, table), classes, given_NC, true_NC, problems)
+
+
+def _told(cells: pd.DataFrame, columns: Columns, column: str, table: pd.DataFrame) -> list[str]:
+    """Return the cell of a manifest's column for each image that was read."""
+    named = cells[columns.id] if columns.id in cells else cells[columns.image]
+    paths = cells[columns.image].str.replace("\\", "/", regex=False)
+    ids, told = named.where(named != "", paths), cells[column]
+    by_row = dict(zip(zip(ids[::-1], paths[::-1], strict=True), told[::-1], strict=True))  # of copies the first is kept
+    by_image = dict(zip(paths[::-1], told[::-1], strict=True))  # for ids that were made distinct
+    rows = zip(table["id"], table["image"], strict=True)
+    return [by_row.get((id, image), by_image[image]) for id, image in rows]
 
 
 def joined(classes: list[str], sets_NC: NDArray[np.bool_]) -> list[str]:

@@ -20,6 +20,8 @@ NAMES = {
     "elr": "early-learning regularisation",
     "hard": "self-distillation by the best class",
     "soft": "self-distillation by probabilities",
+    "distilled": "distillation from a teacher",
+    "noisy_student": "noisy student",
 }
 
 

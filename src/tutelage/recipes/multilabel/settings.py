@@ -7,14 +7,14 @@ from typing import Literal
 
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
-from tutelage.generations import IteratedSettings
+from tutelage.generations import IteratedSettings, NoisyStudentSettings
 from tutelage.models import ModelSettings
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
 from tutelage.recipes.input import Fits, any_heads
 from tutelage.training import Budget, Hardware, Optimization
 
-Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft"]
-ONE_LABEL = ("softmax", "elr", "hard", "soft")
+Method = Literal["mile", "sigmoid", "softmax", "elr", "hard", "soft", "distilled", "noisy_student"]
+ONE_LABEL = ("softmax", "elr", "hard", "soft", "distilled", "noisy_student")
 """Methods with a softmax, which predict one label an image."""
 
 
@@ -60,13 +60,39 @@ class EarlyLearningSettings:
 
 
 @dataclass(frozen=True)
+class DistilledSettings:
+    """Distillation from one trained teacher, for method distilled.
+
+    Args:
+        teacher: Model of the teacher; null takes the student's (self-distillation).
+        self_supervised: Checkpoint to initialise a teacher of its own model with, as self_supervised.
+        temperature: Temperature of the teacher's answers.
+    """
+
+    teacher: ModelSettings | None = None
+    self_supervised: str | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self, "distilled", temperature="(0, inf)")
+        if self.self_supervised is not None and self.teacher is None:
+            raise ValueError(
+                f"distilled.self_supervised={self.self_supervised!r} is for a teacher of its own model; give "
+                "distilled.teacher, or self_supervised for both"
+            )
+
+
+@dataclass(frozen=True)
 class MultilabelSettings:
     """Settings of multi-label learning from one label an image. The defaults are the paper's.
 
     Args:
         method: Training method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations
-            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence). Sigmoid (for mile) or softmax (for the
-            others) is trained beside it, and served unless validation says that the method is surely better.
+            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence); distilled learns what a trained
+            teacher says of all images; in noisy_student students learn from the one before, and from the labels. Sigmoid (for
+            mile) or softmax (for the others) is trained beside it, and served unless validation says that the
+            method is surely better.
         seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
@@ -83,6 +109,8 @@ class MultilabelSettings:
         iterated: Iterated learning.
         search: Settings of iterated learning to compare on validation; none by default.
         early_learning: Early-learning regularisation.
+        distilled: Distillation from one teacher.
+        noisy_student: Students one after another; their noise is the augmentation, and model.dropout.
         threshold: Probability above which a class is predicted; null chooses it on validation.
         choose_by: Labels of the validation images that choose: given (one an image may do), or truth (all of them, by F1).
         hardware: Precision, compilation, data-loading workers and trackers.
@@ -107,6 +135,8 @@ class MultilabelSettings:
     iterated: IteratedSettings = IteratedSettings()
     search: SearchSettings = SearchSettings()
     early_learning: EarlyLearningSettings = EarlyLearningSettings()
+    distilled: DistilledSettings = DistilledSettings()
+    noisy_student: NoisyStudentSettings = NoisyStudentSettings()
     threshold: float | None = None
     choose_by: Literal["given", "truth"] = "given"
     hardware: Hardware = Hardware()
@@ -126,7 +156,10 @@ class MultilabelSettings:
     @property
     def models(self) -> dict[str, tuple[ModelSettings, Fits]]:
         """The models that see images, each by its name, and what it must fit."""
-        return {"model": (self.model, any_heads)}
+        asked = {"model": self.model}
+        if self.method == "distilled" and self.distilled.teacher is not None:
+            asked["distilled.teacher"] = self.distilled.teacher
+        return {name: (model, any_heads) for name, model in asked.items()}
 
 
 def laptop() -> MultilabelSettings:

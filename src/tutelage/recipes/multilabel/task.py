@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tutelage.data.domains import leave_one_domain_out
 from tutelage.data.duplicates import drop_duplicates
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.grids import digit_grids
@@ -90,6 +91,8 @@ def multilabel_task(
     columns: Columns = Columns(),
     truth: str | None = None,
     real: Path | None = None,
+    domain: str | None = None,
+    leave_out: str | None = None,
     *,
     out: Path | None = None,
 ) -> MultilabelTask:
@@ -105,6 +108,9 @@ def multilabel_task(
         columns: Names of the manifest's columns.
         truth: Name of the column of all labels of an image, divided by |; may be empty where they are not known.
         real: File real.json of ReaL: all labels of ImageNet's validation images, which are known by their file names.
+        domain: Name of the column of an image's domain, such as photo or sketch.
+        leave_out: Domain that is the test set (domain generalisation); the others are trained on, a share val of each class and
+            domain selects, and the column split is not used.
         out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
@@ -114,17 +120,25 @@ def multilabel_task(
         for name, value in (("truth", truth), ("real", real)):
             if value is not None:
                 raise ValueError(f"{name}={str(value)!r}: grids of digits know all labels; leave {name} out")
+        if domain is not None or leave_out is not None:
+            raise ValueError("grids of digits have no domains; leave domain and leave_out out")
         if settings.image_size % 3:
             raise ValueError(f"image_size={settings.image_size}: a grid of digits needs a multiple of 3")
         return grids_task(settings.seed, cell=settings.image_size // 3)
     path = Path(data)
     if truth is not None and real is not None:
         raise ValueError(f"truth={truth!r} and real={str(real)!r} both name all labels of an image; give one of them")
+    if (domain is None) != (leave_out is None):
+        raise ValueError(
+            f"domain={domain!r} and leave_out={leave_out!r} belong together: a column, and one of its values"
+        )
     if truth is None and real is None and settings.choose_by == "truth":
         raise ValueError("choose_by='truth' needs all labels of the validation images; give truth or real")
-    if settings.self_supervised is not None:
-        check_checkpoint(Path(settings.self_supervised))
-    found = read_label_sets(path, columns, truth, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes)
+    for checkpoint in filter(None, (settings.self_supervised, settings.distilled.self_supervised)):
+        check_checkpoint(Path(checkpoint))
+    found = read_label_sets(
+        path, columns, truth, domain, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes
+    )
     if real is not None:
         found = replace(found, truth_NC=real_truth(real, found.images.table, found.classes))
     task = MultilabelTask(path.stem, found.images, found.classes, found.given_NC, found.truth_NC, found.problems)
@@ -134,8 +148,30 @@ def multilabel_task(
             raise ValueError(f"{path}: the labels are {task.classes}; give at least two classes")
         if settings.radius >= 0:
             task.images, task.duplicates = drop_duplicates(task.images, task.problems, settings.radius)
-        task.images = _split(task.images, settings, path)
+        task.images = _split(
+            task.images if leave_out is None else _without(task.images, leave_out, settings), settings, path
+        )
     return task
+
+
+def _without(images: ImageTable, domain: str, settings: MultilabelSettings) -> ImageTable:
+    """Return images of which a domain is the test; its unlabelled images take no part.
+
+    Raises:
+        ValueError: no such domain.
+    """
+    table = images.table
+    domains = table["domain"].astype(str)
+    if domain not in set(domains):
+        raise ValueError(f"leave_out={domain!r}: the domains are {', '.join(sorted(set(domains)))}")
+    split = table["split"].to_numpy(object, copy=True)
+    own = (table["label"] >= 0).to_numpy() & (split != "left_out")
+    parts = leave_one_domain_out(
+        domains[own].tolist(), table["label"][own].to_numpy(), val=settings.val, seed=settings.seed
+    )
+    split[own] = dict(parts)[domain]
+    split[~own & (domains == domain).to_numpy()] = "left_out"
+    return images.with_split(split)
 
 
 def _split(images: ImageTable, settings: MultilabelSettings, path: Path) -> ImageTable:

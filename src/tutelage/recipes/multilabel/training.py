@@ -15,16 +15,19 @@ from torch import Tensor
 
 from tutelage.data import WithColumns
 from tutelage.data.sampling import Rebalanced, fraction
-from tutelage.generations import iterate
+from tutelage.generations import iterate, noisy_student
 from tutelage.generations.schedule import Language, Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
 from tutelage.models.heads import expect_one_label
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, plain_of
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.signals import BinaryCrossEntropy, CrossEntropy, EarlyLearning
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, EarlyLearning
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Fixed
+
+ITERATED = ("mile", "hard", "soft")
+"""Methods in generations of k_t and k_s steps."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
 
 def stage_name(settings: MultilabelSettings) -> str:
     """Return a stage's name: the method, and what the generations are made of."""
-    if settings.method in ("sigmoid", "softmax", "elr"):
+    if settings.method not in ITERATED:
         return settings.method
     it = settings.iterated
     threshold = f"-rho{it.rho:g}" if settings.method == "mile" else ""
@@ -138,6 +141,14 @@ def new_model(task: MultilabelTask, settings: MultilabelSettings) -> ImageClassi
     return model
 
 
+def teacher_settings(settings: MultilabelSettings) -> MultilabelSettings:
+    """Return the settings of the model that a distilled one learns from."""
+    own, seed = settings.distilled, seeds.derive(settings.seed, "teacher")
+    if own.teacher is None:
+        return replace(settings, seed=seed)
+    return replace(settings, seed=seed, model=own.teacher, self_supervised=own.self_supervised)
+
+
 def given_labels(task: MultilabelTask) -> tuple[str, Callable[[Tensor], Any]]:
     """Return the batches' key of the given labels, and the function that makes the data set of some rows."""
     if not task.several:
@@ -172,6 +183,30 @@ def _train(
     target, examples = given_labels(task)
     together = torch.cat([rows, task.images.rows("unlabelled")])
     passing = balanced(task.images.labels[together], settings) if settings.rebalance > 0 else None
+    if settings.method == "distilled":
+        teacher = new_model(task, teacher_settings(settings))
+        first, second = (
+            replace(plan.named(name), heads=own.heads, sampler=passing and partial(passing, torch.arange(len(places))))
+            for name, own, places in (("teacher", teacher, rows), ("student", model, together))
+        )
+        fit(teacher, examples(rows), signals=[CrossEntropy(target)], plan=first)
+        said = Distillation(teacher, temperature=settings.distilled.temperature)
+        fit(model, examples(together), signals=[said], plan=second)
+        return [], None
+    if settings.method == "noisy_student":
+        others = [
+            new_model(task, replace(settings, seed=seeds.derive(settings.seed, "student", number)))
+            for number in range(settings.noisy_student.students)
+        ]
+        noisy_student(
+            lambda number: [*others, model][number],
+            task.images.subset,
+            rows,
+            task.images.rows("unlabelled"),
+            settings.noisy_student,
+            plan,
+        )
+        return [], None
     if settings.method in ("mile", "hard", "soft"):
         language: Language = "sets" if settings.method == "mile" else settings.method
         iterated = replace(settings.iterated, language=language)
