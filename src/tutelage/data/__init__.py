@@ -15,6 +15,7 @@ from tutelage.data.rotation import Turned
 
 if TYPE_CHECKING:
     from tutelage.data.augment import augmentation
+    from tutelage.data.cars import stanford_cars
     from tutelage.data.cifar import read_cifar
     from tutelage.data.cub import cub_200
     from tutelage.data.digits import handwritten_digits
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 _FILES = {
     "augment": ("augmentation",),
+    "cars": ("stanford_cars",),
     "cifar": ("read_cifar",),
     "cub": ("cub_200",),
     "digits": ("handwritten_digits",),
@@ -159,6 +161,7 @@ __all__ = [
     "real_truth",
     "rule",
     "split_table",
+    "stanford_cars",
     "stratified_split",
     "symmetric_noise",
     "temporal_split",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutelage.data.cars import stanford_cars
 from tutelage.data.cifar import read_cifar
 from tutelage.data.digits import CLASSES, handwritten_digits
 from tutelage.data.fingerprint import fingerprint
@@ -79,10 +81,11 @@ def distill_task(
     """Read labelled images, divide them, and add label noise where the settings ask for it.
 
     Args:
-        data: digits (built in), cifar10, cifar100, a CSV or Parquet file with columns image and label, or a folder with a
-            subfolder for each class.
+        data: digits (built in), cifar10, cifar100, cars (Stanford Cars), a CSV or Parquet file with columns image and label,
+            or a folder with a subfolder for each class.
         settings: Image size, division and noise.
-        folder: Folder of CIFAR's files; by default cifar10 or cifar100 in the folder that TUTELAGE_DATA names.
+        folder: Folder of CIFAR's or Stanford Cars' files; by default cifar10, cifar100 or cars in the folder that TUTELAGE_DATA
+            names.
         columns: Names of a manifest's columns.
         train_images: For CIFAR: number of training images, a random sample; null takes all.
         test_images: For CIFAR: number of test images, a random sample; null takes all.
@@ -95,17 +98,21 @@ def distill_task(
     for teacher in settings.teachers:
         if teacher.folder is not None:
             load_model(teacher.folder)  # which tells at once whether there is one
+    names: Sequence[str]
+    if data in ("cifar10", "cifar100", "cars"):
+        if folder is None and "TUTELAGE_DATA" not in os.environ:
+            raise FileNotFoundError(f"data={data!r} needs the folder of its files: give folder, or set TUTELAGE_DATA")
+        folder = folder or Path(os.environ["TUTELAGE_DATA"]) / data
     if data == "digits":
         images, names = handwritten_digits(), CLASSES
         if settings.image_size != images.images[0].shape[-1]:
             raise ValueError(f"image_size={settings.image_size}: the digits have 8 pixels")
+    elif data == "cars":
+        images, names = stanford_cars(str(folder), input_size(settings))
     elif data in ("cifar10", "cifar100"):
-        if folder is None and "TUTELAGE_DATA" not in os.environ:
-            raise FileNotFoundError(f"data={data!r} needs the folder of its files: give folder, or set TUTELAGE_DATA")
-        folder = folder or Path(os.environ["TUTELAGE_DATA"]) / data
         images, found = read_cifar(
             data,  # type: ignore[arg-type]
-            folder,
+            str(folder),
             train=train_images,
             test=test_images,
             classes=classes,
@@ -117,7 +124,7 @@ def distill_task(
         images, names, problems = read_classes(
             Path(data), columns, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes
         )
-    if data in ("digits", "cifar10", "cifar100"):
+    if data in ("digits", "cifar10", "cifar100", "cars"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
     return with_noise(task, settings.noise, settings.seed)
