@@ -175,7 +175,7 @@ def _distribution(shares: dict[str, list[float]]) -> str:
     }
     return plot(
         draw,
-        "lambda_a - lambda_p: on the right the teacher counts for more than the label",
+        "lambda_a - lambda_p: above 0 the teacher counts for more",
         "share of the training examples",
         "mixing-histogram",
         f"Distribution of lambda_a - lambda_p: above 0 for {100 * above[LABELS[0]]:.0f} % of the right and "
