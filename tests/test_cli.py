@@ -491,3 +491,18 @@ def test_as_a_program():
 def test_a_budget_that_is_asked_for_is_not_bounded_by_the_number_of_examples(words):
     bounds = preset_of("moderate", ["--scale", "laptop", *words])[0].budget.most_epochs
     assert bounds == (None if words else 100)
+
+
+def test_a_budget_takes_the_place_of_the_preset_s() -> None:
+    """Of the other unit, too, by a flag or a file, without saying that there is to be none of that."""
+    for recipe, words, wanted in [
+        ("distill", ["--budget.steps", "7"], (None, 7)),
+        ("distill", ["--budget.epochs", "null", "--budget.steps", "7"], (None, 7)),
+        ("distill", ["--budget.epochs", "7"], (7, None)),
+        ("moderate", ["--budget.epochs=7"], (7, None)),
+        ("distill", ["--seed", "1"], (40, None)),
+    ]:
+        required = ["--data=digits"] if recipe == "distill" else ["--manifest=ads.csv"]
+        given = [*required, "--out=x", "--scale=pocket", *words]
+        parsed = parser_for(recipe, preset_of(recipe, given)[0]).parse_args(given)
+        assert (parsed.budget.epochs, parsed.budget.steps) == wanted

@@ -170,7 +170,7 @@ def test_a_decision_at_another_rate(run, ads, tmp_path):
     [
         (["--fpr", "1"], r"--fpr=1.0 must be a number in \(0, 1\)"),
         (["--out", "scores.xlsx"], r"out='scores.xlsx' must end in .parquet or .csv"),
-        ([], r"new.csv has no column 'image' for 'image'; it has: picture. Map it by --columns.image."),
+        ([], r"new.csv has no column 'image' for 'image' \(map it by --columns.image\); it has: picture"),
         (["--columns.image", "pictures"], r"no column 'pictures' .*; did you mean 'picture'\?"),
     ],
 )

@@ -145,9 +145,11 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     scale = scale if scale in get_args(SCALES) else command.scale
     encoder = _given(arguments, "encoder.pretrained", _given(arguments, "encoder.name", None))
     preset, why = load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
-    if any(_given(arguments, f"budget.{unit}", None) is not None for unit in ("steps", "epochs")):
-        asked = replace(preset.budget, least_steps=None, least_epochs=None, most_epochs=None)
-        preset = replace(preset, budget=asked)  # what is asked for is done, however many examples there are
+    asked = [unit for unit in ("steps", "epochs") if _given(arguments, f"budget.{unit}", "null") != "null"]
+    if asked:  # is done, however many examples there are, and in the place of the preset's
+        unit = {"steps": None, "epochs": None, asked[0]: 1} if len(asked) == 1 else {}
+        budget = replace(preset.budget, least_steps=None, least_epochs=None, most_epochs=None, **unit)
+        preset = replace(preset, budget=budget)
     return preset, why
 
 
