@@ -270,10 +270,10 @@ def test_a_table_with_several_label_columns(tmp_path):
     assert found.labels["weight"][0] == 1.5
     assert torch.isnan(found.labels["weight"][1])
     assert found.split == ["train", "val"]
-    assert [found.images[i].float().mean() for i in range(2)] == [0, 1]
+    assert [found.images.images[i].float().mean() for i in range(2)] == [0, 1]
     assert found.problems.counts() == {"format": 1, "bad_number": 1}
     lazy = read_label_columns(tmp_path / "table.csv", classes=["kind"], size=8, memory_bytes=0)
-    assert lazy.images[1].float().mean() == 1
+    assert lazy.images.images[1].float().mean() == 1
     with pytest.raises(ValueError, match="no column 'kinds'; it has: image, kind, colour, weight, split"):
         read_label_columns(tmp_path / "table.csv", classes=["kinds"])
     (tmp_path / "table.csv").write_text("image,kind,split\n0.png,cat,train\n1.png,dog,tset\n2.png,,unlabelled\n")

@@ -315,7 +315,7 @@ def test_auto_is_laptop_where_its_encoder_can_be_had_and_says_why_it_is_not(monk
     assert "--encoder.pretrained FILE" in why
     settings, why = recipe.preset("auto", "ads.csv", "mine")
     assert settings == recipe.preset("laptop")[0]
-    assert why.endswith("since the encoder 'mine' is given")
+    assert why.endswith("since features come from 'mine'")
     monkeypatch.setattr("tutelage.recipes.recipe.unobtainable", lambda encoder: "")
     assert recipe.preset("auto", "ads.csv")[0] == recipe.preset("laptop")[0]
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)

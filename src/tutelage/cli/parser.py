@@ -143,7 +143,8 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     scale: Any = _given(arguments, "scale", command.scale)
     # A scale that does not exist is the parser's to refuse.
     scale = scale if scale in get_args(SCALES) else command.scale
-    encoder = _given(arguments, "encoder.pretrained", _given(arguments, "encoder.name", None))
+    sources = ("name", "pretrained", "features")
+    encoder = next(filter(None, (_given(arguments, f"encoder.{name}", None) for name in reversed(sources))), None)
     preset, why = load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
     asked = [unit for unit in ("steps", "epochs") if _given(arguments, f"budget.{unit}", "null") != "null"]
     if asked:  # is done, however many examples there are, and in the place of the preset's

@@ -131,7 +131,8 @@ def score(
 
     Args:
         model: Folder that tutelage export wrote.
-        data: CSV or Parquet file with a column image (a path under its folder), or text.
+        data: CSV or Parquet file with a column image (a path under its folder), or text; for a model of features a file of
+            those.
         out: Table to write, .parquet or .csv; what was left out is listed beside it.
         processes: Processes that decode images; one for each processor by default.
         ray: Score by many processes of a Ray cluster, which see model and images under the same paths (extra ray).

@@ -21,7 +21,8 @@ def predict(
 
     Args:
         run_folder: Folder of a finished run.
-        manifest: CSV or Parquet file of new examples, with a column image for a run of images, or a folder of images.
+        manifest: CSV or Parquet file of new examples, with a column image for a run of images, or a folder of images; for a run
+            that was given features, a file of those.
         out: Table to write, .csv, or .parquet with a .csv file beside it.
         fpr: For a moderation run: false-positive rate at which to decide; the run's own by default.
         vectors: For a denoise run that was given features: file of features, one row a text.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class ImageFeatures:
     Args:
         rows: of all images, (V, D) each; the first view is the image as it is.
         key: what tells them from others: the encoder, the views and the images.
-        training: rows over which they are standardised, (n,).
+        training: rows over which they are standardised, (n,); None leaves them as they are.
         encoder: what made them, which a trained model takes along; None where they were given.
 
     Attributes:
@@ -31,11 +30,14 @@ class ImageFeatures:
         mean, std: (D,).
     """
 
-    def __init__(self, rows: Rows, key: str, training: Tensor, encoder: nn.Module | None = None) -> None:
+    def __init__(self, rows: Rows, key: str, training: Tensor | None, encoder: nn.Module | None = None) -> None:
         self.rows = rows
         self.key = key
         self.encoder = encoder
-        self.views, self.num_features = rows[training[:1]].shape[1:]
+        self.views, self.num_features = rows[torch.zeros(1, dtype=torch.int64)].shape[1:]
+        if training is None:
+            self.mean, self.std = torch.zeros(self.num_features), torch.ones(self.num_features)
+            return
         total, squares = torch.zeros(2, self.num_features, dtype=torch.float64)
         for part in training.split(4096):
             numbers = rows[part].double().flatten(0, 1)
@@ -85,6 +87,6 @@ class EncodedTable(ImageTable):
         """Return what tells the table from another: all features, ids, labels, splits and weights."""
         return [self.features.key, self.table.filter(items=IDENTIFYING)]
 
-    def with_split(self, split: Sequence[str] | np.ndarray) -> EncodedTable:
-        """Return the same features and facts with another `split` column (N,)."""
-        return EncodedTable(self.images, self.table.assign(split=split), self.features)
+    def with_table(self, table: pd.DataFrame) -> EncodedTable:
+        """Return the same images and features with other facts, one row for each."""
+        return EncodedTable(self.images, table, self.features)

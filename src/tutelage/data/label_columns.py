@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from tutelage.data.cells import read_cells
+from tutelage.data.given_features import GivenFeatures
+from tutelage.data.image_table import image_table
 from tutelage.data.indexed import TensorData
 from tutelage.data.problems import Problems
-from tutelage.data.read_once import MEMORY, read_once
+from tutelage.data.read_once import MEMORY
 from tutelage.data.splits import PARTS
-from tutelage.data.table import UNLABELLED, ImageFiles, Images, ImageTable
+from tutelage.data.table import UNLABELLED, ImageFiles, ImageTable
 from tutelage.data.written import numbers as read_numbers
 from tutelage.data.written import require_splits
 from tutelage.data.written import splits as read_splits
@@ -32,7 +35,7 @@ class LabelColumns:
     Attributes:
         id: of each example.
         split: one of `PARTS` for each, or empty where the table has none.
-        images: the images, or None for a table of fields.
+        images: the images as a table without labels, or None for a table of fields.
         fields: (N, F) int64, each field's value from 0, or None for a table of images.
         labels: for each column of classes (N,) int64, -1 where the cell is empty; of numbers (N,) float32, NaN there.
         classes: the classes' names, in their order, of each column of classes.
@@ -42,7 +45,7 @@ class LabelColumns:
 
     id: list[str]
     split: list[str]
-    images: Images | None
+    images: ImageTable | None
     fields: Tensor | None
     labels: dict[str, Tensor]
     classes: dict[str, list[str]]
@@ -56,15 +59,8 @@ class LabelColumns:
         """Return all examples as a data set whose ``input`` is the fields or the images."""
         if self.fields is not None:
             return TensorData(input=self.fields)
-        table = self.table()
-        assert table is not None
-        return table.subset(torch.arange(len(table)))
-
-    def table(self) -> ImageTable | None:
-        """Return the images as a table without labels; None where the input is fields."""
-        if self.images is None:
-            return None
-        return ImageTable(self.images, pd.DataFrame({"id": self.id, "label": UNLABELLED, "split": "unlabelled"}))
+        assert self.images is not None
+        return self.images.subset(torch.arange(len(self.images)))
 
     def coded_as(self, values: dict[str, list[str]]) -> tuple[list[str], Tensor]:
         """Return the ids and the fields of the examples whose values are all among others', coded in their order.
@@ -96,6 +92,7 @@ def read_label_columns(
     limits: Limits | None = None,
     memory_bytes: int = MEMORY,
     cache_bytes: int = 0,
+    features: GivenFeatures | None = None,
 ) -> LabelColumns:
     """Read a .csv, .tsv or .parquet table of examples.
 
@@ -110,7 +107,7 @@ def read_label_columns(
         image, id, split: the table's own names of these columns; the last two may be missing.
         size: side of the squares that images are resized to, in pixels.
         limits: what an image file may be.
-        memory_bytes, cache_bytes: as in `read_manifest`.
+        memory_bytes, cache_bytes, features: as in `read_manifest`.
 
     Raises:
         FileNotFoundError: no such table.
@@ -119,10 +116,14 @@ def read_label_columns(
     path = Path(path)
     problems = Problems()
     cells = read_cells(path, problems)
-    for name in [*classes, *numbers, *fields, *([] if fields else [image])]:
+    if fields and features is not None:
+        raise ValueError(f"fields={list(fields)} and features of {features.path} are both the input; give one of them")
+    pictured = not fields and (features is None or image in cells)
+    told = [image] if pictured else [id] if features is not None and features.ids is not None else []
+    for name in [*classes, *numbers, *fields, *told]:
         if name not in cells:
             raise ValueError(f"{path} has no column {name!r}; it has: {', '.join(map(str, cells))}")
-    cells["_id"] = cells[id] if id in cells else cells[image] if not fields else cells.index.astype(str)
+    cells["_id"] = cells[id] if id in cells else cells[image] if pictured else cells.index.astype(str)
     cells["_split"] = read_splits(cells[split]).replace("unlabelled", "train") if split in cells else ""
     kept = np.ones(len(cells), dtype=bool)
 
@@ -137,12 +138,13 @@ def read_label_columns(
     for name, column in values.items():
         bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)
         refuse(bad, "bad_number", f"{name} is no finite number")
-    images: Images | None = None
+    images: ImageTable | None = None
     if not fields:
-        cells[image] = cells[image].str.replace("\\", "/", regex=False)
-        files = ImageFiles(path.parent, cells[image][kept].tolist(), size, limits)
-        images, readable, _ = read_once(files, cells["_id"][kept], memory_bytes, problems, cache_bytes)
-        kept[kept] = readable
+        paths = cells[image].str.replace("\\", "/", regex=False) if pictured else ""
+        listed = pd.DataFrame({"id": cells["_id"], "image": paths, "label": UNLABELLED, "split": "unlabelled"})[kept]
+        files = partial(ImageFiles, path.parent, size=size, limits=limits) if pictured else None
+        images, left = image_table(listed, files, problems, memory_bytes, cache_bytes, features, len(cells))
+        kept = np.isin(np.arange(len(cells)), left)
     cells = cells[kept]
     labels: dict[str, Tensor] = {}
     names: dict[str, list[str]] = {}

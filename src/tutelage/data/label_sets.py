@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.data.cells import read_cells
+from tutelage.data.given_features import GivenFeatures
 from tutelage.data.manifest import Columns, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.table import UNLABELLED, ImageTable
@@ -46,6 +47,7 @@ def read_label_sets(
     *,
     size: int = 224,
     cache_bytes: int = 0,
+    features: GivenFeatures | None = None,
 ) -> LabelSets:
     """Read images; a cell names several labels divided by ``|``, and an empty one is an unlabelled image.
 
@@ -55,7 +57,7 @@ def read_label_sets(
         truth: name of the column of all labels of an image.
         domain: name of a column that becomes ``domain`` of the images' table.
         size: side that images are resized to, in pixels.
-        cache_bytes: as in `read_manifest`.
+        cache_bytes, features: as in `read_manifest`.
 
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; no such column.
@@ -68,7 +70,7 @@ def read_label_sets(
         codes = {
             name: code for code, name in enumerate(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
         }
-        images, problems = read_image_folder(path, codes, size=size, cache_bytes=cache_bytes)
+        images, problems = read_image_folder(path, codes, size=size, cache_bytes=cache_bytes, features=features)
     else:
         cells = read_cells(path, Problems())
         for column in filter(None, (columns.label, truth, domain)):
@@ -76,7 +78,7 @@ def read_label_sets(
                 raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(map(str, cells))}")
         texts = dict.fromkeys(text.casefold() for text in cells[columns.label] if text)
         codes = {text: code for code, text in enumerate(texts)}
-        images, problems = read_manifest(path, columns, codes, size=size, cache_bytes=cache_bytes)
+        images, problems = read_manifest(path, columns, codes, size=size, cache_bytes=cache_bytes, features=features)
     used = set(images.labels.tolist())  # a label of images that could not be read is no class
     sets = [_names(text) if code in used else [] for text, code in codes.items()]
     truths = []
@@ -90,13 +92,14 @@ def read_label_sets(
     if domain is not None and cells is not None:
         table["domain"] = _told(cells, columns, domain, images.table)
     true_NC = None if truth is None else _matrix(truths, classes)
-    return LabelSets(ImageTable(images.images, table), classes, given_NC, true_NC, problems)
+    return LabelSets(images.with_table(table), classes, given_NC, true_NC, problems)
 
 
 def _told(cells: pd.DataFrame, columns: Columns, column: str, table: pd.DataFrame) -> list[str]:
     """Return the cell of a manifest's column for each image that was read."""
-    named = cells[columns.id] if columns.id in cells else cells[columns.image]
-    paths = cells[columns.image].str.replace("\\", "/", regex=False)
+    paths = cells.get(columns.image, pd.Series("", index=cells.index, dtype=object))
+    paths = paths.str.replace("\\", "/", regex=False)
+    named = cells.get(columns.id, paths if columns.image in cells else pd.Series(map(str, cells.index)))
     ids, told = named.where(named != "", paths), cells[column]
     by_row = dict(zip(zip(ids[::-1], paths[::-1], strict=True), told[::-1], strict=True))  # of copies the first is kept
     by_image = dict(zip(paths[::-1], told[::-1], strict=True))  # for ids that were made distinct

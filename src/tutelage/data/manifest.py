@@ -3,16 +3,18 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from tutelage.checks import nearest
 from tutelage.data.cells import read_cells
-from tutelage.data.duplicates import as_hex
+from tutelage.data.given_features import GivenFeatures
+from tutelage.data.image_table import image_table
 from tutelage.data.manifest_rows import checked
 from tutelage.data.problems import Problems
-from tutelage.data.read_once import MEMORY, read_once
+from tutelage.data.read_once import MEMORY
 from tutelage.data.table import SPLITS, UNLABELLED, ImageFiles, ImageTable
 from tutelage.data.written import Dates, one_spelling, require_splits, splits
 from tutelage.decoding import Limits
@@ -59,6 +61,7 @@ def read_manifest(
     cache_bytes: int = 0,
     dates: Dates = "auto",
     weighted: bool = False,
+    features: GivenFeatures | None = None,
 ) -> tuple[ImageTable, Problems]:
     """Read a manifest and decode each of its images once; what cannot be used is left out and listed.
 
@@ -79,6 +82,8 @@ def read_manifest(
         cache_bytes: above, they are kept on the disk up to this many bytes instead; see `ImageCache`.
         dates: which of day and month stands first in dates such as 05/06/2024; see `times`.
         weighted: read how often each row counts, too; a row whose weight is no number from 0 is left out.
+        features: of the examples, which the table then yields in the place of pixels; a row without is left out. Images need
+            not be there, and rows of equal features have the same ``phash`` where they are not.
 
     Returns:
         The table, in the manifest's order, and what was left out.
@@ -91,16 +96,23 @@ def read_manifest(
     columns = columns or Columns()
     problems = Problems()
     cells = read_cells(path, problems)
-    facts = _named(cells, columns, needed=("image",) if labels is None else ("image", "label"), file=path)
+    pictured = features is None or columns.image in cells
+    needed = (*(("image",) if pictured else ("id",)), *(() if labels is None else ("label",)))
+    if not pictured and features is not None and features.ids is None and columns.id not in cells:
+        cells[columns.id] = cells.index.astype(str)
+    facts = _named(cells, columns, needed=needed, file=path)
     if labels is None:
         facts["label"] = facts["split"] = ""
     if not weighted:
         facts["weight"] = ""
     facts["split"] = splits(facts["split"])
     require_splits(facts["split"], SPLITS, f"column {columns.split!r} of {path}")
-    table = checked(facts, labels or {}, problems, f"column {columns.label!r} of {path}", dates)
-    files = ImageFiles(path.parent if root is None else root, table["image"].tolist(), size, limits)
-    return _image_table(table, files, problems, memory_bytes, cache_bytes)
+    source = f"column {columns.label!r} of {path}"
+    table = checked(facts, labels or {}, problems, source, dates, needed="image" if pictured else "id")
+    inside = path.parent if root is None else root
+    files = partial(ImageFiles, inside, size=size, limits=limits) if pictured else None
+    images, _ = image_table(table, files, problems, memory_bytes, cache_bytes, features, len(cells))
+    return images, problems
 
 
 def read_image_folder(
@@ -111,6 +123,7 @@ def read_image_folder(
     limits: Limits | None = None,
     memory_bytes: int = MEMORY,
     cache_bytes: int = 0,
+    features: GivenFeatures | None = None,
 ) -> tuple[ImageTable, Problems]:
     """Read a folder with one subfolder per label (the ImageFolder layout); ids are the paths, in sorted order.
 
@@ -137,12 +150,18 @@ def read_image_folder(
     rows.sort(key=lambda row: row["image"])
     facts = pd.DataFrame(rows, columns=[field.name for field in fields(Columns)], dtype=object).fillna("")
     table = checked(facts, labels or {}, problems, f"the subfolders of {path}", "auto")
-    files = ImageFiles(path, table["image"].tolist(), size, limits)
-    return _image_table(table, files, problems, memory_bytes, cache_bytes)
+    files = partial(ImageFiles, path, size=size, limits=limits)
+    images, _ = image_table(table, files, problems, memory_bytes, cache_bytes, features, len(facts))
+    return images, problems
 
 
 def read_classes(
-    path: Path, columns: Columns = Columns(), *, size: int = 224, cache_bytes: int = 0
+    path: Path,
+    columns: Columns = Columns(),
+    *,
+    size: int = 224,
+    cache_bytes: int = 0,
+    features: GivenFeatures | None = None,
 ) -> tuple[ImageTable, tuple[str, ...], Problems]:
     """Read a manifest or a folder whose labels are the names of classes; classes are numbered in alphabetic order.
 
@@ -167,9 +186,9 @@ def read_classes(
         raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
     labels = {name: number for number, name in enumerate(names)}
     if path.is_dir():
-        images, problems = read_image_folder(path, labels, size=size, cache_bytes=cache_bytes)
+        images, problems = read_image_folder(path, labels, size=size, cache_bytes=cache_bytes, features=features)
     else:
-        images, problems = read_manifest(path, columns, labels, size=size, cache_bytes=cache_bytes)
+        images, problems = read_manifest(path, columns, labels, size=size, cache_bytes=cache_bytes, features=features)
     problems.extend(spellings)
     return images, tuple(names), problems
 
@@ -187,10 +206,3 @@ def _named(cells: pd.DataFrame, columns: Columns, needed: Sequence[str], file: P
             )
         facts[field.name] = cells.get(name, "")
     return facts
-
-
-def _image_table(
-    table: pd.DataFrame, files: ImageFiles, problems: Problems, memory_bytes: int, cache_bytes: int
-) -> tuple[ImageTable, Problems]:
-    images, readable, hashes = read_once(files, table["id"], memory_bytes, problems, cache_bytes)
-    return ImageTable(images, table[readable].assign(phash=as_hex(hashes))), problems

@@ -13,7 +13,12 @@ _OPTIONAL = ("headline", "submitted_at", "advertiser", "impressions", "weight")
 
 
 def checked(
-    facts: pd.DataFrame, labels: Mapping[str, int], problems: Problems, source: str, dates: Dates
+    facts: pd.DataFrame,
+    labels: Mapping[str, int],
+    problems: Problems,
+    source: str,
+    dates: Dates,
+    needed: str = "image",
 ) -> pd.DataFrame:
     """Return the rows whose cells make sense, with typed columns; optional columns without any entry are dropped."""
     reason = pd.Series("", index=facts.index, dtype=object)
@@ -44,7 +49,7 @@ def checked(
     weight = numbers(facts["weight"])
     weight = weight.where(weight.between(0, np.inf, inclusive="left"))
 
-    refuse(facts["image"] == "", "no_image", "the image's path is empty")
+    refuse(facts[needed] == "", f"no_{needed}", f"the column for {needed!r} is empty")
     refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
     refuse_cells("weight", weight.notna(), "bad_weight", "a number from 0")
     unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")

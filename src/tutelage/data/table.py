@@ -160,6 +160,41 @@ class ImageFiles:
         return fingerprint(self.size, self.limits, str(path), file_facts(path))
 
 
+class NoImages:
+    """What stands for the images of examples that come without any, such as features alone.
+
+    Args:
+        count: how many examples there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.gather([row])[0]
+
+    def gather(self, rows: Sequence[int]) -> Tensor:
+        """Refuse: there are none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"the data come without images, and example {rows[0] if len(rows) else 0} was asked for as one"
+        )
+
+    def pictures(self, rows: Sequence[int]) -> Tensor:
+        """Return no picture, (0, 3, 1, 1), whatever is asked for."""
+        return torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+
+    def key(self, row: int) -> str:
+        """Return what stands for the image that is not there."""
+        return ""
+
+
 class ImageTable(Batched):
     """Images, and a pandas table with one row for each.
 
@@ -219,9 +254,13 @@ class ImageTable(Batched):
                 raise ValueError(f"split is {split!r}; known: {', '.join(SPLITS)}.")
         return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
 
+    def with_table(self, table: pd.DataFrame) -> "ImageTable":
+        """Return the same images with other facts, one row for each."""
+        return ImageTable(self.images, table)
+
     def with_split(self, split: Sequence[str] | np.ndarray) -> "ImageTable":
         """Return the same images and facts with another `split` column (N,)."""
-        return ImageTable(self.images, self.table.assign(split=split))
+        return self.with_table(self.table.assign(split=split))
 
     def subset(self, rows: Tensor | Sequence[int]) -> Rows:
         """Return some rows, in the given order, as a map-style data set."""

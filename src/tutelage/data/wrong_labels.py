@@ -63,7 +63,7 @@ def with_wrong_labels(images: ImageTable, classes: int, noise: NoiseSettings, ge
     else:
         labels[rows] = class_conditional_noise(labels[rows], _matrix(noise, classes), generator).labels
     true = table.get("true_label", table["label"])
-    return ImageTable(images.images, table.assign(label=labels.numpy(), true_label=true))
+    return images.with_table(table.assign(label=labels.numpy(), true_label=true))
 
 
 def _matrix(noise: NoiseSettings, classes: int) -> Tensor:

@@ -52,6 +52,12 @@ class ModelSpec:
             raise ValueError(f"model {self.name!r} cannot see images by the encoder {self.encoder.name!r}")
         check_options(self.name, self.options)
 
+    @property
+    def num_features(self) -> int | None:
+        """How many numbers describe an example, where the model reads features; None where it sees images."""
+        count = self.options.get("num_features")
+        return count if self.name in FEATURES and self.encoder is None and isinstance(count, int) else None
+
 
 class ImageClassifier(nn.Module):
     """A timm backbone behind `Pixels`, or a model of features behind a door of theirs.
@@ -205,18 +211,20 @@ def _door(spec: ModelSpec) -> FeatureDoor:
     return FeatureDoor(count) if spec.encoder is None else EncoderDoor(build(spec.encoder), count)
 
 
-def with_encoder(model: ImageClassifier, encoder: ImageClassifier, mean: Tensor, std: Tensor) -> ImageClassifier:
-    """Return a model of features as one of images, both parts shared.
+def with_encoder(model: ImageClassifier, encoder: ImageClassifier | None, mean: Tensor, std: Tensor) -> ImageClassifier:
+    """Return a model of standardised features as one of images, or of features as they come, all parts shared.
 
     Args:
-        model: learned from the encoder's features, standardised.
-        encoder: without classes; it is frozen.
+        model: learned from features, standardised.
+        encoder: without classes, which makes the features of images; it is frozen. None where they are given.
         mean, std: of each feature, (D,), by which they were standardised.
     """
-    door = EncoderDoor(encoder, len(mean))
+    door = FeatureDoor(len(mean)) if encoder is None else EncoderDoor(encoder, len(mean))
     door.mean.copy_(mean)
     door.std.copy_(std)
-    spec = replace(model.spec, encoder=encoder.spec, image_size=encoder.spec.image_size)
+    spec = model.spec
+    if encoder is not None:
+        spec = replace(spec, encoder=encoder.spec, image_size=encoder.spec.image_size)
     return ImageClassifier(model.backbone, door, spec)
 
 

@@ -47,6 +47,11 @@ class CommitteeSpec:
                 )
 
     @property
+    def num_features(self) -> int | None:
+        """How many numbers describe an example, where the members read features; None where they see images."""
+        return None if self.encoder is not None else self.members[0].num_features
+
+    @property
     def image_size(self) -> int:
         """Height and width of the images in pixels."""
         return (self.encoder or self.members[0]).image_size

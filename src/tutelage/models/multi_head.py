@@ -121,6 +121,11 @@ class MultiHeadSpec:
         check(self, outputs="[1, 1000000]", fields="[1, 1000000000]", **sizes)
         check_options(self.name, self.options)
 
+    @property
+    def num_features(self) -> int | None:
+        """How many numbers describe an example, where the body reads features; None where it sees images or fields."""
+        return ModelSpec(self.name, options=self.options, encoder=self.encoder).num_features
+
 
 def build_multi_head(spec: MultiHeadSpec, weights: str | None = None) -> MultiHead | WithSquaredNorm:
     """Build a model with several heads.
@@ -166,13 +171,15 @@ def _width(body: nn.Module) -> int:
 
 
 def multi_head_with_encoder(
-    model: MultiHead | WithSquaredNorm, spec: MultiHeadSpec, encoder: ImageClassifier, mean: Tensor, std: Tensor
+    model: MultiHead | WithSquaredNorm, spec: MultiHeadSpec, encoder: ImageClassifier | None, mean: Tensor, std: Tensor
 ) -> MultiHeadSpec:
-    """Let a model of features see images from now on, as `with_encoder` does, and return its spec."""
+    """Let a model of standardised features see images, or features as they come, as `with_encoder` does; return its spec."""
     inside = model.model if isinstance(model, WithSquaredNorm) else model
     assert isinstance(inside, MultiHead)
     assert isinstance(inside.body, ImageClassifier)
     inside.body = with_encoder(inside.body, encoder, mean, std)
+    if encoder is None:
+        return spec
     return replace(spec, encoder=encoder.spec, image_size=encoder.spec.image_size)
 
 

@@ -113,6 +113,10 @@ def export(
         if recipe.name == "moderation":
             rate = loaded_rate(run_folder) if fpr is None else fpr
             more = None
+            if held_out is not None and target.input["kind"] == "features":
+                raise ValueError(
+                    f"held_out={str(held_out)!r} names images, and this model reads features; leave it out"
+                )
             if held_out is not None:
                 images, problems = read_manifest(held_out, columns, size=target.input["size"])
                 labelled = torch.from_numpy(np.flatnonzero((images.labels >= 0).numpy()))
@@ -213,32 +217,40 @@ def loaded_rate(run_folder: Path) -> float:
     return float(json.loads((run_folder / "metrics.json").read_text())["pipeline"]["fpr"])
 
 
-def _image(size: int) -> dict[str, Any]:
+def _input(size: int, num_features: int | None) -> dict[str, Any]:
+    """Say what the graph takes: images of a size, or so many numbers where the run was given features."""
+    if num_features is not None:
+        reads = "features as the run was given them, the first view of each example; this model reads no images"
+        return {"kind": "features", "features": num_features, "values": "float32 (N, features)", "preprocessing": reads}
     resize = "upright RGB, transparency on white, both sides squeezed to the size, bicubic (tutelage.decoding.decode)"
     return {"kind": "image", "size": size, "pixels": "uint8 (N, 3, size, size)", "preprocessing": resize}
 
 
 def _moderation(loaded: Any, run: Path) -> Target:
     model, _ = loaded
-    return Target(model, None, _image(model.spec.image_size), {"kind": "decision"}, ["defective", "acceptable"])
+    takes = _input(model.spec.image_size, model.spec.num_features)
+    return Target(model, None, takes, {"kind": "decision"}, ["defective", "acceptable"])
 
 
 def _distill(loaded: Any, run: Path) -> Target:
     model, facts = loaded
-    return Target(model, None, _image(model.spec.image_size), {"kind": "class"}, list(facts["classes"]))
+    takes = _input(model.spec.image_size, model.spec.num_features)
+    return Target(model, None, takes, {"kind": "class"}, list(facts["classes"]))
 
 
 def _multilabel(loaded: Any, run: Path) -> Target:
     model, facts = loaded
     answer = {"kind": "labels", "threshold": facts["threshold"], "softmax": facts["softmax"]}
-    return Target(model, None, _image(model.spec.image_size), answer, list(facts["classes"]))
+    return Target(model, None, _input(model.spec.image_size, model.spec.num_features), answer, list(facts["classes"]))
 
 
 def _auxiliary(loaded: Any, run: Path) -> Target:
     if loaded.values:
         raise ValueError(f"{run} answers for fields of a table; what labels images or texts is exported")
     answer = {"kind": "answer", "number": loaded.task.kind == "regression"}
-    return Target(loaded.model, loaded.task.name, _image(loaded.image_size), answer, loaded.classes)
+    return Target(
+        loaded.model, loaded.task.name, _input(loaded.image_size, loaded.num_features), answer, loaded.classes
+    )
 
 
 def _denoise(loaded: Any, run: Path) -> Target:

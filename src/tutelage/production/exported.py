@@ -56,17 +56,22 @@ class ExportedModel:
 
     @property
     def kind(self) -> str:
-        """What it takes: image or text."""
+        """What it takes: image, text or features."""
         return self.card["input"]["kind"]
 
-    def prepare(self, given: bytes | str, limits: Limits | None = None) -> NDArray[Any]:
-        """Return one example as the graph takes it: an image file's pixels, or a text's features.
+    def prepare(self, given: bytes | str | tuple[float, ...], limits: Limits | None = None) -> NDArray[Any]:
+        """Return one example as the graph takes it: an image file's pixels, a text's features, or features as they are given.
 
         Raises:
             UnreadableImage: the image is refused.
+            ValueError: the features are more or fewer than the model reads.
         """
         if isinstance(given, str):
             return self.prepare_texts([given])[0]
+        if isinstance(given, tuple):
+            if len(given) != self.card["input"]["features"]:
+                raise ValueError(f"{len(given)} numbers; this model reads features of {self.card['input']['features']}")
+            return np.array(given, dtype=np.float32)
         return decode(given, self.card["input"]["size"], limits)
 
     def prepare_texts(self, texts: list[str]) -> NDArray[np.float32]:
@@ -89,7 +94,7 @@ class ExportedModel:
     def warm_up(self, batch: int = 1) -> None:
         """Answer for nothing in particular, so that the first request does not wait for what ONNX Runtime does once."""
         told = self.card["input"]
-        one = (told["features"],) if self.kind == "text" else (3, told["size"], told["size"])
-        kind = np.float32 if self.kind == "text" else np.uint8
+        one = (3, told["size"], told["size"]) if self.kind == "image" else (told["features"],)
+        kind = np.uint8 if self.kind == "image" else np.float32
         for size in sorted({1, batch}):
             self.answer(np.zeros((size, *one), kind))

@@ -50,6 +50,8 @@ def held_out(run_folder: Path, more: Path | None = None, columns: Columns = Colu
     parts = [table[["id", "score", "label"]]]
     if more is not None:
         loaded = load(run_folder)
+        if loaded[0].spec.num_features is not None:
+            raise ValueError(f"held_out={str(more)!r} names images, and this run's model reads features; leave it out")
         images, problems = read_manifest(more, columns, size=loaded[0].spec.image_size)
         labelled = (images.labels >= 0).numpy()
         problems.require(int(labelled.sum()), 1, "labelled images", str(more))

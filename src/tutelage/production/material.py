@@ -54,7 +54,9 @@ def images_of(task: Task, recipe: str) -> Material:
     examples: Any = getattr(task, "images", None)
     examples = task.examples if examples is None else examples  # type: ignore[attr-defined]
 
-    def inputs(rows: Tensor) -> NDArray[np.uint8]:
+    def inputs(rows: Tensor) -> NDArray[Any]:
+        if isinstance(examples, EncodedTable) and examples.features.encoder is None:  # given, and the model reads them
+            return examples.features.rows[rows][:, 0].numpy()
         if isinstance(examples, EncodedTable):  # the run saw features, and its model sees images
             return examples.images.gather(rows.tolist()).numpy()
         found: Tensor = batch_of(examples, rows.tolist())["input"]

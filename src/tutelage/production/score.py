@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tutelage.data.cells import table_parts
 from tutelage.data.fingerprint import file_facts
+from tutelage.data.given_features import read_given_features
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.files import write_atomically, write_table
@@ -30,6 +31,7 @@ from tutelage.production.exported import ExportedModel
 PART = 4096
 BATCH = 64
 TEXT = "text"
+FEATURES = "features"
 _COUNTED = ("decision", "predicted", "label")
 
 
@@ -52,14 +54,15 @@ def score(
     ray: bool = False,
     ray_address: str | None = None,
 ) -> Scored:
-    """Score the images or texts of a table by an exported model.
+    """Score the images, texts or features of a table by an exported model.
 
     The table is read, decoded, scored and written in parts; memory does not grow with its length. Finished parts lie in a
     folder beside ``out`` until all are there: killed and started again, it goes on after the last of them.
 
     Args:
         model_folder: the exported model's.
-        data: .csv, .tsv, .parquet or .pq; image paths stand under its folder, texts in its column ``text``.
+        data: .csv, .tsv, .parquet or .pq; image paths stand under its folder, texts in its column ``text``. For a model of
+            features a file of those.
         out: .parquet or .csv with the columns of `tutelage predict` and the model's version. What was left out is listed beside
             it, in a file whose name ends in ``-problems.csv``.
         columns: the table's own names of its columns.
@@ -90,14 +93,20 @@ def score(
             "part": part,
         },
     )
-    source = columns.image if model.kind == "image" else TEXT
+    source = {"image": columns.image, "text": TEXT, "features": FEATURES}[model.kind]
     unread = Problems()
     finished: list[Path] = []
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=_rows(data), unit=model.kind, desc=out.name, disable=None))
 
         def missing() -> Iterator[tuple[Path, pd.DataFrame]]:
-            for number, table in enumerate(table_parts(data, part, unread, (source, columns.id))):
+            given = model.card["input"].get("features")
+            tables = (
+                features_parts(data, given, part, columns.id)
+                if model.kind == "features"
+                else table_parts(data, part, unread, (source, columns.id))
+            )
+            for number, table in enumerate(tables):
                 if source not in table:
                     raise ValueError(f"{data} has no column {source!r}; name it by columns.image, or call it text")
                 finished.append(parts / f"{number:06d}.parquet")
@@ -171,6 +180,10 @@ def _scored(model: ExportedModel, table: pd.DataFrame, source: str, id: str, dec
     """Return one row for each of the table's: the answer, or the reason why there is none."""
     sources = table[source].tolist()
     names = table[id].tolist() if id in table else sources
+    if model.kind == "features":
+        found = pd.DataFrame(model.answer(np.stack(sources)))
+        found.insert(0, "id", names)
+        return found.assign(model_version=model.version, _reason="", _detail="")
     names = [name or given for name, given in zip(names, sources, strict=True)]
     answers: list[dict[str, Any]] = [{} for _ in sources]
     refused: list[tuple[str, str]] = [("", "")] * len(sources)
@@ -212,6 +225,19 @@ def _batches(
             rows, images = [], []
     if rows:
         yield rows, np.stack(images)
+
+
+def features_parts(data: Path, num_features: int, rows: int, id: str) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a file of features so many at a time: id, and the features of the first view."""
+    given = read_given_features(data)
+    if given.num_features != num_features:
+        raise ValueError(
+            f"{data} holds features of {given.num_features} numbers, and this model reads features of {num_features}"
+        )
+    for start in range(0, len(given.rows), rows):
+        part = given.rows[start : start + rows, 0].astype(np.float32)
+        ids = map(str, range(start, start + len(part))) if given.ids is None else given.ids[start : start + len(part)]
+        yield pd.DataFrame({id: list(ids), FEATURES: list(part)})
 
 
 def _write_part(path: Path, table: pd.DataFrame) -> None:

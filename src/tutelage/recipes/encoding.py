@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from tutelage.checks import check
 from tutelage.data.augment import AugmentationName, augmentation
 from tutelage.data.encoded import EncodedTable, ImageFeatures
 from tutelage.data.fingerprint import fingerprint
+from tutelage.data.given_features import GivenFeatures, read_given_features
 from tutelage.data.image_cache import user_cache
-from tutelage.data.stored_rows import RowStore
+from tutelage.data.stored_rows import SEGMENT, Rows, RowStore
 from tutelage.data.table import ImageTable
 from tutelage.distributed import barrier, is_main_process, rank_world
 from tutelage.files import read_json
@@ -56,6 +58,8 @@ class EncoderSettings:
         views: Number of augmented views of each image beside the image itself.
         batch_size: Images in one forward pass of the encoder.
         cache: Folder in which features are kept for further runs; null is tutelage/features in the user's cache folder.
+        features: File of features that were computed elsewhere, in the place of an encoder: .parquet or .csv with a column id,
+            or .npy with a row for each row of the data, in their order. The model then reads features, too, and no images.
     """
 
     name: str | None = None
@@ -64,6 +68,7 @@ class EncoderSettings:
     views: int = 2
     batch_size: int = 64
     cache: Path | None = None
+    features: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -72,8 +77,8 @@ class EncoderSettings:
 
     @property
     def used(self) -> bool:
-        """Whether there is an encoder."""
-        return self.name is not None or self.pretrained != "timm"
+        """Whether there is an encoder, or what it would make."""
+        return self.name is not None or self.pretrained != "timm" or self.features is not None
 
     def spec(self, image_size: int) -> ModelSpec:
         """Return the encoder's spec, for images of this size where the encoder's folder names no other.
@@ -141,6 +146,19 @@ class EncoderSettings:
         return encoder.requires_grad_(False).eval()
 
 
+def check_unfreeze(settings: Any) -> None:
+    """Refuse to unfreeze where there is no encoder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if settings.unfreeze and (not settings.encoder.used or settings.encoder.features is not None):
+        raise ValueError(
+            f"unfreeze={settings.unfreeze!r} trains the last block of the run's encoder, and there is none; name one by "
+            "encoder.name or encoder.pretrained, or leave unfreeze out"
+        )
+
+
 LAPTOP_ENCODER = EncoderSettings("vit_small_patch14_dinov2.lvd142m")
 """The encoder of the laptop scale: 22 million weights under the Apache licence, among the best of its size at linear probes."""
 ELSEWHERE = "take --encoder.pretrained FILE (its weights, fetched elsewhere) or FOLDER (any trained model's)"
@@ -175,6 +193,16 @@ def _answers(url: str) -> bool:
     return bool(found)
 
 
+def given_features(settings: Any) -> GivenFeatures | None:
+    """Return the features that a run is given, None where it computes its own or learns from pixels.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_given_features`.
+    """
+    path = settings.encoder.features
+    return None if path is None else read_given_features(path)
+
+
 class _Zeros:
     """Features that are all 0, of which none is kept."""
 
@@ -199,6 +227,8 @@ def outlined(images: ImageTable, settings: Any) -> ImageTable:
         FileNotFoundError, ValueError: there is no such encoder, or it cannot look at these images.
     """
     encoder = settings.encoder
+    if encoder.features is not None:
+        return _given(images, encoder.features)
     zeros = _Zeros(1 + encoder.views, encoder.num_features(settings.image_size))
     return EncodedTable(images.images, images.table, ImageFeatures(zeros, "", torch.arange(1)))
 
@@ -217,6 +247,8 @@ def encoded(images: ImageTable, settings: Any) -> ImageTable:
     """
     if not settings.encoder.used:
         return images
+    if settings.encoder.features is not None:
+        return _given(images, settings.encoder.features)
     encoder = settings.encoder.open(settings.image_size)
     keys = [int(images.images.key(row), 16) - (1 << 63) for row in range(len(images))]
     maker = _Maker(images, keys, encoder, settings.encoder, settings.augmentation)
@@ -232,22 +264,31 @@ def encoded(images: ImageTable, settings: Any) -> ImageTable:
     stored = store.rows(keys)
     everything = torch.arange(len(images))
     small = len(images) * stored[everything[:1]].nbytes <= MEMORY
+    key = fingerprint(store.folder.name, keys)
+    return _standardised(images, stored[everything] if small else stored, key, encoder)
+
+
+def _given(images: ImageTable, path: Path) -> ImageTable:
+    """Return the table with the features that it was read with, standardised."""
+    if not isinstance(images, EncodedTable):
+        raise ValueError(
+            f"encoder.features={str(path)!r} belongs to a table or folder of your own, and these data are built in"
+        )
+    return _standardised(images, images.features.rows, images.features.key, None)
+
+
+def _standardised(images: ImageTable, rows: Rows, key: str, encoder: ImageClassifier | None) -> ImageTable:
     training = images.rows("train")
-    features = ImageFeatures(
-        stored[everything] if small else stored,
-        fingerprint(store.folder.name, keys),
-        everything if len(training) == 0 else training,
-        encoder,
-    )
-    return EncodedTable(images.images, images.table, features)
+    over = torch.arange(len(images)) if len(training) == 0 else training
+    return EncodedTable(images.images, images.table, ImageFeatures(rows, key, over, encoder))
 
 
 def whole(model: ImageClassifier, images: ImageTable) -> ImageClassifier:
-    """Return a trained model as one that sees images: behind the encoder, where it learned from features."""
+    """Return a trained model as one that sees images, behind the encoder, or features as they were given."""
     if not isinstance(images, EncodedTable):
         return model
     features = images.features
-    assert isinstance(features.encoder, ImageClassifier)
+    assert features.encoder is None or isinstance(features.encoder, ImageClassifier)
     return with_encoder(model, features.encoder, features.mean, features.std)
 
 
@@ -291,34 +332,65 @@ class _Maker:
             else f"features of {len(missing)} images by {self.encoder.spec.name}, kept in {self.folder}"
         )
         own = missing[rank::world]
-        with tqdm(total=len(own), desc="features", unit="image", disable=None) as bar:
-            store.fill(self.keys, own, lambda places: self.features(places, device, bar.update))
+        with (
+            tqdm(total=len(own), desc="features", unit="image", disable=None) as bar,
+            ThreadPoolExecutor(1, "views") as ahead,
+        ):
+            views = self.views_ahead(own, ahead)
+            store.fill(self.keys, own, lambda places: self.features(places, device, views, bar.update))
         self.encoder.cpu()
+
+    def batches(self, places: Sequence[int]) -> list[Sequence[int]]:
+        """Return these places in the encoder's batches, none of which is in two files of the store."""
+        parts = [places[start : start + SEGMENT] for start in range(0, len(places), SEGMENT)]
+        size = self.settings.batch_size
+        return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
+
+    def views_ahead(self, places: Sequence[int], ahead: ThreadPoolExecutor) -> Iterator[Tensor]:
+        """Yield the views of each batch, while those of the next are made in another thread."""
+        batches = self.batches(places)
+        coming = ahead.submit(self.views, batches[0]) if batches else None
+        for following in [*batches[1:], None]:
+            if coming is not None:
+                views = coming.result()
+                coming = None if following is None else ahead.submit(self.views, following)
+                yield views
 
     @torch.no_grad()
     def features(
-        self, places: Sequence[int], device: torch.device, told: Callable[[int], Any] = lambda count: None
+        self,
+        places: Sequence[int],
+        device: torch.device,
+        views: Iterator[Tensor] | None = None,
+        told: Callable[[int], Any] = lambda count: None,
     ) -> Tensor:
-        """Return the features of the images at these places, (n, V, D); ``told`` hears how many were computed."""
+        """Return the features of the images at these places, (n, V, D).
+
+        Args:
+            places: those of at most one file of the store.
+            device: the encoder's.
+            views: yields the views of each batch; they are made here by default.
+            told: hears how many were computed.
+        """
+        batches = self.batches(places)
         parts = []
-        for start in range(0, len(places), self.settings.batch_size):
-            part = places[start : start + self.settings.batch_size]
-            views = self.views(part)
-            found = self.encoder.features(views.flatten(0, 1).to(device))
-            parts.append(found.float().cpu().unflatten(0, views.shape[:2]))
-            told(len(part))
+        for batch, made in zip(batches, map(self.views, batches) if views is None else views, strict=False):
+            found = self.encoder.features(made.flatten(0, 1).to(device))
+            parts.append(found.float().cpu().unflatten(0, made.shape[:2]))
+            told(len(batch))
         return torch.cat(parts)
 
     def views(self, places: Sequence[int]) -> Tensor:
         """Return images and their augmented views, (n, V, 3, H, W); a view depends on the image and its number alone."""
         images = self.images.gather(places)
         views = [images]
-        for number in range(self.settings.views):
-            changed = []
-            for image, place in zip(images, places, strict=True):
-                with seeds.fixed("view", number, self.keys[place]):
+        with seeds.fixed("views"):  # once for all, since to keep four generators costs more than many a view
+            for number in range(self.settings.views):
+                changed = []
+                for image, place in zip(images, places, strict=True):
+                    torch.default_generator.manual_seed(seeds.derive("view", number, self.keys[place]))
                     changed.append(image[None] if self.augment is None else self.augment(image[None]))
-            views.append(torch.cat(changed))
+                views.append(torch.cat(changed))
         return torch.stack(views, dim=1)
 
 

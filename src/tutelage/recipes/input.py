@@ -9,6 +9,8 @@ import torch
 
 from tutelage.data.augment import augmentation
 from tutelage.data.encoded import RandomView
+from tutelage.data.given_features import read_given_features
+from tutelage.data.table import PICTURE
 from tutelage.models import ImageClassifier, ModelSettings, build, check_name, check_weights
 from tutelage.training.batches import Augmentation
 from tutelage.training.rehearsal import about, outline
@@ -38,6 +40,8 @@ def two_heads(model: ImageClassifier) -> None:
 def input_size(settings: Any) -> int:
     """Return the side of the images that a run reads, in pixels: that of its encoder's folder, or its own setting.
 
+    Where features are given, images are there to be looked at and to find copies by.
+
     It is asked before an image is read, since that may take long: what a model of the run could not look at is refused by then.
 
     Args:
@@ -48,7 +52,9 @@ def input_size(settings: Any) -> int:
         ValueError: a model that is not known, with the nearest that is; options that it does not take, or images of this size.
     """
     size, num_features = settings.image_size, None
-    if settings.encoder.used:
+    if settings.encoder.features is not None:
+        size, num_features = PICTURE, read_given_features(settings.encoder.features).num_features
+    elif settings.encoder.used:
         size = settings.encoder.spec(settings.image_size).image_size
         num_features = settings.encoder.num_features(settings.image_size)
     for name, (model, fits) in settings.models.items():

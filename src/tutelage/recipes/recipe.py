@@ -18,6 +18,7 @@ from torch import Tensor
 from tutelage import distributed
 from tutelage.checks import nearest
 from tutelage.configured import plain
+from tutelage.data.image_table import features_table
 from tutelage.data.manifest import Columns, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.table import ImageTable
@@ -72,8 +73,10 @@ def load_images_model(run: Path) -> Any:
 
 
 def read_images(loaded: Any, data: Path, columns: Columns | None) -> tuple[ImageTable, Problems]:
-    """Read the images of a manifest or of a folder, without labels, in the size of a loaded model."""
+    """Read the images of a manifest or of a folder, without labels, in a loaded model's size, or the features that it reads."""
     model, _ = loaded
+    if model.spec.num_features is not None:
+        return features_table(data, model.spec.num_features), Problems()
     if data.is_dir():
         return read_image_folder(data, None, size=model.spec.image_size)
     return read_manifest(data, columns, labels=None, size=model.spec.image_size)
@@ -83,6 +86,11 @@ def logits_of(loaded: Any, images: ImageTable) -> Tensor:
     """Return a loaded image model's logits, (N, C) in float64."""
     outputs, _ = outputs_of(loaded[0], images.subset(torch.arange(len(images))), batch_size=256)
     return joint_logits(outputs).double()
+
+
+def named(images: ImageTable) -> pd.DataFrame:
+    """Return the columns by which people know the examples: id, and image where there are images."""
+    return images.table.filter(items=["id", "image"])
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,7 @@ class Recipe(Generic[T, S, R]):
         if fixed:
             return fixed, ""
         if "laptop" in self.presets and encoder is not None:
-            return "laptop", f"the encoder {encoder!r} is given"
+            return "laptop", f"features come from {encoder!r}"
         if torch.accelerator.is_available():
             return "paper", "there is an accelerator"
         if "laptop" not in self.presets or data in self.unencoded:
@@ -246,6 +254,10 @@ def run(
                 log.say(line)
         if recipe.encodes:
             task = with_features(task, settings, encoded)
+            if settings.encoder.features is not None:
+                log.say(
+                    f"features are those of {settings.encoder.features}: the model reads features, too, and no images"
+                )
         trained = recipe.train(task, settings, out, log)
         if main:
             path.unlink(missing_ok=True)  # of a former run on other data, whose tables are overwritten now
@@ -302,7 +314,8 @@ def predict(
 
     Args:
         run_folder: the run's folder.
-        data: a .csv or .parquet file as the run was trained on, or a folder of images; labels are not needed and not read.
+        data: a .csv or .parquet file as the run was trained on, or a folder of images; labels are not needed and not read. For
+            a run that was given features, a file of those.
         out: the table to write, .csv, or .parquet with a .csv file of the same beside it. What could not be read is listed
             there too, in a CSV file whose name ends in ``-problems``.
         columns: the file's own names of its columns.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tutelage.reports.auxiliary import curves
 from tutelage.reports.plots import histogram, inlined
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import Names, compared, fixed, why_served
+from tutelage.reports.wording import Names, compared, fixed, why_served, why_unfrozen
 
 NAMES = Names(
     ce="the labels alone",
@@ -36,6 +36,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         "names": NAMES,
         "verdicts": [
             *why_served(metrics["choice"], NAMES),
+            *why_unfrozen(metrics.get("unfrozen")),
             *(
                 compared(NAMES[served], NAMES[other], gain, points=True)
                 for other, gain in metrics["difference"].items()

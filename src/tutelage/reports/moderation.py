@@ -10,7 +10,7 @@ from tutelage.reports.curves import MODELS, judged_test, operating_plots
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import duplicate_groups, subtasks, suspects
 from tutelage.reports.subtask_names import NAMES, typed_names
-from tutelage.reports.wording import Names, verdict
+from tutelage.reports.wording import Names, verdict, why_unfrozen
 
 FIGURES = {
     "npv_at_fpr": "NPV: share of defects among the blocked",
@@ -18,6 +18,7 @@ FIGURES = {
     "recall_at_fpr": "Share of acceptable images that pass",
 }
 CANDIDATES = {"fine_tuned": "plain fine-tuning", "student": "the student", "specialists": "the specialists"}
+CANDIDATES["unfrozen"] = "what is served otherwise, with its encoder’s last block trained"
 COMPETENCES = {
     "precision": "local precision",
     "top": "local precision",
@@ -46,6 +47,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         },
         "chosen": " + ".join(CANDIDATES[part] for part in metrics["choice"]["chosen"].split("+")),
         "names": Names(),
+        "unfrozen": why_unfrozen(metrics.get("unfrozen")),
         "names_file": NAMES,
         "weighting": metrics.get("weighting"),
         "token_cosine": metrics.get("token_cosine", {}),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tutelage.reports.plots import Line, inlined, line_plot
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import why_served
+from tutelage.reports.wording import why_served, why_unfrozen
 
 SHOWN_LABELS = 8
 NAMES = {
@@ -31,9 +31,10 @@ def view(run: RunFolder) -> dict[str, Any]:
     labels = run.table("labels.parquet", "new labels are not shown")
     coverage = metrics["generations"]["coverage"]
     return {
-        "served": why_served(
-            metrics["choice"], NAMES, points=metrics["validation"]["criterion"] != "added_label_score"
-        ),
+        "served": [
+            *why_served(metrics["choice"], NAMES, points=metrics["validation"]["criterion"] != "added_label_score"),
+            *why_unfrozen(metrics.get("unfrozen")),
+        ],
         "verdict": verdict(metrics),
         "threshold_given": (run.config or {}).get("threshold") is not None,
         "test": metrics["test"],

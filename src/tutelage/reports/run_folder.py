@@ -143,7 +143,7 @@ def _training(name: str, entries: list[dict[str, Any]]) -> Training:
 
 
 def write_gallery(folder: Path, images: Images, rows: Sequence[int], places: Sequence[int] | None = None) -> None:
-    """Write pictures for a run's report.
+    """Write pictures for a run's report; of data without images there are none.
 
     Args:
         folder: the run's.
@@ -151,5 +151,6 @@ def write_gallery(folder: Path, images: Images, rows: Sequence[int], places: Seq
         rows: of the images, those to be shown.
         places: the numbers by which the report finds them; by default the rows.
     """
-    numbers = torch.tensor(rows if places is None else places, dtype=torch.int64)
-    save_file({"rows": numbers, "images": images.pictures(rows).contiguous()}, folder / "gallery.safetensors")
+    pictures = images.pictures(rows).contiguous()
+    numbers = torch.tensor(rows if places is None else places, dtype=torch.int64)[: len(pictures)]
+    save_file({"rows": numbers, "images": pictures}, folder / "gallery.safetensors")

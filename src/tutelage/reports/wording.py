@@ -66,6 +66,23 @@ def compared(ours: str, theirs: str, gain: dict[str, float], *, points: bool = F
     return f"{claims.get(verdict(gain), f'This test cannot tell {ours} from {theirs}')}: {between}."
 
 
+def why_unfrozen(told: dict[str, Any] | None) -> list[str]:
+    """Say whether the encoder's last block was trained and is served so; nothing where nobody asked for it.
+
+    Args:
+        told: as `tutelage.recipes.unfreezing.Unfrozen.told` returns it.
+    """
+    if told is None:
+        return []
+    value, low, high = (fixed(told["gain"][key], 4, "+") for key in ("value", "low", "high"))
+    share = f"{told['block']}, {told['trained']:,} of {told['of']:,} weights"
+    verdict = "and is served so" if told["kept"] else "and is served as it was before"
+    return [
+        f"The encoder’s last block ({share}) was trained with the heads, {verdict}: {told['criterion']} changed by {value} "
+        f"({told['judged_on']:,} examples, {told['gain']['level']:.0%} interval {low} to {high}; kept where that is above 0)."
+    ]
+
+
 def why_served(choice: dict[str, Any], names: Mapping[str, str], *, points: bool = True) -> list[str]:
     """Say which candidate is served and how sure that is; nothing where there was no other.
 

@@ -50,10 +50,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 _CONTENT: dict[str, dict[str, Any]] = {
     "image": {"type": "string", "minLength": 1, "format": "byte", "description": "The image file in base64."},
     "text": {"type": "string", "minLength": 1},
+    "features": {"type": "array", "minItems": 1, "items": {"type": "number", "minimum": -3e38, "maximum": 3e38}},
 }
 _RAW = {
     "image": dict.fromkeys(("image/jpeg", "image/png", "image/webp", "application/octet-stream"), _BINARY),
     "text": {"text/plain": {"schema": _CONTENT["text"]}},
+    "features": {},
 }
 
 
@@ -62,7 +64,7 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def invocations(takes: str) -> dict[str, Any]:
-    """Return what is said of ``/invocations`` of a model that takes an image, or a text."""
+    """Return what is said of ``/invocations`` of a model that takes an image, a text, or features."""
 
     def fields(content: dict[str, Any]) -> dict[str, Any]:
         facts = {"type": "object", "additionalProperties": False, "required": [takes]}
@@ -70,13 +72,11 @@ def invocations(takes: str) -> dict[str, Any]:
 
     name = {"name": "x-ad-id", "in": "header", "required": False, "schema": _FACTS["id"]}
     parts = _BINARY["schema"] if takes == "image" else _CONTENT["text"]
-    content = {
-        **_RAW[takes],
-        "multipart/form-data": fields(parts),
-        "application/json": fields(_CONTENT[takes]),
-    }
+    content = {**_RAW[takes], "application/json": fields(_CONTENT[takes])}
+    if takes != "features":
+        content["multipart/form-data"] = fields(parts)
     return {
-        "summary": f"Score one {takes} (SageMaker).",
+        "summary": f"Score one {'list of features' if takes == 'features' else takes} (SageMaker).",
         "responses": REFUSALS,
         "openapi_extra": {**_body(content), "parameters": [name]},
     }
@@ -86,13 +86,15 @@ def infer(takes: str, most: int) -> dict[str, Any]:
     """Return what is said of inference requests of at most so many examples."""
 
     def tensor(name: str, content: dict[str, Any]) -> dict[str, Any]:
+        kind = "FP32" if name == "features" else "BYTES"
+        shape = "The number of examples" + (", and of features." if name == "features" else ".")
         return {
             "type": "object",
             "required": ["name", "shape", "datatype", "data"],
             "properties": {
                 "name": {"type": "string", "enum": [name]},
-                "shape": {"type": "array", "items": {"type": "integer"}, "description": "The number of examples."},
-                "datatype": {"type": "string", "enum": ["BYTES"]},
+                "shape": {"type": "array", "items": {"type": "integer"}, "description": shape},
+                "datatype": {"type": "string", "enum": [kind]},
                 "data": {"type": "array", "minItems": 1, "maxItems": most, "items": content},
             },
         }

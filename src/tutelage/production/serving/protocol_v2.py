@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.production.exported import ExportedModel
-from tutelage.production.serving.reading import Example, checked_text, from_base64
+from tutelage.production.serving.reading import Example, checked_text, from_base64, numbers
 from tutelage.production.serving.refusals import Refused
 
 Body = dict[str, Any]
@@ -19,7 +19,9 @@ def metadata(name: str, model: ExportedModel) -> Body:
         "versions": [model.version],
         "platform": "onnxruntime_onnx",
         "inputs": [
-            {"name": model.kind, "datatype": "BYTES", "shape": [-1]},
+            {"name": model.kind, "datatype": "BYTES", "shape": [-1]}
+            if model.kind != "features"
+            else {"name": model.kind, "datatype": "FP32", "shape": [-1, model.card["input"]["features"]]},
             {"name": "id", "datatype": "BYTES", "shape": [-1], "optional": True},
         ],
         "outputs": [{"name": each, "datatype": kind, "shape": [-1]} for each, kind in _columns(model).items()],
@@ -27,7 +29,7 @@ def metadata(name: str, model: ExportedModel) -> Body:
 
 
 def examples(body: Mapping[str, Any], takes: str, most: int) -> list[Example]:
-    """Return the examples of an inference request: a tensor of images in base64, or of texts, and their ads' names.
+    """Return the examples of an inference request: a tensor of images in base64, of texts or of features, and their ads' names.
 
     Raises:
         Refused: it holds no such tensor, another number than its shape says, or more than `most`.
@@ -41,7 +43,7 @@ def examples(body: Mapping[str, Any], takes: str, most: int) -> list[Example]:
         raise Refused(400, "inputs", f"inputs hold {named}; known: {takes}, id")
     if takes not in tensors:
         raise Refused(400, "inputs", f"inputs lack the tensor {takes!r}")
-    contents = _texts(tensors[takes])
+    contents: Sequence[Any] = _rows(tensors[takes]) if takes == "features" else _texts(tensors[takes])
     if not 1 <= len(contents) <= most:
         raise Refused(400, "inputs", f"{len(contents)} examples; 1 to {most} are taken at once")
     names: list[str | None] = [None] * len(contents)
@@ -80,6 +82,24 @@ def _texts(tensor: Mapping[str, Any]) -> list[str]:
     if tensor.get("shape") not in ([len(data)], [len(data), 1]):
         raise Refused(400, "inputs", f"the tensor {name!r} has shape {tensor.get('shape')!r:.80} and {len(data)} texts")
     return data
+
+
+def _rows(tensor: Mapping[str, Any]) -> list[tuple[float, ...]]:
+    """Return the rows of a tensor of features, whose data may be flat or nested."""
+    shape, data = tensor.get("shape"), tensor.get("data")
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(each) is int and each > 0 for each in shape)
+    if tensor.get("datatype") != "FP32" or not whole or not isinstance(data, list):
+        raise Refused(
+            400, "inputs", "the tensor 'features' must have datatype FP32, a shape of two numbers, and a list as data"
+        )
+    count, width = shape  # type: ignore[misc]
+    nested = data if data and isinstance(data[0], list) else [data[k : k + width] for k in range(0, len(data), width)]
+    rows = [row for row in map(numbers, nested) if row is not None and len(row) == width]
+    if len(rows) != count or len(nested) != count:
+        raise Refused(
+            400, "inputs", f"the tensor 'features' has shape {shape!r:.80}, and other or not only finite numbers"
+        )
+    return rows
 
 
 def _columns(model: ExportedModel) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tutelage.production.serving.refusals import Refused
 ADDRESS = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]{1,20}://")
 _DRAINED = 4  # times the largest body
 _TEXTS = {"id": 512, "headline": 4096, "path": 4096}
-_FIELDS = {"image", "text", "impressions", *_TEXTS}
+_FIELDS = {"image", "text", "features", "impressions", *_TEXTS}
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Example:
     """What one request gives.
 
     Attributes:
-        content: an image file's bytes, or a text.
+        content: an image file's bytes, a text, or features.
         id: the ad's name; without one no decision is logged.
         headline, path: of the ad, kept with the decision for those who audit it.
         impressions: how often the ad was shown by now.
     """
 
-    content: bytes | str
+    content: bytes | str | tuple[float, ...]
     id: str | None = None
     headline: str | None = None
     path: str | None = None
@@ -74,7 +74,7 @@ async def read_example(body: bytes, headers: Headers, takes: str) -> Example:
     Args:
         body: the body.
         headers: the request's; ``content-type`` says which, ``x-ad-id`` names the ad of a raw body.
-        takes: image or text.
+        takes: image, text or features; features come as JSON.
 
     Raises:
         Refused: the body is none of these, or lacks the image or text.
@@ -82,9 +82,13 @@ async def read_example(body: bytes, headers: Headers, takes: str) -> Example:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         return _from_fields(_decoded(read_json(body)), takes)
-    if kind == "multipart/form-data":
+    if kind == "multipart/form-data" and takes != "features":
         return _from_fields(await _form(body, headers), takes)
     raw = kind.startswith(("image/", "text/")) or kind in ("application/octet-stream", "application/x-image")
+    if takes == "features":
+        raise Refused(
+            415, "content_type", f"content-type is {kind[:80]!r}; this model reads features: send application/json"
+        )
     if not raw:
         raise Refused(
             415,
@@ -128,6 +132,15 @@ def from_base64(text: Any) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
         raise Refused(400, "base64", f"image is no base64: {str(error)[:200]}") from None
+
+
+def numbers(given: Any) -> tuple[float, ...] | None:
+    """Return a list of finite numbers as it is kept with an example, None where it is none."""
+    if not isinstance(given, list) or not all(isinstance(each, int | float) for each in given):
+        return None
+    if any(isinstance(each, bool) or not abs(each) < 3e38 for each in given):  # what single precision holds
+        return None
+    return tuple(map(float, given))
 
 
 def checked_text(name: str, value: Any, most: int) -> str:
@@ -187,9 +200,10 @@ def _from_fields(fields: Mapping[str, Any], takes: str) -> Example:
         address = named.lower() in ("url", "uri", "image_url", "href")
         why = "; no address is ever fetched: send the image itself" if address else ""
         raise Refused(400, "unknown_field", f"{named!r} is no field; known: {', '.join(sorted(_FIELDS))}{why}")
-    content = fields.get(takes)
-    if not isinstance(content, bytes if takes == "image" else str) or not content:
-        raise Refused(400, f"no_{takes}", f"the request holds no {takes}; this model takes one {takes} in each request")
+    content = numbers(fields.get(takes)) if takes == "features" else fields.get(takes)
+    if not isinstance(content, {"image": bytes, "text": str, "features": tuple}[takes]) or not content:
+        one = "list of features, of finite numbers," if takes == "features" else takes
+        raise Refused(400, f"no_{takes}", f"the request holds no {takes}; this model takes one {one} in each request")
     told: dict[str, Any] = {}
     for name, most in _TEXTS.items():
         if fields.get(name) is not None:

@@ -136,7 +136,7 @@ class Service:
         An ad with a name gets the decision that stands: the first that was recorded for it and the version.
 
         Raises:
-            Refused: the image is unreadable, or the decision cannot be recorded.
+            Refused: the image is unreadable, there are other features than the model reads, or the decision cannot be recorded.
         """
         named = example.id is not None and variant is None
         chosen = variant or (assign(str(example.id), self.weights) if named else self.default)
@@ -158,6 +158,8 @@ class Service:
             prepared = await asyncio.get_running_loop().run_in_executor(self._decoders, prepare)
         except UnreadableImage as error:
             raise unreadable(error) from None
+        except ValueError as error:
+            raise Refused(422, "features", str(error)) from None
         return dict(await live.score(prepared))
 
     async def _recorded(

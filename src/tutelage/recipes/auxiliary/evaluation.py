@@ -35,7 +35,7 @@ def evaluate(
     spec = spec_of(problem, best.tasks, settings)
     if isinstance(problem.images, EncodedTable):
         features = problem.images.features
-        assert isinstance(features.encoder, ImageClassifier)
+        assert features.encoder is None or isinstance(features.encoder, ImageClassifier)
         spec = multi_head_with_encoder(model, spec, features.encoder, features.mean, features.std)
     classes = problem.classes.get(problem.primary.target or "")
     facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}

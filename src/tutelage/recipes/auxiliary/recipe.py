@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from tutelage.data import TensorData
+from tutelage.data.image_table import features_table
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
-from tutelage.models import load_multi_head
+from tutelage.models import MultiHeadSpec, load_multi_head
 from tutelage.recipes.auxiliary.evaluation import evaluate
 from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.network import augment_of
@@ -57,13 +59,14 @@ def closing(metrics: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run's model, the task that it answers, the names of the classes and of each field's values, and the image size."""
+    """A run's model and its task, the names of the classes and of each field's values, the image size, or how many features."""
 
     model: Any
     task: TaskSpec
     classes: list[str] | None
     values: dict[str, list[str]]
     image_size: int
+    num_features: int | None
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,15 @@ def load(run: Path) -> Loaded:
         raise ValueError(
             f"{run} answers with a map for each image, which no table holds; call tutelage.models.load_multi_head"
         )
-    size = json.loads((run / "model" / "config.json").read_text())["multi_head"]["image_size"]
-    return Loaded(model, task, facts["classes"], facts["values"], int(size))
+    spec = MultiHeadSpec(**json.loads((run / "model" / "config.json").read_text())["multi_head"])
+    return Loaded(model, task, facts["classes"], facts["values"], spec.image_size, spec.num_features)
 
 
 def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples, Problems]:
-    """Read a table as the run was made from: images by their paths, or fields by their names."""
+    """Read a table as the run was made from: images by their paths, fields by their names, or features."""
+    if loaded.num_features is not None:
+        images = features_table(data, loaded.num_features)
+        return Examples(images.table["id"].tolist(), images.subset(torch.arange(len(images)))), Problems()
     columns = columns or Columns()
     fields = list(loaded.values)
     found = read_label_columns(data, fields=fields, image=columns.image, id=columns.id, size=loaded.image_size)

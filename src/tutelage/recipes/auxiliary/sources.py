@@ -28,6 +28,7 @@ from tutelage.data.splits import PARTS, draw_parts
 from tutelage.data.table import ImageArray, ImageFiles, ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
 from tutelage.recipes.auxiliary.task import AuxiliaryTask, present
+from tutelage.recipes.encoding import given_features
 from tutelage.recipes.input import input_size
 
 L2 = TaskSpec("l2", "l2", weight=1e-3)  # the factor of MAOAL's released program
@@ -130,6 +131,8 @@ def turnable(problem: AuxiliaryTask, settings: AuxiliarySettings) -> AuxiliaryTa
     rotates = any(task.kind == "rotation" for task in problem.sides)
     if not rotates or not settings.encoder.used or problem.images is None:
         return problem
+    if settings.encoder.features is not None:
+        raise ValueError("a side task of kind 'rotation' turns images, and the features are given; leave it out")
     return replace(problem, images=in_quarters(problem.images))
 
 
@@ -218,10 +221,11 @@ def table_task(
         fields=fields,
         size=0 if fields else input_size(settings),
         cache_bytes=settings.hardware.cache_bytes,
+        features=given_features(settings),
     )
     known = present(primary, found.labels[primary.target or ""])
     split = draw_parts(found.split, settings.shares.parts, settings.seed, known)
-    images = found.table()
+    images = found.images
     return AuxiliaryTask(
         path.stem,
         primary,

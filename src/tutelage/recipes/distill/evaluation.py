@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ from tutelage.data.splits import PARTS
 from tutelage.files import write_table
 from tutelage.metrics import auroc, bootstrap, doubts, paired_bootstrap
 from tutelage.models import load_model, save_model
-from tutelage.recipes.distill.pipeline import Taught, doubt_of
+from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.encoding import whole
 from tutelage.recipes.served import Served, serve_best
+from tutelage.recipes.unfreezing import Unfrozen, half_label, mean_gain, unfrozen
 from tutelage.reports.auxiliary import importance_table
 from tutelage.reports.run_folder import write_gallery
+from tutelage.signals import CrossEntropy
 
 PICTURES = 48
 PLAIN = "ce"
 """The student of the labels alone, always a candidate."""
+CRITERION = "accuracy on the validation part"
 
 
 def share(right: NDArray[np.float64], _: NDArray[np.int64]) -> float:
@@ -53,26 +57,60 @@ def served(task: DistillTask, settings: DistillSettings, found: dict[str, Taught
         lambda answers, labels: float((answers == labels).mean()),
         {name: [taught.logits[rows].argmax(1).numpy()] for name, taught in candidates.items()},
         [labels],
-        criterion="accuracy on the validation part",
+        criterion=CRITERION,
         plain=PLAIN if PLAIN in candidates else settings.chosen,
         asked=settings.chosen,
         seed=settings.seed,
     )
 
 
+def unfreeze(pipeline: Pipeline, best: Taught) -> Unfrozen:
+    """Train the last block of the encoder of the student that is served; it is kept if more validation labels are met."""
+    task, settings = pipeline.task, pipeline.settings
+    made = unfrozen(
+        whole(load_model(best.folder)[0].cpu(), task.images),
+        "backbone",
+        task.images,
+        task.images.rows("train"),
+        half_label(task.labels, best.logits.softmax(1)),
+        CrossEntropy("target", name="half label"),
+        partial(save_model, classes=list(task.classes)),
+        settings=settings,
+        stages=pipeline.stages,
+        log=pipeline.log,
+    )
+    rows = task.images.rows("val")
+    right = [(each.logits[rows].argmax(1) == task.labels[rows]).double().numpy() for each in (made, best)]
+    return replace(made, gain=mean_gain(right[0] - right[1]), judged_on=len(rows), criterion=CRITERION)
+
+
 @dataclass(frozen=True)
 class Models:
-    """The students by method, and the teachers."""
+    """The students by method, the teachers, which student is served, and what its encoder's last block has learned."""
 
     students: dict[str, Taught]
     teachers: list[Taught]
+    choice: Served
+    unfrozen: Unfrozen | None = None
+
+    def judged(self) -> dict[str, Taught]:
+        """Return the students by method, the one that is served as it is served."""
+        if self.unfrozen is None or not self.unfrozen.kept:
+            return self.students
+        best = self.students[self.choice.chosen]
+        return {
+            **self.students,
+            self.choice.chosen: replace(best, logits=self.unfrozen.logits, folder=self.unfrozen.folder),
+        }
 
 
 def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: Path) -> dict[str, Any]:
     """Evaluate all models on the test, and write the student that is served and the tables."""
-    choice = served(task, settings, models.students)
-    best, asked = models.students[choice.chosen], models.students[settings.chosen]
-    save_model(whole(load_model(best.folder)[0], task.images), out / "model", classes=list(task.classes))
+    choice, students = models.choice, models.judged()
+    best, asked = students[choice.chosen], students[settings.chosen]
+    network = load_model(best.folder)[0]
+    network = network if network.spec.encoder is not None else whole(network, task.images)
+    save_model(network, out / "model", classes=list(task.classes))
     examples = examples_table(task, best)
     weights = weights_table(task, asked, examples)
     write_table(out / "examples.parquet", examples)
@@ -81,7 +119,8 @@ def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: 
     write_table(out / "importance.parquet", importance_table(history, asked.losses[1:], modules))
     shown = doubted(weights)
     write_gallery(out, task.images.images, shown.index.tolist(), shown["place"].tolist())
-    return figures(task, settings, models.students, models.teachers, choice)
+    found = figures(task, settings, students, models.teachers, choice)
+    return {**found, "unfrozen": models.unfrozen.told() if models.unfrozen else None}
 
 
 def figures(

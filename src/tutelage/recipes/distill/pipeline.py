@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
+from tutelage.data.encoded import EncodedTable
 from tutelage.models import ImageClassifier, JointLogits, ModelSettings, build, joint_logits, load_model, save_model
 from tutelage.recipes.base import plan_of
 from tutelage.recipes.distill.methods import Method, method_of, proportions
@@ -209,7 +210,8 @@ class Pipeline:
         """
         settings = self.settings
         signals: list[Signal] = [CrossEntropy(name=LABEL, smoothing=settings.smoothing)]
-        unchanged = augmentation_of(settings) is None or (settings.encoder.used and settings.encoder.views == 0)
+        one_view = isinstance(self.task.images, EncodedTable) and self.task.images.features.views == 1
+        unchanged = augmentation_of(settings) is None or one_view
         if unchanged and teachers:
             columns = {f"{name}_logits": each.logits for name, each in zip(self.names, teachers, strict=True)}
             examples = WithColumns(examples, **columns)

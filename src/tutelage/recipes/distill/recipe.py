@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ import pandas as pd
 
 from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.doubts import doubts
-from tutelage.recipes.distill.evaluation import Models, evaluate
+from tutelage.recipes.distill.evaluation import Models, evaluate, served, unfreeze
 from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.rehearsal import rehearse, trainings
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.input import augmentation_of
-from tutelage.recipes.recipe import Recipe, logits_of
+from tutelage.recipes.recipe import Recipe, logits_of, named
 from tutelage.reports.distill import NAMES, view
-from tutelage.reports.wording import why_served
+from tutelage.reports.wording import why_served, why_unfrozen
 from tutelage.training import Log
 
 
@@ -32,7 +33,11 @@ def train(task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> 
     for method in settings.trained:
         students[method] = pipeline.student(method)
         log.say(f"{NAMES[method]}: accuracy {students[method].facts['val']:.3f} on the validation part")
-    return Models(students, [] if set(students) == {"ce"} else pipeline.teachers())
+    choice = served(task, settings, students)
+    made = Models(students, [] if set(students) == {"ce"} else pipeline.teachers(), choice)
+    if settings.unfreeze is None:
+        return made
+    return replace(made, unfrozen=unfreeze(pipeline, students[choice.chosen]))
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
@@ -47,6 +52,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
         f"accuracy {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] by {NAMES[method]}",
         *gains,
         *why_served(metrics["choice"], NAMES),
+        *why_unfrozen(metrics.get("unfrozen")),
     ]
 
 
@@ -54,7 +60,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     """Return id, image, the predicted class and its probability."""
     probability, predicted = logits_of(loaded, images).softmax(1).max(1)
     names = [loaded[1]["classes"][place] for place in predicted.tolist()]
-    return images.table[["id", "image"]].assign(predicted=names, probability=probability.numpy())
+    return named(images).assign(predicted=names, probability=probability.numpy())
 
 
 RECIPE = Recipe(

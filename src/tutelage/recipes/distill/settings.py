@@ -10,7 +10,7 @@ from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.data.wrong_labels import NoiseSettings
 from tutelage.models import ModelSettings
-from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, check_unfreeze
 from tutelage.recipes.input import Fits, one_head
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
@@ -97,6 +97,8 @@ class DistillSettings:
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none (teachers then predict once).
         encoder: Frozen encoder, from whose features all models learn instead of pixels.
+        unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
+            passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
         noise: Label noise, for experiments.
         shares: Division of the images that have no split.
         student: Model of the student.
@@ -129,6 +131,7 @@ class DistillSettings:
     image_size: int = 32
     augmentation: AugmentationName = "crop_flip"
     encoder: EncoderSettings = EncoderSettings()
+    unfreeze: Literal["last"] | None = None
     noise: NoiseSettings = NoiseSettings()
     shares: Shares = Shares()
     student: ModelSettings = ModelSettings("cifar_resnet8")
@@ -159,6 +162,7 @@ class DistillSettings:
             smoothing="[0, 1)",
             trials="[1, inf)",
         )
+        check_unfreeze(self)
         if not self.teachers:
             raise ValueError("teachers is empty: give at least one, an architecture to train or the folder of a model")
         if self.method not in (None, "coreset") and self.weighting_options:

@@ -22,6 +22,7 @@ from tutelage.data.table import ImageTable
 from tutelage.data.wrong_labels import NoiseSettings, with_wrong_labels
 from tutelage.models import load_model
 from tutelage.recipes.distill.settings import DistillSettings, Shares
+from tutelage.recipes.encoding import given_features
 from tutelage.recipes.input import input_size
 from tutelage.training import seeds
 
@@ -122,7 +123,11 @@ def distill_task(
         names = tuple(found.get("label", map(str, range(count))))
     else:
         images, names, problems = read_classes(
-            Path(data), columns, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes
+            Path(data),
+            columns,
+            size=input_size(settings),
+            cache_bytes=settings.hardware.cache_bytes,
+            features=given_features(settings),
         )
     if data in ("digits", "cifar10", "cifar100", "cars"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))

@@ -15,6 +15,7 @@ from tutelage.metrics import Calibration, auroc, calibrate, label_errors
 
 Floats = NDArray[np.float64]
 PLAIN = "fine_tuned"
+UNFROZEN = "unfrozen"  # what is served otherwise, with the last block of its encoder trained
 ORDER = (PLAIN, "student", "specialists")  # the simplest first
 CONFIDENCE = 0.9
 
@@ -154,7 +155,7 @@ def choose(
         gain = told[name] - told[PLAIN]
         area = auroc(raw[judged], labels[judged])
         candidates[name] = Candidate(
-            members, weights, fitted, fitted.log_odds(raw), area, float(gain.mean()), _standard_error(gain)
+            members, weights, fitted, fitted.log_odds(raw), area, float(gain.mean()), standard_error(gain)
         )
     return Choice(candidates, chosen, _why(candidates, best, chosen), rates, len(judged))
 
@@ -173,13 +174,14 @@ def _preference(members: tuple[str, ...]) -> int:
     return first.index(members) if members in first else len(first) + len(ORDER) - len(members)
 
 
-def _standard_error(values: Floats) -> float:
+def standard_error(values: Floats) -> float:
+    """Return the standard error of a mean."""
     return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.inf
 
 
 def _beats(gain: Floats) -> bool:
     """Return whether a mean is above 0 with 90 % confidence, by its normal approximation."""
-    return float(gain.mean()) > NormalDist().inv_cdf(CONFIDENCE) * _standard_error(gain)
+    return float(gain.mean()) > NormalDist().inv_cdf(CONFIDENCE) * standard_error(gain)
 
 
 def _why(candidates: Mapping[str, Candidate], best: str, chosen: str) -> str:

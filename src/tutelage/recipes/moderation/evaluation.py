@@ -36,6 +36,7 @@ from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import WEIGHTS
 from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
+from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.run_folder import write_gallery
 from tutelage.reports.subtask_names import NAMES
 from tutelage.subtasks import Selection
@@ -81,6 +82,7 @@ class Models:
     served: Committee
     evidence: NDArray[np.float64]
     others: NDArray[np.float64] | None
+    unfrozen: Unfrozen | None = None
 
 
 def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
@@ -143,6 +145,7 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models, 
         "fine_tuned": judged(plain, labels, rates, seed),
         "candidates": {name: on_test(each.scores[rows.numpy()], labels, rates) for name, each in candidates.items()},
         "choice": models.choice.plain(),
+        "unfrozen": models.unfrozen.told() if models.unfrozen else None,
         "labels": dict(zip(("false_acceptable", "false_defective"), models.choice.errors, strict=True)),
         "calibration": calibration_facts(task, models.choice, models.fine_tuned),
         "corrected": by_errors,

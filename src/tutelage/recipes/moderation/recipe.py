@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
 from tutelage.files import read_json, read_parquet
 from tutelage.metrics import threshold_at_fpr
-from tutelage.models import load_committee
+from tutelage.models import Committee, load_committee
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.moderation.answers import answers_of
 from tutelage.recipes.moderation.belief import believe, credible
+from tutelage.recipes.moderation.choice import Choice
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
@@ -29,13 +31,16 @@ from tutelage.recipes.moderation.served import (
     committee,
     joint_teacher,
     told_by_others,
+    unfreeze,
 )
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
 from tutelage.recipes.moderation.trust import corrected_figures
-from tutelage.recipes.recipe import Recipe, logits_of
+from tutelage.recipes.recipe import Recipe, logits_of, named
+from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.moderation import view
+from tutelage.reports.wording import why_unfrozen
 from tutelage.training import Log
 
 
@@ -56,8 +61,9 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
         choice = choose_members(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
+        served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection))
         own = all_evidence(pipeline, choice, None)
-        return Models(found, selection, None, fine_tuned, choice, committee(pipeline, choice, selection), own, None)
+        return Models(found, selection, None, fine_tuned, choice, served, own, None, unfrozen)
     settings, changed = suited(task, settings)
     for line in changed:
         log.say(line)
@@ -80,12 +86,23 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(
             "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
         )
-    choice = choose_members(pipeline, fine_tuned, student, teacher, belief.unjudged(task.labels) if belief else None)
+    doubted = belief.unjudged(task.labels) if belief else None
+    choice = choose_members(pipeline, fine_tuned, student, teacher, doubted)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
+    served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection), doubted)
     others = told_by_others(pipeline, choice, belief) if belief else None
     evidence = all_evidence(pipeline, choice, others)
-    made = committee(pipeline, choice, selection)
-    return Models(found, selection, student, fine_tuned, choice, made, evidence, others)
+    return Models(found, selection, student, fine_tuned, choice, served, evidence, others, unfrozen)
+
+
+def finished(
+    pipeline: Pipeline, choice: Choice, served: Committee, doubted: Tensor | None = None
+) -> tuple[Committee, Choice, Unfrozen | None]:
+    """Return what is served and its choice, with the last block of its encoder trained where the settings say so."""
+    if pipeline.settings.unfreeze is None:
+        return served, choice, None
+    choice, served, unfrozen = unfreeze(pipeline, choice, served, doubted)
+    return served, choice, unfrozen
 
 
 def begins(task: ModerationTask, settings: ModerationSettings, *, subtasks: bool) -> str:
@@ -101,6 +118,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
     ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("model", "fine_tuned"))
     return [
         *(f"ALARM: {alarm}" for alarm in metrics["alarms"]),
+        *why_unfrozen(metrics.get("unfrozen")),
         f"NPV at {fpr:.0%} FPR: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
         f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}",
     ]
@@ -143,7 +161,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     """Return id, image, score (the probability of acceptable), the threshold above which it passes, and decision."""
     scores = logits_of(loaded, images).softmax(1)[:, 1].numpy()
     decisions = ["acceptable" if score > loaded[1] else "defective" for score in scores]
-    return images.table[["id", "image"]].assign(score=scores, threshold=loaded[1], decision=decisions)
+    return named(images).assign(score=scores, threshold=loaded[1], decision=decisions)
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tutelage.metrics import calibrate, label_errors
-from tutelage.models import NOT_HEARD, Committee, load_model
+from tutelage.metrics import Calibration, auroc, calibrate, label_errors
+from tutelage.models import NOT_HEARD, Committee, load_committee, load_model, save_committee
 from tutelage.models.features import EncoderDoor
 from tutelage.recipes.encoding import whole
 from tutelage.recipes.moderation.belief import Belief
-from tutelage.recipes.moderation.choice import Choice, choose
+from tutelage.recipes.moderation.choice import PLAIN, UNFROZEN, Candidate, Choice, choose, standard_error
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.unfreezing import Unfrozen, half_label, mean_gain, unfrozen
+from tutelage.signals import CrossEntropy
 from tutelage.subtasks import Selection, joint_log_odds
 
 Floats = NDArray[np.float64]
@@ -94,10 +98,9 @@ def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Commi
     chosen = choice.served.members
     stages = pipeline.stages.folder / "stages"
     networks = [load_model(stages / folders[name] / "model")[0].cpu() for name in chosen]
-    door = whole(networks[0], pipeline.task.images).pixels
-    made = Committee(
-        networks, [name == "specialists" for name in chosen], door if isinstance(door, EncoderDoor) else None
-    )
+    behind = [whole(network, pipeline.task.images) for network in networks]
+    door, judges = behind[0].pixels, [name == "specialists" for name in chosen]
+    made = Committee(networks, judges, door) if isinstance(door, EncoderDoor) else Committee(behind, judges)
     weights, offset = choice.served.committee()
     made.weight.copy_(torch.tensor(weights))
     made.offset.fill_(offset)
@@ -106,6 +109,72 @@ def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Commi
         points = torch.from_numpy(selection.operating_point).float()
         made.points(chosen.index("specialists")).copy_(torch.where(heard, points, NOT_HEARD))
     return made.eval()
+
+
+def unfreeze(
+    pipeline: Pipeline, choice: Choice, served: Committee, doubted: Tensor | None = None
+) -> tuple[Choice, Committee, Unfrozen]:
+    """Train the last block of the encoder of what is served, and serve that if held-out labels are likelier by it.
+
+    Args:
+        choice: of ``served``, in which the new model becomes one more candidate.
+        served: encoder and heads as one.
+        doubted: held-out labels that have no say, see `choose_members`.
+
+    Returns:
+        The choice, what is served, and what has become of the block.
+    """
+    task, labels = pipeline.task, pipeline.task.labels.numpy()
+    rows = pipeline.rows("train")
+    acceptable = torch.from_numpy(choice.served.scores).float()
+    made = unfrozen(
+        served,
+        "members",
+        task.images,
+        rows[task.labels[rows] >= 0],
+        half_label(task.labels, torch.stack([1 - acceptable, acceptable], dim=1)),
+        CrossEntropy("target", name="half label"),
+        save_committee,
+        settings=pipeline.settings,
+        stages=pipeline.stages,
+        log=pipeline.log,
+        weight_N=task.weights,
+    )
+    raw = (made.logits[:, 1] - made.logits[:, 0]).double().numpy()
+    level, judged = held_out(pipeline).numpy(), held_out(pipeline, "student_val", doubted=doubted).numpy()
+    fitted = calibrate(raw[level], labels[level], errors=choice.errors)
+    told = {
+        name: _likelihood(each.log_odds[judged], labels[judged], choice) for name, each in choice.candidates.items()
+    }
+    own = fitted.log_likelihood(raw[judged], labels[judged])
+    gain = mean_gain(own - told[choice.chosen])
+    made = replace(made, gain=gain, judged_on=len(judged), criterion="the log-likelihood of a held-out label")
+    candidate = Candidate(
+        (UNFROZEN,),
+        (1.0,),
+        fitted,
+        fitted.log_odds(raw),
+        auroc(raw[judged], labels[judged]),
+        float((own - told[PLAIN]).mean()),
+        standard_error(own - told[PLAIN]),
+    )
+    choice = replace(choice, candidates={**choice.candidates, UNFROZEN: candidate})
+    if not made.kept:
+        return choice, served, made
+    network = load_committee(made.folder)[0].cpu()
+    weights, offset = candidate.committee()
+    network.offset.copy_(weights[0] * network.offset + offset)
+    network.weight.mul_(weights[0])
+    why = (
+        f"it began as {choice.chosen} ({choice.why}), and with the block trained held-out labels are likelier by "
+        f"{gain.value:+.4f} nats each"
+    )
+    return replace(choice, chosen=UNFROZEN, why=why), network.eval(), made
+
+
+def _likelihood(log_odds: NDArray[np.float64], labels: NDArray[np.int64], choice: Choice) -> NDArray[np.float64]:
+    """Return the log-likelihood of labels by calibrated log-odds and the choice's error rates."""
+    return Calibration(1.0, 0.0, *choice.errors).log_likelihood(log_odds, labels)
 
 
 def calibrated_teacher(

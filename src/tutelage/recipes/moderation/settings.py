@@ -10,7 +10,7 @@ from tutelage.data.augment import AugmentationName
 from tutelage.data.duplicates import DuplicateRule
 from tutelage.data.splits import SplitSettings
 from tutelage.models import ModelSettings
-from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, check_unfreeze
 from tutelage.recipes.input import Fits, any_heads, two_heads
 from tutelage.subtasks.discovery import DiscoverySettings
 from tutelage.subtasks.doubt import DoubtSettings
@@ -33,6 +33,8 @@ class ModerationSettings:
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
         encoder: Frozen encoder, from whose features all models learn instead of pixels.
+        unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
+            passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
         radius: Number of bits in which the perceptual hashes of near-duplicates may differ.
         duplicates: What makes two examples near-duplicates, of which one is kept: image (the same picture), headline_or_image
             (a repeated headline alone is enough, as in the paper), or none.
@@ -65,6 +67,7 @@ class ModerationSettings:
     image_size: int = 224
     augmentation: AugmentationName = "randaugment"
     encoder: EncoderSettings = EncoderSettings()
+    unfreeze: Literal["last"] | None = None
     radius: int = 16
     duplicates: DuplicateRule = "image"
     splits: SplitSettings = SplitSettings()
@@ -92,6 +95,7 @@ class ModerationSettings:
     def __post_init__(self) -> None:
         """Check the values."""
         check(self, fpr="(0, 1)", image_size="[1, 8192]", radius="[0, 127]")
+        check_unfreeze(self)
         check_names(self)
         if self.weighting is not None:
             registry.check(self.weighting, 3 + self.lesson.substitute, options_of(self, self.weighting))

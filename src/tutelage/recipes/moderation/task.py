@@ -20,6 +20,7 @@ from tutelage.data.problems import Problems
 from tutelage.data.splits import split_table
 from tutelage.data.table import ImageTable
 from tutelage.data.written import Dates
+from tutelage.recipes.encoding import given_features
 from tutelage.recipes.input import input_size
 from tutelage.recipes.moderation.settings import ModerationSettings
 
@@ -104,13 +105,12 @@ def moderation_task(
     Raises:
         FileNotFoundError, ValueError: see `read_manifest`; too few examples left.
     """
-    size, cache_bytes = input_size(settings), settings.hardware.cache_bytes
+    how: dict[str, Any] = {"size": input_size(settings), "cache_bytes": settings.hardware.cache_bytes}
+    how["features"] = given_features(settings)
     if manifest.is_dir():
-        images, problems = read_image_folder(manifest, labels, size=size, cache_bytes=cache_bytes)
+        images, problems = read_image_folder(manifest, labels, **how)
     else:
-        images, problems = read_manifest(
-            manifest, columns, labels, size=size, cache_bytes=cache_bytes, dates=dates, weighted=True
-        )
+        images, problems = read_manifest(manifest, columns, labels, dates=dates, weighted=True, **how)
     images, groups = drop_duplicates(images, problems, settings.radius, settings.duplicates)
     with problems.written_on_error(out):
         left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")

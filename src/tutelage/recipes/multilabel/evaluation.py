@@ -40,8 +40,9 @@ def evaluate(task: MultilabelTask, settings: MultilabelSettings, choice: Choice,
     labels = labels_table(task, choice)
     new = {"new": len(labels), "images_that_grew": int(labels["id"].nunique())}
     model, _ = load_model(choice.trained.folder)
+    model = model if model.spec.encoder is not None else whole(model, task.images)
     one = settings.method in ONE_LABEL
-    save_model(whole(model, task.images), out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
+    save_model(model, out / "model", classes=task.classes, threshold=choice.threshold, softmax=one)
     write_table(out / "examples.parquet", examples_table(task, choice))
     write_table(out / "labels.parquet", labels)
     write_table(out / "duplicates.csv", task.duplicates)
@@ -111,6 +112,7 @@ def figures(task: MultilabelTask, settings: MultilabelSettings, choice: Choice) 
             "every_label": {"f1": real_f1(everything, judged_NC), "mean_set_size": float(judged_NC.shape[1])},
         },
         "choice": choice.served.told(),
+        "unfrozen": choice.unfrozen.told() if choice.unfrozen else None,
         "generations": {"coverage": choice.asked.coverage},
     }
 

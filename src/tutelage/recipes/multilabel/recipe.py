@@ -11,7 +11,7 @@ from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.input import augmentation_of
-from tutelage.recipes.multilabel.choice import Choice, choose
+from tutelage.recipes.multilabel.choice import Choice, choose, unfreeze
 from tutelage.recipes.multilabel.doubts import doubts
 from tutelage.recipes.multilabel.evaluation import evaluate, named
 from tutelage.recipes.multilabel.rehearsal import rehearse, trainings
@@ -20,8 +20,9 @@ from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates, training_rows
 from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.recipe import Recipe, logits_of
+from tutelage.recipes.recipe import named as known
 from tutelage.reports.multilabel import NAMES, verdict, view
-from tutelage.reports.wording import why_served
+from tutelage.reports.wording import why_served, why_unfrozen
 from tutelage.training import Log, Stages
 
 
@@ -31,7 +32,8 @@ def train(task: MultilabelTask, settings: MultilabelSettings, out: Path, log: Lo
     examples = task.images.subset(training_rows(task, settings))
     log.say(forecast(trainings(task, settings), examples, settings.training.batch_size, augmentation_of(settings)))
     stages = Stages(out, log)
-    return choose(task, [train_one(task, tried, stages, log) for tried in candidates(settings)])
+    choice = choose(task, [train_one(task, tried, stages, log) for tried in candidates(settings)])
+    return choice if settings.unfreeze is None else unfreeze(task, settings, choice, stages, log)
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
@@ -43,7 +45,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
         f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {metrics['labels']['new']} new labels"
     ]
     lines += why_served(metrics["choice"], NAMES, points=chosen["criterion"] != "added_label_score")
-    return [*lines, *filter(None, [verdict(metrics)])]
+    return [*lines, *why_unfrozen(metrics.get("unfrozen")), *filter(None, [verdict(metrics)])]
 
 
 def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
@@ -51,7 +53,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     logits_NC, facts = logits_of(loaded, images), loaded[1]
     scores_NC = (logits_NC.softmax(1) if facts["softmax"] else logits_NC.sigmoid()).numpy()
     names, scores = named(facts["classes"], scores_NC, label_sets(scores_NC, facts["threshold"]))
-    return pd.DataFrame({"id": images.table["id"], "image": images.table["image"], "labels": names, "scores": scores})
+    return known(images).assign(labels=pd.Series(names, dtype=object), scores=pd.Series(scores, dtype=object))
 
 
 RECIPE = Recipe(

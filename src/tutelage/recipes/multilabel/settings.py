@@ -9,7 +9,7 @@ from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.generations import IteratedSettings, NoisyStudentSettings
 from tutelage.models import ModelSettings
-from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, check_unfreeze
 from tutelage.recipes.input import Fits, any_heads
 from tutelage.training import Budget, Hardware, Optimization
 
@@ -97,6 +97,8 @@ class MultilabelSettings:
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
         encoder: Frozen encoder, from whose features the model learns instead of pixels.
+        unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
+            passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
         radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 does not look for any.
         val: Share of the examples without a split on which thresholds and settings are chosen.
         test: Share of the examples without a split that are the test set.
@@ -121,6 +123,7 @@ class MultilabelSettings:
     image_size: int = 224
     augmentation: AugmentationName = "randaugment"
     encoder: EncoderSettings = EncoderSettings()
+    unfreeze: Literal["last"] | None = None
     radius: int = 16
     val: float = 0.1
     test: float = 0.2
@@ -145,6 +148,7 @@ class MultilabelSettings:
         """Check the values that would otherwise fail late."""
         shares = {"val": "(0, 1)", "test": "(0, 1)", "share": "(0, 1]", "rebalance": "[0, 1]", "threshold": "[0, 1)"}
         check(self, **shares, image_size="[1, 8192]", radius="[-1, 127]")
+        check_unfreeze(self)
         if self.val + self.test >= 1:
             raise ValueError(f"val={self.val} and test={self.test} are shares above 0 that leave something to train on")
         if self.threshold is not None and self.method in ONE_LABEL:

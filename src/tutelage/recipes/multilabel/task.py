@@ -20,6 +20,7 @@ from tutelage.data.real_labels import real_truth
 from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
 from tutelage.models import check_checkpoint
+from tutelage.recipes.encoding import given_features
 from tutelage.recipes.input import input_size
 from tutelage.recipes.multilabel.settings import MultilabelSettings
 
@@ -137,7 +138,13 @@ def multilabel_task(
     for checkpoint in filter(None, (settings.self_supervised, settings.distilled.self_supervised)):
         check_checkpoint(Path(checkpoint))
     found = read_label_sets(
-        path, columns, truth, domain, size=input_size(settings), cache_bytes=settings.hardware.cache_bytes
+        path,
+        columns,
+        truth,
+        domain,
+        size=input_size(settings),
+        cache_bytes=settings.hardware.cache_bytes,
+        features=given_features(settings),
     )
     if real is not None:
         found = replace(found, truth_NC=real_truth(real, found.images.table, found.classes))

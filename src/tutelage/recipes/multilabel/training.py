@@ -70,7 +70,8 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
         save_file(tensors, folder / "scores.safetensors")
         return {"coverage": coverage}
 
-    relevant = replace(settings, threshold=None, choose_by="given", val=0.1, test=0.2, search=type(settings.search)())
+    relevant = replace(settings, threshold=None, unfreeze=None, choose_by="given", val=0.1, test=0.2)
+    relevant = replace(relevant, search=type(settings.search)())
     stage = stages.run(name, work, cache_key=[task.fingerprint(), relevant])
     saved = load_file(stage.folder / "scores.safetensors")
     coverage = stage.facts["coverage"]
