@@ -100,7 +100,9 @@ def test_what_a_run_says_of_features_predict_and_the_exported_graph_say_too(name
 
 
 def test_features_are_standardised_over_the_training_part_and_change_a_run_s_identity(data):
-    settings = replace(tiny.settings(), encoder=EncoderSettings(features=data / "views.npy"))
+    given, small = EncoderSettings(features=data / "views.npy"), ModelSettings("feature_mlp")
+    student = ModelSettings("feature_student", options={"widths": [8]})
+    settings = replace(tiny.settings(), encoder=given, student=student, specialist=small)
     task = moderation.moderation_task(data / "data.csv", settings)
     assert isinstance(task.images, EncodedTable)
     table = encoded(task.images, settings)
