@@ -20,7 +20,8 @@ from tutelage.data.products import read_shop
 from tutelage.data.stored_rows import RowStore
 from tutelage.data.table import ImageFiles, ImageTable
 from tutelage.models import ImageClassifier, ModelSpec, build
-from tutelage.recipes.encoding import EncoderSettings, _Maker
+from tutelage.recipes.encoding import EncoderSettings
+from tutelage.recipes.feature_maker import FeatureMaker
 
 VIEWS, BATCH, ROUNDS = 2, 32, 3
 ENCODERS = (
@@ -64,7 +65,7 @@ def measured(folder: Path, spec: ModelSpec, count: int) -> str:
         def fill(number: int = number) -> None:
             settings = EncoderSettings(cache=folder / f"{spec.name}-{number}", views=VIEWS, batch_size=BATCH)
             keys = [int(files.key(row), 16) - (1 << 63) for row in range(len(names))]
-            made = _Maker(table, keys, encoder, settings, "randaugment")
+            made = FeatureMaker(table, keys, encoder, settings, "randaugment")
             store = RowStore(made.folder, "features")
             made.fill(store, store.missing(keys))
 

@@ -25,7 +25,8 @@ from benchmarks.moderation.products import product_photographs
 from benchmarks.results_table import hardware
 from tutelage.cli import main as tutelage
 from tutelage.data.products import read_shop
-from tutelage.recipes import encoding, moderation, recipe
+from tutelage.recipes import moderation, recipe
+from tutelage.recipes.feature_maker import FeatureMaker
 from tutelage.recipes.moderation import RECIPE
 from tutelage.training import Stages
 
@@ -87,7 +88,7 @@ def measured(manifest: Path, encoder: Path, views: int, out: Path) -> Clock:
         mock.patch.object(Stages, "run", stage),
         mock.patch.object(moderation, "RECIPE", found),
         mock.patch.object(moderation, "moderation_task", clock.timed("reading of images", moderation.moderation_task)),
-        mock.patch.object(encoding._Maker, "fill", clock.timed("features", encoding._Maker.fill)),
+        mock.patch.object(FeatureMaker, "fill", clock.timed("features", FeatureMaker.fill)),
         mock.patch.object(recipe, "report", clock.timed("report", recipe.report)),
         redirect_stdout(StringIO()),
         clock.part("everything else"),

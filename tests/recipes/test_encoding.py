@@ -23,6 +23,7 @@ from tutelage.models import ModelSettings, ModelSpec, build, load_committee, loa
 from tutelage.production.export import export
 from tutelage.recipes import auxiliary, distill, encoding, moderation, multilabel
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded, with_features
+from tutelage.recipes.feature_maker import FeatureMaker
 from tutelage.recipes.moderation import ModerationSettings
 from tutelage.training import Budget
 
@@ -215,7 +216,7 @@ def test_the_same_images_are_encoded_once_and_alike(images, encoder, tmp_path, c
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding._Maker, "features", refuse)
+        patch.setattr(FeatureMaker, "features", refuse)
         again = with_their_features(images, made)
     assert again.fingerprint() == first.fingerprint()
     assert torch.equal(again.images.features.gather(everything), features)
@@ -244,9 +245,9 @@ def test_a_killed_computation_ends_in_the_same_features_and_damage_is_told(
             raise KeyboardInterrupt
         return features(self, *given)
 
-    features = encoding._Maker.features
+    features = FeatureMaker.features
     with monkeypatch.context() as patch:
-        patch.setattr(encoding._Maker, "features", dying)
+        patch.setattr(FeatureMaker, "features", dying)
         with pytest.raises(KeyboardInterrupt):
             with_their_features(images, made)
     (kept,) = (tmp_path / "killed").glob("*/*.safetensors")
@@ -344,7 +345,7 @@ def test_what_cannot_work_is_refused_before_features_are_computed(
     def refuse(*_: Any) -> None:
         raise AssertionError("features are computed")
 
-    monkeypatch.setattr(encoding._Maker, "fill", refuse)
+    monkeypatch.setattr(FeatureMaker, "fill", refuse)
     with pytest.raises(ValueError, match=message):
         recipes.run("moderation", task, made, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "config.yaml").exists()

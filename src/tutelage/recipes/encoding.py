@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,17 +14,14 @@ from urllib.request import Request, urlopen
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from tutelage.checks import check
-from tutelage.data.augment import AugmentationName, augmentation
 from tutelage.data.encoded import EncodedTable, ImageFeatures
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.given_features import GivenFeatures, read_given_features
-from tutelage.data.image_cache import user_cache
-from tutelage.data.stored_rows import SEGMENT, Rows, RowStore
+from tutelage.data.stored_rows import Rows, RowStore
 from tutelage.data.table import ImageTable
-from tutelage.distributed import barrier, is_main_process, rank_world
+from tutelage.distributed import barrier
 from tutelage.files import read_json
 from tutelage.models import (
     FEATURES,
@@ -39,7 +33,7 @@ from tutelage.models import (
     load_matching,
     with_encoder,
 )
-from tutelage.training import seeds
+from tutelage.recipes.feature_maker import FeatureMaker, say
 from tutelage.training.rehearsal import about, outline
 
 MEMORY = 2 << 30  # bytes of features up to which a run holds them in memory
@@ -251,12 +245,12 @@ def encoded(images: ImageTable, settings: Any) -> ImageTable:
         return _given(images, settings.encoder.features)
     encoder = settings.encoder.open(settings.image_size)
     keys = [int(images.images.key(row), 16) - (1 << 63) for row in range(len(images))]
-    maker = _Maker(images, keys, encoder, settings.encoder, settings.augmentation)
+    maker = FeatureMaker(images, keys, encoder, settings.encoder, settings.augmentation)
     store = RowStore(maker.folder, "features")
     barrier()  # with every process seeing the same store
     missing = store.missing(keys)
     if store.damaged:
-        _say(f"{len(store.damaged)} damaged files of features in {store.folder} were removed; they are made again")
+        say(f"{len(store.damaged)} damaged files of features in {store.folder} were removed; they are made again")
     if missing:
         maker.fill(store, missing)
         barrier()
@@ -290,110 +284,3 @@ def whole(model: ImageClassifier, images: ImageTable) -> ImageClassifier:
     features = images.features
     assert features.encoder is None or isinstance(features.encoder, ImageClassifier)
     return with_encoder(model, features.encoder, features.mean, features.std)
-
-
-class _Maker:
-    """Computes the features of images by their places."""
-
-    def __init__(
-        self,
-        images: ImageTable,
-        keys: Sequence[int],
-        encoder: ImageClassifier,
-        settings: EncoderSettings,
-        augment: AugmentationName,
-    ) -> None:
-        self.images = images.images
-        self.keys = keys
-        self.encoder = encoder
-        self.settings = settings
-        self.augment = augmentation(augment)
-        views = [settings.views, augment if settings.views else None]
-        self.folder = (settings.cache or user_cache("features")) / fingerprint(
-            encoder.spec, encoder.state_dict(), *views
-        )
-
-    def fill(self, store: RowStore, missing: Sequence[int]) -> None:
-        """Compute what is missing, each process its share."""
-        rank, world = rank_world()
-        probe = missing[: min(8, self.settings.batch_size)]
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        device = accelerator or torch.device("cpu")
-        self.encoder.to(device)
-        self.features(probe[:1], device)  # the first pass is slow
-        start = time.monotonic()
-        self.features(probe, device)
-        rate = len(probe) / (time.monotonic() - start)
-        minutes = len(missing) / world / rate / 60
-        _say(
-            f"features of {len(missing)} images by {self.encoder.spec.name}, {1 + self.settings.views} views each: about "
-            f"{minutes:.0f} min at {rate:.1f} images/s. They are kept in {self.folder}"
-            if minutes >= 1
-            else f"features of {len(missing)} images by {self.encoder.spec.name}, kept in {self.folder}"
-        )
-        own = missing[rank::world]
-        with (
-            tqdm(total=len(own), desc="features", unit="image", disable=None) as bar,
-            ThreadPoolExecutor(1, "views") as ahead,
-        ):
-            views = self.views_ahead(own, ahead)
-            store.fill(self.keys, own, lambda places: self.features(places, device, views, bar.update))
-        self.encoder.cpu()
-
-    def batches(self, places: Sequence[int]) -> list[Sequence[int]]:
-        """Return these places in the encoder's batches, none of which is in two files of the store."""
-        parts = [places[start : start + SEGMENT] for start in range(0, len(places), SEGMENT)]
-        size = self.settings.batch_size
-        return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
-
-    def views_ahead(self, places: Sequence[int], ahead: ThreadPoolExecutor) -> Iterator[Tensor]:
-        """Yield the views of each batch, while those of the next are made in another thread."""
-        batches = self.batches(places)
-        coming = ahead.submit(self.views, batches[0]) if batches else None
-        for following in [*batches[1:], None]:
-            if coming is not None:
-                views = coming.result()
-                coming = None if following is None else ahead.submit(self.views, following)
-                yield views
-
-    @torch.no_grad()
-    def features(
-        self,
-        places: Sequence[int],
-        device: torch.device,
-        views: Iterator[Tensor] | None = None,
-        told: Callable[[int], Any] = lambda count: None,
-    ) -> Tensor:
-        """Return the features of the images at these places, (n, V, D).
-
-        Args:
-            places: those of at most one file of the store.
-            device: the encoder's.
-            views: yields the views of each batch; they are made here by default.
-            told: hears how many were computed.
-        """
-        batches = self.batches(places)
-        parts = []
-        for batch, made in zip(batches, map(self.views, batches) if views is None else views, strict=False):
-            found = self.encoder.features(made.flatten(0, 1).to(device))
-            parts.append(found.float().cpu().unflatten(0, made.shape[:2]))
-            told(len(batch))
-        return torch.cat(parts)
-
-    def views(self, places: Sequence[int]) -> Tensor:
-        """Return images and their augmented views, (n, V, 3, H, W); a view depends on the image and its number alone."""
-        images = self.images.gather(places)
-        views = [images]
-        with seeds.fixed("views"):  # once for all, since to keep four generators costs more than many a view
-            for number in range(self.settings.views):
-                changed = []
-                for image, place in zip(images, places, strict=True):
-                    torch.default_generator.manual_seed(seeds.derive("view", number, self.keys[place]))
-                    changed.append(image[None] if self.augment is None else self.augment(image[None]))
-                views.append(torch.cat(changed))
-        return torch.stack(views, dim=1)
-
-
-def _say(line: str) -> None:
-    if is_main_process():
-        print(line, file=sys.stderr)
