@@ -26,13 +26,15 @@ from tutelage.training import Interrupted
 from tutelage.training.stages import plain
 
 JOB = [
-    *("scale", "seed", "fpr", "image_size", "augmentation", "encoder", "radius", "duplicates", "splits", "student"),
+    *("scale", "seed", "fpr", "image_size", "augmentation", "encoder", "unfreeze"),
+    *("radius", "duplicates", "splits", "student"),
     *("specialist", "training", "budget", "select_by", "discovery", "discovery_training", "specialists"),
     *("specialist_training", "selection", "doubt", "lesson", "learning", "weighting", "weighting_options"),
     *("weighting_defaults", "adapt", "hardware"),
 ]
 MULTILABEL = [
-    *("scale", "method", "seed", "image_size", "augmentation", "encoder", "radius", "val", "test", "share"),
+    *("scale", "method", "seed", "image_size", "augmentation", "encoder", "unfreeze"),
+    *("radius", "val", "test", "share"),
     *("rebalance", "model"),
     *(
         "self_supervised",
@@ -41,6 +43,8 @@ MULTILABEL = [
         "iterated",
         "search",
         "early_learning",
+        "distilled",
+        "noisy_student",
         "threshold",
         "choose_by",
         "hardware",
@@ -69,6 +73,7 @@ DENOISE = [
 DISTILL = [
     *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "image_size", "augmentation"),
     "encoder",
+    "unfreeze",
     *(
         "noise",
         "shares",
@@ -96,7 +101,7 @@ FLAGS = {
     "distill": ["data", "folder", "columns", "train_images", "test_images", "classes", "out", *DISTILL],
     "export": ["run_folder", "out", "data", "int8", "fpr", "confidence", "wrong_labels", "held_out", "columns"],
     "moderate": ["manifest", "columns", "labels", "dates", "out", *JOB],
-    "multilabel": ["data", "columns", "truth", "real", "out", *MULTILABEL],
+    "multilabel": ["data", "columns", "truth", "real", "domain", "leave_out", "out", *MULTILABEL],
     "predict": ["run_folder", "manifest", "out", "fpr", "vectors", "columns"],
     "report": ["run_folder"],
     "review": ("run_folder", "answers", "check", "database", "seed"),

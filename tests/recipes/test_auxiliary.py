@@ -168,7 +168,16 @@ def fields_problem() -> AuxiliaryTask:
     )
 
 
-@pytest.mark.parametrize("method", ["single", *WEIGHTINGS, "hpo"])
+VERIFYING = [name for name, weighting in WEIGHTINGS.items() if weighting.shows_wrong_labels]
+
+
+@pytest.mark.parametrize("name", VERIFYING)
+def test_a_weighting_that_needs_wrong_classes_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*such as maoal"):
+        settings(weighting=name)
+
+
+@pytest.mark.parametrize("method", ["single", *(name for name in WEIGHTINGS if name not in VERIFYING), "hpo"])
 def test_every_method_trains_and_is_judged_on_the_test_alone(method: Any, tmp_path: Path) -> None:
     constant = {name: {"weights": [1.0, 0.5, 0.5]} for name in ("fixed", "dropped_teachers")}
     chosen = {"method": method} if method in ("single", "hpo") else {"weighting": method}

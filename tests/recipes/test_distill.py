@@ -284,7 +284,7 @@ def test_every_method_trains(method: str, tmp_path):
         assert taught.losses == ["label"]
     else:
         assert taught.losses == ["label", "teacher"]
-    if method in ("learning_to_reweight", "dropped_teachers"):  # which forget the weights of a batch
+    if method in ("learning_to_reweight", "ieg", "dropped_teachers"):  # which forget the weights of a batch
         assert taught.weights is None
     else:
         assert taught.weights is not None

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from tutelage import cli, recipes
-from tutelage.data import Columns, digit_posters, label_columns, manifest, read_image
+from tutelage.data import Columns, digit_posters, image_table, read_image
 from tutelage.data.read_once import read_once
 from tutelage.files import write_table
 from tutelage.metrics import doubts
@@ -302,8 +302,7 @@ def test_images_that_do_not_fit_in_memory_are_decoded_once(
     name: str, ads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, settings = READERS[name]
-    for module in (manifest, label_columns):
-        monkeypatch.setattr(module, "read_once", lambda files, ids, memory, *others: read_once(files, ids, 0, *others))
+    monkeypatch.setattr(image_table, "read_once", lambda files, ids, memory, *others: read_once(files, ids, 0, *others))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     table = pd.read_csv(ads / "ads.csv").head(160).assign(side="left")
     table.to_csv(ads / f"{name}.csv", index=False)

@@ -43,6 +43,7 @@ class Weighting(Configured, nn.Module):
         title: by which reports do.
         learns: whether `adapt` learns something on held-out examples.
         adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
+        shows_wrong_labels: whether it is shown held-out examples with other classes of ``label``, so that it needs one.
         weighs_signals: whether it weighs signals against one another, or examples whose signals keep their proportions.
         skipped: how many examples have had no weight because a loss of theirs was not finite (a buffer, int64).
     """
@@ -52,6 +53,7 @@ class Weighting(Configured, nn.Module):
     title: ClassVar[str] = ""
     learns: ClassVar[bool] = False
     adapts_first: ClassVar[bool] = False
+    shows_wrong_labels: ClassVar[bool] = False
     weighs_signals: ClassVar[bool] = True
     skipped: Tensor
 

@@ -52,6 +52,7 @@ class CleanNet(Weighting):
 
     name: ClassVar[str] = "cleannet"
     title: ClassVar[str] = "CleanNet-like"
+    shows_wrong_labels: ClassVar[bool] = True
     weighs_signals: ClassVar[bool] = False
     embedding: Tensor
     prototypes: Tensor

@@ -113,6 +113,7 @@ class LearnedMentorNet(MentorNet):
 
     name: ClassVar[str] = "mentornet_learned"
     title: ClassVar[str] = "MentorNet, data-driven"
+    shows_wrong_labels: ClassVar[bool] = True
 
     def __init__(
         self,

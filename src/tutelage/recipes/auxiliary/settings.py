@@ -11,6 +11,7 @@ from tutelage.models import ModelSettings, check_options
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
 from tutelage.recipes.input import Fits, any_heads
 from tutelage.training import Budget, Hardware, Optimization
+from tutelage.weighting import WEIGHTINGS
 from tutelage.weighting.settings import AdaptSettings, check_names
 
 Kind = Literal["classification", "regression", "segmentation", "map", "normals", "rotation", "l2"]
@@ -172,7 +173,14 @@ class AuxiliarySettings:
         check(self, image_size="[1, 8192]", turned="[0, 1]", trials="[1, inf)", bounds="(0, inf)")
         if self.method is not None and self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
-        check_names(self, [name for name in self.baselines if name not in get_args(Method)])
+        named = [name for name in self.baselines if name not in get_args(Method)]
+        check_names(self, named)
+        for name in (self.weighting, *named):
+            if WEIGHTINGS[name].shows_wrong_labels:
+                raise ValueError(
+                    f"weighting {name!r} learns from held-out examples with wrong classes, and tasks of several kinds have no "
+                    "classes in common; take another, such as maoal"
+                )
 
     @property
     def models(self) -> dict[str, tuple[ModelSettings, Fits]]:

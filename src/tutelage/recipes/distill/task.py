@@ -82,11 +82,10 @@ def distill_task(
     """Read labelled images, divide them, and add label noise where the settings ask for it.
 
     Args:
-        data: digits (built in), cifar10, cifar100, cars (Stanford Cars), a CSV or Parquet file with columns image and label,
-            or a folder with a subfolder for each class.
+        data: digits (built in), cifar10, cifar100, cars (Stanford's), a CSV or Parquet table of image and label, or a folder
+            with a subfolder for each class.
         settings: Image size, division and noise.
-        folder: Folder of CIFAR's or Stanford Cars' files; by default cifar10, cifar100 or cars in the folder that TUTELAGE_DATA
-            names.
+        folder: Folder of CIFAR's or Cars' files, by default one of their name in TUTELAGE_DATA.
         columns: Names of a manifest's columns.
         train_images: For CIFAR: number of training images, a random sample; null takes all.
         test_images: For CIFAR: number of test images, a random sample; null takes all.
