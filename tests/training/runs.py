@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker, on_main_process
 from torch import Tensor, nn
 
 from tutelage.data import TensorData
@@ -156,3 +157,24 @@ def same(one: Any, other: Any, path: str = "") -> None:
         assert torch.equal(one, other), path
     else:
         assert one == other or (one != one and other != other), path
+
+
+class Recorder(GeneralTracker):
+    """An experiment tracker that keeps what it is told, with the step."""
+
+    name, requires_logging_directory = "recorder", False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: list[tuple[int, dict[str, Any]]] = []
+
+    @property
+    def tracker(self) -> "Recorder":
+        return self
+
+    @on_main_process
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+    @on_main_process
+    def log(self, values: dict[str, Any], step: int, **_: Any) -> None:
+        self.logged.append((step, dict(values)))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import runs
 import torch
-from accelerate.tracking import GeneralTracker, on_main_process
 from torch import Tensor, nn
 
 from tutelage.data import Indexed, TensorData
@@ -272,27 +271,8 @@ def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
     assert (lines[2]["part"], lines[2]["path"], lines[2]["text"]) == (1, str(tmp_path), "ü\n")
 
 
-class Recorder(GeneralTracker):
-    name, requires_logging_directory = "recorder", False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logged: list[tuple[int, dict[str, Any]]] = []
-
-    @property
-    def tracker(self) -> "Recorder":
-        return self
-
-    @on_main_process
-    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
-
-    @on_main_process
-    def log(self, values: dict[str, Any], step: int, **_: Any) -> None:
-        self.logged.append((step, dict(values)))
-
-
 def test_trackers_hear_every_evaluation() -> None:
-    recorder = Recorder()
+    recorder = runs.Recorder()
     fitted = tiny_fit(hardware=Hardware(trackers=(recorder,)))  # type: ignore[arg-type]
     assert recorder.logged == [(entry["step"], entry) for entry in fitted.history]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import processes
 from tutelage.data import TensorData
+from tutelage.distributed import rank_world
 from tutelage.signals import CrossEntropy, Signal
 from tutelage.training import Budget, Fitted, Hardware, Interrupted, Optimization, Plan, Shuffled, fit, predict
 from tutelage.training.batches import own_places
@@ -162,6 +163,7 @@ def everything(rank: int, out: Path) -> None:
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "probe: .* were left out")
     mistaken(rank, out)
+    torch.save(tracked(rank), out / f"tracked-{rank}.pt")
     torch.save(answers(shared=True), out / f"answers-{rank}.pt")
     for name in (*CASES, *NORMALISED, LEARNED):
         fitted, weighting = train(name, seed=rank, one=False)
@@ -176,6 +178,14 @@ def everything(rank: int, out: Path) -> None:
         with pytest.raises(Interrupted):
             with_statistics(rank, out / "b", jitter if rank == stopped else runs.Jitter())
     torch.save(with_statistics(rank, out / "b", runs.Jitter()), out / f"resumed-{rank}.pt")
+
+
+def tracked(rank: int) -> tuple[list[int], int]:
+    """Return the steps that a tracker heard of, and how many processes are together when it has finished."""
+    recorder = runs.Recorder()
+    plan = Plan(optimization=STEPLY["sgd"], budget=Budget(epochs=1), hardware=Hardware(trackers=(recorder,)))
+    fit(plain_network(rank), spoilt(), signals=[CrossEntropy()], plan=plan)
+    return [step for step, _ in recorder.logged], rank_world()[1]
 
 
 def mistaken(rank: int, out: Path) -> None:
@@ -252,6 +262,13 @@ def test_predictions_are_shared_out_and_the_same_bits(ends: Path) -> None:
         runs.same(
             [each for each in found if isinstance(each, tuple)], [each for each in one if isinstance(each, tuple)]
         )
+
+
+def test_a_tracker_that_finishes_leaves_the_processes_together(ends: Path) -> None:
+    """Accelerate's ``end_training`` destroys their group, and each would go on alone."""
+    (steps, first), (none, second) = (torch.load(ends / f"tracked-{rank}.pt") for rank in range(WORLD))
+    assert (steps, none) == ([3], [])
+    assert (first, second) == (WORLD, WORLD)
 
 
 def test_an_example_belongs_to_one_process(ends: Path) -> None:

@@ -208,8 +208,8 @@ class _Run:
         self.save()
         if self.at.best_state is not None:
             self.model.load_state_dict(self.at.best_state)
-        if self.plan.hardware.trackers:
-            self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # not `end_training`, which takes the process group with it
+            tracker.finish()
         skipped = int(all_reduce_sum(self.weighting.skipped, self.accelerator.device))
         return Fitted(self.model, self.step, self.at.history, self.at.best, skipped, self.at.weighting_history)
 
