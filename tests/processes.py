@@ -1,13 +1,17 @@
 """Processes of a test that can be killed, and that end with it whatever happens."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 PATIENCE = 240.0  # seconds; a busy machine is no failure
 FORKSERVER = multiprocessing.get_context("forkserver")
@@ -41,6 +45,18 @@ def together(world: int, work: Callable[..., None], *arguments: Any) -> None:
     assert codes == [0] * world, codes
 
 
+@contextmanager
+def group() -> Iterator[None]:
+    """Be one of the processes of `ranked`, in a gloo group.
+
+    The group is left to the end of the process: destroyed right after an exchange it hangs about once in fifty times,
+    since its destructor waits, with the interpreter's lock, for a thread that needs that lock to drop the exchange.
+    """
+    dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE / 2))
+    yield
+    dist.barrier()  # nobody goes while another one still reads
+
+
 def free_port() -> int:
     """Return a port of this host on which nobody listens."""
     with socket.socket() as probe:
@@ -50,6 +66,7 @@ def free_port() -> int:
 
 def _alone(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(PATIENCE - 20)  # where it hangs, before it is killed
     work(*arguments)
 
 

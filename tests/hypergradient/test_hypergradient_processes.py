@@ -1,10 +1,8 @@
 """Two processes with unequal shares of a batch equal one process with all of it."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from hostile_models import batch_of, distance, mlp, weights_of
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -53,15 +51,13 @@ def everything(model: nn.Module, rows: slice, held_out_rows: slice) -> dict[str,
 
 
 def in_one_process(rank: int, folder: str) -> None:
-    meet = f"file://{folder}/meet"
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=120))
-    torch.manual_seed(0)
-    model = mlp().double()
-    torch.save(everything(model, *SHARES[rank]), Path(folder) / f"plain{rank}.pt")
-    wrapped = DistributedDataParallel(model)
-    torch.save(everything(wrapped, *SHARES[rank]), Path(folder) / f"wrapped{rank}.pt")
-    wrapped(batch_of()["input"]).sum().backward()  # the wrapper's own bookkeeping is unharmed
-    dist.destroy_process_group()
+    with processes.group():
+        torch.manual_seed(0)
+        model = mlp().double()
+        torch.save(everything(model, *SHARES[rank]), Path(folder) / f"plain{rank}.pt")
+        wrapped = DistributedDataParallel(model)
+        torch.save(everything(wrapped, *SHARES[rank]), Path(folder) / f"wrapped{rank}.pt")
+        wrapped(batch_of()["input"]).sum().backward()  # the wrapper's own bookkeeping is unharmed
 
 
 def test_two_processes_equal_one_big_batch(tmp_path):

@@ -5,6 +5,7 @@ import math
 import torch
 import torch.distributed as dist
 
+import processes
 from tutelage.subtasks.sinkhorn import sinkhorn
 
 SHARDS = {"even": [50, 50], "uneven": [99, 1], "one empty": [0, 100]}
@@ -16,18 +17,17 @@ def random_log_p(n: int, k: int, seed: int = 0, scale: float = 2.0) -> torch.Ten
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = {}
-    for name, counts in SHARDS.items():
-        mine = random_log_p(100, 8).split(counts)[rank]
-        result = sinkhorn(mine, 250.0, group=dist.group.WORLD)
-        found[name] = (result.log_scale_K, result.plan(), result.labels, result.iterations)
-    bad = random_log_p(100, 8).split([50, 50])[rank]
-    if rank:
-        bad[3, 2] = math.nan
-    try:
-        sinkhorn(bad, 250.0, group=dist.group.WORLD)
-    except ValueError as error:
-        found["error"] = str(error)
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    with processes.group():
+        found = {}
+        for name, counts in SHARDS.items():
+            mine = random_log_p(100, 8).split(counts)[rank]
+            result = sinkhorn(mine, 250.0, group=dist.group.WORLD)
+            found[name] = (result.log_scale_K, result.plan(), result.labels, result.iterations)
+        bad = random_log_p(100, 8).split([50, 50])[rank]
+        if rank:
+            bad[3, 2] = math.nan
+        try:
+            sinkhorn(bad, 250.0, group=dist.group.WORLD)
+        except ValueError as error:
+            found["error"] = str(error)
+        torch.save(found, f"{folder}/{rank}.pt")

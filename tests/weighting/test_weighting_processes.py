@@ -2,12 +2,10 @@
 
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -39,10 +37,8 @@ def trained(
 
 def in_one_process(rank: int, folder: str) -> None:
     warnings.simplefilter("ignore", NeumannWarning)
-    meet = f"file://{folder}/meet"
     tables = {name: build(name, network()) for name in ("AMAL", "Joint")}  # older than the group, as in `fit`
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=120))
-    try:
+    with processes.group():
         found = {name: trained(name, SHARES[rank], Path(folder), DistributedDataParallel) for name in METHODS}
         torch.save(found, Path(folder) / f"{rank}.pt")
         for name, weighting in tables.items():
@@ -51,8 +47,6 @@ def in_one_process(rank: int, folder: str) -> None:
             assert len(held) == N // 2
             weighting.save(Path(folder) / f"{name}, again.safetensors")
         starved(rank)
-    finally:
-        dist.destroy_process_group()
 
 
 def starved(rank: int) -> None:
