@@ -6,7 +6,8 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -75,6 +76,14 @@ class Measured:
     seed: int
     figure: str
     value: float
+
+
+def rows_of(measured: Iterable[Measured]) -> list[ResultRow]:
+    """Return a row for each figure of each row on each case, over its seeds, in the order in which they were met."""
+    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    for each in measured:
+        values[each.case, each.figure, each.row][each.seed] = each.value
+    return [ResultRow.over_seeds(row, f"{case}: {figure}", same) for (case, figure, row), same in values.items()]
 
 
 def t_quantile(freedom: int, level: float = 0.95) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from benchmarks.amal.laptop import ACCURACY, BASE, FOUND, Case, pipeline_of, task_of, tells_wrong
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.models import ModelSettings
 from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.evaluation import right
@@ -110,12 +109,7 @@ def results(
     """
     if data is None:
         raise ValueError("data=None: this table needs the folder of CIFAR")
-    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-    for each in measure(data, runs, seeds=seeds, only=only):
-        values[each.case, each.figure, each.row][each.seed] = each.value
-    return [
-        ResultRow.over_seeds(row, f"{case}: {figure}", same) for (case, figure, row), same in values.items()
-    ], _reading()
+    return rows_of(measure(data, runs, seeds=seeds, only=only)), _reading()
 
 
 COMPARED = Comparison({ACCURACY: True}, lambda row: row == "AMAL", beside=lambda row: row == "the teacher")

@@ -17,7 +17,7 @@ from benchmarks.laptop.described import FEATURES, described, encoded_table, tabl
 from benchmarks.maoal.cases import LEVELS
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.data.ratings import movielens
 from tutelage.recipes.auxiliary.judgement import MEASURES
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
@@ -195,12 +195,7 @@ def results(
     """
     if data is None:
         raise ValueError("data=None: this table needs the folder of the real data sets")
-    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-    for each in measure(data, runs, seeds=seeds, only=only):
-        values[each.case, each.figure, each.row][each.seed] = each.value
-    return [
-        ResultRow.over_seeds(row, f"{case}: {figure}", same) for (case, figure, row), same in values.items()
-    ], _reading()
+    return rows_of(measure(data, runs, seeds=seeds, only=only)), _reading()
 
 
 COMPARED = Comparison({ACCURACY: True, "RMSE": False}, lambda row: row.startswith("MAOAL"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.baselines import products_task
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
 from tutelage.recipes.base import Scale
 from tutelage.recipes.encoding import EncoderSettings, encoded
@@ -163,12 +162,7 @@ def results(
     """
     if data is None:
         raise ValueError("data=None: the sweeps need the product photographs")
-    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-    for each in measure(data, runs, seeds=seeds, only=only):
-        values[each.case, each.figure, each.row][each.seed] = each.value
-    return [
-        ResultRow.over_seeds(row, f"{case}: {figure}", same) for (case, figure, row), same in values.items()
-    ], _reading()
+    return rows_of(measure(data, runs, seeds=seeds, only=only)), _reading()
 
 
 COMPARED = Comparison(

@@ -49,29 +49,35 @@ class LearningToReweight(Weighting):
         Raises:
             ValueError: `adapt` has not judged an example of the batch just before.
         """
-        index_B = index_of(batch, "LearningToReweight")
-        index_A, w_A = self._judged or (index_B[:0], losses_BK[:0, 0])
+        index_B = index_of(batch, type(self).__name__)
+        index_A, u_AK = self._judged or (index_B[:0], losses_BK[:0])
         same_BA = (index_B[:, None] == index_A).to(losses_BK.dtype)
         if not same_BA.any(1).all():
-            raise ValueError("LearningToReweight knows no weights of this batch: call adapt on it before backward")
-        w_B = same_BA @ w_A.to(losses_BK.dtype) / same_BA.sum(1)  # the mean, where an example occurs twice
-        examples = all_reduce_sum(torch.isfinite(losses_BK).all(1).sum())
-        return (examples * w_B)[:, None].expand_as(losses_BK)
+            raise ValueError(f"{type(self).__name__} knows no weights of this batch: call adapt on it before backward")
+        # the mean, where an example occurs twice
+        u_BK = same_BA @ u_AK.to(losses_BK.dtype) / same_BA.sum(1, keepdim=True)
+        return (all_reduce_sum(torch.isfinite(losses_BK).all(1).sum()) * u_BK).expand_as(losses_BK)
 
     def last_weights(self, losses_BK: Tensor, batch: Batch) -> None:
         """Return nothing: weights are forgotten with their batch."""
 
     def hypergradient(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> Tensor:
         """Return the derivative of the held-out loss by each example's weight at 0, (B,)."""
+        return self.derivatives(objective, batch, held_out, optimizer).sum(1)
+
+    def derivatives(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> Tensor:
+        """Return the derivative of the held-out loss by the weight at 0 of each signal of each example, (B, K)."""
         zeros_BK = torch.zeros(size_of(batch), len(objective.signals), device=next(tensors_of(batch["input"])).device)
-        return look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy).values.sum(
-            1
-        )
+        return look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy).values
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Judge a batch, for the ``backward`` that follows."""
-        gradient_B = self.hypergradient(objective, batch, held_out, optimizer)
-        self._judged = index_of(batch, "LearningToReweight"), normalised(gradient_B)
+        gradient = self.hypergradient(objective, batch, held_out, optimizer)
+        self._judged = index_of(batch, type(self).__name__), self.judged(gradient)
+
+    def judged(self, gradient: Tensor) -> Tensor:
+        """Return the weights that follow from `hypergradient`, (B, 1) for all signals or (B, K)."""
+        return normalised(gradient)[:, None]
 
 
 def normalised(gradient_B: Tensor) -> Tensor:
