@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
+from types import MappingProxyType
 
 import torch
 
@@ -78,12 +79,22 @@ class Measured:
     value: float
 
 
-def rows_of(measured: Iterable[Measured]) -> list[ResultRow]:
-    """Return a row for each figure of each row on each case, over its seeds, in the order in which they were met."""
+def rows_of(
+    measured: Iterable[Measured], papers: Mapping[tuple[str, str, str], float] = MappingProxyType({})
+) -> list[ResultRow]:
+    """Return a row for each figure of each row on each case, over its seeds, in the order in which they were met.
+
+    Args:
+        measured: the figures.
+        papers: the paper's figure by case, figure and row, where it has one.
+    """
     values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
     for each in measured:
         values[each.case, each.figure, each.row][each.seed] = each.value
-    return [ResultRow.over_seeds(row, f"{case}: {figure}", same) for (case, figure, row), same in values.items()]
+    return [
+        ResultRow.over_seeds(row, f"{case}: {figure}", same, papers.get((case, figure, row)))
+        for (case, figure, row), same in values.items()
+    ]
 
 
 def t_quantile(freedom: int, level: float = 0.95) -> float:

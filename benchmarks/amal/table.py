@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from benchmarks.amal import laptop, two_harms
 from benchmarks.amal.cases import Case, cases
 from benchmarks.amal.laptop import ACCURACY, FOUND, chosen, tells_wrong
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.evaluation import right
 from tutelage.recipes.distill.pipeline import Pipeline
@@ -96,15 +95,9 @@ def results(
     scale: Scale, *, seeds: int, data: Path | None, runs: Path, only: tuple[str, ...] = ()
 ) -> tuple[list[ResultRow], list[str]]:
     """Measure the tables; return their figures and the notes below them. Arguments as in `measure`."""
-    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-    for each in measure(scale, seeds=seeds, data=data, runs=runs, only=only):
-        values[each.case, each.figure, each.row][each.seed] = each.value
-    papers = {} if scale == "laptop" else {case.name: case.paper for case in cases(scale)}
-    listed = []
-    for (case, figure, row), same in values.items():
-        paper = papers.get(case, {}).get(row) if figure == ACCURACY else None
-        listed.append(ResultRow.over_seeds(row, f"{case}: {figure}", same, paper))
-    return listed, _reading(scale)
+    told = () if scale == "laptop" else cases(scale)
+    papers = {(case.name, ACCURACY, row): value for case in told for row, value in case.paper.items()}
+    return rows_of(measure(scale, seeds=seeds, data=data, runs=runs, only=only), papers), _reading(scale)
 
 
 COMPARED = Comparison({ACCURACY: True}, lambda row: row.startswith(("AMAL", "MAOAL", "Joint")))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.choice.cases import cases
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.recipes.base import Scale
 from tutelage.recipes.moderation.choice import Choice
@@ -66,11 +66,7 @@ def results(
             choice, raw = run(pipeline)
             chosen.setdefault(case, []).append(choice.chosen)
             found += list(figures(case, seed, task, choice, raw))
-    rows: list[ResultRow] = []
-    for case, row, figure in dict.fromkeys((each.case, each.row, each.figure) for each in found):
-        mine = {each.seed: each.value for each in found if (each.case, each.row, each.figure) == (case, row, figure)}
-        rows.append(ResultRow.over_seeds(row, f"{case}: {figure}", mine))
-    return rows, [
+    return rows_of(found), [
         *(f"{case}: served over the seeds: {', '.join(names).replace('_', ' ')}." for case, names in chosen.items()),
         "Labels of training and validation are wrong at 20 %, the test's are true. Served is what held-out labels, wrong ones "
         "and all, chose; no test label has a part in it. The settings are those of `tutelage moderate`.",

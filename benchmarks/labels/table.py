@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +14,7 @@ from benchmarks.labels.cases import COUNT, COUNT_100, HELD_OUT, VOTES, cases
 from benchmarks.labels.methods import AMAL_CLEAN, OURS, ranked
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.metrics import auroc
 from tutelage.recipes.base import Scale
 from tutelage.training import Log
@@ -46,21 +47,20 @@ def results(
         raise ValueError("the table of labels needs the data sets: give data, their folder")
     made = dict(cases(data, runs))
     check_only(only, made)
-    log, rows = Log(None, quiet=False), []
+    log, measured = Log(None, quiet=False), []
     for case, draw in made.items():
         if only and case not in only:
             continue
-        found: dict[tuple[str, str], dict[int, float]] = {}
+        found: list[Measured] = []
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             labels = draw(seed)
             wrong = labels.wrong[:-HELD_OUT]
             for method, doubt in ranked(labels, seed).items():
-                for figure, value in judged(doubt, wrong).items():
-                    found.setdefault((method, figure), {})[seed] = value
-            log.say(f"{case}, seed {seed}: {wrong.mean():.3f} wrong; AUROC of ours {found[OURS, 'AUROC'][seed]:.3f}")
-        rows += [ResultRow.over_seeds(method, f"{case}: {figure}", each) for (method, figure), each in found.items()]
-        rows += beyond(case, found)
-    return rows, [
+                found += (Measured(case, method, seed, figure, value) for figure, value in judged(doubt, wrong).items())
+            (ours,) = (each.value for each in found if (each.row, each.figure, each.seed) == (OURS, "AUROC", seed))
+            log.say(f"{case}, seed {seed}: {wrong.mean():.3f} wrong; AUROC of ours {ours:.3f}")
+        measured += [*found, *beyond(found)]
+    return rows_of(measured), [
         "All methods rank the labels by the same out-of-sample predictions (the mean log-probability of a ridge regression "
         "that leaves each example out, and of softmax regressions in five folds) and the same features; Dataset Cartography, "
         "AUM and small loss by the training of a softmax regression on all labels. AMAL alone sees labels that are known to be "
@@ -82,12 +82,14 @@ def judged(doubt: NDArray[np.float64], wrong: NDArray[np.bool_]) -> dict[str, fl
     return dict(zip(FIGURES, values, strict=True))
 
 
-def beyond(case: str, found: dict[tuple[str, str], dict[int, float]]) -> Sequence[ResultRow]:
-    """Return, for each figure, ours less the best of cleanlab's rows, seed by seed."""
-    rows = []
+def beyond(found: list[Measured]) -> Iterator[Measured]:
+    """Yield, for each figure of a case, ours less the best of cleanlab's rows, seed by seed."""
     for figure in FIGURES:
-        theirs = [each for (name, of), each in found.items() if of == figure and name.startswith("cleanlab")]
-        best = max(theirs, key=lambda each: fmean(each.values()))
-        less = {seed: value - best[seed] for seed, value in found[OURS, figure].items()}
-        rows.append(ResultRow.over_seeds(BEYOND, f"{case}: {figure}", less))
-    return rows
+        by_row: dict[str, dict[int, float]] = defaultdict(dict)
+        for each in found:
+            if each.figure == figure:
+                by_row[each.row][each.seed] = each.value
+        theirs = [values for row, values in by_row.items() if row.startswith("cleanlab")]
+        best = max(theirs, key=lambda values: fmean(values.values()))
+        for seed, value in by_row[OURS].items():
+            yield Measured(found[0].case, BEYOND, seed, figure, value - best[seed])

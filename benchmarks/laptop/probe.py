@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.laptop.encoder import SHOP_SIZE, SPEC, cifar_encoder, shop_encoder
 from benchmarks.moderation.products import PRETRAINING
-from benchmarks.results_table import ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.data import oxford_pets, product_attributes, read_cifar
 from tutelage.data.images import resized
 from tutelage.data.table import ImageArray, ImageTable
@@ -38,14 +38,14 @@ def results(
         raise ValueError(f"data={data}, only={only}: the table of encoders needs the data sets and is measured whole")
     log = Log(None, quiet=False)
     folders = {"CIFAR-100": cifar_encoder(data, runs), "CIFAR-100, then article types": shop_encoder(data, runs)}
-    found: dict[tuple[str, str], dict[int, float]] = {}
+    found: list[Measured] = []
     for seed in range(seeds):
         for case, images in data_sets(data, seed):
             for row, describe in describers(folders, seed).items():
                 value = 100 * probe(describe, images, seed)
-                found.setdefault((row, f"{case}: accuracy"), {})[seed] = value
+                found.append(Measured(case, row, seed, "accuracy", value))
                 log.say(f"{case}, seed {seed}, {row}: {value:.1f}")
-    return [ResultRow.over_seeds(*place, values) for place, values in found.items()], [
+    return rows_of(found), [
         "A linear probe is a ridge regression on the classes; three fifths of the images train it, a fifth of these choose its "
         "strength, and two fifths are the test.",
         f"CIFAR-10 and the shop: {COUNT:,} images drawn by the seed. No encoder has seen the article types.",

@@ -15,7 +15,7 @@ from benchmarks.maoal.laptop import laptop_cases, redrawn
 from benchmarks.maoal.ridge import Way, ridge_error
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.recipes.auxiliary.evaluation import served
 from tutelage.recipes.auxiliary.judgement import MEASURES
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
@@ -166,20 +166,21 @@ def results(
 ) -> tuple[list[ResultRow], list[str]]:
     """Measure the tables; return their figures and the notes below them. Arguments as in `measure`."""
     print(f"maoal, {scale} scale: {estimate(scale, seeds, data, runs, only)}")
-    found = list(measure(scale, seeds=seeds, data=data, runs=runs, only=only))
-    papers = {case.name: case.paper for case in listed(scale, runs)}
-    collected = []
-    keys = dict.fromkeys((each.case, each.figure, each.row) for each in found)
-    for case, figure, row in keys:
-        factor, label = UNITS.get(figure, (1.0, figure))
-        values = {
-            each.seed: factor * each.value
-            for each in found
-            if (each.case, each.figure, each.row) == (case, figure, row)
-        }
-        paper = papers.get(case, {}).get(figure, {}).get(row)
-        collected.append(ResultRow.over_seeds(row, f"{case}: {label}", values, paper))
-    return collected, _reading(scale)
+    papers = {
+        (case.name, _in_units(figure)[1], row): value
+        for case in listed(scale, runs)
+        for figure, by_row in case.paper.items()
+        for row, value in by_row.items()
+    }
+    found = []
+    for each in measure(scale, seeds=seeds, data=data, runs=runs, only=only):
+        factor, label = _in_units(each.figure)
+        found.append(replace(each, figure=label, value=factor * each.value))
+    return rows_of(found, papers), _reading(scale)
+
+
+def _in_units(figure: str) -> tuple[float, str]:
+    return UNITS.get(figure, (1.0, figure))
 
 
 LESS_IS_BETTER = ("rmse", "squared error")

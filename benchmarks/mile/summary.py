@@ -12,7 +12,7 @@ from benchmarks.mile import laptop, web
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.recipes.base import Scale
 
 BY_BUDGETS = "by k_t and k_s"
@@ -50,14 +50,13 @@ def _at_laptop(seeds: int, data: Path | None, runs: Path, only: tuple[str, ...])
         raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
     shares, cases = ([each.name for each in listed] for listed in (laptop.SHARES, web.CASES))
     check_only(only, [*shares, *cases], "part")
-    values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    found: list[Measured] = []
     notes: list[str] = []
     for part, names in ((laptop, shares), (web, cases)):
         if own := [name for name in names if not only or name in only]:
-            for each in part.measure(data, runs, seeds=seeds, only=tuple(own)):
-                values[each.row, f"{each.case}: {each.figure}"][each.seed] = each.value
+            found += part.measure(data, runs, seeds=seeds, only=tuple(own))
             notes += part.reading()
-    return [ResultRow.over_seeds(*place, by_seed) for place, by_seed in values.items()], notes
+    return rows_of(found), notes
 
 
 def _gains(values: dict[tuple[str, str], list[Figure]]) -> list[str]:

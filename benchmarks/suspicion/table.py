@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
-from benchmarks.results_table import Measured, ResultRow
+from benchmarks.results_table import Measured, ResultRow, rows_of
 from benchmarks.suspicion.cases import cases, start_features
 from tutelage.metrics import auroc, find_label_issues
 from tutelage.recipes.base import Scale
@@ -67,7 +68,7 @@ def results(
             mine = [each for each in found if (each.case, each.seed, each.figure) == (case, seed, "AUROC")]
             told = ", ".join(f"{each.value:.3f} {each.row}" for each in mine)
             log.say(f"{case}, seed {seed}, served {models.choice.chosen}: AUROC {told}")
-    return rows_of(found), NOTES
+    return rows_of([*found, *beyond(found)]), NOTES
 
 
 def measured(case: str, seed: int, pipeline: Pipeline, models: Models) -> Iterator[Measured]:
@@ -118,18 +119,13 @@ def as_it_comes(candidate: Candidate) -> Floats:
     return (candidate.log_odds - fitted.offset) / fitted.slope if fitted.slope else np.zeros_like(candidate.log_odds)
 
 
-def rows_of(found: list[Measured]) -> list[ResultRow]:
-    """Return the figures over seeds, and what each other list has beyond relabel.csv, seed by seed."""
-    by_row: dict[tuple[str, str, str], dict[int, float]] = {}
+def beyond(found: list[Measured]) -> Iterator[Measured]:
+    """Yield what each other list has beyond relabel.csv, seed by seed."""
+    written = {(each.case, each.figure, each.seed): each.value for each in found if each.row == WRITTEN}
     for each in found:
-        by_row.setdefault((each.case, each.figure, each.row), {})[each.seed] = each.value
-    rows = [ResultRow.over_seeds(row, f"{case}: {figure}", values) for (case, figure, row), values in by_row.items()]
-    for (case, figure, row), values in by_row.items():
-        if figure in COMPARED.metrics and row in (SERVED, EVIDENCE, BOTH):
-            written = by_row[case, figure, WRITTEN]
-            less = {seed: value - written[seed] for seed, value in values.items()}
-            rows.append(ResultRow.over_seeds(f"{row}{LESS}", f"{case}: {figure}", less))
-    return rows
+        if each.figure in COMPARED.metrics and each.row in (SERVED, EVIDENCE, BOTH):
+            less = each.value - written[each.case, each.figure, each.seed]
+            yield replace(each, row=f"{each.row}{LESS}", value=less)
 
 
 NOTES = [
