@@ -241,14 +241,20 @@ def _served(pipeline: Pipeline) -> torch.Tensor:
             "student-calibrated",
         )
     trained = _trained(pipeline, name)
-    silent = trained.belief.unjudged(pipeline.task.labels) if trained.belief else None
-    choice = choose_members(pipeline, pipeline.fine_tuned(given.student), trained.student, trained.teacher, silent)
+    fine_tuned = pipeline.fine_tuned(given.student)
+    choice = choose_members(pipeline, fine_tuned, trained.student, trained.teacher, trained.belief)
     pipeline.log.say(f"served: {choice.chosen}; {choice.why}")
     return torch.from_numpy(choice.served.scores)
 
 
 def _believed(pipeline: Pipeline) -> Belief:
     return believe(pipeline, pipeline.discovery())
+
+
+def _regression(pipeline: Pipeline) -> torch.Tensor:
+    regression = _believed(pipeline).regression
+    assert regression is not None
+    return regression.scores
 
 
 def _weighed(weighting: str) -> Scores:
@@ -334,7 +340,7 @@ def _strong_rows() -> list[Row]:
         ),
         *(Row(f"{AS_PRINTED}, K {count}", None, _as_printed(count), core=True) for count in (20, 100)),
         Row(SPECIALISTS, None, _specialists, core=True),
-        Row(BELIEVED, None, lambda run: _believed(run).log_odds, core=True),
+        Row(BELIEVED, None, _regression, core=True),
     ]
 
 
@@ -349,7 +355,7 @@ def _own_rows(student: ModelSettings) -> list[Row]:
 
 FIRST = "ViT-Base/16"
 RECOVERED = "recovered sub-tasks"
-FIRST_SEED = 300  # settings were chosen on seeds below 300, so that the table is of data that no choice has seen
+FIRST_SEED = 310  # settings were chosen on seeds below 310, so that the table is of data that no choice has seen
 PLAIN = "the same DeiT, plainly fine-tuned"
 FULL = "the full method's student"
 BELIEVED = "kernel ridge regression on the believed labels"

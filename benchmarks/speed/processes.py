@@ -25,12 +25,19 @@ from tutelage.models import ModelSpec, build
 from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Optimization, Plan, fit, predict
 
-MODEL, BATCH, STEPS, REPEATS = "cifar_resnet8", 128, 12, 5
+MODEL, BATCH, STEPS, REPEATS = "cifar_resnet8", 128, 40, 5
 EXAMPLES = 4 * 256  # of a prediction
+START_UP = 20.0  # seconds that two programs which do not know of each other have to get ready
+ONE, TWO, APART = "1", "2", "2 that exchange nothing"
 
 
-def work() -> None:
-    """Train and predict in this process, with others where torchrun has started some."""
+def work(batch: int, until: float) -> None:
+    """Train and predict in this process from a moment on, with others where torchrun has started some.
+
+    Args:
+        batch: examples in a step, of all processes.
+        until: the moment, as `time.time`.
+    """
     torch.set_num_threads(1)
     main = distributed.join()
     dice = torch.Generator().manual_seed(0)
@@ -39,9 +46,10 @@ def work() -> None:
         label=torch.randint(0, 10, (EXAMPLES,), generator=dice),
     )
     model = build(ModelSpec(MODEL, num_classes=10, image_size=32))
-    sgd = Optimization(optimizer="sgd", lr=0.01, batch_size=BATCH)
+    sgd = Optimization(optimizer="sgd", lr=0.01, batch_size=batch)
     seconds = []
     for steps in (2, STEPS):  # the first is a warm-up
+        time.sleep(max(0.0, until - time.time()) if steps == STEPS else 0.0)
         distributed.barrier()
         started, used = time.perf_counter(), time.process_time()
         fit(model, data, signals=[CrossEntropy()], plan=Plan(Budget(steps=steps), sgd))
@@ -54,32 +62,38 @@ def work() -> None:
         print("seconds", *seconds)
 
 
-def measured(processes: int) -> list[float]:
+def measured(row: str) -> list[float]:
     """Return the seconds of the steps, of the processor in one process, and of the prediction."""
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *start, "-m", "benchmarks.speed.processes", "--work"]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
-    )
-    found = re.search(r"seconds (.*)", done.stdout)
-    assert found is not None, done.stderr
-    return [float(word) for word in found[1].split()]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if row == TWO else []
+    until = time.time() + START_UP if row == APART else 0.0
+    batch = BATCH // 2 if row == APART else BATCH
+    command = [sys.executable, *start, "-m", "benchmarks.speed.processes", "--work", str(batch), str(until)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    together = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2 if row == APART else 1)
+    ]
+    found = []
+    for process in together:
+        told, errors = process.communicate()
+        if (line := re.search(r"seconds (.*)", told)) is None:
+            raise RuntimeError(f"{' '.join(command)}: {errors}")
+        found.append([float(word) for word in line[1].split()])
+    return [max(column) for column in zip(*found, strict=True)]
 
 
 def main() -> None:
-    times: dict[int, list[list[float]]] = {1: [], 2: []}
+    times: dict[str, list[list[float]]] = {ONE: [], TWO: [], APART: []}
     for _ in range(REPEATS):
-        for processes, found in times.items():
-            found.append(measured(processes))
-    best = {processes: [min(column) for column in zip(*found, strict=True)] for processes, found in times.items()}
-    rows = [
-        [
-            str(processes),
-            str(BATCH // processes),
-            *[f"{value:.2f} ({one / value:.2f})" for value, one in zip(values, best[1], strict=True)],
-        ]
-        for processes, values in best.items()
-    ]
+        for row, found in times.items():
+            found.append(measured(row))
+    best = {row: [min(column) for column in zip(*found, strict=True)] for row, found in times.items()}
+    rows = []
+    for row, values in best.items():
+        cells = [f"{value:.2f} ({one / value:.2f})" for value, one in zip(values, best[ONE], strict=True)]
+        if row == APART:
+            cells[-1] = "–"  # each predicts all of them
+        rows.append([row, str(BATCH if row == ONE else BATCH // 2), *cells])
     head = [
         "processes",
         "examples in each",
@@ -91,7 +105,9 @@ def main() -> None:
         "# Two processes beside one\n\n"
         f"- Date: {datetime.now(UTC).date().isoformat()}\n- Hardware: {hardware()}, one thread a process, gloo\n"
         f"- {MODEL}, images of 32 pixels, global batch of {BATCH}; the best of {REPEATS} repeats in turn; in "
-        "brackets, how many times less than one process; of the processor: the time that it gave to one process\n\n"
+        "brackets, how many times less than one process; of the processor: the time that it gave to one process\n"
+        f"- {APART}: two programs at once, each with half of the batch, that know nothing of each other: what the "
+        "machine's cores and memory allow\n\n"
     )
     table = markdown_table(head, rows)
     Path("benchmarks/results/processes.md").write_text(heading + table + "\n")
@@ -100,6 +116,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if "--work" in sys.argv:
-        work()
+        work(int(sys.argv[-2]), float(sys.argv[-1]))
     else:
         main()

@@ -10,13 +10,16 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tutelage import recipes
-from tutelage.models import ModelSettings, ModelSpec, build, save_model
+from tutelage.models import ModelSettings, ModelSpec, build, load_committee, save_model
 from tutelage.recipes import moderation
 from tutelage.recipes.encoding import EncoderSettings
+from tutelage.recipes.moderation import served
 from tutelage.recipes.moderation.belief import Belief, _means, believe, credible
+from tutelage.recipes.moderation.choice import choose
 from tutelage.recipes.moderation.found import Found
 from tutelage.recipes.moderation.served import held_out
 from tutelage.subtasks import Selection
@@ -96,7 +99,10 @@ def test_held_out_labels_of_such_a_subtask_have_no_say_and_its_specialist_is_not
     assert "of its labels are believed" in kept.reasons[1]
 
 
-def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path):
+def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path, monkeypatch):
+    """It serves the student and the regression together, so that both pass through the files."""
+    chosen = "student+regression"
+    monkeypatch.setattr(served, "choose", lambda *rest, **level: replace(choose(*rest, **level), chosen=chosen))
     pd.DataFrame(tiny.written(tmp_path, (120, 180)), columns=["image", "label"]).to_csv(
         tmp_path / "all.csv", index=False
     )
@@ -126,8 +132,12 @@ def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path):
     reasons = pd.read_csv(run.folder / "relabel.csv")["reason"]
     assert reasons.str.contains(r", the labels of similar images (?:too|say \w+) \(\d+%\)").all()
     table, problems = recipes.predict(run.folder, tmp_path / "all.csv", tmp_path / "scores.parquet")
-    assert len(table) == 300
     assert problems.counts() == {}
+    assert len(load_committee(run.folder / "model")[0].members) == 2
+    assert table["score"].to_numpy() == pytest.approx(listed["score"].to_numpy(), abs=1e-5)
+    assert "score_regression" in listed
+    told = load_file(run.folder / "stages" / "belief" / "told.safetensors")["scores"]
+    assert len(told.unique()) > 50
 
 
 def test_labels_without_a_say_have_one_where_the_others_are_of_one_class():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.models.headed import Headed
+from tutelage.models.kernel import FeatureKernel
 
 
 class FeatureMLP(Headed):
@@ -78,7 +79,11 @@ def _layers(before: int, widths: Sequence[int]) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*layers), before
 
 
-FEATURES: dict[str, Callable[..., Any]] = {"feature_mlp": FeatureMLP, "feature_student": FeatureStudent}
+FEATURES: dict[str, Callable[..., Any]] = {
+    "feature_mlp": FeatureMLP,
+    "feature_student": FeatureStudent,
+    "feature_kernel": FeatureKernel,
+}
 """By name, what makes a backbone from ``num_features``, ``num_classes``, ``drop_rate`` and options of its own."""
 
 

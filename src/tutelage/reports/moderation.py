@@ -17,8 +17,13 @@ FIGURES = {
     "lift_at_fpr": "Lift: NPV above its floor",
     "recall_at_fpr": "Share of acceptable images that pass",
 }
-CANDIDATES = {"fine_tuned": "plain fine-tuning", "student": "the student", "specialists": "the specialists"}
-CANDIDATES["unfrozen"] = "what is served otherwise, with its encoder’s last block trained"
+CANDIDATES = {
+    "fine_tuned": "plain fine-tuning",
+    "student": "the student",
+    "regression": "kernel regression on the believed labels",
+    "specialists": "the specialists",
+    "unfrozen": "what is served otherwise, with its encoder’s last block trained",
+}
 COMPETENCES = {
     "precision": "local precision",
     "top": "local precision",

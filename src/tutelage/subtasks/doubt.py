@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +12,8 @@ from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.metrics import auroc
-from tutelage.training import seeds
 
 LEAST = 15  # look-alikes of a sub-task, however small
-WIDTH = 3.0  # the kernel falls by this exponent over the median squared distance
-RIDGE = 1.0
-PART = 4000  # examples whose kernel matrix is inverted at once
 
 
 @dataclass(frozen=True)
@@ -38,54 +33,6 @@ class DoubtSettings:
     def __post_init__(self) -> None:
         """Check the values."""
         check(self, "doubt", lookalikes="(0, inf)", apart="(0.5, 1]")
-
-
-def leave_one_out(
-    features_ND: Tensor, targets_NM: Tensor, others_PD: Tensor, seed: int, weight_N: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    r"""Return what kernel ridge regression says of each example without it, (N, M), and of others, (P, M).
-
-    .. math:: \hat y_{-i} = y_i - \frac{\alpha_i}{(G^{-1})_{ii}}, \quad \alpha = G^{-1}(y - \bar y),
-        \quad G = K + \rho\,\mathrm{diag}(w)^{-1}
-
-    with K the Gaussian kernel of the features' directions. Many examples are divided into random parts; an example's answer is
-    the mean of its own part's without it and of the other parts'.
-
-    Source: for the identity, Allen, *The Relationship Between Variable Selection and Data Augmentation*, Technometrics 1974.
-
-    Args:
-        features_ND: of the examples.
-        targets_NM: M numbers for each.
-        others_PD: features of further examples.
-        seed: of the division.
-        weight_N: how far each example counts; 1 by default.
-    """
-    known, asked = F.normalize(features_ND, dim=1), F.normalize(others_PD, dim=1)
-    count = max(1, math.ceil(len(known) / PART))
-    order = torch.randperm(len(known), generator=seeds.generator(seed, "leave-one-out"))
-    inside, outside = torch.zeros_like(targets_NM), torch.zeros(len(asked), targets_NM.shape[1])
-    weight = torch.ones(len(known)) if weight_N is None else weight_N.clamp_min(1e-3)
-    scale = WIDTH / _median_distance(known[order[:1000]])
-    for part in order.chunk(count):
-        mean_M = weight[part] @ targets_NM[part] / weight[part].sum()
-        gram = _kernel(known[part], known[part], scale) + RIDGE * torch.diag(1 / weight[part])
-        factor = torch.linalg.cholesky(gram)
-        dual = torch.cholesky_solve(targets_NM[part] - mean_M, factor)
-        told = torch.cat([_kernel(some, known[part], scale) @ dual for some in known.split(PART)]) + mean_M
-        told[part] = targets_NM[part] - dual / torch.cholesky_inverse(factor).diagonal()[:, None]
-        inside += told
-        outside += torch.cat([_kernel(some, known[part], scale) @ dual for some in asked.split(PART)]) + mean_M
-    return inside / count, outside / count
-
-
-def _kernel(a_ND: Tensor, b_MD: Tensor, scale: float) -> Tensor:
-    return (-scale * (2 - 2 * a_ND @ b_MD.T).clamp_min(0)).exp()
-
-
-def _median_distance(directions_ND: Tensor) -> float:
-    """Return the median squared distance of two different examples; 1 where there is none."""
-    squared = (2 - 2 * directions_ND @ directions_ND.T).clamp_min(0)
-    return float(squared[~torch.eye(len(squared), dtype=torch.bool)].median()) if len(squared) > 1 else 1.0
 
 
 def told_apart(

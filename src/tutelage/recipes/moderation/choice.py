@@ -16,7 +16,7 @@ from tutelage.metrics import Calibration, auroc, calibrate, label_errors
 Floats = NDArray[np.float64]
 PLAIN = "fine_tuned"
 UNFROZEN = "unfrozen"  # what is served otherwise, with the last block of its encoder trained
-ORDER = (PLAIN, "student", "specialists")  # the simplest first
+ORDER = (PLAIN, "student", "regression", "specialists")
 CONFIDENCE = 0.9
 
 
@@ -120,10 +120,9 @@ def choose(
 
     The criterion is the likelihood of a held-out label by the candidate's calibrated score and the labels' error rates: a
     proper score, in which a wrong label that every candidate contradicts costs all the same, while it makes AUROC a draw.
-    Candidates that the best one does not beat with 90 % confidence are equal, and a model that another one beats alone is in no
-    mean. Of equals the mean of all is preferred, since the calibrated log-odds of a model that knows little are nearly constant
-    and do no harm, and then that of plain fine-tuning and one other model: the specialists first, who err apart from it more
-    than its student does; then plain fine-tuning, then the most members.
+    Candidates are the models, the mean of those that no other model beats with 90 % confidence, and the mean of all. The first
+    mean is chosen, since the calibrated log-odds of a model that knows little are nearly constant and do no harm, unless the
+    best candidate beats it.
 
     Args:
         parts: log-odds of acceptable of every row, (N,), by the model's name, one of `ORDER`; plain fine-tuning must be there.
@@ -135,18 +134,19 @@ def choose(
     models = {name: parts[name] for name in ORDER if name in parts}
     calibrated, rates = _calibrator(models, labels, held_out)
     own = {name: calibrated(each) for name, each in models.items()}
-    made: dict[str, tuple[tuple[str, ...], tuple[float, ...], Calibration, Floats]] = {}
-    for members in (some for count in range(1, len(models) + 1) for some in combinations(models, count)):
-        weights = tuple(own[name].slope / len(members) if len(members) > 1 else 1.0 for name in members)
-        raw = np.sum([weight * models[name] for name, weight in zip(members, weights, strict=True)], axis=0)
-        fitted = own[members[0]] if len(members) == 1 else calibrated(raw)
-        made["+".join(members)] = members, weights, fitted, raw
-    told = {name: fitted.log_likelihood(raw[judged], labels[judged]) for name, (_, _, fitted, raw) in made.items()}
+    made: dict[str, tuple[tuple[str, ...], tuple[float, ...], Calibration, Floats]]
+    made = {name: ((name,), (1.0,), own[name], raw) for name, raw in models.items()}
+    told = {name: own[name].log_likelihood(raw[judged], labels[judged]) for name, raw in models.items()}
+    unbeaten = tuple(one for one in models if not any(_beats(told[other] - told[one]) for other in models))
+    mean = "+".join(unbeaten)
+    for some in (unbeaten, tuple(models)):
+        if (name := "+".join(some)) not in made:
+            weights = tuple(own[each].slope / len(some) for each in some)
+            raw = np.sum([weight * models[each] for each, weight in zip(some, weights, strict=True)], axis=0)
+            made[name] = some, weights, calibrated(raw), raw
+            told[name] = made[name][2].log_likelihood(raw[judged], labels[judged])
     best = max(made, key=lambda name: told[name].mean())
-    equal = [name for name in made if not _beats(told[best] - told[name])]
-    beaten = {one for one in models if any(_beats(told[other] - told[one]) for other in models)}
-    among = [name for name in equal if not beaten & set(made[name][0])] or equal
-    chosen = min(among, key=lambda name: (_preference(made[name][0]), -told[name].mean()))
+    chosen = best if _beats(told[best] - told[mean]) else mean
     if level is not None and not np.array_equal(level, held_out):
         calibrated, rates = _calibrator(models, labels, level)
         made = {name: (some, weights, calibrated(raw), raw) for name, (some, weights, _, raw) in made.items()}
@@ -166,12 +166,6 @@ def _calibrator(
     """Return what calibrates log-odds on these rows, and the error rates of their labels."""
     rates = label_errors([each[rows] for each in averaged(models, labels, rows)], labels[rows])
     return lambda log_odds: calibrate(log_odds[rows], labels[rows], errors=rates), rates
-
-
-def _preference(members: tuple[str, ...]) -> int:
-    """Return the place of a candidate among equals."""
-    first = (ORDER, (PLAIN, "specialists"), (PLAIN, "student"), (PLAIN,))
-    return first.index(members) if members in first else len(first) + len(ORDER) - len(members)
 
 
 def standard_error(values: Floats) -> float:

@@ -86,9 +86,9 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(
             "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
         )
-    doubted = belief.unjudged(task.labels) if belief else None
-    choice = choose_members(pipeline, fine_tuned, student, teacher, doubted)
+    choice = choose_members(pipeline, fine_tuned, student, teacher, belief)
     log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
+    doubted = belief.unjudged(task.labels) if belief else None
     served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection), doubted)
     others = told_by_others(pipeline, choice, belief) if belief else None
     evidence = all_evidence(pipeline, choice, others)

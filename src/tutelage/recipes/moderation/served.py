@@ -51,22 +51,27 @@ def choose_members(
     fine_tuned: ModelScores,
     student: ModelScores | None,
     teacher: Tensor,
-    doubted: Tensor | None = None,
+    belief: Belief | None = None,
 ) -> Choice:
     """Choose what is served: a model, or several whose log-odds are averaged.
+
+    Held-out labels that cannot judge a model (see `Belief.unjudged`) have no say in the choice. The level of the scores is by
+    all labels: those that are right after all would be missing from it.
 
     Args:
         fine_tuned: the baseline.
         student: taught by the specialists, or None where none was kept.
         teacher: the specialists' own answer, which is a candidate where one network gives it.
-        doubted: held-out labels that have no say in the choice, (N,) bool; see `Belief.unjudged`. The level of the scores is
-            by all labels: those that are right after all would be missing from it.
+        belief: in the labels; its regression is a candidate where the student has learned from it.
     """
     parts = {"fine_tuned": fine_tuned.log_odds}
     if student is not None:
         parts["student"] = student.log_odds
         if pipeline.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
             parts["specialists"] = teacher.double().numpy()
+        if belief is not None and belief.regression is not None:
+            parts["regression"] = belief.regression.log_odds
+    doubted = belief.unjudged(pipeline.task.labels) if belief else None
     judged = held_out(pipeline, "student_val", doubted=doubted)
     labels = pipeline.task.labels.numpy()
     calibrated_on = held_out(pipeline, doubted=doubted).numpy()
@@ -94,7 +99,12 @@ def all_evidence(pipeline: Pipeline, choice: Choice, others: Floats | None) -> F
 
 def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Committee:
     """Return the chosen model, calibrated."""
-    folders = {"fine_tuned": "fine-tuned", "student": "student", "specialists": pipeline.specialists_stage}
+    folders = {
+        "fine_tuned": "fine-tuned",
+        "student": "student",
+        "regression": "belief",
+        "specialists": pipeline.specialists_stage,
+    }
     chosen = choice.served.members
     stages = pipeline.stages.folder / "stages"
     networks = [load_model(stages / folders[name] / "model")[0].cpu() for name in chosen]
