@@ -153,3 +153,11 @@ def test_a_loaded_model_lies_on_the_accelerator_where_there_is_one(tmp_path, mon
     for accelerator, device in ((None, "cpu"), (torch.device("meta"), "meta")):
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available, found=accelerator: found)
         assert {value.device.type for value in load_model(tmp_path)[0].state_dict().values()} == {device}
+
+
+def test_the_pixels_door_alone_is_no_partner_and_a_warning_is_short() -> None:
+    model = made("pocket_vit")
+    with pytest.raises(ValueError, match=r"resnet: none of its \d+ entries fits the model"):
+        load_matching(model, made("pocket_resnet").state_dict(), "resnet")
+    with pytest.warns(PartialWeights, match=r"not used: (?:[\w.]+, ){5}[\w.]+ and \d+ more$"):
+        load_matching(model, body(made("pocket_vit", options={"depth": 5}).state_dict()), "five")

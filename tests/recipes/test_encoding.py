@@ -19,7 +19,7 @@ from tutelage.data.quarters import TurnedRows, in_quarters
 from tutelage.data.rotation import QUARTERS, turned
 from tutelage.data.splits import draw_parts
 from tutelage.generations import IteratedSettings
-from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model
+from tutelage.models import ModelSettings, ModelSpec, PartialWeights, build, load_committee, load_model, save_model
 from tutelage.production.export import export
 from tutelage.recipes import auxiliary, distill, encoding, moderation, multilabel
 from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, encoded, with_features
@@ -269,6 +269,11 @@ def test_a_file_of_weights_needs_a_name_and_gives_the_same_encoder(encoder, tmp_
     assert torch.equal(*both)
     with pytest.raises(ValueError, match=r"is a file of weights; name its model by encoder\.name"):
         EncoderSettings(pretrained=file).open(SIZE)
+    with (
+        pytest.raises(ValueError, match=r"lacks weights of 'pocket_resnet', and nothing would train them: backbone\."),
+        pytest.warns(PartialWeights),
+    ):
+        EncoderSettings("pocket_resnet", file, {"widths": [4, 8, 8]}).open(SIZE)
 
 
 def test_an_encoder_that_cannot_be_had_says_what_to_do(encoder, tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+NAMED = 6  # of the entries that a message names
 
 
 class PartialWeights(UserWarning):
@@ -21,7 +23,7 @@ def load_matching(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
     partner is named in a warning, but for the heads, which other classes need anew.
 
     Raises:
-        ValueError: nothing agrees.
+        ValueError: nothing agrees of what is neither the pixels' door nor a head.
     """
     state = model.state_dict()
     if not any(name.startswith("backbone.") for name in weights):
@@ -37,16 +39,27 @@ def load_matching(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
         if position.shape[1] == wanted - 1:  # one place for the second token: a copy of the class token's
             found["backbone.pos_embed"] = torch.cat([position[:, :1], position], dim=1)
     fitting = {name: value for name, value in found.items() if name in state and value.shape == state[name].shape}
-    if not fitting:
+    if not body(model, fitting):
         raise ValueError(f"{source}: none of its {len(weights)} entries fits the model; is it another architecture?")
     model.load_state_dict(fitting, strict=False)
     left = [name for name in state if name not in fitting]
-    ours = ("pixels.", *(f"{head}." for head in getattr(model, "heads", ())))
-    body = {
-        "left at their initial values": [name for name in left if not name.startswith(ours)],
-        "not used": [name for name in weights if name not in fitting and not name.startswith(ours)],
+    apart = {
+        "left at their initial values": body(model, left),
+        "not used": body(model, (name for name in weights if name not in fitting)),
     }
-    if any(body.values()):
-        parts = (f"{what}: {', '.join(names)}" for what, names in body.items() if names)
+    if any(apart.values()):
+        parts = (f"{what}: {listed(names)}" for what, names in apart.items() if names)
         warnings.warn(f"{source}: {'; '.join(parts)}", PartialWeights, stacklevel=3)
     return left
+
+
+def body(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Return the names that are neither of the pixels' door nor of a head."""
+    ours = ("pixels.", *(f"{head}." for head in getattr(model, "heads", ())))
+    return [name for name in names if not name.startswith(ours)]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -33,6 +33,7 @@ from tutelage.models import (
     load_matching,
     with_encoder,
 )
+from tutelage.models.matching import body, listed
 from tutelage.recipes.feature_maker import FeatureMaker, say
 from tutelage.training.rehearsal import about, outline
 
@@ -129,9 +130,16 @@ class EncoderSettings:
             FileNotFoundError, ValueError: as `spec` and `build`, with what could be done instead.
         """
         spec, path = self.spec(image_size), Path(self.pretrained)
-        if path.is_dir() and self.pretrained != "timm":
+        if self.pretrained != "timm":
             encoder = build(spec)
-            load_matching(encoder, load_file(path / "model.safetensors"), self.pretrained)
+            left = load_matching(
+                encoder, load_file(path / "model.safetensors" if path.is_dir() else path), self.pretrained
+            )
+            if missing := body(encoder, left):
+                raise ValueError(
+                    f"encoder.pretrained={self.pretrained!r} lacks weights of {spec.name!r}, and nothing would train them: "
+                    f"{listed(missing)}; give the model's own file, or a model folder, which says what it holds"
+                )
         else:
             try:
                 encoder = build(spec, self.pretrained)
