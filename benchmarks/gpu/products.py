@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.laptop.encoder import TRAINING, _train
 from benchmarks.moderation.baselines import products_task
 from benchmarks.moderation.products import article_types
-from benchmarks.moderation.table import FIRST_SEED, NOISES, _own_rows
+from benchmarks.moderation.rows import own_rows
+from benchmarks.moderation.table import FIRST_SEED, NOISES
 from benchmarks.results_table import ResultRow, write_results
 from tutelage.data import TensorData
 from tutelage.metrics import auroc, npv_at_fpr
@@ -46,7 +47,7 @@ def measured(data: Path, runs: Path, *, tiny: bool) -> Iterator[tuple[str, str, 
         discovery = replace(settings.discovery, epochs=1)
         settings = replace(settings, budget=Budget(steps=4), discovery=discovery)
         settings = replace(settings, specialists=replace(settings.specialists, epochs=1))
-    listed = _own_rows(settings.student)[: 1 if tiny else None]
+    listed = own_rows(settings.student)[: 1 if tiny else None]
     for seed in range(FIRST_SEED, FIRST_SEED + (1 if tiny else SEEDS)):
         for noise in [name.partition(" ")[0] for name in NOISES[: 1 if tiny else None]]:
             most = 800 if tiny else EVERYTHING

@@ -6,21 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.moderation.table import (
-    AS_PRINTED,
-    BELIEVED,
-    FIRST,
-    FIRST_SEED,
-    FULL,
-    SERVED,
-    SPECIALISTS,
-    VARIANTS,
-    Measured,
-    Recovered,
-    measure,
-    rows,
-    rows_settings,
-)
+from benchmarks.moderation.rows import AS_PRINTED, BELIEVED, FIRST, FULL, SERVED, SPECIALISTS, rows
+from benchmarks.moderation.table import FIRST_SEED, Measured, Recovered, measure, rows_settings
+from benchmarks.moderation.variants import VARIANTS
 from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
 from tutelage.recipes.base import Scale

@@ -11,19 +11,9 @@ import pytest
 import tiny
 import torch
 from benchmarks.moderation import baselines, summary, table
-from benchmarks.moderation.table import (
-    FIRST,
-    FULL,
-    PAPER,
-    PLAIN,
-    POCKET,
-    SERVED,
-    Measured,
-    Recovered,
-    Row,
-    measure,
-    rows,
-)
+from benchmarks.moderation.rows import FIRST, FULL, PLAIN, SERVED, Row, rows
+from benchmarks.moderation.table import Measured, Recovered, measure
+from benchmarks.moderation.variants import PAPER, POCKET
 from benchmarks.paired import paired
 from benchmarks.results_table import ResultRow
 

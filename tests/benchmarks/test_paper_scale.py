@@ -8,7 +8,7 @@ import pytest
 from benchmarks.amal import cases as amal
 from benchmarks.maoal import cases as maoal
 from benchmarks.mile.table import paper_variants
-from benchmarks.moderation.table import PAPER
+from benchmarks.moderation.variants import PAPER
 
 from tutelage import _vision
 from tutelage.models import FEATURES, SMALL
