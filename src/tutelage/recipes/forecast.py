@@ -67,8 +67,9 @@ def forecast(
     seconds = sum(each.steps * found for each, found in zip(trainings, times, strict=True))
     listed = ", ".join(f"{each.name} ({each.steps:,} steps)" for each in trainings)
     lasts = f"about {seconds / 60:,.0f} min" if seconds >= 90 else f"about {max(1, round(seconds))} s"
+    count = "1 training" if len(trainings) == 1 else f"{len(trainings)} trainings"
     return (
-        f"{len(trainings)} trainings: {listed}. By the time of a step they take {lasts}, more where weights are learned; "
+        f"{count}: {listed}. By the time of a step they take {lasts}, more where weights are learned; "
         "finished ones are not run again"
     )
 
