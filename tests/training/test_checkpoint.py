@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import runs
 import torch
+from safetensors import SafetensorError
 
 import processes
+from tutelage.files import save_tensors
 from tutelage.training import DamagedCheckpoint, Log, checkpoint
 
 OLD, NEW = {"step": 1, "weights": torch.arange(5.0)}, {"step": 2, "weights": torch.arange(5.0) + 1}
@@ -191,3 +193,17 @@ def test_training_goes_on_from_the_one_before(tmp_path: Path, monkeypatch: pytes
     with pytest.warns(DamagedCheckpoint):
         found = runs.whole_training(tmp_path / "damaged")
     runs.same(dict(found.model.state_dict()), dict(whole.model.state_dict()))
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library raises one of its own, which no caller would take for a full disk."""
+    with pytest.raises(FileNotFoundError):
+        save_tensors({"a": torch.zeros(9)}, tmp_path / "nowhere" / "a")
+
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / 'a'}'") as caught:
+        save_tensors({"a": torch.zeros(9)}, tmp_path / "a")
+    assert caught.value.errno == errno.ENOSPC

@@ -13,10 +13,9 @@ from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from tutelage.files import write_atomically
+from tutelage.files import save_tensors, write_atomically
 
 SEGMENT = 256  # rows in a file: what a kill may lose
 
@@ -152,7 +151,7 @@ class RowStore:
         own, rows = torch.tensor(keys, dtype=torch.int64), rows.cpu().contiguous()
         path = self.folder / f"{uuid4().hex}.safetensors"
         tensors, metadata = {"keys": own, self.name: rows}, {"checksum": str(_checksum(own, rows))}
-        write_atomically(path, partial(save_file, tensors, metadata=metadata))
+        write_atomically(path, partial(save_tensors, tensors, metadata=metadata))
         self.checked.add(len(self.paths))
         self._add(path)
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.data.indexed import Batched
-from tutelage.files import read_json, read_parquet
+from tutelage.files import read_json, read_parquet, save_tensors
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Features:
         facts = {"settings": asdict(self.settings), "vocabulary": self.vocabulary}
         (folder / "features.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
         if self.idf is not None:
-            save_file({"idf": np.asarray(self.idf)}, folder / "features.safetensors")
+            save_tensors({"idf": torch.as_tensor(self.idf)}, folder / "features.safetensors")
 
     @classmethod
     def load(cls, folder: Path) -> Features:

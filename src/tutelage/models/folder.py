@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from tutelage.files import read_json
+from tutelage.files import read_json, save_tensors
 
 Spec = TypeVar("Spec")
 Model = TypeVar("Model", bound=nn.Module)
@@ -24,7 +24,7 @@ def write_model(model: nn.Module, spec: Any, folder: Path, facts: Mapping[str, A
     """Write ``model.safetensors``, and ``config.json`` with the spec as ``entry`` and further plain facts."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    save_tensors(state, folder / "model.safetensors")
     text = json.dumps({entry: asdict(spec), **facts}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tutelage.data import WithColumns
 from tutelage.data.augment import augmentation
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.table import ImageTable
+from tutelage.files import save_tensors
 from tutelage.metrics import Interval, bootstrap_rows
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.models.features import EncoderDoor
@@ -143,7 +144,7 @@ def unfrozen(
         fit(made, examples, signals=signals, plan=plan)
         save(made, folder / "model")
         outputs, _ = predict(made, pixels.subset(torch.arange(len(pixels))), batch_size=64, shared=True)
-        save_file({"logits": joint_logits(outputs).contiguous()}, folder / "logits.safetensors")
+        save_tensors({"logits": joint_logits(outputs).contiguous()}, folder / "logits.safetensors")
         return facts
 
     key = [fingerprint(images, network.state_dict(), target_NC, rows, weight_N), signal, TRAINING, BUDGET]

@@ -14,10 +14,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from safetensors.torch import save_file
 
 from tutelage.data.table import Images
-from tutelage.files import literal, read_parquet, read_yaml
+from tutelage.files import literal, read_parquet, read_yaml, save_tensors
 
 _FACTS = frozenset({"time", "stage", "event", "name", "step", "epoch", "val"})
 
@@ -153,4 +152,4 @@ def write_gallery(folder: Path, images: Images, rows: Sequence[int], places: Seq
     """
     pictures = images.pictures(rows).contiguous()
     numbers = torch.tensor(rows if places is None else places, dtype=torch.int64)[: len(pictures)]
-    save_file({"rows": numbers, "images": pictures}, folder / "gallery.safetensors")
+    save_tensors({"rows": numbers, "images": pictures}, folder / "gallery.safetensors")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tutelage.configured import Configured, plain
 from tutelage.distributed import is_distributed, is_main_process, mean_over_processes
-from tutelage.files import write_table
+from tutelage.files import save_tensors, write_table
 from tutelage.hypergradient import ModuleWeights, Optimizers
 from tutelage.hypergradient.passes import passes, weighted_gradient
 from tutelage.hypergradient.probe import full_types
@@ -219,7 +219,7 @@ class Weighting(Configured, nn.Module):
         """Write ``state_dict()`` as safetensors; with several processes all call it and the first one writes."""
         state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
         if is_main_process():
-            save_file(state, path)
+            save_tensors(state, Path(path))
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote; the number of processes may be another.

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from tutelage.files import save_tensors
 from tutelage.models import build_multi_head, save_multi_head
 from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selects
 from tutelage.recipes.auxiliary.network import augment_of, partition_of, signals_of, spec_of, weighting_of
@@ -177,7 +178,7 @@ class Pipeline:
             )
             assert fitted.best is not None
             found = {part: torch.from_numpy(self._outcomes(model, part)) for part in ("test", "val")}
-            save_file(found, folder / "outcomes.safetensors")
+            save_tensors(found, folder / "outcomes.safetensors")
             save_multi_head(model, spec, folder)
             weighting.export(folder / WEIGHTS, [f"weight_{task.name}" for task in tasks], problem.ids)
             return {

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
 from tutelage.data.encoded import EncodedTable
+from tutelage.files import save_tensors
 from tutelage.models import ImageClassifier, JointLogits, ModelSettings, build, joint_logits, load_model, save_model
 from tutelage.recipes.base import plan_of
 from tutelage.recipes.distill.methods import Method, method_of, proportions
@@ -189,7 +190,7 @@ class Pipeline:
                 return network, {**{name: weighed.facts[name] for name in ("weighting_history", "modules")}, **facts}
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
             if found is not None:
-                save_file({"weights": found}, folder / "weights.safetensors")
+                save_tensors({"weights": found}, folder / "weights.safetensors")
             history, modules = fitted.weighting_history, weighting.module_names()
             return network, {**facts, "weighting_history": history, "modules": modules}
 
@@ -233,7 +234,7 @@ class Pipeline:
             everything = images.subset(torch.arange(len(images)))
             outputs, _ = predict(network, everything, workers=self.settings.hardware.workers, shared=True)
             logits = joint_logits(outputs)
-            save_file({"logits": logits.contiguous()}, folder / "logits.safetensors")
+            save_tensors({"logits": logits.contiguous()}, folder / "logits.safetensors")
             right = logits.argmax(1) == self.task.labels
             return {**facts, "val": float(right[self.rows("val")].double().mean())}
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tutelage.data.encoded import EncodedTable
+from tutelage.files import save_tensors
 from tutelage.metrics import calibrate, label_errors, right_labels
 from tutelage.models import ImageClassifier, ModelSpec, build, save_model
 from tutelage.models.kernel import SURE
@@ -86,7 +87,7 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
         apart = told_apart(known, told[train, 0], labels, subtask, count, settings.doubt.lookalikes)
         nearest = told[:, 1:].argmax(1)
         tensors = {"scores": told[:, 0].contiguous(), "nearest": nearest, "apart": torch.from_numpy(apart)}
-        save_file(tensors, folder / "judged.safetensors")
+        save_tensors(tensors, folder / "judged.safetensors")
         return {}
 
     stage = pipeline.stages.run(
@@ -131,7 +132,7 @@ def _told_again(pipeline: Pipeline, right: Tensor) -> tuple[Tensor, ModelScores 
             everything = task.images.subset(torch.arange(len(task.images)))
             outputs, _ = predict(network, everything, workers=settings.hardware.workers, shared=True)
             tensors["scores"] = acceptability(outputs)
-        save_file(tensors, folder / "told.safetensors")
+        save_tensors(tensors, folder / "told.safetensors")
         return {}
 
     stage = pipeline.stages.run("belief", work, cache_key=[settings.doubt, settings.seed, served], after=["doubt"])

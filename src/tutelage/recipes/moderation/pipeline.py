@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
 from tutelage.data.encoded import EncodedTable
+from tutelage.files import save_tensors
 from tutelage.models import ImageClassifier, ModelSettings, build, load_model, save_model
 from tutelage.recipes.base import plan_of
 from tutelage.recipes.input import augmentation_of
@@ -133,7 +134,7 @@ class Pipeline:
                 "confidence": found.confidence,
                 "unlabelled_probabilities": probabilities,
             }
-            save_file(tensors, folder / "found.safetensors")
+            save_tensors(tensors, folder / "found.safetensors")
             return found.facts()
 
         stage = self.stages.run(
@@ -211,7 +212,9 @@ class Pipeline:
             if settings.specialists.sharing == "trunk" and isinstance(network := trained.networks[0], ImageClassifier):
                 save_model(network, folder / "model")
             everything = images.subset(torch.arange(len(images)))
-            save_file({"log_odds_NK": trained.logits(everything, settings.hardware)}, folder / "log_odds.safetensors")
+            save_tensors(
+                {"log_odds_NK": trained.logits(everything, settings.hardware)}, folder / "log_odds.safetensors"
+            )
             return {"failures": trained.failures}
 
         stage = self.stages.run(
@@ -291,7 +294,7 @@ class Pipeline:
                 facts[TOKENS] = token_cosine(network, test, workers=settings.hardware.workers)
             everything = images.subset(torch.arange(len(images)))
             outputs, _ = predict(network, everything, workers=settings.hardware.workers, shared=True)
-            save_file({"scores": acceptability(outputs)}, folder / "scores.safetensors")
+            save_tensors({"scores": acceptability(outputs)}, folder / "scores.safetensors")
             return facts
 
         stage = self.stages.run(name, work, cache_key=[self.training_key(model), cache_key], after=after or [])

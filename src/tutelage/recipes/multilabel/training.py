@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tutelage.data import WithColumns
 from tutelage.data.sampling import Rebalanced, fraction
+from tutelage.files import save_tensors
 from tutelage.generations import iterate, noisy_student
 from tutelage.generations.schedule import Language, Passing
 from tutelage.models import ImageClassifier, build, joint_logits, save_model
@@ -67,7 +68,7 @@ def train(task: MultilabelTask, settings: MultilabelSettings, stages: Stages, lo
             raise ValueError(f"{name}: what the trained model says is not finite; take a lower training.lr")
         scores_NC = logits_NC.softmax(1) if settings.method in ONE_LABEL else logits_NC.sigmoid()
         tensors = {"scores": scores_NC.contiguous()} | ({} if said is None else {"first_said": said})
-        save_file(tensors, folder / "scores.safetensors")
+        save_tensors(tensors, folder / "scores.safetensors")
         return {"coverage": coverage}
 
     relevant = replace(settings, threshold=None, unfreeze=None, choose_by="given", val=0.1, test=0.2)
