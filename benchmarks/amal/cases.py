@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from benchmarks.amal.rivals import over_assistant, self_supervised
@@ -177,7 +178,7 @@ def _pocket() -> list[Case]:
         budget=Budget(epochs=12),
     )
     figure_3 = _distillation(ModelSettings("cifar_resnet14"))
-    few = {"data": "cifar100", "images": (3000, 2000), "classes": TWENTY}
+    cifar_case = partial(Case, data="cifar100", images=(3000, 2000), classes=TWENTY)
     return [
         Case("digits, 40 % of the labels wrong", replace(base, noise=_noise(0.4)), ALL),
         Case("digits, 60 % of the labels wrong", replace(base, noise=_noise(0.6)), NOISY),
@@ -196,17 +197,11 @@ def _pocket() -> list[Case]:
         ),
         Case("digits, distillation", replace(base, teachers=(final,)), _distillation(middle)),
         Case("digits, coresets of 20 %", replace(base, teachers=(final,)), CORESETS, paper=TABLE_1),
-        Case(
-            "CIFAR-100, 20 classes at 16 pixels, distillation",
-            cifar,
-            figure_3,
-            **few,  # type: ignore[arg-type]
-        ),
-        Case(
+        cifar_case("CIFAR-100, 20 classes at 16 pixels, distillation", cifar, figure_3),
+        cifar_case(
             "CIFAR-100, 20 classes at 16 pixels, 40 % of the labels wrong",
             replace(cifar, noise=_noise(0.4)),
             {row: NOISY[row] for row in ("CE", "KD", "SuperLoss", "CRUST", "AMAL")},
-            **few,  # type: ignore[arg-type]
         ),
     ]
 

@@ -158,7 +158,7 @@ def task_of(case: Case, seed: int, data: Path, runs: Path, *, tuning: bool = Fal
         parts["test"] = np.flatnonzero(~known)
     facts = facts.assign(true_label=facts["label"])
     for name, rows in parts.items():
-        facts.iloc[rows, facts.columns.get_loc("split")] = name  # type: ignore[index]
+        facts.iloc[rows, facts.columns.get_loc("split")] = name  # type: ignore[index]  # the stubs know no rows
     rows = np.concatenate(list(parts.values()))
     names = tuple(map(str, range(int(facts["label"].max()) + 1)))
     task = with_noise(DistillTask(case.name, table_of(facts, rows), names), case.noise, seed)

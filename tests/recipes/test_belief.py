@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tutelage import recipes
-from tutelage.models import ModelSettings, ModelSpec, build, load_committee, save_model
+from tutelage.models import ModelSettings, load_committee
 from tutelage.recipes import moderation
 from tutelage.recipes.encoding import EncoderSettings
 from tutelage.recipes.moderation import served
@@ -107,22 +107,17 @@ def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path, 
         return replace(made, chosen=max(made.candidates, key=len))
 
     monkeypatch.setattr(served, "choose", all_of_them)
-    pd.DataFrame(tiny.written(tmp_path, (120, 180)), columns=["image", "label"]).to_csv(
-        tmp_path / "all.csv", index=False
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_model(build(ModelSpec("pocket_resnet", 5, 16, options={"widths": [4, 8]})), tmp_path / "encoder")
+    posters, encoder = tiny.manifest(tmp_path, (120, 180)), tiny.saved_encoder(tmp_path / "encoder")
     made = replace(
         tiny.settings(),
-        encoder=EncoderSettings(pretrained=str(tmp_path / "encoder"), cache=tmp_path / "cache", views=1),
+        encoder=EncoderSettings(pretrained=str(encoder), cache=tmp_path / "cache", views=1),
         student=ModelSettings("feature_student", options={"widths": [8]}),
         specialist=ModelSettings("feature_mlp"),
         doubt=DoubtSettings(used=True),
     )
     scores = []
     for name in ("one", "two"):
-        task = moderation.moderation_task(tmp_path / "all.csv", made)
+        task = moderation.moderation_task(posters, made)
         run = recipes.run("moderation", task, made, tmp_path / name, quiet=True)
         assert (run.folder / "stages" / "doubt").is_dir()
         scores.append(pd.read_parquet(run.folder / "examples.parquet")["score"].to_numpy())
@@ -135,7 +130,7 @@ def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path, 
         assert np.allclose(ordered, ordered.cummin(), atol=1e-9)
     reasons = pd.read_csv(run.folder / "relabel.csv")["reason"]
     assert reasons.str.contains(r", the labels of similar images (?:too|say \w+) \(\d+%\)").all()
-    table, problems = recipes.predict(run.folder, tmp_path / "all.csv", tmp_path / "scores.parquet")
+    table, problems = recipes.predict(run.folder, posters, tmp_path / "scores.parquet")
     assert problems.counts() == {}
     members = load_committee(run.folder / "model")[0].spec.members
     assert [spec.name for spec in members][:3] == ["feature_student", "feature_student", "feature_kernel"]

@@ -28,25 +28,18 @@ from tutelage.recipes.moderation import ModerationSettings
 from tutelage.training import Budget
 
 SIZE = 16
-SPEC = ModelSpec("pocket_resnet", 5, SIZE, options={"widths": [4, 8]})
 WIDTH = 16  # of its features: means and maxima
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_model(build(SPEC), folder)
-    return folder
+    return tiny.saved_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a manifest of 300 posters."""
-    folder = tmp_path_factory.mktemp("images")
-    pd.DataFrame(tiny.written(folder, (120, 180)), columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
-    return folder
+    return tiny.manifest(tmp_path_factory.mktemp("images"), (120, 180)).parent
 
 
 def frozen(encoder: Path, cache: Path, **others: Any) -> EncoderSettings:
@@ -173,7 +166,7 @@ def test_maps_and_fields_need_no_encoder(encoder, tmp_path):
 def test_predict_on_images_says_what_the_run_said_of_their_features(make, images, encoder, tmp_path):
     run, of = make(images, encoder, tmp_path / "run")
     model = (load_committee if make is moderated else load_model)(run.folder / "model")[0]
-    assert model.spec.encoder == replace(SPEC, num_classes=0)
+    assert model.spec.encoder == replace(tiny.ENCODER, num_classes=0)
     table, problems = recipes.predict(run.folder, images / "all.csv", tmp_path / "scores.parquet")
     assert len(table) == 300
     assert problems.counts() == {}

@@ -29,18 +29,12 @@ LAST = "backbone.blocks.1"
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_model(build(SPEC), folder)
-    return folder
+    return tiny.saved_encoder(tmp_path_factory.mktemp("encoder"), SPEC)
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    pd.DataFrame(tiny.written(folder, (60, 90)), columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
-    return folder
+    return tiny.manifest(tmp_path_factory.mktemp("images"), (60, 90)).parent
 
 
 def table(count: int = 40) -> EncodedTable:

@@ -10,19 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from PIL import Image
 
 from tutelage import _vision, recipes
 from tutelage.data import digit_posters
 from tutelage.metrics import bootstrap, paired_bootstrap
-from tutelage.models import ModelSettings
+from tutelage.models import ModelSettings, ModelSpec, build, save_model
 from tutelage.recipes.moderation import ModerationSettings, ModerationTask, pocket, posters_task
 from tutelage.subtasks import DiscoverySettings, SelectionSettings, SpecialistSettings
 from tutelage.training import Budget, checkpoint
 
 SIZES: dict[str, Any] = {"train": (60, 120), "validation": (60, 120), "test": (40, 80), "unlabelled": 50}
 KEPT = 2  # of four
+ENCODER = ModelSpec("pocket_resnet", 5, 16, options={"widths": [4, 8]})
 
 
 def task(noise: str = "uniform", image_size: int = 24) -> ModerationTask:
@@ -40,6 +42,20 @@ def written(folder: Path, train: tuple[int, int] = (64, 96)) -> list[tuple[str, 
         Image.fromarray(posters.images[row].permute(1, 2, 0).numpy()).save(folder / f"{row}.png")
         rows.append((f"{row}.png", ["defective", "acceptable"][posters.labels[row]]))
     return rows
+
+
+def manifest(folder: Path, train: tuple[int, int]) -> Path:
+    """Write so many posters as `written` does, and a table of them; return its path."""
+    pd.DataFrame(written(folder, train), columns=["image", "label"]).to_csv(folder / "all.csv", index=False)
+    return folder / "all.csv"
+
+
+def saved_encoder(folder: Path, spec: ModelSpec = ENCODER) -> Path:
+    """Save a model with weights drawn at random, the same for all tests; return the folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(build(spec), folder)
+    return folder
 
 
 def settings() -> ModerationSettings:

@@ -148,6 +148,7 @@ def primary_only(objective: Objective) -> Objective:
 def uncompiled(objective: Objective) -> Objective:
     """Return the objective inside of what `torch.compile` makes of it."""
     while "_orig_mod" in objective._modules:
+        # The stubs know no kind of module here, and what is compiled twice is no Objective before the last turn.
         objective = objective._modules["_orig_mod"]  # type: ignore[assignment]
     return objective
 

@@ -125,7 +125,7 @@ def export(
                 more = run_graph(graph, batches)[0], images.labels[labelled].numpy()
             draft["answer"] |= {"subtasks": subtasks}
             told = read_parquet(run_folder / "examples.parquet")
-            if told["id"].tolist() != task.table["id"].tolist():  # type: ignore[union-attr]
+            if told["id"].tolist() != task.table["id"].tolist():  # type: ignore[union-attr]  # not of denoise
                 raise ValueError(
                     f"the data are not those of {run_folder}: other examples can be read now; run it again"
                 )

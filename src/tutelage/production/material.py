@@ -51,8 +51,8 @@ class Material:
 
 def images_of(task: Task, recipe: str) -> Material:
     """Return a task's images."""
-    examples: Any = getattr(task, "images", None)
-    examples = task.examples if examples is None else examples  # type: ignore[attr-defined]
+    source: Any = task
+    examples: Any = source.examples if getattr(task, "images", None) is None else source.images
 
     def inputs(rows: Tensor) -> NDArray[Any]:
         if isinstance(examples, EncodedTable) and examples.features.encoder is None:  # given, and the model reads them

@@ -111,11 +111,12 @@ def application(service: Service, token: str | None) -> App:
         body = read_json(raw)
         given = protocol_v2.examples(body, service.deployment.kind, settings.batch)
         async with service.admitted(len(given)):
-            found = await asyncio.gather(*(service.answer(each, name) for each in given), return_exceptions=True)
-            for each in found:
+            found = []
+            for each in await asyncio.gather(*(service.answer(each, name) for each in given), return_exceptions=True):
                 if isinstance(each, BaseException):
                     raise each
-            return JSONResponse(protocol_v2.response(body, name, chosen.model, found))  # type: ignore[arg-type]
+                found.append(each)
+            return JSONResponse(protocol_v2.response(body, name, chosen.model, found))
 
     if token is not None:
         descriptions.lock(app.openapi(), OPEN)
