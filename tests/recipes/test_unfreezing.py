@@ -101,9 +101,9 @@ def test_the_block_s_gradient_is_the_loss_s_derivative_and_the_rest_of_the_encod
     assert all(parameter.grad is not None for parameter in made.backbone.parameters())
 
 
-def trained(images: EncodedTable, out: Path) -> Unfrozen:
+def trained(images: EncodedTable, out: Path, made: Any = None) -> Unfrozen:
     return unfrozen(
-        network(images),
+        made or network(images),
         "backbone",
         images,
         images.rows("train"),
@@ -114,6 +114,20 @@ def trained(images: EncodedTable, out: Path) -> Unfrozen:
         stages=Stages(out, Log(None, quiet=True)),
         log=Log(None, quiet=True),
     )
+
+
+def test_behind_a_regression_that_has_no_weights_the_block_learns_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(unfreezing, "TRAINING", replace(unfreezing.TRAINING, batch_size=8))
+    images = table()
+    kernel = build(ModelSpec("feature_kernel", 2, 16, options={"num_features": 8, "examples": 30}))
+    kernel.backbone.known.copy_(torch.nn.functional.normalize(images.features.rows[torch.arange(30)][:, 0], dim=1))
+    kernel.backbone.dual.copy_(images.labels[:30] - 0.5)
+    made = whole(kernel, images)
+    found = trained(images, tmp_path, made)
+    after, before = load_model(found.folder)[0].cpu().state_dict(), made.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved
+    assert all(name.startswith((f"pixels.encoder.{LAST}", "pixels.encoder.backbone.norm")) for name in moved)
 
 
 def test_interrupted_it_ends_as_straight_through_and_the_frozen_part_is_the_same_bits(tmp_path, monkeypatch):

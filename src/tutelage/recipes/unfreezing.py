@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -29,7 +29,8 @@ from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, pred
 from tutelage.weighting.structure import blocks, within
 
 STAGE = "unfrozen"
-TRAINING = Optimization(lr=3e-4, encoder_lr=5e-5, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=1.0)
+BLOCK_LR = 5e-5
+TRAINING = Optimization(lr=3e-4, encoder_lr=BLOCK_LR, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=1.0)
 BUDGET = Budget(epochs=3)
 LEVEL = 0.8  # of the gain's interval; its lower end has 90 % confidence
 RESAMPLES = 500
@@ -110,7 +111,7 @@ def unfrozen(
 
     Args:
         network: encoder and heads as one; it stays as it is.
-        heads: the name of the module that holds all heads.
+        heads: the name of the module that holds all heads; a kernel regression has nothing to learn there.
         images: the run's, with features; their pixels are what is learned from.
         rows: that are trained on, (n,).
         target_NC: what they are taught: see `half_label`.
@@ -121,6 +122,8 @@ def unfrozen(
         weight_N: how often each row counts.
     """
     pixels = ImageTable(images.images, images.table)
+    learns = any(True for _ in network.get_submodule(heads).parameters())
+    training = TRAINING if learns else replace(TRAINING, lr=BLOCK_LR, encoder_lr=None)
     examples, signals = counted(WithColumns(pixels.subset(rows), target=target_NC), [signal], weight_N, rows)
 
     def work(folder: Path) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def unfrozen(
         )
         plan = Plan(
             BUDGET,
-            TRAINING,
+            training,
             (heads,),
             augment=augmentation(settings.augmentation),
             seed=settings.seed,
@@ -147,7 +150,7 @@ def unfrozen(
         save_tensors({"logits": joint_logits(outputs).contiguous()}, folder / "logits.safetensors")
         return facts
 
-    key = [fingerprint(images, network.state_dict(), target_NC, rows, weight_N), signal, TRAINING, BUDGET]
+    key = [fingerprint(images, network.state_dict(), target_NC, rows, weight_N), signal, training, BUDGET]
     run = [settings.seed, settings.augmentation, settings.hardware.precision]
     stage = stages.run(STAGE, work, cache_key=[key, run])
     logits = load_file(stage.folder / "logits.safetensors")["logits"]
