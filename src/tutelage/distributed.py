@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -142,36 +142,60 @@ def mean_over_processes(
 
     Args:
         sums: for each name that this process knows something of, a sum over its own examples.
-        count: how many examples that were.
+        count: how many examples that were, below 2^24.
         parameters: every name that may occur in any process, with a tensor of its shape and type, in the same order everywhere.
     """
     if is_distributed():
-        names = list(parameters)
-        known = [float(name in sums) for name in names]
-        flat = [(sums[name] if name in sums else torch.zeros_like(parameters[name])).flatten() for name in names]
-        tail = flat[0].new_tensor([*known, float(count)], dtype=precise(flat[0].device))
-        message = torch.cat(flat)
-        dist.all_reduce(message)
-        dist.all_reduce(tail)
-        count = int(tail[-1])
-        pieces = message.split([part.numel() for part in flat])
-        sums = {
-            name: piece.view_as(parameters[name]).to(parameters[name])
-            for name, piece, processes in zip(names, pieces, tail[:-1].tolist(), strict=True)
-            if processes
-        }
+        known = torch.tensor([*(name in sums for name in parameters), count])
+        *summed, told = _summed(
+            [*(sums.get(name, torch.zeros_like(like)) for name, like in parameters.items()), known.float()]
+        )
+        *processes, examples = told.tolist()
+        count = int(examples)
+        sums = {name: total for name, total, told in zip(parameters, summed, processes, strict=True) if told}
     return {name: value / max(count, 1) for name, value in sums.items()}, count
 
 
-def all_reduce_gradients(model: nn.Module) -> None:
-    """Make each ``.grad`` the mean over the processes; one that no process has stays None."""
+@torch.no_grad()
+def end_step(trained: nn.Module, buffers: Iterable[Tensor], *own: bool) -> list[bool]:
+    """Make each ``.grad`` the mean over the processes and each buffer the main process's, in one exchange.
+
+    A gradient that no process has stays None.
+
+    Returns:
+        Of each of ``own`` whether any process says so.
+    """
     if not is_distributed():
-        return
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    own = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    means, _ = mean_over_processes(own, 1, parameters)
-    for name, parameter in parameters.items():
-        parameter.grad = means.get(name)
+        return list(own)
+    parameters, buffers = [p for p in trained.parameters() if p.requires_grad], list(buffers)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    told = torch.tensor([*(p.grad is not None for p in parameters), *own])
+    state = [_exact(buffer) if is_main_process() else torch.zeros_like(_exact(buffer)) for buffer in buffers]
+    summed = _summed([*gradients, *state, told.float()])
+    count = len(parameters)
+    said = [processes > 0 for processes in summed[-1].tolist()]
+    for parameter, total, known in zip(parameters, summed, said, strict=False):
+        parameter.grad = total / rank_world()[1] if known else None
+    for buffer, main in zip(buffers, summed[count:], strict=False):
+        buffer.copy_(_inexact(main, buffer))
+    return said[count:]
+
+
+def _summed(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return floating-point tensors' sums over the processes, in one message of the type that holds them all."""
+    message = torch.cat([tensor.flatten().to(tensors[0].device) for tensor in tensors])
+    dist.all_reduce(message)
+    pieces = message.split([tensor.numel() for tensor in tensors])
+    return [piece.view_as(tensor).to(tensor) for tensor, piece in zip(tensors, pieces, strict=True)]
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """Return numbers that any floating-point type holds: whole ones as bytes."""
+    return tensor if tensor.is_floating_point() else tensor.flatten().view(torch.uint8).float()
+
+
+def _inexact(numbers: Tensor, like: Tensor) -> Tensor:
+    return numbers if like.is_floating_point() else numbers.to(torch.uint8).view(like.dtype).view_as(like)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from tutelage.batches import to_device
 from tutelage.distributed import (
-    all_reduce_gradients,
     all_reduce_sum,
     broadcast,
+    end_step,
     join,
     naming_absent,
     require_shared,
@@ -179,6 +179,10 @@ class _Run:
             self.note_learned()
         steps = self.plan.budget.total(self.at.epoch_steps)
         saved = time.monotonic()
+
+        def asked() -> tuple[bool, bool]:  # whether to stop, and whether to save
+            return interrupt.requested, checkpoint.due(saved, self.plan.hardware.checkpoint_seconds)
+
         with stoppable() as interrupt, self.log.progress(steps, self.step, self.plan.name) as bar:
             while self.step < steps and not self.at.finished:
                 if self.at.place == 0 and not self.at.dealt:
@@ -186,10 +190,8 @@ class _Run:
                 stop = False
                 batches = self.batches()
                 for batch in self.loader.load(batches, self.at.place):
-                    self.train_step(batch, steps)
+                    stop, late = self.train_step(batch, steps, asked)
                     bar.update()
-                    late = checkpoint.due(saved, self.plan.hardware.checkpoint_seconds)
-                    stop, late = self.agreed(interrupt.requested, late)
                     if self.step == steps or stop:
                         break
                     if late:
@@ -198,9 +200,10 @@ class _Run:
                 epoch_over = self.at.place >= len(batches)
                 if epoch_over or self.step == steps:
                     self.evaluate(bar)
-                if epoch_over:
-                    self.at.epoch, self.at.place, self.at.dealt = self.at.epoch + 1, 0, []
-                    (self.at.finished,) = self.agreed(self.plan.until is not None and self.plan.until())
+                    if epoch_over:
+                        self.at.epoch, self.at.place, self.at.dealt = self.at.epoch + 1, 0, []
+                    finished = epoch_over and self.plan.until is not None and self.plan.until()
+                    stop, self.at.finished = self.agreed(stop or interrupt.requested, finished)
                 if stop:
                     self.save()
                     kept = "run it again to go on" if self.plan.out is not None else "nothing is kept, since out=None"
@@ -268,7 +271,7 @@ class _Run:
     def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return to_device(batch, self.accelerator.device)
 
-    def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
+    def train_step(self, batch: dict[str, Tensor], steps: int, asked: Callable[[], tuple[bool, bool]]) -> list[bool]:
         batch = self.placed(batch)
         seeds.begin(self.accelerator.device, self.plan.seed, "step", self.step, self.rank)
         factor = self.plan.optimization.factor(self.step, steps)
@@ -282,12 +285,11 @@ class _Run:
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.plan.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
-        all_reduce_gradients(self.trained)
+        said = end_step(self.trained, self.model.buffers(), *asked())
         if self.plan.optimization.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained.parameters(), self.plan.optimization.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        broadcast(self.model.buffers())
         self.tally.add(losses_BK)
         self.at.step += 1
         self.at.place += 1
@@ -296,6 +298,7 @@ class _Run:
             self.weighting.adapt(self.probe, batch, held_out, self.optimizer)
         if self.step % self.plan.adapt_every == 0:
             self.note_learned()
+        return said
 
     @property
     def lr(self) -> float:
