@@ -19,7 +19,7 @@ from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
 from tutelage.data.splits import draw_parts
 from tutelage.metrics import bootstrap_rows, mean_iou, pixel_accuracy
-from tutelage.models import build_multi_head, load_multi_head
+from tutelage.models import build_multi_head, load_ensemble, load_multi_head
 from tutelage.recipes.auxiliary import (
     AuxiliarySettings,
     AuxiliaryTask,
@@ -249,8 +249,38 @@ def test_what_was_asked_for_is_not_served_where_the_primary_loss_alone_is_better
     assert values["single"] > values["equal"]
     assert set(found["difference"]) == {"equal"}
     assert "Served: the primary loss alone, not all losses equally" in (tmp_path / "report.html").read_text()
-    model, _ = load_multi_head(tmp_path / "model")
+    model, _ = load_ensemble(tmp_path / "model")
     assert set(model(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))) == {"kind"}
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_the_mean_of_networks_that_validation_cannot_tell_apart_is_served(
+    kind: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("tutelage.recipes.auxiliary.evaluation.unbeaten", lambda *_, **__: ("equal", "single"))
+    of, problem = settings(weighting="equal", budget=Budget(epochs=2)), squares((TaskSpec("even"),))
+    if kind == "regression":
+        of, problem = replace(FIELDS, weighting="equal", budget=Budget(epochs=1)), fields_problem()
+    primary = problem.primary
+    found = recipes.run("auxiliary", problem, of, tmp_path, quiet=True)
+    choice = found.metrics["choice"]
+    assert (choice["chosen"], choice["members"]) == ("ensemble", ["equal", "single"])
+    model, _ = load_ensemble(tmp_path / "model")
+    images = problem.part(problem.rows("test"), (primary,)).batch(list(range(len(problem.rows("test")))))["input"]
+    networks = [load_multi_head(tmp_path / "stages" / name)[0] for name in choice["members"]]
+    with torch.inference_mode():
+        [told], each = model(images).values(), [network(images)[primary.name] for network in networks]
+    labels = problem.labels[primary.name][problem.rows("test")]
+    if primary.kind == "regression":
+        torch.testing.assert_close(told, (each[0] + each[1]) / 2)
+        figure, value = "rmse", (told[:, 0] - labels)[~labels.isnan()].square().mean().sqrt()
+    else:
+        torch.testing.assert_close(told.exp(), (each[0].softmax(1) + each[1].softmax(1)) / 2)
+        figure, value = "accuracy", (told.argmax(1) == labels)[labels >= 0].double().mean()
+    assert found.metrics["methods"]["ensemble"][figure]["value"] == pytest.approx(value.item())
+    assert set(found.metrics["difference"]) == {"equal", "single"}
+    page = found.report.read_text()
+    assert "Served: the mean of all losses equally and the primary loss alone, none of which is surely worse" in page
 
 
 def test_what_counts_nowhere_is_left_out_of_the_training_on_all_labels(tmp_path: Path, monkeypatch: Any) -> None:
@@ -303,10 +333,10 @@ KINDS = {
 def test_maps_and_fields_from_end_to_end(kind: str, tmp_path: Path) -> None:
     make, of, figure = KINDS[kind]
     found = recipes.run("auxiliary", make(), replace(of, baselines=("single",)), tmp_path, quiet=True)
-    assert set(found.metrics["methods"]) == {"maoal", "refit", "single"}
+    assert {"maoal", "refit", "single"} <= set(found.metrics["methods"]) <= {"maoal", "refit", "single", "ensemble"}
     assert figure in found.metrics["methods"]["maoal"]
     differences = found.metrics["difference"]
-    assert set(differences) == {"maoal", "refit", "single"} - {found.metrics["choice"]["chosen"]}
+    assert set(differences) == set(found.metrics["methods"]) - {found.metrics["choice"]["chosen"]}
     assert all(each["low"] <= each["high"] for each in differences.values())
     html = found.report.read_text()
     assert "Importance of" in html

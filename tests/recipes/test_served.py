@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tutelage.recipes.served import serve_best
+from tutelage.recipes.served import serve_best, serve_mean, unbeaten
 from tutelage.reports.wording import why_served
 
 NAMES = {"ce": "the labels alone", "amal": "AMAL", "kd": "distillation"}
@@ -84,6 +84,39 @@ def test_gains_are_those_of_the_same_examples_with_their_interval():
     assert (told["chosen"], told["judged_on"]) == ("amal", 400)
 
 
+def test_unbeaten_are_those_that_none_beats_in_nine_of_ten_resamples_and_the_best_always():
+    labels = np.zeros(400, int)
+
+    def wrong(*places):
+        answers = labels.copy()
+        answers[np.concatenate([np.arange(start, stop) for start, stop in places])] = 1
+        return [answers]
+
+    answers = {"ce": wrong((0, 40)), "amal": wrong((30, 66)), "kd": wrong((0, 80)), "same": wrong((0, 40))}
+    assert unbeaten(accuracy, answers, [labels]) == ("ce", "amal", "same")
+    assert unbeaten(accuracy, {name: answers[name] for name in ("kd", "ce")}, [labels]) == ("ce",)
+    assert unbeaten(accuracy, {"kd": answers["kd"]}, [labels]) == ("kd",)
+
+
+def test_the_mean_is_served_unless_one_beats_all_others_and_said_in_words():
+    labels, half, none = [np.arange(400) % 4], [np.arange(400) % 2], [np.full(400, 7)]
+    asked = {"criterion": "accuracy", "plain": "ce", "asked": "amal", "mean": "kd"}
+    answers = {"ce": half, "amal": half, "kd": labels}
+    found = serve_mean(accuracy, answers, labels, members=("ce", "amal"), **asked)
+    assert (found.chosen, found.members) == ("kd", ("ce", "amal"))
+    [told] = why_served(found.told(), NAMES)
+    assert told.startswith(
+        "Served: the mean of the labels alone and AMAL, none of which is surely worse than another by "
+    )
+    assert "There it is at +50.0 points against the labels alone" in told
+    found = serve_mean(accuracy, {"ce": labels, "amal": none}, labels, members=("ce",), **asked)
+    assert (found.chosen, found.members) == ("ce", ("ce",))
+    [told] = why_served(found.told(), NAMES)
+    assert told.startswith(
+        "Served: the labels alone, not AMAL, since every other one is surely worse by accuracy (400 "
+    )
+
+
 def test_the_choice_is_said_in_words():
     labels = [0, 1, 2, 3] * 50
     right, wrong = labels, [0, 1, 2, 2] * 50
@@ -94,7 +127,7 @@ def test_the_choice_is_said_in_words():
     assert "There AMAL is at −25.0 points against the labels alone" in told
     [told] = why_served(chosen({"amal": right, "ce": wrong}, labels).told(), NAMES)
     assert told.startswith("Served: AMAL, surely better by accuracy")
-    assert "There AMAL is at +25.0 points against the labels alone" in told
+    assert "There it is at +25.0 points against the labels alone" in told
     [told] = why_served(chosen({"amal": wrong, "kd": right, "ce": wrong}, labels).told(), NAMES)
     assert told.startswith("Served: distillation, not AMAL, surely better")
     assert why_served(chosen({"ce": right}, labels, asked="ce").told(), NAMES) == []

@@ -15,6 +15,7 @@ from tutelage.models.classifier import (
     with_encoder,
 )
 from tutelage.models.committee import NOT_HEARD, Committee, CommitteeSpec, load_committee, save_committee
+from tutelage.models.ensemble import Ensemble, EnsembleSpec, ensemble_of, load_ensemble, save_ensemble
 from tutelage.models.features import FEATURES
 from tutelage.models.heads import expect_one_label, grow_head
 from tutelage.models.matching import PartialWeights, load_matching
@@ -24,7 +25,6 @@ from tutelage.models.multi_head import (
     MultiHeadSpec,
     build_multi_head,
     load_multi_head,
-    multi_head_with_encoder,
     save_multi_head,
 )
 from tutelage.models.options import check_options
@@ -44,6 +44,8 @@ __all__ = [
     "Cage",
     "Committee",
     "CommitteeSpec",
+    "Ensemble",
+    "EnsembleSpec",
     "ImageClassifier",
     "JointLogits",
     "ModelSettings",
@@ -62,16 +64,18 @@ __all__ = [
     "check_name",
     "check_options",
     "check_weights",
+    "ensemble_of",
     "expect_one_label",
     "grow_head",
     "joint_logits",
     "load_committee",
+    "load_ensemble",
     "load_matching",
     "load_model",
     "load_multi_head",
     "load_self_supervised",
-    "multi_head_with_encoder",
     "save_committee",
+    "save_ensemble",
     "save_model",
     "save_multi_head",
     "with_encoder",

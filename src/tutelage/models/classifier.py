@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.checks import check, nearest
-from tutelage.models.features import FEATURES, EncoderDoor, FeatureDoor, FeatureStudent
+from tutelage.models.features import FEATURES, EncoderDoor, FeatureDoor, FeatureStudent, feature_door
 from tutelage.models.folder import read_model, write_model
 from tutelage.models.matching import load_matching
 from tutelage.models.options import check_options
@@ -219,9 +219,7 @@ def with_encoder(model: ImageClassifier, encoder: ImageClassifier | None, mean: 
         encoder: without classes, which makes the features of images; it is frozen. None where they are given.
         mean, std: of each feature, (D,), by which they were standardised.
     """
-    door = FeatureDoor(len(mean)) if encoder is None else EncoderDoor(encoder, len(mean))
-    door.mean.copy_(mean)
-    door.std.copy_(std)
+    door = feature_door(encoder, mean, std)
     spec = model.spec
     if encoder is not None:
         spec = replace(spec, encoder=encoder.spec, image_size=encoder.spec.image_size)

@@ -130,3 +130,16 @@ class EncoderDoor(FeatureDoor):
     def forward(self, input: Tensor) -> Tensor:
         """Return (B, D) of uint8 images (B, 3, H, W)."""
         return super().forward(self.encoder.features(input))
+
+
+def feature_door(encoder: Any, mean: Tensor, std: Tensor) -> FeatureDoor:
+    """Return what standardises features.
+
+    Args:
+        encoder: an `ImageClassifier` without classes, which makes the features of images; None where they are given.
+        mean, std: of each feature, (D,).
+    """
+    door = FeatureDoor(len(mean)) if encoder is None else EncoderDoor(encoder, len(mean))
+    door.mean.copy_(mean)
+    door.std.copy_(std)
+    return door

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tutelage.checks import check
 from tutelage.models.autoint import AutoInt
-from tutelage.models.classifier import ImageClassifier, ModelSpec, build, joint_logits, with_encoder
+from tutelage.models.classifier import ImageClassifier, ModelSpec, build, joint_logits
 from tutelage.models.dense import encoder_decoder
 from tutelage.models.features import FEATURES
 from tutelage.models.folder import read_model, write_model
@@ -99,7 +99,6 @@ class MultiHeadSpec:
         dropout: Dropout before the heads of a timm or pocket model.
         squared_norm: Whether the outputs hold the squared length of the parameters.
         options: Further plain arguments of the body's architecture, by name.
-        encoder: Of a body of features that sees images: what computes the features.
     """
 
     name: str
@@ -111,12 +110,9 @@ class MultiHeadSpec:
     dropout: float = 0.0
     squared_norm: bool = False
     options: dict[str, Any] = field(default_factory=dict)
-    encoder: ModelSpec | None = None
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a stranger's file."""
-        if isinstance(self.encoder, Mapping):
-            object.__setattr__(self, "encoder", ModelSpec(**self.encoder))
         sizes = {"image_size": "[1, 8192]", "hidden": "[1, 65536]", "dropout": "[0, 1)"}
         check(self, outputs="[1, 1000000]", fields="[1, 1000000000]", **sizes)
         check_options(self.name, self.options)
@@ -124,7 +120,7 @@ class MultiHeadSpec:
     @property
     def num_features(self) -> int | None:
         """How many numbers describe an example, where the body reads features; None where it sees images or fields."""
-        return ModelSpec(self.name, options=self.options, encoder=self.encoder).num_features
+        return ModelSpec(self.name, options=self.options).num_features
 
 
 def build_multi_head(spec: MultiHeadSpec, weights: str | None = None) -> MultiHead | WithSquaredNorm:
@@ -161,26 +157,13 @@ def _body(spec: MultiHeadSpec, weights: str | None) -> tuple[nn.Module, str]:
                 f"pretrained={weights!r}: an encoder and decoder starts from 'timm' or from random weights"
             )
         return encoder_decoder(spec.name, pretrained=weights == "timm", **spec.options), "body.encoder"
-    own = ModelSpec(spec.name, 0, spec.image_size, spec.dropout, spec.options, spec.encoder)
+    own = ModelSpec(spec.name, 0, spec.image_size, spec.dropout, spec.options)
     return build(own, weights), "body.backbone" if spec.name in FEATURES else "body"
 
 
 def _width(body: nn.Module) -> int:
     inside: Any = body.backbone if isinstance(body, ImageClassifier) else body
     return int(getattr(inside, "head_hidden_size", None) or inside.num_features)
-
-
-def multi_head_with_encoder(
-    model: MultiHead | WithSquaredNorm, spec: MultiHeadSpec, encoder: ImageClassifier | None, mean: Tensor, std: Tensor
-) -> MultiHeadSpec:
-    """Let a model of standardised features see images, or features as they come, as `with_encoder` does; return its spec."""
-    inside = model.model if isinstance(model, WithSquaredNorm) else model
-    assert isinstance(inside, MultiHead)
-    assert isinstance(inside.body, ImageClassifier)
-    inside.body = with_encoder(inside.body, encoder, mean, std)
-    if encoder is None:
-        return spec
-    return replace(spec, encoder=encoder.spec, image_size=encoder.spec.image_size)
 
 
 def save_multi_head(model: nn.Module, spec: MultiHeadSpec, folder: Path, **facts: Any) -> None:

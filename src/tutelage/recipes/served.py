@@ -12,7 +12,10 @@ from tutelage.metrics import Interval, bootstrap_rows
 
 RESAMPLES = 500
 DOUBT = 0.1
-"""In which share of the resamples the candidates together may be no better than plain training, for one to be served."""
+"""In which share of the resamples a candidate may be no better than another one, and surely be better all the same."""
+
+Figure = Callable[..., float]
+Answers = Mapping[str, Sequence[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Served:
         plain: the name of plain training.
         asked: the name of what was asked for.
         chosen: the name of the candidate that is served.
+        members: the names of the candidates whose mean it is; its own where it is no mean.
+        why: of all reasons the one that chose, in words.
         judged_on: how many examples chose.
         values: the criterion of each candidate.
         gains: for each candidate but the plain one the difference to it, with its bootstrap interval over the examples.
@@ -33,6 +38,8 @@ class Served:
     plain: str
     asked: str
     chosen: str
+    members: tuple[str, ...]
+    why: str
     judged_on: int
     values: dict[str, float]
     gains: dict[str, Interval]
@@ -44,6 +51,8 @@ class Served:
             "plain": self.plain,
             "asked": self.asked,
             "chosen": self.chosen,
+            "members": list(self.members),
+            "why": self.why,
             "judged_on": self.judged_on,
             "candidates": {
                 name: {"value": value, "gain": None}
@@ -55,8 +64,8 @@ class Served:
 
 
 def serve_best(
-    figure: Callable[..., float],
-    answers: Mapping[str, Sequence[NDArray[Any]]],
+    figure: Figure,
+    answers: Answers,
     truth: Sequence[NDArray[Any]] = (),
     *,
     criterion: str,
@@ -82,22 +91,65 @@ def serve_best(
         seed: of the bootstrap.
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
-    width = len(answers[plain])
-
-    def gain(*columns: NDArray[Any]) -> float:
-        return figure(*columns[:width], *columns[2 * width :]) - figure(
-            *columns[width : 2 * width], *columns[2 * width :]
-        )
-
-    gains = {
-        name: bootstrap_rows(gain, *columns, *answers[plain], *truth, resamples=RESAMPLES, seed=seed)
-        for name, columns in answers.items()
-        if name != plain
-    }
+    gains = {name: _gain(figure, answers, name, plain, truth, seed) for name in answers if name != plain}
     surely = [
         name
         for name in dict.fromkeys((asked, *answers))
         if name != plain and (gains[name].positive or 0.0) >= 1 - DOUBT / len(gains)
     ]
     chosen = max(surely, key=values.__getitem__, default=plain)  # the first of equal ones
-    return Served(criterion, plain, asked, chosen, len(answers[plain][0]), values, gains)
+    why = "since no other candidate is surely better" if chosen == plain else "surely better"
+    return Served(criterion, plain, asked, chosen, (chosen,), why, len(answers[plain][0]), values, gains)
+
+
+def unbeaten(figure: Figure, answers: Answers, truth: Sequence[NDArray[Any]] = (), *, seed: int = 0) -> tuple[str, ...]:
+    """Return the candidates that no other one beats in 90 % of the resamples of the examples; one of them at least.
+
+    Their mean may be served: networks that examples cannot tell apart err in different places, and where one of them is worse
+    than the others it is so by no more than examples can tell. Arguments as in `serve_best`.
+    """
+
+    def beats(one: str, other: str) -> bool:
+        return (_gain(figure, answers, one, other, truth, seed).positive or 0.0) >= 1 - DOUBT
+
+    best = max(answers, key=lambda name: figure(*answers[name], *truth))
+    return tuple(name for name in answers if name == best or not any(beats(o, name) for o in answers if o != name))
+
+
+def serve_mean(
+    figure: Figure,
+    answers: Answers,
+    truth: Sequence[NDArray[Any]] = (),
+    *,
+    mean: str,
+    members: tuple[str, ...],
+    criterion: str,
+    plain: str,
+    asked: str,
+    seed: int = 0,
+) -> Served:
+    """Serve the mean of the candidates that are `unbeaten`, or the only one.
+
+    Args:
+        mean: the candidate that is the mean of several.
+        members: those that are unbeaten.
+
+    Further arguments as in `serve_best`.
+    """
+    values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
+    gains = {name: _gain(figure, answers, name, plain, truth, seed) for name in answers if name != plain}
+    several = len(members) > 1
+    why = "none of which is surely worse than another" if several else "since every other one is surely worse"
+    chosen = mean if several else members[0]
+    return Served(criterion, plain, asked, chosen, members, why, len(answers[plain][0]), values, gains)
+
+
+def _gain(figure: Figure, answers: Answers, one: str, other: str, truth: Sequence[NDArray[Any]], seed: int) -> Interval:
+    """Return by how much a candidate's figure is above another's, with the interval of the bootstrap over examples."""
+    width = len(answers[one])
+
+    def gain(*columns: NDArray[Any]) -> float:
+        both = columns[2 * width :]
+        return figure(*columns[:width], *both) - figure(*columns[width : 2 * width], *both)
+
+    return bootstrap_rows(gain, *answers[one], *answers[other], *truth, resamples=RESAMPLES, seed=seed)

@@ -23,6 +23,7 @@ NAMES = Names(
     fixed="given constant weights",
     hpo="tuned constant weights",
     refit="MAOAL’s importances, again on all labels",
+    ensemble="the mean of several networks",
 )
 LABELS = {"accuracy": "accuracy", "rmse": "RMSE", "mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
 

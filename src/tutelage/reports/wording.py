@@ -94,18 +94,18 @@ def why_served(choice: dict[str, Any], names: Mapping[str, str], *, points: bool
     if len(choice["candidates"]) < 2:
         return []
     scale, digits, unit = (100, 1, " points") if points else (1, 3, "")
-    chosen, asked, plain = (names[choice[key]] for key in ("chosen", "asked", "plain"))
+    asked, plain, members = names[choice["asked"]], names[choice["plain"]], [names[each] for each in choice["members"]]
+    chosen = members[0] if len(members) == 1 else f"the mean of {', '.join(members[:-1])} and {members[-1]}"
     by = f"by {choice['criterion']} ({choice['judged_on']:,} examples)"
     others = {name: each for name, each in choice["candidates"].items() if name != choice["plain"]}
-    if choice["chosen"] == choice["plain"]:
+    told_of = choice["chosen"]
+    if told_of == choice["plain"]:
         told_of = choice["asked"] if choice["asked"] in others else max(others, key=lambda name: others[name]["value"])
-        why = f"since no other candidate is surely better {by}"
-    else:
-        told_of, why = choice["chosen"], f"surely better {by}"
     gain = others[told_of]["gain"]
     value, low, high = (fixed(scale * gain[key], digits, "+") for key in ("value", "low", "high"))
-    instead = "" if choice["chosen"] == choice["asked"] else f", not {asked}"
+    instead = "" if choice["asked"] in choice["members"] else f", not {asked}"
+    there = "it" if told_of == choice["chosen"] else names[told_of]
+    between = f"with a 95 % interval from {low} to {high}"
     return [
-        f"Served: {chosen}{instead}, {why}. There {names[told_of]} is at {value}{unit} against {plain}, with a 95 % interval "
-        f"from {low} to {high}."
+        f"Served: {chosen}{instead}, {choice['why']} {by}. There {there} is at {value}{unit} against {plain}, {between}."
     ]

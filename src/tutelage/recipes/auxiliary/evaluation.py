@@ -9,13 +9,13 @@ from typing import Any
 from tutelage.data.encoded import EncodedTable
 from tutelage.data.splits import PARTS
 from tutelage.files import read_parquet, write_table
-from tutelage.models import ImageClassifier, load_multi_head, multi_head_with_encoder, save_multi_head
-from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval
-from tutelage.recipes.auxiliary.network import spec_of
-from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned
-from tutelage.recipes.auxiliary.settings import PLAIN, AuxiliarySettings
+from tutelage.models import save_ensemble
+from tutelage.models.features import feature_door
+from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval, selected_by
+from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned, Pipeline, ensemble
+from tutelage.recipes.auxiliary.settings import ENSEMBLE, PLAIN, AuxiliarySettings
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
-from tutelage.recipes.served import Served, serve_best
+from tutelage.recipes.served import Answers, Figure, Served, serve_mean, unbeaten
 from tutelage.reports.auxiliary import LABELS, importance_table
 
 
@@ -31,34 +31,52 @@ def evaluate(
     if (asked.folder / WEIGHTS).is_file():
         weights = read_parquet(asked.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
         write_table(out / WEIGHTS, weights)
-    model, _ = load_multi_head(best.folder)
-    spec = spec_of(problem, best.tasks, settings)
+    door = None
     if isinstance(problem.images, EncodedTable):
         features = problem.images.features
-        assert features.encoder is None or isinstance(features.encoder, ImageClassifier)
-        spec = multi_head_with_encoder(model, spec, features.encoder, features.mean, features.std)
+        door = feature_door(features.encoder, features.mean, features.std)
+    model = ensemble(problem, settings, best.members or (best,), door)
     classes = problem.classes.get(problem.primary.target or "")
     facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
-    save_multi_head(model, spec, out / "model", **facts)
+    save_ensemble(model, out / "model", **facts)
     return figures(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found, choice)
 
 
+def with_mean(pipeline: Pipeline, found: dict[str, Learned]) -> dict[str, Learned]:
+    """Return trainings, and beside them the mean of those that the validation part cannot tell from the best."""
+    problem, settings = pipeline.problem, pipeline.settings
+    members = unbeaten(_figure(problem), _answers(found), seed=settings.seed)
+    return found if len(members) == 1 else {**found, ENSEMBLE: pipeline.together([found[name] for name in members])}
+
+
 def served(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str, Learned]) -> Served:
-    """Choose the network that is served by the first figure on the validation part; the primary loss alone is a candidate."""
+    """Choose what is served on the validation part, by the first figure: see `with_mean`."""
     measure = MEASURES[problem.primary.kind][0]
-    sign = 1 if measure.higher else -1
-    return serve_best(
-        lambda outcomes: sign * measure.figure(outcomes),
-        {
-            method: [each.on_val]
-            for method, each in found.items()
-            if method == PLAIN or each.folder != found[PLAIN].folder  # as where no importance counts
-        },
+    told = _answers(found)
+    members = (
+        found[ENSEMBLE].facts["members"] if ENSEMBLE in found else unbeaten(_figure(problem), told, seed=settings.seed)
+    )
+    return serve_mean(
+        _figure(problem),
+        told,
+        mean=ENSEMBLE,
+        members=tuple(members),
         criterion=f"{'' if measure.higher else 'lower '}{LABELS[measure.name]} on the validation part",
         plain=PLAIN,
         asked=settings.chosen,
         seed=settings.seed,
     )
+
+
+def _figure(problem: AuxiliaryTask) -> Figure:
+    return lambda outcomes: selected_by(problem.primary, outcomes)
+
+
+def _answers(found: dict[str, Learned]) -> Answers:
+    """Return the outcomes of the trainings that differ; without any importance that counts one is that of the primary loss."""
+    return {
+        method: [each.on_val] for method, each in found.items() if method == PLAIN or each.folder != found[PLAIN].folder
+    }
 
 
 def figures(

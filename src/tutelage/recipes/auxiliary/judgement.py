@@ -77,14 +77,18 @@ def outcomes(answers: Tensor, labels: Tensor, kind: str, classes: int) -> Outcom
 
 def selects(task: TaskSpec, classes: int) -> Callable[[Outputs, Batch], float]:
     """Return what selects a checkpoint: the first figure of the task, with a sign that makes more better."""
-    measure = MEASURES[task.kind][0]
 
     def value(outputs: Outputs, batch: Batch) -> float:
         assert task.target is not None
-        found = measure.figure(outcomes(answer(outputs, task), batch[task.target], task.kind, classes))
-        return found if measure.higher else -found
+        return selected_by(task, outcomes(answer(outputs, task), batch[task.target], task.kind, classes))
 
     return value
+
+
+def selected_by(task: TaskSpec, found: Outcomes) -> float:
+    """Return the first figure of a task, with a sign that makes more better."""
+    measure = MEASURES[task.kind][0]
+    return measure.figure(found) if measure.higher else -measure.figure(found)
 
 
 def interval(measure: Measure, found: Outcomes, seed: int) -> Interval:

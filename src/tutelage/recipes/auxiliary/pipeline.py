@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tutelage.files import save_tensors
-from tutelage.models import build_multi_head, save_multi_head
-from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selects
+from tutelage.models import Ensemble, build_multi_head, ensemble_of, load_multi_head, save_multi_head
+from tutelage.models.features import FeatureDoor
+from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selected_by, selects
 from tutelage.recipes.auxiliary.network import augment_of, partition_of, signals_of, spec_of, weighting_of
-from tutelage.recipes.auxiliary.settings import PLAIN, REFIT, AuxiliarySettings, Method, TaskSpec
+from tutelage.recipes.auxiliary.settings import ENSEMBLE, PLAIN, REFIT, AuxiliarySettings, Method, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import plan_of
 from tutelage.training import Log, Stages, fit, predict, seeds
@@ -25,7 +26,7 @@ from tutelage.weighting.fixed import FixedByModule
 from tutelage.weighting.partition import Level
 from tutelage.weighting.settings import options_of
 
-WEIGHTS = "weights.parquet"
+WEIGHTS, OUTCOMES = "weights.parquet", "outcomes.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Learned:
         folder: holds the network.
         facts: further plain values.
         tasks: those that it learned.
+        members: the trainings whose mean it is, none for a single network.
     """
 
     method: str
@@ -53,6 +55,15 @@ class Learned:
     folder: Path
     facts: dict[str, Any]
     tasks: tuple[TaskSpec, ...]
+    members: tuple[Learned, ...] = ()
+
+
+def ensemble(
+    problem: AuxiliaryTask, settings: AuxiliarySettings, members: Sequence[Learned], door: FeatureDoor | None = None
+) -> Ensemble:
+    """Return the networks of some trainings as one, that answers the primary task; behind a door where there is one."""
+    networks = [(load_multi_head(each.folder)[0], spec_of(problem, each.tasks, settings)) for each in members]
+    return ensemble_of(networks, problem.primary.name, numbers=problem.primary.kind == "regression", door=door)
 
 
 class Pipeline:
@@ -90,6 +101,23 @@ class Pipeline:
         if method == REFIT:
             return self._again(self.learned("maoal"))
         return self._trained(method, self.problem.tasks, method, options_of(self.settings, method))
+
+    def together(self, members: Sequence[Learned]) -> Learned:
+        """Return several networks as one, whose answer is the mean of theirs."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            model = ensemble(self.problem, self.settings, members)
+            found = {part: torch.from_numpy(self.outcomes_of(model, part)) for part in ("test", "val")}
+            save_tensors(found, folder / OUTCOMES)
+            return {}
+
+        names = [member.method for member in members]
+        after = [member.folder.name for member in members]
+        folder = self.stages.run(ENSEMBLE, work, cache_key=[self.fingerprint, names], after=after).folder
+        found = {part: each.numpy() for part, each in load_file(folder / OUTCOMES).items()}
+        val = selected_by(self.problem.primary, found["val"])
+        facts = {"members": names}
+        return Learned(ENSEMBLE, found["test"], found["val"], val, [], [], folder, facts, (), tuple(members))
 
     def _tuned(self) -> Learned:
         """Search constant weights on the validation part; each trial is a training of the same budget."""
@@ -177,8 +205,8 @@ class Pipeline:
                 ),
             )
             assert fitted.best is not None
-            found = {part: torch.from_numpy(self._outcomes(model, part)) for part in ("test", "val")}
-            save_tensors(found, folder / "outcomes.safetensors")
+            found = {part: torch.from_numpy(self.outcomes_of(model, part)) for part in ("test", "val")}
+            save_tensors(found, folder / OUTCOMES)
             save_multi_head(model, spec, folder)
             weighting.export(folder / WEIGHTS, [f"weight_{task.name}" for task in tasks], problem.ids)
             return {
@@ -200,13 +228,13 @@ class Pipeline:
         cache_key += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
         stage = self.stages.run(name, work, cache_key=cache_key)
         folder, facts = stage.folder, stage.facts
-        found = {part: each.numpy() for part, each in load_file(folder / "outcomes.safetensors").items()}
+        found = {part: each.numpy() for part, each in load_file(folder / OUTCOMES).items()}
         history, further = facts["weighting_history"], {"step": facts["step"]}
         return Learned(
             name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further, tasks
         )
 
-    def _outcomes(self, model: nn.Module, part: str) -> Outcomes:
+    def outcomes_of(self, model: nn.Module, part: str) -> Outcomes:
         """Return how a network does on the examples of a part."""
         problem, primary = self.problem, self.problem.primary
         examples = problem.part(problem.rows(part), (primary,))

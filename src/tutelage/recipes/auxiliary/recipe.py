@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from tutelage.data.image_table import features_table
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
-from tutelage.models import MultiHeadSpec, load_multi_head
-from tutelage.recipes.auxiliary.evaluation import evaluate
+from tutelage.models import load_ensemble
+from tutelage.recipes.auxiliary.evaluation import evaluate, with_mean
 from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.network import augment_of
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
@@ -43,7 +42,7 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
     for method in settings.trained:
         found[method] = pipeline.learned(method)
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
-    return found
+    return with_mean(pipeline, found)
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
@@ -87,14 +86,13 @@ def load(run: Path) -> Loaded:
     Raises:
         ValueError: it answers with maps.
     """
-    model, facts = load_multi_head(run / "model")
+    model, facts = load_ensemble(run / "model")
     task = TaskSpec(**facts["task"])
     if task.kind == "segmentation":
         raise ValueError(
-            f"{run} answers with a map for each image, which no table holds; call tutelage.models.load_multi_head"
+            f"{run} answers with a map for each image, which no table holds; call tutelage.models.load_ensemble"
         )
-    spec = MultiHeadSpec(**json.loads((run / "model" / "config.json").read_text())["multi_head"])
-    return Loaded(model, task, facts["classes"], facts["values"], spec.image_size, spec.num_features)
+    return Loaded(model, task, facts["classes"], facts["values"], model.spec.image_size, model.spec.num_features)
 
 
 def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples, Problems]:

@@ -20,6 +20,8 @@ PLAIN = "single"
 """The primary loss alone, always a candidate."""
 REFIT = "refit"
 """The importances that MAOAL has learned, and a training with them that has the held-out examples too."""
+ENSEMBLE = "ensemble"
+"""The mean of the networks that no other one surely beats."""
 EVIDENCE = 0.05
 """With which probability, at most, some useless task is listened to at one time."""
 
