@@ -51,7 +51,18 @@ MULTILABEL = [
     ),
 ]
 AUXILIARY = [
-    *("scale", "seed", "weighting", "weighting_options", "weighting_defaults", "method", "adapt", "trials", "bounds"),
+    *(
+        "scale",
+        "seed",
+        "weighting",
+        "weighting_options",
+        "weighting_defaults",
+        "method",
+        "adapt",
+        "copies",
+        "trials",
+        "bounds",
+    ),
     *(
         "baselines",
         "image_size",

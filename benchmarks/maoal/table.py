@@ -18,13 +18,13 @@ from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.recipes.auxiliary.evaluation import served, with_mean
 from tutelage.recipes.auxiliary.judgement import MEASURES
-from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline, ensemble
+from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.settings import EVIDENCE, PLAIN, REFIT, AuxiliarySettings
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import Scale
-from tutelage.training import Log, Stages
+from tutelage.training import Log
 
-FIRST_SEED = {"pocket": 200, "laptop": 310, "paper": 200}  # settings were chosen on seeds below
+FIRST_SEED = {"pocket": 200, "laptop": 320, "paper": 200}  # settings were chosen on seeds below
 RIDGE: dict[str, Way] = {
     "SLL": "single",
     "Equal": "equal",
@@ -113,7 +113,7 @@ class _Trained:
     def __init__(self, case: Case, problem: AuxiliaryTask, settings: AuxiliarySettings, folder: Path, log: Log) -> None:
         given = settings.weighting_defaults
         options = {name: value for name, value in given.get("maoal", {}).items() if name != "evidence"}
-        self.case, self.problem, self.folder, self.log = case, problem, folder, log
+        self.case, self.problem = case, problem
         self.settings = replace(settings, weighting_defaults={**given, "maoal": options})
         self.paper = Pipeline(problem, self.settings, folder, log)
         ours = {**given, "maoal": {**options, "evidence": EVIDENCE}}
@@ -136,8 +136,8 @@ class _Trained:
         """Return the training of a row."""
         if row == SERVED:
             return self.served()
-        if row == THRICE:
-            return self.thrice()
+        if row in THRICE:  # as much work as what is served
+            return self.paper.with_settings(replace(self.settings, copies=3)).together([self.paper.learned(method)])
         if row in self.by_level:
             return self.by_level[row].learned(method)
         if row != "MAOAL" and method in ("maoal", REFIT):
@@ -152,16 +152,6 @@ class _Trained:
         found = {method: self.ours.learned(method) for method in ("maoal", REFIT, "equal", PLAIN)}
         found = with_mean(self.ours, found)
         return found[served(self.ours.problem, self.ours.settings, found).chosen]
-
-    def thrice(self) -> Learned:
-        """Return the mean of three networks that differ in their first weights and batches: as much work as what is served."""
-        members = [self.paper.learned(PLAIN)]
-        for place in (1, 2):
-            other = self.paper.with_settings(replace(self.settings, seed=self.settings.seed + 1000 * place))
-            other.stages = Stages(self.folder / f"again-{place}", self.log)
-            members.append(other.learned(PLAIN))
-        outcomes = self.paper.outcomes_of(ensemble(self.problem, self.settings, members), "test")
-        return replace(members[0], outcomes=outcomes)
 
 
 UNITS = {
@@ -248,7 +238,9 @@ def _reading(scale: Scale) -> list[str]:
             "MAOAL is the paper's, and learns importances on a twentieth of the examples; with evidence, on a fifth, an "
             "importance counts only while its history excludes chance; again on all labels is a training with these "
             "importances, their mean over the second half, which has the held-out examples. What `tutelage auxiliary` serves "
-            "is SLL, unless the validation part says that Equal or one of the last two is surely better.",
+            "is the mean of those of SLL, Equal and the last two that no other one surely beats on the validation part, three "
+            "trainings of each, all with a fifth held out where weights are learned; the means of three of SLL and of Equal "
+            "stand beside it. That rule was chosen on seeds 300 to 319.",
             "CIFAR-100 people: 5,500 training images of 55 classes. Super-classes: 6,000 training images, a tenth of their "
             "labels, beside people's labels of the 100 classes (CIFAR-100N, 40 % wrong) and ten classes drawn at random. "
             "Products: 6,000 photographs, a fifth of the article types, beside colour, season and gender. CIFAR-10: 5,000 "

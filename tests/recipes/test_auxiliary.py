@@ -258,29 +258,32 @@ def test_the_mean_of_networks_that_validation_cannot_tell_apart_is_served(
     kind: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("tutelage.recipes.auxiliary.evaluation.unbeaten", lambda *_, **__: ("equal", "single"))
-    of, problem = settings(weighting="equal", budget=Budget(epochs=2)), squares((TaskSpec("even"),))
+    of, problem = settings(weighting="equal", budget=Budget(epochs=2), copies=3), squares((TaskSpec("even"),))
     if kind == "regression":
-        of, problem = replace(FIELDS, weighting="equal", budget=Budget(epochs=1)), fields_problem()
+        of, problem = replace(FIELDS, weighting="equal", budget=Budget(epochs=1), copies=3), fields_problem()
     primary = problem.primary
     found = recipes.run("auxiliary", problem, of, tmp_path, quiet=True)
     choice = found.metrics["choice"]
     assert (choice["chosen"], choice["members"]) == ("ensemble", ["equal", "single"])
     model, _ = load_ensemble(tmp_path / "model")
     images = problem.part(problem.rows("test"), (primary,)).batch(list(range(len(problem.rows("test")))))["input"]
-    networks = [load_multi_head(tmp_path / "stages" / name)[0] for name in choice["members"]]
+    folders = [f"{name}{copy}" for name in choice["members"] for copy in ("", "-copy-1", "-copy-2")]
+    networks = [load_multi_head(tmp_path / "stages" / folder)[0] for folder in folders]
     with torch.inference_mode():
-        [told], each = model(images).values(), [network(images)[primary.name] for network in networks]
+        [told], each = model(images).values(), torch.stack([network(images)[primary.name] for network in networks])
+    assert len({answers.double().sum().item() for answers in each}) == 6
     labels = problem.labels[primary.name][problem.rows("test")]
     if primary.kind == "regression":
-        torch.testing.assert_close(told, (each[0] + each[1]) / 2)
+        torch.testing.assert_close(told, each.mean(0))
         figure, value = "rmse", (told[:, 0] - labels)[~labels.isnan()].square().mean().sqrt()
     else:
-        torch.testing.assert_close(told.exp(), (each[0].softmax(1) + each[1].softmax(1)) / 2)
+        torch.testing.assert_close(told.exp(), each.softmax(2).mean(0))
         figure, value = "accuracy", (told.argmax(1) == labels)[labels >= 0].double().mean()
     assert found.metrics["methods"]["ensemble"][figure]["value"] == pytest.approx(value.item())
     assert set(found.metrics["difference"]) == {"equal", "single"}
     page = found.report.read_text()
-    assert "Served: the mean of all losses equally and the primary loss alone, none of which is surely worse" in page
+    named = "Served: the mean of 3 trainings of each of all losses equally and the primary loss alone, none of which is"
+    assert named in page
 
 
 def test_what_counts_nowhere_is_left_out_of_the_training_on_all_labels(tmp_path: Path, monkeypatch: Any) -> None:

@@ -117,7 +117,7 @@ def with_sides(images: Path, encoder: Path, out: Path) -> tuple[recipes.Run, Any
 
 def test_a_run_with_side_tasks_answers_images_as_it_answered_their_features(images, encoder, tmp_path):
     run, task = with_sides(images, encoder, tmp_path / "run")
-    assert set(run.metrics["methods"]) == {"maoal", "refit", "single"}
+    assert set(run.metrics["methods"]) == {"maoal", "refit", "single", "ensemble"}
     modules = run.metrics["importance"]["modules"]
     assert modules == ["layers.0", "layers.2"]
     table, problems = recipes.predict(run.folder, images / "sides.csv", tmp_path / "answers.parquet")

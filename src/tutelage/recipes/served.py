@@ -32,6 +32,7 @@ class Served:
         judged_on: how many examples chose.
         values: the criterion of each candidate.
         gains: for each candidate but the plain one the difference to it, with its bootstrap interval over the examples.
+        copies: trainings of each member that are in the mean.
     """
 
     criterion: str
@@ -43,6 +44,7 @@ class Served:
     judged_on: int
     values: dict[str, float]
     gains: dict[str, Interval]
+    copies: int = 1
 
     def told(self) -> dict[str, Any]:
         """Return it as a metrics file has it."""
@@ -52,6 +54,7 @@ class Served:
             "asked": self.asked,
             "chosen": self.chosen,
             "members": list(self.members),
+            "copies": self.copies,
             "why": self.why,
             "judged_on": self.judged_on,
             "candidates": {
@@ -123,6 +126,7 @@ def serve_mean(
     *,
     mean: str,
     members: tuple[str, ...],
+    copies: int = 1,
     criterion: str,
     plain: str,
     asked: str,
@@ -131,17 +135,17 @@ def serve_mean(
     """Serve the mean of the candidates that are `unbeaten`, or the only one.
 
     Args:
-        mean: the candidate that is the mean of several.
+        mean: the candidate that is the mean, if there is one.
         members: those that are unbeaten.
+        copies: trainings of each of them that are in the mean.
 
     Further arguments as in `serve_best`.
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
     gains = {name: _gain(figure, answers, name, plain, truth, seed) for name in answers if name != plain}
-    several = len(members) > 1
-    why = "none of which is surely worse than another" if several else "since every other one is surely worse"
-    chosen = mean if several else members[0]
-    return Served(criterion, plain, asked, chosen, members, why, len(answers[plain][0]), values, gains)
+    why = "none of which is surely worse than another" if len(members) > 1 else "since every other one is surely worse"
+    chosen = mean if mean in answers else members[0]
+    return Served(criterion, plain, asked, chosen, members, why, len(answers[plain][0]), values, gains, copies)
 
 
 def _gain(figure: Figure, answers: Answers, one: str, other: str, truth: Sequence[NDArray[Any]], seed: int) -> Interval:

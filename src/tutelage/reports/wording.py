@@ -95,7 +95,9 @@ def why_served(choice: dict[str, Any], names: Mapping[str, str], *, points: bool
         return []
     scale, digits, unit = (100, 1, " points") if points else (1, 3, "")
     asked, plain, members = names[choice["asked"]], names[choice["plain"]], [names[each] for each in choice["members"]]
-    chosen = members[0] if len(members) == 1 else f"the mean of {', '.join(members[:-1])} and {members[-1]}"
+    several = f"{', '.join(members[:-1])} and {members[-1]}" if len(members) > 1 else members[0]
+    copies = f"{choice['copies']} trainings of {'each of ' if len(members) > 1 else ''}" if choice["copies"] > 1 else ""
+    chosen = several if len(members) == 1 and not copies else f"the mean of {copies}{several}"
     by = f"by {choice['criterion']} ({choice['judged_on']:,} examples)"
     others = {name: each for name, each in choice["candidates"].items() if name != choice["plain"]}
     told_of = choice["chosen"]

@@ -46,7 +46,8 @@ def with_mean(pipeline: Pipeline, found: dict[str, Learned]) -> dict[str, Learne
     """Return trainings, and beside them the mean of those that the validation part cannot tell from the best."""
     problem, settings = pipeline.problem, pipeline.settings
     members = unbeaten(_figure(problem), _answers(found), seed=settings.seed)
-    return found if len(members) == 1 else {**found, ENSEMBLE: pipeline.together([found[name] for name in members])}
+    single = len(members) * settings.copies == 1
+    return found if single else {**found, ENSEMBLE: pipeline.together([found[name] for name in members])}
 
 
 def served(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str, Learned]) -> Served:
@@ -61,6 +62,7 @@ def served(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str,
         told,
         mean=ENSEMBLE,
         members=tuple(members),
+        copies=settings.copies,
         criterion=f"{'' if measure.higher else 'lower '}{LABELS[measure.name]} on the validation part",
         plain=PLAIN,
         asked=settings.chosen,

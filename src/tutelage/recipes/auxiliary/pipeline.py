@@ -26,6 +26,8 @@ from tutelage.weighting.fixed import FixedByModule
 from tutelage.weighting.partition import Level
 from tutelage.weighting.settings import options_of
 
+APART = 1_000_003
+"""How far the seeds of copies lie apart, so that they are not those of a user's next runs."""
 WEIGHTS, OUTCOMES = "weights.parquet", "outcomes.safetensors"
 
 
@@ -43,6 +45,7 @@ class Learned:
         folder: holds the network.
         facts: further plain values.
         tasks: those that it learned.
+        how: what it is trained with: the arguments of `Pipeline._trained`.
         members: the trainings whose mean it is, none for a single network.
     """
 
@@ -55,6 +58,7 @@ class Learned:
     folder: Path
     facts: dict[str, Any]
     tasks: tuple[TaskSpec, ...]
+    how: tuple[Any, ...] = ()
     members: tuple[Learned, ...] = ()
 
 
@@ -103,21 +107,31 @@ class Pipeline:
         return self._trained(method, self.problem.tasks, method, options_of(self.settings, method))
 
     def together(self, members: Sequence[Learned]) -> Learned:
-        """Return several networks as one, whose answer is the mean of theirs."""
+        """Return several networks, and copies of each from other first weights, as one, whose answer is the mean of theirs."""
+        copies = range(1, self.settings.copies)
+        networks = [
+            network for first in members for network in (first, *(self.copy_of(first, each) for each in copies))
+        ]
 
         def work(folder: Path) -> dict[str, Any]:
-            model = ensemble(self.problem, self.settings, members)
+            model = ensemble(self.problem, self.settings, networks)
             found = {part: torch.from_numpy(self.outcomes_of(model, part)) for part in ("test", "val")}
             save_tensors(found, folder / OUTCOMES)
             return {}
 
         names = [member.method for member in members]
-        after = [member.folder.name for member in members]
+        after = [network.folder.name for network in networks]
         folder = self.stages.run(ENSEMBLE, work, cache_key=[self.fingerprint, names], after=after).folder
         found = {part: each.numpy() for part, each in load_file(folder / OUTCOMES).items()}
         val = selected_by(self.problem.primary, found["val"])
-        facts = {"members": names}
-        return Learned(ENSEMBLE, found["test"], found["val"], val, [], [], folder, facts, (), tuple(members))
+        facts = {"members": names, "copies": self.settings.copies}
+        return Learned(ENSEMBLE, found["test"], found["val"], val, [], [], folder, facts, (), (), tuple(networks))
+
+    def copy_of(self, first: Learned, place: int) -> Learned:
+        """Train again as before, from other first weights and with other batches."""
+        name, *how = first.how
+        other = self.with_settings(replace(self.settings, seed=self.settings.seed + place * APART))
+        return other._trained(f"{name}-copy-{place}", *how)
 
     def _tuned(self) -> Learned:
         """Search constant weights on the validation part; each trial is a training of the same budget."""
@@ -175,6 +189,7 @@ class Pipeline:
             weighting_name, options: what weighs them.
             weigh: makes that of a model, where it is not of the registry.
         """
+        how = (name, tasks, weighting_name, options, weigh)
         problem, settings = self.problem, self.settings
         learns = WEIGHTINGS[weighting_name].learns
         rows = problem.rows("train") if learns else problem.rows("train", "held_out")
@@ -231,7 +246,7 @@ class Pipeline:
         found = {part: each.numpy() for part, each in load_file(folder / OUTCOMES).items()}
         history, further = facts["weighting_history"], {"step": facts["step"]}
         return Learned(
-            name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further, tasks
+            name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further, tasks, how
         )
 
     def outcomes_of(self, model: nn.Module, part: str) -> Outcomes:

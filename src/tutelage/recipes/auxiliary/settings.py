@@ -21,7 +21,7 @@ PLAIN = "single"
 REFIT = "refit"
 """The importances that MAOAL has learned, and a training with them that has the held-out examples too."""
 ENSEMBLE = "ensemble"
-"""The mean of the networks that no other one surely beats."""
+"""The mean of the networks that no other one surely beats, or of copies of one."""
 EVIDENCE = 0.05
 """With which probability, at most, some useless task is listened to at one time."""
 
@@ -133,6 +133,7 @@ class AuxiliarySettings:
         weighting_defaults: What a weighting's options are where they are not given, by its name.
         method: Instead of a weighting: single (the primary loss alone) or hpo (constant weights, tuned).
         adapt: When weights are learned.
+        copies: Trainings, each from other first weights, of every network in the mean that is served.
         trials: Trainings of hpo.
         bounds: The least and the greatest weight that hpo tries.
         baselines: Methods to compare with: single, hpo, or names of weightings.
@@ -155,6 +156,7 @@ class AuxiliarySettings:
     )
     method: Method | None = None
     adapt: AdaptSettings = AdaptSettings()
+    copies: int = 1
     trials: int = 10
     bounds: tuple[float, float] = (1e-3, 1.0)
     baselines: tuple[str, ...] = ("single", "equal")
@@ -172,7 +174,7 @@ class AuxiliarySettings:
 
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
-        check(self, image_size="[1, 8192]", turned="[0, 1]", trials="[1, inf)", bounds="(0, inf)")
+        check(self, image_size="[1, 8192]", turned="[0, 1]", copies="[1, 30]", trials="[1, inf)", bounds="(0, inf)")
         if self.method is not None and self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
         named = [name for name in self.baselines if name not in get_args(Method)]
@@ -221,6 +223,7 @@ def laptop() -> AuxiliarySettings:
         budget=Budget(epochs=30, least_steps=100),
         weighting_defaults=by_modules(EVIDENCE, constraint="relu", meta_optimizer={"lr": 0.05}),
         adapt=AdaptSettings(every=5),
+        copies=3,
         trials=4,
     )
 
