@@ -219,6 +219,8 @@ def test_it_is_kept_only_where_held_out_labels_say_so():
     assert gain_of(share, [right], [wrong], [right], 0).low > 0.3
     assert gain_of(share, [wrong], [wrong], [right], 0).high == 0
     assert not Unfrozen(Path(), torch.zeros(1, 2), {}).kept
+    assert Unfrozen(Path(), torch.zeros(1, 2), {}, better).kept
+    assert not Unfrozen(Path(), torch.zeros(1, 2), {}, mean_gain(np.full(60, 1e-16))).kept  # rounding
 
 
 def test_a_label_counts_half_and_none_not_at_all():

@@ -34,6 +34,7 @@ TRAINING = Optimization(lr=3e-4, encoder_lr=BLOCK_LR, weight_decay=0.01, schedul
 BUDGET = Budget(epochs=3)
 LEVEL = 0.8  # of the gain's interval; its lower end has 90 % confidence
 RESAMPLES = 500
+ROUNDING = 1e-9  # no gain is smaller: where calibration makes all scores the same, models differ in the last bit
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Unfrozen:
     @property
     def kept(self) -> bool:
         """Whether it is served."""
-        return self.gain is not None and self.gain.low > 0
+        return self.gain is not None and self.gain.low > ROUNDING
 
     def told(self) -> dict[str, Any]:
         """Return it as a metrics file has it."""
