@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.processes
 
-A residual network on random images of 32 pixels, one thread a process, the two measurements in turn; the best of several
+A residual network on random images of 32 pixels, one thread a process, the measurements in turn; the best of several
 counts, since other programs share the cores. Writes benchmarks/results/processes.md.
 """
 
@@ -25,17 +25,19 @@ from tutelage.models import ModelSpec, build
 from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Optimization, Plan, fit, predict
 
-MODEL, BATCH, STEPS, REPEATS = "cifar_resnet8", 128, 40, 5
+MODEL, REPEATS = "cifar_resnet8", 5
+STEPS = {128: 40, 512: 10}  # by the global batch: as many examples in each
 EXAMPLES = 4 * 256  # of a prediction
 START_UP = 20.0  # seconds that two programs which do not know of each other have to get ready
 ONE, TWO, APART = "1", "2", "2 that exchange nothing"
 
 
-def work(batch: int, until: float) -> None:
+def work(batch: int, count: int, until: float) -> None:
     """Train and predict in this process from a moment on, with others where torchrun has started some.
 
     Args:
         batch: examples in a step, of all processes.
+        count: steps.
         until: the moment, as `time.time`.
     """
     torch.set_num_threads(1)
@@ -48,8 +50,8 @@ def work(batch: int, until: float) -> None:
     model = build(ModelSpec(MODEL, num_classes=10, image_size=32))
     sgd = Optimization(optimizer="sgd", lr=0.01, batch_size=batch)
     seconds = []
-    for steps in (2, STEPS):  # the first is a warm-up
-        time.sleep(max(0.0, until - time.time()) if steps == STEPS else 0.0)
+    for steps in (2, count):  # the first is a warm-up
+        time.sleep(max(0.0, until - time.time()) if steps == count else 0.0)
         distributed.barrier()
         started, used = time.perf_counter(), time.process_time()
         fit(model, data, signals=[CrossEntropy()], plan=Plan(Budget(steps=steps), sgd))
@@ -62,12 +64,21 @@ def work(batch: int, until: float) -> None:
         print("seconds", *seconds)
 
 
-def measured(row: str) -> list[float]:
-    """Return the seconds of the steps, of the processor in one process, and of the prediction."""
+def measured(row: str, whole: int) -> list[float]:
+    """Return the seconds of the steps with a global batch, of the processor in one process, and of the prediction."""
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if row == TWO else []
     until = time.time() + START_UP if row == APART else 0.0
-    batch = BATCH // 2 if row == APART else BATCH
-    command = [sys.executable, *start, "-m", "benchmarks.speed.processes", "--work", str(batch), str(until)]
+    batch = whole // 2 if row == APART else whole
+    command = [
+        sys.executable,
+        *start,
+        "-m",
+        "benchmarks.speed.processes",
+        "--work",
+        str(batch),
+        str(STEPS[whole]),
+        str(until),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     together = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -83,28 +94,30 @@ def measured(row: str) -> list[float]:
 
 
 def main() -> None:
-    times: dict[str, list[list[float]]] = {ONE: [], TWO: [], APART: []}
+    times: dict[tuple[int, str], list[list[float]]] = {(batch, row): [] for batch in STEPS for row in (ONE, TWO, APART)}
     for _ in range(REPEATS):
-        for row, found in times.items():
-            found.append(measured(row))
-    best = {row: [min(column) for column in zip(*found, strict=True)] for row, found in times.items()}
+        for (batch, row), found in times.items():
+            found.append(measured(row, batch))
+    best = {key: [min(column) for column in zip(*found, strict=True)] for key, found in times.items()}
     rows = []
-    for row, values in best.items():
-        cells = [f"{value:.2f} ({one / value:.2f})" for value, one in zip(values, best[ONE], strict=True)]
+    for (batch, row), values in best.items():
+        cells = [f"{value:.2f} ({one / value:.2f})" for value, one in zip(values, best[batch, ONE], strict=True)]
         if row == APART:
             cells[-1] = "–"  # each predicts all of them
-        rows.append([row, str(BATCH if row == ONE else BATCH // 2), *cells])
+        rows.append([row, str(batch), str(batch if row == ONE else batch // 2), str(STEPS[batch]), *cells])
     head = [
         "processes",
+        "global batch",
         "examples in each",
-        f"{STEPS} steps: seconds",
+        "steps",
+        "seconds",
         "of the processor",
         f"{EXAMPLES} predictions: seconds",
     ]
     heading = (
         "# Two processes beside one\n\n"
         f"- Date: {datetime.now(UTC).date().isoformat()}\n- Hardware: {hardware()}, one thread a process, gloo\n"
-        f"- {MODEL}, images of 32 pixels, global batch of {BATCH}; the best of {REPEATS} repeats in turn; in "
+        f"- {MODEL}, images of 32 pixels; the best of {REPEATS} repeats in turn; in "
         "brackets, how many times less than one process; of the processor: the time that it gave to one process\n"
         f"- {APART}: two programs at once, each with half of the batch, that know nothing of each other: what the "
         "machine's cores and memory allow\n\n"
@@ -116,6 +129,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if "--work" in sys.argv:
-        work(int(sys.argv[-2]), float(sys.argv[-1]))
+        work(int(sys.argv[-3]), int(sys.argv[-2]), float(sys.argv[-1]))
     else:
         main()
