@@ -255,14 +255,15 @@ def test_what_was_asked_for_is_not_served_where_the_primary_loss_alone_is_better
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_the_mean_of_networks_that_validation_cannot_tell_apart_is_served(
-    kind: str, tmp_path: Path, monkeypatch: Any
+    kind: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.setattr("tutelage.recipes.auxiliary.evaluation.unbeaten", lambda *_, **__: ("equal", "single"))
     of, problem = settings(weighting="equal", budget=Budget(epochs=2), copies=3), squares((TaskSpec("even"),))
     if kind == "regression":
         of, problem = replace(FIELDS, weighting="equal", budget=Budget(epochs=1), copies=3), fields_problem()
     primary = problem.primary
-    found = recipes.run("auxiliary", problem, of, tmp_path, quiet=True)
+    found = recipes.run("auxiliary", problem, of, tmp_path)
+    assert "not run again; then 2 more of each network in the mean that is served" in capsys.readouterr().err
     choice = found.metrics["choice"]
     assert (choice["chosen"], choice["members"]) == ("ensemble", ["equal", "single"])
     model, _ = load_ensemble(tmp_path / "model")
