@@ -36,12 +36,12 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
     examples = problem.part(problem.rows("train"), problem.tasks)
     augment = augment_of(problem, settings)
-    told = forecast(trainings(problem, settings), examples, settings.training.batch_size, augment)
+    pipeline = Pipeline(problem, settings, out, log)
+    told = forecast(trainings(pipeline.problem, settings), examples, settings.training.batch_size, augment)
     more = (
         f"; then {settings.copies - 1} more of each network in the mean that is served" if settings.copies > 1 else ""
     )
     log.say(told + more)
-    pipeline = Pipeline(problem, settings, out, log)
     found: dict[str, Learned] = {}
     for method in settings.trained:
         found[method] = pipeline.learned(method)

@@ -14,6 +14,7 @@ from tutelage.recipes.auxiliary.settings import REFIT, AuxiliarySettings, Method
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.forecast import Training, steps_of
 from tutelage.reports.auxiliary import NAMES
+from tutelage.weighting import WEIGHTINGS
 from tutelage.weighting.hpo import check_search
 from tutelage.weighting.settings import options_of
 
@@ -54,8 +55,10 @@ def rehearse(problem: AuxiliaryTask, settings: AuxiliarySettings) -> None:
 def trainings(problem: AuxiliaryTask, settings: AuxiliarySettings) -> list[Training]:
     """Return what a run trains: a network by each method, several of them where constant weights are searched."""
     spec = spec_of(problem, problem.tasks, settings)
-    steps = steps_of(settings.budget, len(problem.rows("train")), settings.training.batch_size)
-    return [
-        Training(NAMES[name], spec, partial(build_multi_head, spec), steps * (settings.trials if name == "hpo" else 1))
-        for name in settings.trained
-    ]
+
+    def steps(name: str) -> int:
+        parts = ("train",) if name in WEIGHTINGS and WEIGHTINGS[name].learns else ("train", "held_out")
+        once = steps_of(settings.budget, len(problem.rows(*parts)), settings.training.batch_size)
+        return once * (settings.trials if name == "hpo" else 1)
+
+    return [Training(NAMES[name], spec, partial(build_multi_head, spec), steps(name)) for name in settings.trained]
