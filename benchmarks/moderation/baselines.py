@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from benchmarks.moderation.products import (
     without_copies,
 )
 from tutelage.data import WithColumns
+from tutelage.metrics import auroc
 from tutelage.models import ImageClassifier
 from tutelage.recipes.moderation.belief import HALF, Belief
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.served import held_out
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.signals import CrossEntropy, Distillation, Signal
 from tutelage.subtasks import features, kmeans
@@ -99,6 +102,17 @@ def longer(pipeline: Pipeline, times: int = 2) -> Tensor:
     settings = pipeline.settings
     other = pipeline.with_settings(replace(settings, budget=settings.budget.times(times)))
     return other.fine_tuned(settings.student, f"fine-tuned-{times}-times").scores
+
+
+def tuned(pipeline: Pipeline, rates: Sequence[float] = (3e-4, 1e-3, 3e-3)) -> Tensor:
+    """Return the log-odds of plain fine-tuning at the learning rate whose model ranks held-out labels best, (N,)."""
+    settings = pipeline.settings
+    rows = held_out(pipeline).numpy()
+    labels, found = pipeline.task.labels.numpy()[rows], []
+    for rate in rates:
+        other = pipeline.with_settings(replace(settings, training=replace(settings.training, lr=rate)))
+        found.append(other.fine_tuned(settings.student, f"fine-tuned-{rate:g}").log_odds)
+    return torch.from_numpy(max(found, key=lambda log_odds: auroc(log_odds[rows], labels)))
 
 
 def without_doubted(pipeline: Pipeline, belief: Belief, times: int = 1) -> Tensor:
