@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import processes
 from tutelage.data import TensorData
-from tutelage.distributed import rank_world
+from tutelage.distributed import end_step, rank_world
 from tutelage.signals import CrossEntropy, Signal
 from tutelage.training import Budget, Fitted, Hardware, Interrupted, Optimization, Plan, Shuffled, fit, predict
 from tutelage.training.batches import own_places
@@ -163,6 +163,7 @@ def everything(rank: int, out: Path) -> None:
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "probe: .* were left out")
     mistaken(rank, out)
+    exchanged(rank)
     torch.save(tracked(rank), out / f"tracked-{rank}.pt")
     torch.save(answers(shared=True), out / f"answers-{rank}.pt")
     for name in (*CASES, *NORMALISED, LEARNED):
@@ -186,6 +187,30 @@ def tracked(rank: int) -> tuple[list[int], int]:
     plan = Plan(optimization=STEPLY["sgd"], budget=Budget(epochs=1), hardware=Hardware(trackers=(recorder,)))
     fit(plain_network(rank), spoilt(), signals=[CrossEntropy()], plan=plan)
     return [step for step, _ in recorder.logged], rank_world()[1]
+
+
+def exchanged(rank: int) -> None:
+    """A step's end: means of gradients, the first process's buffers whatever their types, and what anybody asks for."""
+    model = nn.Linear(2, 1)
+    model.unheard = nn.Parameter(torch.zeros(3))
+    gradients = torch.tensor([[[1.0, 2.0]], [[3.0, 6.0]]])
+    model.weight.grad = gradients[rank].clone()
+    model.bias.grad = torch.tensor([8.0]) if rank else None
+    state = [
+        torch.tensor(0.1 + rank),
+        torch.tensor(2**40 + rank),
+        torch.tensor([True, rank > 0]),
+        torch.ones(2).double() / 3,
+    ]
+    state.append(torch.full((2,), torch.nan if rank else 5.0))
+    assert end_step(model, state, False, rank == 1) == [False, True]
+    assert model.weight.grad.tolist() == [[2.0, 4.0]]
+    assert model.bias.grad.tolist() == [4.0]
+    assert model.unheard.grad is None
+    assert [each.tolist() for each in state[1:3]] == [2**40, [True, False]]
+    assert torch.equal(state[0], torch.tensor(0.1))
+    assert torch.equal(state[3], torch.ones(2).double() / 3)
+    assert state[4].tolist() == [5.0, 5.0]
 
 
 def mistaken(rank: int, out: Path) -> None:

@@ -133,6 +133,26 @@ def test_a_signal_stops_cleanly(number: signal.Signals, straight, tmp_path: Path
     assert [p.name for p in tmp_path.glob(".*")] == []
 
 
+def test_a_request_to_stop_during_the_last_evaluation_is_heard(straight, tmp_path: Path, monkeypatch: Any) -> None:
+    """What follows the training must not begin."""
+    from tutelage.training.fit import _Run
+
+    evaluate, evaluated = _Run.evaluate, []
+
+    def asked(run: Any, bar: Any) -> None:
+        evaluated.append(run.step)
+        if len(evaluated) == runs.EPOCHS:
+            signal.raise_signal(signal.SIGTERM)
+        evaluate(run, bar)
+
+    monkeypatch.setattr(_Run, "evaluate", asked)
+    with pytest.raises(Interrupted) as stopped:
+        runs.whole_training(tmp_path)
+    assert f"stopped at step {evaluated[-1]} of {evaluated[-1]}" in str(stopped.value)
+    assert_same_end(runs.whole_training(tmp_path), tmp_path, straight["adamw"])
+    assert len(evaluated) == runs.EPOCHS
+
+
 def test_a_hangup_that_is_ignored_stays_ignored(straight, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
