@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ from tutelage.training.batches import (
 )
 from tutelage.training.fitted import Fitted
 from tutelage.training.identity import identity_of
-from tutelage.training.interrupt import Interrupted, stoppable
+from tutelage.training.interrupt import Interrupt, Interrupted, stoppable
 from tutelage.training.log import Lines, Log
 from tutelage.training.plan import Plan
 from tutelage.training.predict import predict
@@ -152,6 +152,8 @@ class _Run:
         self.trained = nn.ModuleList([self.model, *self.signals])
         broadcast([*self.trained.parameters(), *self.model.buffers(), *self.weighting.parameters()])
         self.at = Standing()
+        self.interrupt, self.saved = Interrupt(), time.monotonic()
+        self.said = [False, False]  # what `asked` was in any process at the last step's exchange
         self.tally = Tally(self.plan, self.model, self.weighting, len(self.signals), self.log, device)
         self.loader = Loader(self.train, self.plan.augment, self.plan.hardware.workers)
         self.checkpoints = Checkpoints(
@@ -178,32 +180,29 @@ class _Run:
                 self.log.say(f"{self.plan.name}: {changed}")
             self.note_learned()
         steps = self.plan.budget.total(self.at.epoch_steps)
-        saved = time.monotonic()
-
-        def asked() -> tuple[bool, bool]:  # whether to stop, and whether to save
-            return interrupt.requested, checkpoint.due(saved, self.plan.hardware.checkpoint_seconds)
-
-        with stoppable() as interrupt, self.log.progress(steps, self.step, self.plan.name) as bar:
+        self.saved = time.monotonic()
+        with stoppable() as self.interrupt, self.log.progress(steps, self.step, self.plan.name) as bar:
             while self.step < steps and not self.at.finished:
                 if self.at.place == 0 and not self.at.dealt:
                     self.begin_epoch()
                 stop = False
                 batches = self.batches()
                 for batch in self.loader.load(batches, self.at.place):
-                    stop, late = self.train_step(batch, steps, asked)
+                    self.train_step(batch, steps)
                     bar.update()
+                    stop, late = self.asked() if self.world == 1 else self.said
                     if self.step == steps or stop:
                         break
                     if late:
                         self.save()
-                        saved = time.monotonic()
+                        self.saved = time.monotonic()
                 epoch_over = self.at.place >= len(batches)
                 if epoch_over or self.step == steps:
                     self.evaluate(bar)
                     if epoch_over:
                         self.at.epoch, self.at.place, self.at.dealt = self.at.epoch + 1, 0, []
                     finished = epoch_over and self.plan.until is not None and self.plan.until()
-                    stop, self.at.finished = self.agreed(stop or interrupt.requested, finished)
+                    stop, self.at.finished = self.agreed(stop or self.interrupt.requested, finished)
                 if stop:
                     self.save()
                     kept = "run it again to go on" if self.plan.out is not None else "nothing is kept, since out=None"
@@ -223,6 +222,10 @@ class _Run:
 
     def save(self) -> None:
         self.checkpoints.save(self.at, self.lr)
+
+    def asked(self) -> tuple[bool, bool]:
+        """Return whether this process is asked to stop, and whether to save."""
+        return self.interrupt.requested, checkpoint.due(self.saved, self.plan.hardware.checkpoint_seconds)
 
     def agreed(self, *own: bool) -> list[bool]:
         """Return of each whether any process says so, so that all of them act together."""
@@ -271,7 +274,7 @@ class _Run:
     def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return to_device(batch, self.accelerator.device)
 
-    def train_step(self, batch: dict[str, Tensor], steps: int, asked: Callable[[], tuple[bool, bool]]) -> list[bool]:
+    def train_step(self, batch: dict[str, Tensor], steps: int) -> None:
         batch = self.placed(batch)
         seeds.begin(self.accelerator.device, self.plan.seed, "step", self.step, self.rank)
         factor = self.plan.optimization.factor(self.step, steps)
@@ -285,7 +288,7 @@ class _Run:
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.plan.hardware.precision == "bf16"):
             losses_BK = self.objective(batch)
         self.weighting.backward(losses_BK, batch, self.model)
-        said = end_step(self.trained, self.model.buffers(), *asked())
+        self.said = end_step(self.trained, self.model.buffers(), *self.asked())
         if self.plan.optimization.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained.parameters(), self.plan.optimization.clip_norm)
         self.optimizer.step()
@@ -298,7 +301,6 @@ class _Run:
             self.weighting.adapt(self.probe, batch, held_out, self.optimizer)
         if self.step % self.plan.adapt_every == 0:
             self.note_learned()
-        return said
 
     @property
     def lr(self) -> float:
