@@ -19,7 +19,8 @@ from tutelage.models import ModelSettings, ModelSpec, build, load_committee, loa
 from tutelage.models.features import EncoderDoor
 from tutelage.recipes import distill, moderation, multilabel, unfreezing
 from tutelage.recipes.encoding import EncoderSettings, whole
-from tutelage.recipes.unfreezing import Unfrozen, gain_of, half_label, last_block, mean_gain, unfreeze_last, unfrozen
+from tutelage.recipes.served import gain_of
+from tutelage.recipes.unfreezing import Unfrozen, half_label, last_block, mean_gain, unfreeze_last, unfrozen
 from tutelage.signals import CrossEntropy
 from tutelage.training import Budget, Log, Stages
 

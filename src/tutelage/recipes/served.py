@@ -94,7 +94,7 @@ def serve_best(
         seed: of the bootstrap.
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
-    gains = {name: _gain(figure, answers, name, plain, truth, seed) for name in answers if name != plain}
+    gains = _gains(figure, answers, plain, truth, seed)
     surely = [
         name
         for name in dict.fromkeys((asked, *answers))
@@ -113,7 +113,7 @@ def unbeaten(figure: Figure, answers: Answers, truth: Sequence[NDArray[Any]] = (
     """
 
     def beats(one: str, other: str) -> bool:
-        return (_gain(figure, answers, one, other, truth, seed).positive or 0.0) >= 1 - DOUBT
+        return (gain_of(figure, answers[one], answers[other], truth, seed).positive or 0.0) >= 1 - DOUBT
 
     best = max(answers, key=lambda name: figure(*answers[name], *truth))
     return tuple(name for name in answers if name == best or not any(beats(o, name) for o in answers if o != name))
@@ -142,18 +142,44 @@ def serve_mean(
     Further arguments as in `serve_best`.
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
-    gains = {name: _gain(figure, answers, name, plain, truth, seed) for name in answers if name != plain}
+    gains = _gains(figure, answers, plain, truth, seed)
     why = "none of which is surely worse than another" if len(members) > 1 else "since every other one is surely worse"
     chosen = mean if mean in answers else members[0]
     return Served(criterion, plain, asked, chosen, members, why, len(answers[plain][0]), values, gains, copies)
 
 
-def _gain(figure: Figure, answers: Answers, one: str, other: str, truth: Sequence[NDArray[Any]], seed: int) -> Interval:
-    """Return by how much a candidate's figure is above another's, with the interval of the bootstrap over examples."""
-    width = len(answers[one])
+def gain_of(
+    figure: Figure,
+    ours: Sequence[NDArray[Any]],
+    theirs: Sequence[NDArray[Any]],
+    truth: Sequence[NDArray[Any]],
+    seed: int,
+    level: float = 0.95,
+) -> Interval:
+    """Return by how much a figure of held-out answers is better than another model's, with its interval over the examples.
+
+    Args:
+        figure: from a model's columns and the truth to a number, more being better.
+        ours, theirs: columns of the two models, with a row for each held-out example.
+        truth: further columns.
+        seed: of the bootstrap.
+        level: of the interval.
+    """
+    width = len(ours)
 
     def gain(*columns: NDArray[Any]) -> float:
-        both = columns[2 * width :]
-        return figure(*columns[:width], *both) - figure(*columns[width : 2 * width], *both)
+        own, other, rest = columns[:width], columns[width : 2 * width], columns[2 * width :]
+        return figure(*own, *rest) - figure(*other, *rest)
 
-    return bootstrap_rows(gain, *answers[one], *answers[other], *truth, resamples=RESAMPLES, seed=seed)
+    return bootstrap_rows(gain, *ours, *theirs, *truth, level=level, resamples=RESAMPLES, seed=seed)
+
+
+def _gains(
+    figure: Figure, answers: Answers, plain: str, truth: Sequence[NDArray[Any]], seed: int
+) -> dict[str, Interval]:
+    """Return the gain of each candidate but plain training over that."""
+    return {
+        name: gain_of(figure, columns, answers[plain], truth, seed)
+        for name, columns in answers.items()
+        if name != plain
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from tutelage.data.augment import augmentation
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.table import ImageTable
 from tutelage.files import save_tensors
-from tutelage.metrics import Interval, bootstrap_rows
+from tutelage.metrics import Interval
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.models.features import EncoderDoor
 from tutelage.signals import Signal
@@ -33,7 +33,6 @@ BLOCK_LR = 5e-5
 TRAINING = Optimization(lr=3e-4, encoder_lr=BLOCK_LR, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=1.0)
 BUDGET = Budget(epochs=3)
 LEVEL = 0.8  # of the gain's interval; its lower end has 90 % confidence
-RESAMPLES = 500
 ROUNDING = 1e-9  # no gain is smaller: where calibration makes all scores the same, models differ in the last bit
 
 
@@ -166,30 +165,6 @@ def half_label(labels_N: Tensor, said_NC: Tensor) -> Tensor:
     """
     one_hot_NC = nn.functional.one_hot(labels_N.clamp_min(0), said_NC.shape[1]).to(said_NC.dtype)
     return torch.where((labels_N >= 0)[:, None], (one_hot_NC + said_NC) / 2, said_NC)
-
-
-def gain_of(
-    figure: Callable[..., float],
-    ours: Sequence[NDArray[Any]],
-    theirs: Sequence[NDArray[Any]],
-    truth: Sequence[NDArray[Any]],
-    seed: int,
-) -> Interval:
-    """Return by how much a figure of held-out answers is better than another model's, with its interval over the examples.
-
-    Args:
-        figure: from a model's columns and the truth to a number, more being better.
-        ours, theirs: columns of the two models, with a row for each held-out example.
-        truth: further columns.
-        seed: of the bootstrap.
-    """
-    width = len(ours)
-
-    def gain(*columns: NDArray[Any]) -> float:
-        own, other, rest = columns[:width], columns[width : 2 * width], columns[2 * width :]
-        return figure(*own, *rest) - figure(*other, *rest)
-
-    return bootstrap_rows(gain, *ours, *theirs, *truth, level=LEVEL, resamples=RESAMPLES, seed=seed)
 
 
 def mean_gain(values: NDArray[np.float64]) -> Interval:

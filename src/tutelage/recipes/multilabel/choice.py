@@ -16,8 +16,8 @@ from tutelage.recipes.encoding import whole
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, plain_of
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import TrainedCandidate, training_rows
-from tutelage.recipes.served import Served, serve_best
-from tutelage.recipes.unfreezing import STAGE, Unfrozen, gain_of, half_label, unfrozen
+from tutelage.recipes.served import Served, gain_of, serve_best
+from tutelage.recipes.unfreezing import LEVEL, STAGE, Unfrozen, half_label, unfrozen
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 from tutelage.training import Log, Stages
 
@@ -185,7 +185,7 @@ def unfreeze(task: MultilabelTask, settings: MultilabelSettings, choice: Choice,
     validation = Validation.of(task, settings)
     value, threshold, columns = validation.best(trained)
     before = validation.best(best)[2]
-    gain = gain_of(validation.figure, columns, before, validation.truth, settings.seed)
+    gain = gain_of(validation.figure, columns, before, validation.truth, settings.seed, LEVEL)
     made = replace(made, gain=gain, judged_on=len(validation.rows), criterion=CRITERIA[validation.criterion])
     if not made.kept:
         return replace(choice, unfrozen=made)
