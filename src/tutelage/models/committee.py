@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from tutelage.models.classifier import ImageClassifier, ModelSpec, build, joint_logits
 from tutelage.models.features import EncoderDoor
 from tutelage.models.folder import read_model, write_model
+from tutelage.models.members import MembersSpec
 
 NOT_HEARD = -1e4
 """The operating point of a specialist without a say: odds of nothing."""
 
 
 @dataclass(frozen=True)
-class CommitteeSpec:
+class CommitteeSpec(MembersSpec):
     """What is needed to build a committee again.
 
     Args:
@@ -34,10 +35,8 @@ class CommitteeSpec:
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a stranger's file."""
-        members = tuple(ModelSpec(**spec) if isinstance(spec, dict) else spec for spec in self.members)
-        object.__setattr__(self, "members", members)
-        if isinstance(self.encoder, dict):
-            object.__setattr__(self, "encoder", ModelSpec(**self.encoder))
+        self.understand(ModelSpec)
+        members = self.members
         if not members or len(self.specialists) != len(members) or len({spec.image_size for spec in members}) != 1:
             raise ValueError("a committee needs members of one image size, each with its kind")
         for spec, judges in zip(members, self.specialists, strict=True):
@@ -45,16 +44,6 @@ class CommitteeSpec:
                 raise ValueError(
                     f"member {spec.name!r} has {spec.num_classes} classes; only two-class members have log-odds"
                 )
-
-    @property
-    def num_features(self) -> int | None:
-        """How many numbers describe an example, where the members read features; None where they see images."""
-        return None if self.encoder is not None else self.members[0].num_features
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the images in pixels."""
-        return (self.encoder or self.members[0]).image_size
 
 
 class Committee(nn.Module):

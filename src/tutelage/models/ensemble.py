@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from tutelage.models.classifier import ModelSpec, build
 from tutelage.models.features import EncoderDoor, FeatureDoor
 from tutelage.models.folder import read_model, write_model
+from tutelage.models.members import MembersSpec
 from tutelage.models.multi_head import MultiHeadSpec, build_multi_head
 
 MOST = 100
 
 
 @dataclass(frozen=True)
-class EnsembleSpec:
+class EnsembleSpec(MembersSpec):
     """What is needed to build an ensemble again.
 
     Args:
@@ -37,10 +38,8 @@ class EnsembleSpec:
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a stranger's file."""
-        members = tuple(_spec(member) if isinstance(member, Mapping) else member for member in self.members)
-        object.__setattr__(self, "members", members)
-        if isinstance(self.encoder, Mapping):
-            object.__setattr__(self, "encoder", ModelSpec(**self.encoder))
+        self.understand(MultiHeadSpec)
+        members = self.members
         if (
             not 0 < len(members) <= MOST
             or len({(spec.image_size, spec.num_features, spec.fields) for spec in members}) != 1
@@ -49,21 +48,6 @@ class EnsembleSpec:
         counts = {spec.outputs.get(self.head) for spec in members}
         if len(counts) > 1 or None in counts:
             raise ValueError(f"the members of an ensemble need a head {self.head!r} with as many outputs in each")
-
-    @property
-    def num_features(self) -> int | None:
-        """How many numbers describe an example, where features are given; None where images or fields are."""
-        return None if self.encoder is not None else self.members[0].num_features
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the images in pixels."""
-        return (self.encoder or self.members[0]).image_size
-
-
-def _spec(told: Mapping[str, Any]) -> MultiHeadSpec:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    return MultiHeadSpec(**values)
 
 
 class Ensemble(nn.Module):
