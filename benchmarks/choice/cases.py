@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from benchmarks.moderation.baselines import products_task
+from benchmarks.moderation.tasks import products_task
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.recipes.moderation.task import ModerationTask, posters_task
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.laptop.encoder import TRAINING, _train
-from benchmarks.moderation.baselines import products_task
 from benchmarks.moderation.products import article_types
 from benchmarks.moderation.rows import own_rows
-from benchmarks.moderation.table import FIRST_SEED, NOISES
+from benchmarks.moderation.table import FIRST_SEED
+from benchmarks.moderation.tasks import NOISES, products_task
 from benchmarks.results_table import ResultRow, write_results
 from tutelage.data import TensorData
 from tutelage.metrics import auroc, npv_at_fpr

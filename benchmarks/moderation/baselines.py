@@ -1,4 +1,4 @@
-"""What only the moderation table needs: photographs of products, k-means, and a single teacher."""
+"""What only the moderation table needs: k-means, a single teacher, and plain fine-tuning in several ways."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
-from benchmarks.moderation.products import (
-    OTHER_RESTRICTED,
-    RESTRICTED,
-    article_types,
-    product_photographs,
-    without_copies,
-)
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc
 from tutelage.models import ImageClassifier
@@ -23,36 +17,10 @@ from tutelage.recipes.moderation.belief import HALF, Belief
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.served import held_out
-from tutelage.recipes.moderation.task import ModerationTask
-from tutelage.signals import CrossEntropy, Distillation, Signal
+from tutelage.signals import CrossEntropy, Distillation, Outputs, Signal
 from tutelage.subtasks import features, kmeans
 from tutelage.training import fit
 from tutelage.weighting import Fixed
-
-
-def products_task(
-    folder: Path,
-    seed: int,
-    noise: str = "uniform",
-    image_size: int = 24,
-    max_rows: int | None = None,
-    others: bool = False,
-) -> ModerationTask:
-    """Return product photographs, and the article types of no split for encoders to start on.
-
-    The test has no near-copy of what is learned from. ``others`` restricts other types of article: a second task.
-    """
-    size = (image_size, image_size)
-    types = OTHER_RESTRICTED if others else RESTRICTED
-    images = product_photographs(folder, seed=seed, noise=noise, size=size, max_rows=max_rows, restricted=types)
-    images = without_copies(images, folder, size)
-    return ModerationTask(
-        f"{'other products' if others else 'product photographs'}, {noise} noise",
-        "products",
-        images,
-        noise,
-        pretraining=lambda: article_types(folder, 0, size=size, examples=12_000),
-    )
 
 
 def k_means(pipeline: Pipeline) -> Tensor:
@@ -113,6 +81,64 @@ def tuned(pipeline: Pipeline, rates: Sequence[float] = (3e-4, 1e-3, 3e-3)) -> Te
         other = pipeline.with_settings(replace(settings, training=replace(settings.training, lr=rate)))
         found.append(other.fine_tuned(settings.student, f"fine-tuned-{rate:g}").log_odds)
     return torch.from_numpy(max(found, key=lambda log_odds: auroc(log_odds[rows], labels)))
+
+
+class Following(nn.Module):
+    """A network that is judged with the exponential moving average of its weights: what training at a constant rate lacks.
+
+    After step n the average is d w' + (1 - d) w with d = min(decay, (1 + n) / (10 + n)); it is up to date at the next forward
+    pass of training, one step late. As buffers the averages are in every checkpoint.
+
+    Args:
+        network: trained as it is.
+        decay: of the average.
+    """
+
+    def __init__(self, network: ImageClassifier, decay: float) -> None:
+        super().__init__()
+        self.network, self.decay = network, decay
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        for place, weight in enumerate(network.parameters()):
+            self.register_buffer(f"average_{place}", weight.detach().clone())
+
+    def forward(self, input: Tensor) -> Outputs:
+        if not self.training:
+            return functional_call(self.network, self.averages(), (input,))
+        steps = self.get_buffer("steps")
+        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
+        with torch.no_grad():
+            for average, weight in zip(self.averages().values(), self.network.parameters(), strict=True):
+                average.lerp_(weight, 1 - decay)
+            steps += 1
+        return self.network(input)
+
+    def averages(self) -> dict[str, Tensor]:
+        """Return the averages by the weights' names in the network."""
+        names = dict(self.network.named_parameters())
+        return {name: self.get_buffer(f"average_{place}") for place, name in enumerate(names)}
+
+    def settle(self) -> None:
+        """Give the network its average."""
+        self.network.load_state_dict(self.averages(), strict=False)
+
+
+def weights_averaged(pipeline: Pipeline, decay: float = 0.98) -> Tensor:
+    """Return the scores of plain fine-tuning whose weights are averaged over the last steps, some 50 of 400, (N,)."""
+    settings = pipeline.settings
+
+    def train(network: ImageClassifier, folder: Path) -> None:
+        following = Following(network, decay)
+        signals = [
+            CrossEntropy(smoothing=settings.learning.smoothing, head=head, name=f"label {head}")
+            for head in ("cls", "dist")
+        ]
+        plan = pipeline.selected(folder, network, "fine-tuned-average")
+        plan = replace(plan, heads=tuple(f"network.{head}" for head in network.heads))
+        fit(following, pipeline.task.images.subset(pipeline.rows("train")), signals=signals, plan=plan)
+        following.settle()
+
+    cache_key = [settings.learning.smoothing, decay]
+    return pipeline.trained("fine-tuned-average", settings.student, train, cache_key).scores
 
 
 def without_doubted(pipeline: Pipeline, belief: Belief, times: int = 1) -> Tensor:

@@ -15,7 +15,7 @@ from tutelage.data.duplicates import near_groups, perceptual_hashes
 from tutelage.data.images import decoded
 from tutelage.data.posters import annotated
 from tutelage.data.products import FILE, read_shop
-from tutelage.data.table import ImageArray, ImageTable
+from tutelage.data.table import ImageArray, Images, ImageTable
 
 COLUMNS = ("id", "image", "masterCategory", "articleType")
 DOMAIN = ("Apparel", "Accessories")
@@ -156,17 +156,28 @@ def _photographs(folder: str, ids: tuple[str, ...], size: tuple[int, int]) -> Im
     return ImageArray(decoded(shop["image"].iloc[rows], size))
 
 
-def without_copies(images: ImageTable, folder: Path, size: tuple[int, int]) -> ImageTable:
-    """Leave out what of the test of `product_photographs` has a near-copy in the training or the validation."""
-    groups, split = _groups(str(folder), tuple(images.table["id"]), size), images.table["split"]
+def without_copies(images: ImageTable, groups: np.ndarray) -> ImageTable:
+    """Leave out what of the test has a near-copy in the training or the validation.
+
+    Args:
+        images: the table, with its splits.
+        groups: of each image, (N,); near-copies are in one group.
+    """
+    split = images.table["split"]
     learned = set(groups[split.isin(["train", "teacher_val", "teacher_test", "student_val"])])
     copied = (split == "test") & np.isin(groups, list(learned))
     return images.with_split(split.mask(copied, "left_out").to_numpy())
 
 
 @lru_cache(maxsize=1)
-def _groups(folder: str, ids: tuple[str, ...], size: tuple[int, int]) -> np.ndarray:
-    return near_groups(perceptual_hashes(_photographs(folder, ids, size)), RADIUS)
+def groups_of_photographs(folder: str, ids: tuple[str, ...], size: tuple[int, int]) -> np.ndarray:
+    """Return the group of near-copies that each of these photographs belongs to."""
+    return copy_groups(_photographs(folder, ids, size))
+
+
+def copy_groups(images: Images) -> np.ndarray:
+    """Return the group of near-copies that each image belongs to, (N,)."""
+    return near_groups(perceptual_hashes(images), RADIUS)
 
 
 def article_types(

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from benchmarks.moderation.baselines import averaged, longer, single_teacher, tuned, without_doubted
+from benchmarks.moderation.baselines import averaged, longer, single_teacher, tuned, weights_averaged, without_doubted
 from benchmarks.moderation.semi_supervised import noisy, swsl
 from benchmarks.moderation.variants import FINE_TUNING, HARD, MULTI_CLASS, Variants
 from tutelage.models import ModelSettings
@@ -252,6 +252,7 @@ def _strong_rows() -> list[Row]:
         Row("the same DeiT, twice the budget", None, longer, core=True),
         Row("the same DeiT, the best of three learning rates", None, tuned, core=True),
         Row("the same DeiT, two seeds averaged", None, averaged, core=True),
+        Row("the same DeiT, moving average of its weights", None, weights_averaged, core=True),
         Row("kernel ridge regression on the features", None, lambda run: _believed(run).scores, core=True),
         Row(
             "the same DeiT, doubted labels left out", None, lambda run: without_doubted(run, _believed(run)), core=True

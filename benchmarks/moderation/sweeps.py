@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 
 from benchmarks.laptop.encoder import shop_encoder
-from benchmarks.moderation.baselines import products_task
+from benchmarks.moderation.tasks import products_task
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow, rows_of

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.laptop.encoder import shop_encoder
-from benchmarks.moderation.baselines import k_means, products_task
+from benchmarks.moderation.baselines import k_means
 from benchmarks.moderation.rows import rows
+from benchmarks.moderation.tasks import LAPTOP_TASKS, NOISES, tasks
 from benchmarks.moderation.variants import VARIANTS
 from benchmarks.only import check_only
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
@@ -17,12 +17,11 @@ from tutelage.recipes.encoding import EncoderSettings, encoded
 from tutelage.recipes.input import input_size
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
-from tutelage.recipes.moderation.task import ModerationTask, posters_task
+from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.training import Log
 
 RECOVERED = "recovered sub-tasks"
 FIRST_SEED = 310  # settings were chosen on seeds below 310, so that the table is of data that no choice has seen
-NOISES = ("uniform noise", "structured noise")
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,6 @@ def recovered(pipeline: Pipeline) -> Iterator[Recovered]:
         yield Recovered(way, task.title, settings.seed, nmi, len(subtask[subtask >= 0].unique()))
 
 
-def tasks(scale: Scale, data: Path | None, seed: int, size: int) -> list[ModerationTask]:
-    """Return the tasks of one seed: posters, and products where their folder is given, each with both kinds of noise."""
-    made = [posters_task(seed, noise, size) for noise in ("uniform", "structured") if scale != "laptop"]
-    if data is not None:
-        most = 10**9 if scale == "paper" else None
-        folder = data / "fashion-products"
-        made += [products_task(folder, seed, noise, size, most) for noise in ("uniform", "structured")]
-        if scale == "laptop":
-            made += [products_task(folder, seed, noise, size, others=True) for noise in ("uniform", "structured")]
-    return made
-
-
 def rows_settings(scale: Scale) -> ModerationSettings:
     """Return the settings of the rows: a rule alone selects the specialists, and nothing is calibrated, but at laptop size."""
     if scale == "laptop":
@@ -95,32 +82,22 @@ def measure(
     """Train and judge the rows on every task and seed; stages that are done under ``runs`` are kept.
 
     Args:
-        scale: pocket, laptop (our rows alone, on product photographs) or paper.
+        scale: pocket, laptop (our rows alone, on real data) or paper.
         seeds: number of seeds.
         data: the folder of the real data sets, or None for digit posters alone.
         runs: where the stages lie.
-        only: names of rows, `RECOVERED` for what discovery finds, and of `NOISES`; all by default.
+        only: names of rows, `RECOVERED` for what discovery finds, of `NOISES`, and of tasks (laptop); all by default.
 
     Raises:
-        ValueError: a name in ``only`` that is none of these.
+        ValueError: a name in ``only`` that is none of these, or laptop without data.
     """
     settings = rows_settings(scale)
-    if scale == "laptop":
-        if data is None:
-            raise ValueError(
-                "the laptop scale is measured on product photographs; give data, the folder of the data sets"
-            )
-        features = EncoderSettings(pretrained=str(shop_encoder(data, runs)), cache=runs / scale / "features")
-        settings = replace(settings, encoder=features, augmentation="shift")
     listed = rows(VARIANTS[scale], settings.student)
-    names = [*(row.name for row in listed), RECOVERED, *NOISES]
-    check_only(only, names, "row")
-    noises = set(only) & set(NOISES) or set(NOISES)
-    only = tuple(name for name in only if name not in NOISES)
+    titles = {each for task in LAPTOP_TASKS for each in (task.name, task.title)} if scale == "laptop" else set()
+    check_only(only, [*(row.name for row in listed), RECOVERED, *NOISES, *sorted(titles)], "row")
+    wanted, asked = set(only) & (titles | set(NOISES)), set(only) - titles - set(NOISES)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for task in tasks(scale, data, seed, input_size(settings)):
-            if f"{task.noise} noise" not in noises:
-                continue
+        for task, settings in _tasks(scale, data, runs, seed, wanted):
             task.images = encoded(task.images, settings)
             folder = runs / scale / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
@@ -128,10 +105,10 @@ def measure(
             pipeline = Pipeline(task, replace(settings, seed=seed), folder, log, encoders)
             test = pipeline.rows("test")
             labels = task.judged_by()[test].numpy()
-            if not only or RECOVERED in only:
+            if not asked or RECOVERED in asked:
                 yield from recovered(pipeline)
             for row in listed:
-                if (only and row.name not in only) or (task.noise == "structured" and not row.core):
+                if (asked and row.name not in asked) or (task.noise == "structured" and not row.core):
                     continue
                 scores = row.scores(pipeline)[test].double().numpy()
                 area = auroc(scores, labels)
@@ -141,3 +118,26 @@ def measure(
                     npv = npv_at_fpr(scores, labels, rate)
                     yield Measured(row.name, task.title, seed, rate, npv, floor, area)
                 log.say(f"{task.title}, seed {seed}, {row.name}: NPV@1% {at_one:.3f}, AUROC {area:.3f}")
+
+
+def _tasks(
+    scale: Scale, data: Path | None, runs: Path, seed: int, wanted: set[str]
+) -> Iterator[tuple[ModerationTask, ModerationSettings]]:
+    """Yield the tasks of a seed that are wanted, all where none is named, each with the settings of its rows."""
+    settings = rows_settings(scale)
+    if scale != "laptop":
+        noises = wanted & set(NOISES) or set(NOISES)
+        yield from (
+            (task, settings)
+            for task in tasks(scale, data, seed, input_size(settings))
+            if f"{task.noise} noise" in noises
+        )
+        return
+    if data is None:
+        raise ValueError("the laptop scale is measured on real data; give data, the folder of the data sets")
+    for task in LAPTOP_TASKS:
+        if wanted and not {task.name, task.title, task.noise} & wanted:
+            continue
+        features = EncoderSettings(pretrained=str(task.encoder(data, runs)), cache=runs / scale / "features")
+        own = replace(settings, encoder=features, augmentation="shift")
+        yield task.make(data, seed, input_size(own)), own

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.laptop.encoder import shop_encoder
-from benchmarks.moderation.baselines import products_task
+from benchmarks.moderation.tasks import products_task
 from tutelage.recipes.base import Scale
 from tutelage.recipes.encoding import EncoderSettings, encoded
 from tutelage.recipes.input import input_size
