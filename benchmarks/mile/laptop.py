@@ -116,24 +116,32 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
             continue
         settings = {}
         for row, method in ROWS.items():
-            found = [_trained(tuning, each, TUNING_SEED, share, runs) for each in trials(share, method)]
-            settings[row] = max(found, key=lambda each: choose(tuning, [each]).value).settings
+            tried = [trained(tuning, each, TUNING_SEED, _folder(share, runs)) for each in trials(share, method)]
+            settings[row] = best(tuning, tried)
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             task = task_of(seed, data, runs)
             for row, chosen in settings.items():
-                yield from _judged(share, row, seed, task, _trained(task, chosen, seed, share, runs))
+                found = trained(task, chosen, seed, _folder(share, runs))
+                yield from judged(share.name, row, seed, task, found)
 
 
-def _trained(
-    task: MultilabelTask, settings: MultilabelSettings, seed: int, share: Share, runs: Path
-) -> TrainedCandidate:
-    name = f"{settings.training.lr:g}-{settings.budget.steps}"
-    folder = runs / "mile-laptop" / f"share-{share.share:g}" / f"seed-{seed}" / name
+def _folder(share: Share, runs: Path) -> Path:
+    return runs / "mile-laptop" / f"share-{share.share:g}"
+
+
+def trained(task: MultilabelTask, settings: MultilabelSettings, seed: int, folder: Path) -> TrainedCandidate:
+    """Train with these settings, in a folder of the seed's and their own."""
+    folder = folder / f"seed-{seed}" / f"{settings.training.lr:g}-{settings.budget.steps}"
     log = Log(folder / "log.jsonl")
     return train(task, replace(settings, seed=seed), Stages(folder, log), log)
 
 
-def _judged(share: Share, row: str, seed: int, task: MultilabelTask, found: TrainedCandidate) -> Iterator[Measured]:
+def best(task: MultilabelTask, tried: list[TrainedCandidate]) -> MultilabelSettings:
+    """Return the settings whose training has the highest F1 on validation."""
+    return max(tried, key=lambda each: choose(task, [each]).value).settings
+
+
+def judged(case: str, row: str, seed: int, task: MultilabelTask, found: TrainedCandidate) -> Iterator[Measured]:
     """Yield the figures of a row on the test, at the paper's threshold and at that which the validation part chose."""
     rows = task.images.rows("test")
     truth_NC, scores_NC = task.judged_by()[rows].numpy(), found.scores_NC[rows].double().numpy()
@@ -141,9 +149,9 @@ def _judged(share: Share, row: str, seed: int, task: MultilabelTask, found: Trai
     at = {row: None} if choice.threshold is None else {f"{row}, at 0.25": 0.25, f"{row}, chosen": choice.threshold}
     for name, threshold in at.items():
         sets_NC = label_sets(scores_NC, threshold)
-        yield Measured(share.name, name, seed, "F1", 100 * real_f1(sets_NC, truth_NC))
-        yield Measured(share.name, name, seed, "set size", mean_set_size(sets_NC))
-    yield Measured(share.name, name, seed, "accuracy", 100 * real_accuracy(scores_NC, truth_NC))
+        yield Measured(case, name, seed, "F1", 100 * real_f1(sets_NC, truth_NC))
+        yield Measured(case, name, seed, "set size", mean_set_size(sets_NC))
+    yield Measured(case, name, seed, "accuracy", 100 * real_accuracy(scores_NC, truth_NC))
 
 
 def reading() -> list[str]:

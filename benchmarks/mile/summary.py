@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mile import laptop, web
+from benchmarks.mile import attributes, laptop, web
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
@@ -47,12 +47,12 @@ def results(
 
 def _at_laptop(seeds: int, data: Path | None, runs: Path, only: tuple[str, ...]) -> tuple[list[ResultRow], list[str]]:
     if data is None:
-        raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
+        raise ValueError("data=None: the laptop scale needs the folder of the data sets")
     shares, cases = ([each.name for each in listed] for listed in (laptop.SHARES, web.CASES))
-    check_only(only, [*shares, *cases], "part")
+    check_only(only, [*shares, attributes.CASE, *cases], "part")
     found: list[Measured] = []
     notes: list[str] = []
-    for part, names in ((laptop, shares), (web, cases)):
+    for part, names in ((laptop, shares), (attributes, [attributes.CASE]), (web, cases)):
         if own := [name for name in names if not only or name in only]:
             found += part.measure(data, runs, seeds=seeds, only=tuple(own))
             notes += part.reading()

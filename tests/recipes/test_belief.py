@@ -53,6 +53,11 @@ def clusters(per: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tens
 @pytest.fixture
 def judged(tmp_path: Path) -> tuple[Belief, Tensor, Tensor]:
     features, labels, subtask = clusters(100, torch.Generator().manual_seed(0))
+    return judge(tmp_path, features, labels, subtask), labels, subtask
+
+
+def judge(folder: Path, features: Tensor, labels: Tensor, subtask: Tensor) -> Belief:
+    """Return what is believed of the labels of four fifths; the sub-task of the others is taken away."""
     split = torch.arange(len(labels)) % 5 < 4
 
     def rows(*splits: str) -> Tensor:
@@ -65,13 +70,13 @@ def judged(tmp_path: Path) -> tuple[Belief, Tensor, Tensor]:
         task=SimpleNamespace(images=range(len(labels)), labels=labels),
         rows=rows,
         features=lambda wanted: features[wanted],
-        stages=Stages(tmp_path, Log(tmp_path / "log.jsonl", quiet=True)),
+        stages=Stages(folder, Log(folder / "log.jsonl", quiet=True)),
         discovery_stage="discovery",
     )
     pipeline.stages.run("discovery", lambda folder: {}, cache_key=[])
     subtask[~split] = -1
     found = Found(subtask, (subtask >= 0).float(), torch.ones(2), torch.zeros(0, 2), {})
-    return believe(pipeline, found), labels, subtask
+    return believe(pipeline, found)
 
 
 def test_labels_drawn_by_lot_are_not_believed_and_the_others_are(judged):
@@ -85,6 +90,16 @@ def test_labels_drawn_by_lot_are_not_believed_and_the_others_are(judged):
     assert belief.purity[0] == 1
     assert belief.believed == pytest.approx([float(belief.right[real].mean()), float(belief.right[drawn].mean())])
     assert (belief.log_odds[drawn] > 0).float().mean() > 0.9  # what they are, by the labels that are believed
+
+
+def test_where_features_tell_no_subtask_no_label_loses_its_say(tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    features, labels, subtask = clusters(100, generator)
+    blurred = features + 8 * torch.randn(features.shape, generator=generator)
+    belief = judge(tmp_path, blurred, labels, subtask)
+    assert (belief.apart < 0.75).all()
+    assert (belief.purity == 1).all()
+    assert not belief.unjudged(labels).any()
 
 
 def test_held_out_labels_of_such_a_subtask_have_no_say_and_its_specialist_is_not_kept(judged):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tutelage.subtasks.doubt import DoubtSettings, purity, told_apart, unexplained
+from tutelage.subtasks.doubt import DoubtSettings, purity, telling, told_apart, unexplained
 from tutelage.subtasks.kernel_regression import kernel_regression
 
 
@@ -37,6 +37,15 @@ def test_errors_that_a_rate_explains_count_against_no_subtask():
     assert of(-0.2, -0.1, 0.0) == 1
     assert of(-0.2, -0.1, 0.1) == pytest.approx(3 / 4)  # 4 labels too many, 1 too few
     assert of(0.0, 0.0, 0.0) == 0
+
+
+def test_features_that_tell_no_subtask_speak_against_no_label():
+    size = np.array([30, 10, 40, 40])
+    poor, good = np.array([0.5, 0.6, 0.7, np.nan]), np.array([0.5, 0.6, 0.8, 0.75])
+    assert telling(poor, 0.75, size) == 0
+    assert telling(good, 0.75, size) == 1  # 80 of 120
+    assert telling(np.array([0.5, 0.9, 0.5, 0.5]), 0.75, size) == pytest.approx(3 * 10 / 120)
+    assert telling(good, 0.75, np.zeros(4, dtype=np.int64)) == 0
 
 
 @pytest.mark.parametrize("changed", [{"apart": 0.5}, {"lookalikes": 0.0}, {"apart": 1.5}])

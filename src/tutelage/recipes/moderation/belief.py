@@ -20,7 +20,7 @@ from tutelage.models.kernel import SURE
 from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.subtasks import Selection, acceptability
-from tutelage.subtasks.doubt import purity, told_apart, unexplained
+from tutelage.subtasks.doubt import purity, telling, told_apart, unexplained
 from tutelage.subtasks.kernel_regression import KernelRegression, kernel_regression
 from tutelage.training import predict
 
@@ -37,7 +37,7 @@ class Belief:
         posterior: the same by the other examples alone, whatever the sub-task, (N,).
         scores: what the other examples say, high for acceptable, (N,).
         apart: the AUROC at which each sub-task is told from its look-alikes, (K,); see `told_apart`.
-        purity: the share of each sub-task's labels that are right, as far as errors at a rate do not explain the rest, (K,).
+        purity: the share of each sub-task's labels that are right, where no rate and no poor features explain the rest, (K,).
         believed: the mean of ``right`` over each sub-task's labels, (K,).
         log_odds: of acceptable by the labels as far as they are believed, a training label by all others, (N,).
         nearest: the sub-task that each example would most likely belong to, were it defective, (N,).
@@ -69,7 +69,7 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     A label is right with the probability that its calibrated leave-one-out score and the labels' error rates give it (see
     `right_labels`). Where that promises more of a sub-task's labels than its purity allows, it is lowered in proportion: errors
     that belong to one kind of image are no errors at a rate. What a rate explains counts against no sub-task (see
-    `unexplained`).
+    `unexplained`), nor does what the features cannot tell (see `telling`).
     """
     settings, task = pipeline.settings, pipeline.task
     train, count = pipeline.rows("train"), settings.discovery.subtasks
@@ -102,7 +102,7 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     right, own, apart = posterior.clone(), found.subtask >= 0, saved["apart"].numpy()
     promised, size = _means(posterior[own], found.subtask[own], count)
     pure = purity(apart, settings.doubt.apart)
-    pure = 1 - unexplained(promised, pure, size) * (1 - pure)
+    pure = 1 - telling(apart, settings.doubt.apart, size) * unexplained(promised, pure, size) * (1 - pure)
     right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[found.subtask[own]]
     believed, _ = _means(right[own], found.subtask[own], count)
     log_odds, regression = _told_again(pipeline, right)

@@ -21,7 +21,7 @@ from tutelage.recipes.unfreezing import LEVEL, STAGE, Unfrozen, half_label, unfr
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 from tutelage.training import Log, Stages
 
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+THRESHOLDS = (*(round(0.01 * step, 2) for step in range(1, 5)), *(round(0.05 * step, 2) for step in range(1, 20)))
 DEFAULT = 0.5
 CRITERIA = {
     "f1": "F1 on the validation part",
