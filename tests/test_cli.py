@@ -67,6 +67,7 @@ AUXILIARY = [
         "baselines",
         "image_size",
         "encoder",
+        "unfreeze",
         "augmentation",
         "turned",
         "shares",

@@ -29,7 +29,7 @@ from tutelage.recipes.moderation.task import ModerationTask, posters_task
 
 NOISES = ("uniform noise", "structured noise")
 PRODUCTS, OTHERS, ALL = "product photographs", "other products", "all product photographs"
-PEOPLE, PETS = "CIFAR-100N, people's labels", "pets"
+PEOPLE, DRAWN, PETS = "CIFAR-100N, people's labels", "CIFAR-10N, people's labels, four kinds drawn", "pets"
 EVERY = 10**9  # more photographs than there are
 # All that the shop has of the restricted types, of look-alikes and of other categories.
 ALL_PARTS: dict[str, Any] = {
@@ -40,6 +40,7 @@ ALL_PARTS: dict[str, Any] = {
 }
 DANGEROUS = ("bear", "crocodile", "mushroom", "rocket", "shark", "snake", "spider", "tank", "tiger", "wolf")
 PEOPLE_PARTS = {"train": 12_000, "validation": 6_000, "unlabelled": 4_000}
+DRAWN_PARTS = {"train": 3_000, "validation": 1_500, "unlabelled": 2_000}
 DOGS_AND_CATS = {"train": 240, "validation": 160, "test": 200}
 FORBIDDEN_BREEDS = (0, 2)  # a cat's and a dog's: two sub-tasks
 
@@ -113,6 +114,19 @@ def people_task(folder: Path, seed: int, image_size: int = 32) -> ModerationTask
     return _task(PEOPLE, table, parts, forbidden, seed, people=facts["noisy_label"].to_numpy())
 
 
+def drawn_task(folder: Path, seed: int, image_size: int = 32) -> ModerationTask:
+    """Return CIFAR-10 with four kinds forbidden that the seed draws, and labels of the worse of three people (CIFAR-10N).
+
+    Every seed is another policy, so that no choice can have been made for it. Arguments as in `people_task`.
+    """
+    table, names = read_cifar("cifar10", folder, size=image_size)
+    facts, rng = table.table, np.random.default_rng([seed, 24])
+    forbidden = tuple(rng.permutation(len(names["label"]))[:4].tolist())
+    known = facts["split"].to_numpy() == "unassigned"
+    parts = _drawn(rng.permutation(np.flatnonzero(known)), DRAWN_PARTS) | {"test": np.flatnonzero(~known)}
+    return _task(DRAWN, table, parts, forbidden, seed, people=facts["worse_label"].to_numpy())
+
+
 def pets_task(folder: Path, seed: int, noise: str = "uniform", image_size: int = 48) -> ModerationTask:
     """Return the photographs of three breeds, a cat's and a dog's of which are forbidden: 240 to learn from, 200 for the test.
 
@@ -176,5 +190,6 @@ LAPTOP_TASKS = (
     *(TaskOf(OTHERS, _products(noise.split()[0], others=True), shop_encoder, noise) for noise in NOISES),
     *(TaskOf(ALL, _products(noise.split()[0], name=ALL, **ALL_PARTS), shop_encoder, noise) for noise in NOISES),
     TaskOf(PEOPLE, lambda data, seed, size: people_task(data / "cifar100", seed, size), _of_cifar10, None),
+    TaskOf(DRAWN, lambda data, seed, size: drawn_task(data / "cifar10", seed, size), cifar_encoder, None),
     TaskOf(PETS, lambda data, seed, size: pets_task(data / "pets", seed, "uniform", size), cifar_encoder, NOISES[0]),
 )

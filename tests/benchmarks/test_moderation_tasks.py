@@ -49,6 +49,25 @@ def test_people_s_labels_are_those_that_a_person_gave(monkeypatch):
     assert set(again["id"][again["split"] == "train"]) != set(facts.index[facts["split"] == "train"])
 
 
+def test_every_seed_forbids_other_kinds_and_people_labelled_them(monkeypatch):
+    truth, people = np.arange(400) % 10, (np.arange(400) + np.arange(400) // 100) % 10
+    split = np.where(np.arange(400) < 300, "unassigned", "test")
+    whole = pictures(400, label=truth, worse_label=people, split=split)
+    names = {"label": [f"kind {k}" for k in range(10)]}
+    monkeypatch.setattr(tasks, "read_cifar", lambda *given, **how: (whole, names))
+    monkeypatch.setattr(tasks, "DRAWN_PARTS", {"train": 200, "validation": 50, "unlabelled": 50})
+    policies = set()
+    for seed in range(3):
+        facts = tasks.drawn_task(Path("nowhere"), seed).table
+        rows = facts["id"].str.removeprefix("id-").astype(int).to_numpy()
+        policy = frozenset(truth[rows[facts["true_label"] == 0]].tolist())
+        assert len(policy) == facts.loc[facts["true_label"] == 0, "true_subtask"].nunique() == 4
+        learned = facts["split"].isin(["train", "teacher_val", "teacher_test", "student_val"]).to_numpy()
+        assert facts["label"].to_numpy()[learned].tolist() == [int(k not in policy) for k in people[rows[learned]]]
+        policies.add(policy)
+    assert len(policies) > 1
+
+
 def test_two_breeds_are_forbidden_and_a_copy_is_no_test(monkeypatch):
     found = pictures(60, label=np.arange(60) % 3, split="unassigned")
     pixels = found.images.gather(range(60))
@@ -87,7 +106,7 @@ def test_the_laptop_tasks_that_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "input_size", lambda settings: 24)
     given = partial(table._tasks, "laptop", tmp_path, tmp_path, 300)
     assert [own.encoder.pretrained for _, own in given(set())] == [str(encoder)] * len(listed)
-    assert len(asked) == len({name for name, _ in asked}) == len(tasks.LAPTOP_TASKS) == 8
+    assert len(asked) == len({name for name, _ in asked}) == len(tasks.LAPTOP_TASKS) == 9
     for wanted, names in (
         ({tasks.PEOPLE}, [tasks.PEOPLE]),
         ({tasks.OTHERS}, [f"{tasks.OTHERS}, uniform noise", f"{tasks.OTHERS}, structured noise"]),

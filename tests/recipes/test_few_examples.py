@@ -10,7 +10,7 @@ import tiny
 import torch
 from PIL import Image
 
-from tutelage import recipes
+from tutelage import cli, recipes
 from tutelage.data import ImageArray, ImageTable, Problems, digit_posters, split_table
 from tutelage.recipes.moderation import ModerationSettings, ModerationTask, moderation_task, pocket
 from tutelage.recipes.moderation.counts import suited, too_few
@@ -92,3 +92,23 @@ def test_a_small_table_runs_to_its_end_and_answers(count, subtasks, tmp_path, mo
     examples = pd.read_parquet(run.folder / "examples.parquet").set_index("image")
     assert len(table) == count
     assert np.allclose(table["score"], examples.loc["ads/" + table["image"], "score"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("moderate --labels {a:0,b:1}", "40 are needed"),
+        ("multilabel", "6 are needed"),
+        ("distill", "32 are needed"),
+        ("auxiliary --primary {name:label} --sides [{name:kind}]", "32 are needed"),
+    ],
+)
+def test_where_no_image_can_be_read_the_reasons_are_listed(command, needed, tmp_path, capsys):
+    facts = {"image": [f"{row}.png" for row in range(60)], "label": ["a", "b"] * 30, "kind": ["u", "u", "v"] * 20}
+    pd.DataFrame(facts).to_csv(tmp_path / "all.csv", index=False)
+    name, *rest = [word.replace(":", ": ").replace(",", ", ") for word in command.split(" ")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([name, str(tmp_path / "all.csv"), "--scale", "pocket", "--out", str(tmp_path / "run"), *rest])
+    said = capsys.readouterr().err
+    assert f"{needed}; 60 left out: missing 60. See problems.csv." in said
+    assert pd.read_csv(tmp_path / "run" / "problems.csv")["reason"].tolist() == ["missing"] * 60

@@ -15,9 +15,10 @@ from tutelage import recipes
 from tutelage.data.encoded import EncodedTable, ImageFeatures
 from tutelage.data.table import ImageArray
 from tutelage.generations import IteratedSettings
-from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_model, save_model
+from tutelage.models import ModelSettings, ModelSpec, build, load_committee, load_ensemble, load_model, save_model
 from tutelage.models.features import EncoderDoor
-from tutelage.recipes import distill, moderation, multilabel, unfreezing
+from tutelage.recipes import auxiliary, distill, moderation, multilabel, unfreezing
+from tutelage.recipes.auxiliary.task import present
 from tutelage.recipes.encoding import EncoderSettings, whole
 from tutelage.recipes.served import gain_of
 from tutelage.recipes.unfreezing import Unfrozen, half_label, last_block, mean_gain, unfreeze_last, unfrozen
@@ -206,6 +207,53 @@ def test_what_is_served_is_one_model_that_says_what_the_run_said(name, kept, ima
     assert words in run.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_all_networks_of_a_mean_learn_with_the_block(kind, copies, images, encoder, tmp_path, monkeypatch):
+    """The primary task is the poster's label, or a number; every third label is not known."""
+    kept = copies == 2
+    monkeypatch.setattr(Unfrozen, "kept", property(lambda self: kept))
+    monkeypatch.setattr(unfreezing, "BUDGET", Budget(epochs=1))
+    posters = pd.read_csv(images / "all.csv")
+    posters["number"] = np.where(np.arange(len(posters)) % 3, posters["label"].str.len() / 10, np.nan)
+    posters["side"] = posters["label"]
+    posters["label"] = posters["label"].where(posters["number"].notna())
+    manifest = images / f"{kind}-{copies}.csv"
+    posters.to_csv(manifest, index=False)
+    made = replace(
+        auxiliary.laptop(),
+        encoder=EncoderSettings(pretrained=str(encoder), cache=tmp_path / "cache", views=0),
+        body=auxiliary.BodySettings("feature_mlp", options={"widths": [8]}),
+        method="single",
+        baselines=("equal",),
+        budget=Budget(epochs=1),
+        copies=copies,
+        unfreeze="last",
+    )
+    primary = {"name": "label"} if kind == "classification" else {"name": "number", "kind": kind}
+    problem = auxiliary.auxiliary_task(str(manifest), made, primary=primary, sides=({"name": "side"},))
+    run = recipes.run("auxiliary", problem, made, tmp_path / "run", quiet=True)
+    told = run.metrics["unfrozen"]
+    assert (told["kept"], told["block"], told["judged_on"]) == (kept, LAST, run.metrics["choice"]["judged_on"])
+    model, start = load_ensemble(run.folder / "model")[0], load_model(encoder)[0].state_dict()
+    same = [torch.equal(value, start[name]) for name, value in model.door.encoder.state_dict().items() if name in start]  # type: ignore[union-attr, operator]
+    assert all(same) == (not kept)
+    assert len(model.members) == copies * len(run.metrics["choice"]["members"])
+    table, _ = recipes.predict(run.folder, manifest, tmp_path / "answers.parquet")
+    test = torch.from_numpy(problem.split == "test") & present(problem.primary, problem.judged_by())
+    answers = table["answer"].to_numpy()[test.numpy()]
+    figure = run.metrics["methods"][run.metrics["choice"]["chosen"]]
+    if kind == "classification":
+        assert figure["accuracy"]["value"] == pytest.approx(
+            (answers == posters["label"].to_numpy()[test.numpy()]).mean()
+        )
+    else:
+        errors = answers - posters["number"].to_numpy()[test.numpy()]
+        assert figure["rmse"]["value"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-5)
+    words = "and is served so" if kept else "and is served as it was before"
+    assert words in run.report.read_text(encoding="utf-8")
+
+
 def test_it_is_kept_only_where_held_out_labels_say_so():
     draws = np.random.default_rng(0)
     better, level = mean_gain(draws.normal(0.2, 1, 400)), mean_gain(draws.normal(0, 1, 400))
@@ -231,7 +279,7 @@ def test_a_label_counts_half_and_none_not_at_all():
 
 
 def test_without_an_encoder_there_is_nothing_to_unfreeze(tmp_path):
-    for made in (moderation.pocket(), distill.pocket(), multilabel.pocket()):
+    for made in (moderation.pocket(), distill.pocket(), multilabel.pocket(), auxiliary.pocket()):
         with pytest.raises(
             ValueError, match="unfreeze='last' trains the last block of the run's encoder, and there is none"
         ):

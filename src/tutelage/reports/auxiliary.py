@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from tutelage.files import read_parquet
 from tutelage.reports.plots import DASHES, SIZE, plot
 from tutelage.reports.run_folder import RunFolder
-from tutelage.reports.wording import Names, compared, fixed, why_served
+from tutelage.reports.wording import Names, compared, fixed, why_served, why_unfrozen
 
 NAMES = Names(
     single="the primary loss alone",
@@ -44,6 +44,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         "first": figures[0],
         "verdicts": [
             *why_served(metrics["choice"], NAMES, points=False),
+            *why_unfrozen(metrics.get("unfrozen")),
             *(compared(NAMES[served], NAMES[other], gain) for other, gain in metrics["difference"].items()),
         ],
         "curves": [] if importance is None else list(curves(importance)),

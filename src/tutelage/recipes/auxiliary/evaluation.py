@@ -6,24 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.encoded import EncodedTable
 from tutelage.data.splits import PARTS
 from tutelage.files import read_parquet, write_table
-from tutelage.models import save_ensemble
-from tutelage.models.features import feature_door
+from tutelage.models import load_ensemble, save_ensemble
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval, selected_by
 from tutelage.recipes.auxiliary.pipeline import WEIGHTS, Learned, Pipeline, ensemble
 from tutelage.recipes.auxiliary.settings import ENSEMBLE, PLAIN, AuxiliarySettings
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
+from tutelage.recipes.auxiliary.unfreezing import Models, door_of
 from tutelage.recipes.served import Answers, Figure, Served, serve_mean, unbeaten
 from tutelage.reports.auxiliary import LABELS, importance_table
 
 
-def evaluate(
-    problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str, Learned], out: Path
-) -> dict[str, Any]:
-    """Evaluate all methods on the test part, and write the method's model and the tables."""
-    choice = served(problem, settings, found)
+def evaluate(problem: AuxiliaryTask, settings: AuxiliarySettings, models: Models, out: Path) -> dict[str, Any]:
+    """Evaluate all methods on the test part, and write the model that is served and the tables."""
+    found, choice, unfrozen = models.found, models.choice, models.unfrozen
     best, asked = found[choice.chosen], found[settings.chosen]
     names = [task.name for task in problem.sides]
     write_table(out / "importance.parquet", importance_table(asked.weighting_history, names, asked.modules, whole=True))
@@ -31,15 +28,15 @@ def evaluate(
     if (asked.folder / WEIGHTS).is_file():
         weights = read_parquet(asked.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
         write_table(out / WEIGHTS, weights)
-    door = None
-    if isinstance(problem.images, EncodedTable):
-        features = problem.images.features
-        door = feature_door(features.encoder, features.mean, features.std)
-    model = ensemble(problem, settings, best.members or (best,), door)
+    if unfrozen is not None and unfrozen.kept:
+        model, _ = load_ensemble(unfrozen.folder)
+    else:
+        model = ensemble(problem, settings, best.members or (best,), door_of(problem))
     classes = problem.classes.get(problem.primary.target or "")
     facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
     save_ensemble(model, out / "model", **facts)
-    return figures(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found, choice)
+    told = figures(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found, choice)
+    return {**told, "unfrozen": unfrozen.told() if unfrozen else None}
 
 
 def with_mean(pipeline: Pipeline, found: dict[str, Learned]) -> dict[str, Learned]:

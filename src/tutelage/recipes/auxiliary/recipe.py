@@ -16,21 +16,22 @@ from tutelage.data.label_columns import read_label_columns
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.models import load_ensemble
-from tutelage.recipes.auxiliary.evaluation import evaluate, with_mean
+from tutelage.recipes.auxiliary.evaluation import evaluate, served, with_mean
 from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.network import augment_of
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.rehearsal import rehearse, trainings
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, laptop, pocket
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
+from tutelage.recipes.auxiliary.unfreezing import Models, unfreeze
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
-from tutelage.reports.wording import why_served
+from tutelage.reports.wording import why_served, why_unfrozen
 from tutelage.training import Log, predict
 
 
-def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: Log) -> dict[str, Learned]:
+def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: Log) -> Models:
     """Train by the method and by its baselines."""
     sides = ", ".join(task.name for task in problem.sides)
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
@@ -46,7 +47,9 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
     for method in settings.trained:
         found[method] = pipeline.learned(method)
         log.say(f"{NAMES[method]}: best validation {found[method].val:.4g}")
-    return with_mean(pipeline, found)
+    found = with_mean(pipeline, found)
+    models = Models(found, served(problem, settings, found))
+    return models if settings.unfreeze is None else unfreeze(pipeline, models)
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
@@ -57,7 +60,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
     for other, gain in metrics["difference"].items():
         by = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         lines.append(f"  {by} against {NAMES[other]}; positive is better")
-    return lines + why_served(metrics["choice"], NAMES, points=False)
+    return [*lines, *why_served(metrics["choice"], NAMES, points=False), *why_unfrozen(metrics.get("unfrozen"))]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from tutelage.checks import check
 from tutelage.data.augment import AugmentationName
 from tutelage.models import ModelSettings, check_options
-from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings
+from tutelage.recipes.encoding import LAPTOP_ENCODER, EncoderSettings, check_unfreeze
 from tutelage.recipes.input import Fits, any_heads
 from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import WEIGHTINGS
@@ -139,6 +139,8 @@ class AuxiliarySettings:
         baselines: Methods to compare with: single, hpo, or names of weightings.
         image_size: Height and width of the images in pixels.
         encoder: Frozen encoder of images, from whose features the network learns instead of pixels; maps need pixels.
+        unfreeze: What of the encoder learns in the end: last trains its last block together with the networks on the images, a
+            few passes, and that is kept where validation says it is better; null nothing.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
         turned: Share of the training images to rotate where the rotation is predicted; 0.75 makes all four equally likely.
         shares: Division of the examples.
@@ -162,6 +164,7 @@ class AuxiliarySettings:
     baselines: tuple[str, ...] = ("single", "equal")
     image_size: int = 224
     encoder: EncoderSettings = EncoderSettings()
+    unfreeze: Literal["last"] | None = None
     augmentation: AugmentationName = "none"
     turned: float = 0.75
     shares: Shares = Shares()
@@ -175,6 +178,7 @@ class AuxiliarySettings:
     def __post_init__(self) -> None:
         """Check the values that would otherwise fail late."""
         check(self, image_size="[1, 8192]", turned="[0, 1]", copies="[1, 30]", trials="[1, inf)", bounds="(0, inf)")
+        check_unfreeze(self)
         if self.method is not None and self.weighting_options:
             raise ValueError(f"weighting_options={self.weighting_options} are of no use with method={self.method!r}")
         named = [name for name in self.baselines if name not in get_args(Method)]

@@ -27,7 +27,7 @@ from tutelage.data.read_once import MEMORY, read_once
 from tutelage.data.splits import PARTS, draw_parts
 from tutelage.data.table import ImageArray, ImageFiles, ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
-from tutelage.recipes.auxiliary.task import AuxiliaryTask, present
+from tutelage.recipes.auxiliary.task import LEAST, AuxiliaryTask, present
 from tutelage.recipes.encoding import given_features
 from tutelage.recipes.input import input_size
 
@@ -197,12 +197,18 @@ def rooms_task(folder: Path, settings: AuxiliarySettings) -> AuxiliaryTask:
 
 
 def table_task(
-    path: Path, primary: TaskSpec, sides: Sequence[TaskSpec], settings: AuxiliarySettings, fields: Sequence[str] = ()
+    path: Path,
+    primary: TaskSpec,
+    sides: Sequence[TaskSpec],
+    settings: AuxiliarySettings,
+    fields: Sequence[str] = (),
+    out: Path | None = None,
 ) -> AuxiliaryTask:
     """Return a problem of one's own table: images by their paths, or categorical fields.
 
     Raises:
-        ValueError: a task whose labels a table cannot hold, or a column that is missing.
+        ValueError: a task whose labels a table cannot hold, a column that is missing, or too few examples left; then
+            ``problems.csv`` is in the folder ``out``, where that is given.
     """
     tasks = (primary, *sides)
     for task in tasks:
@@ -223,6 +229,8 @@ def table_task(
         cache_bytes=settings.hardware.cache_bytes,
         features=given_features(settings),
     )
+    with found.problems.written_on_error(out):
+        found.problems.require(len(found.id), len(PARTS) * LEAST)
     known = present(primary, found.labels[primary.target or ""])
     split = draw_parts(found.split, settings.shares.parts, settings.seed, known)
     images = found.images
@@ -266,6 +274,7 @@ def auxiliary_task(
     primary: dict[str, Any] | None = None,
     sides: tuple[dict[str, Any], ...] | None = None,
     fields: tuple[str, ...] = (),
+    out: Path | None = None,
 ) -> AuxiliaryTask:
     """Read a named data set or a table, with the tasks that are declared.
 
@@ -277,6 +286,7 @@ def auxiliary_task(
         sides: Auxiliary tasks, a list such as [{name: colour}, {name: turned, kind: rotation}]; the keys are name, kind,
             column, weight and head; further kinds are map, normals, rotation and l2. A named set has its own.
         fields: For a table: columns that are the input; by default the images in its column image.
+        out: Folder in which problems.csv is written if the table cannot be worked on.
 
     Raises:
         ValueError: what is missing or too much.
@@ -294,7 +304,7 @@ def auxiliary_task(
     elif Path(data).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
         if known is None or others is None:
             raise ValueError(f"data={data!r} is a table of your own; declare its primary task and its sides")
-        return turnable(table_task(Path(data), known, others, settings, fields), settings)
+        return turnable(table_task(Path(data), known, others, settings, fields, out), settings)
     else:
         raise ValueError(f"data={data!r} is no table and no known set; known: digits, {', '.join(SOURCES)}")
     problem = replace(problem, primary=known or problem.primary, sides=problem.sides if others is None else others)

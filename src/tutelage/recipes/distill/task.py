@@ -78,6 +78,7 @@ def distill_task(
     train_images: int | None = None,
     test_images: int | None = None,
     classes: tuple[str, ...] | None = None,
+    out: Path | None = None,
 ) -> DistillTask:
     """Read labelled images, divide them, and add label noise where the settings ask for it.
 
@@ -90,6 +91,7 @@ def distill_task(
         train_images: For CIFAR: number of training images, a random sample; null takes all.
         test_images: For CIFAR: number of test images, a random sample; null takes all.
         classes: For CIFAR: names of the classes to use; null takes all.
+        out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
         FileNotFoundError, ValueError: the data cannot be read, or too little is left.
@@ -130,7 +132,10 @@ def distill_task(
         )
     if data in ("digits", "cifar10", "cifar100", "cars"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
-    task = DistillTask(Path(data).stem, divided(images, settings.shares), tuple(names), problems)
+    with problems.written_on_error(out):
+        problems.require(int((images.labels >= 0).sum()), len(PARTS) * LEAST, "labelled images")
+        images = divided(images, settings.shares)
+    task = DistillTask(Path(data).stem, images, tuple(names), problems)
     return with_noise(task, settings.noise, settings.seed)
 
 
