@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from statistics import fmean
 
 from benchmarks.moderation.rows import AS_PRINTED, BELIEVED, FIRST, FULL, SERVED, SPECIALISTS, rows
 from benchmarks.moderation.table import FIRST_SEED, Measured, Recovered, measure, rows_settings
@@ -43,6 +42,9 @@ def results(
                     )
             areas = {seed: v.auroc for seed, v in npv[task, row, 0.01].items()}
             listed.append(ResultRow.over_seeds(row, f"{task}: AUROC", areas))
+        for rate in (0.05, 0.01):
+            floors = {seed: v.floor for seed, v in npv[task, row, rate].items()}
+            listed.append(ResultRow.over_seeds(LOWEST, f"{task}: NPV@{rate:.0%}", floors))
     for task in dict.fromkeys(figure.task for figure in recovered):
         for way in dict.fromkeys(figure.way for figure in recovered):
             mine = [figure for figure in recovered if figure.task == task and figure.way == way]
@@ -52,10 +54,11 @@ def results(
                 ResultRow.over_seeds(way, f"{group}: sub-tasks in use", {f.seed: float(f.in_use) for f in mine})
             )
     if variants is None:
-        return listed, [*_common(judged), *LAPTOP]
-    return listed, [*_common(judged), *_reading(settings, variants.epochs, variants.subtasks)]
+        return listed, [TRUE_LABELS, *LAPTOP]
+    return listed, [TRUE_LABELS, *_reading(settings, variants.epochs, variants.subtasks)]
 
 
+LOWEST = "the lowest that is possible"
 # Only rows that find no sub-tasks are what the full method has to beat; the paper's own variants stand beside it.
 COMPARED = Comparison(
     {"NPV@1%": True, "NPV@5%": True, "AUROC": True},
@@ -64,26 +67,28 @@ COMPARED = Comparison(
 )
 
 
-def _common(judged: list[Measured]) -> list[str]:
-    floors = {rate: fmean({figure.floor for figure in judged if figure.rate == rate}) for rate in (0.01, 0.05)}
-    return [
-        f"The lowest NPV that is possible on these test parts is {floors[0.01]:.3f} at 1 % FPR and {floors[0.05]:.3f} at 5 %.",
-        "Test labels are the true ones; labels in training and validation are wrong at the stated rate.",
-    ]
-
-
+TRUE_LABELS = (
+    "Test labels are the true ones; labels to learn from are wrong at the stated rate, or as people gave them."
+)
 LAPTOP = [
     f"Settings were chosen on product photographs of seeds below {FIRST_SEED}, both kinds of noise; these seeds are others. "
     "On other products (other restricted article types) nothing was tuned but that the regression is a candidate, and the "
     "rule by which the candidates are averaged: seeds 300 to 303 of both tasks were looked at for these.",
-    "The test has no near-copy of what is trained on or selected by.",
+    "The test has no near-copy of what is trained on or selected by. All product photographs: 31,000, beside 9,000 of the "
+    "encoder's; all that are restricted, and twice as many acceptable ones as there are look-alikes.",
+    "People's labels: of CIFAR-100 ten classes are forbidden, and the labels are those of the one person who looked at an "
+    "image (CIFAR-100N); of CIFAR-10 every seed forbids four other classes, and the labels are those of the worst of three "
+    "people (CIFAR-10N). Their encoders have learned the other data set. The rule that poor features speak against no label "
+    "was made on CIFAR-100's seeds 300, 301, 310 and 311.",
+    "Pets: two of three breeds are forbidden, 240 photographs to learn from, an encoder of CIFAR-100.",
+    "Moving average: of the weights in plain fine-tuning, with a decay of 0.98; the cosine schedule has come to rest by then.",
     "Doubted labels left out: those that the other examples contradict (leave-one-out kernel ridge regression), without any "
     "sub-task. The regression alone is a row, too. On the believed labels it teaches the student, and is a candidate itself.",
     "The paper's method as printed: 300 epochs of discovery from random labels with lambda 250, each example taught by its own "
     "sub-task's specialist, what is not kept dropped, ascending confidence, unlabelled images of kept sub-tasks; with the "
     "budget of plain fine-tuning. The student of the full method learns twice as long, and so do two plain rows.",
-    "Every model learns from features of one frozen encoder, which this command trains first: on CIFAR-100, then on "
-    "photographs of the article types on which the pocket scale's encoders start, too: see the table `encoder`.",
+    "On products every model learns from features of one frozen encoder, which this command trains first: on CIFAR-100, then "
+    "on photographs of the article types on which the pocket scale's encoders start, too: see the table `encoder`.",
 ]
 
 
