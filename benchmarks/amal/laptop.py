@@ -90,7 +90,12 @@ WORSE = "CIFAR-10N, the worse of three people, 40 % wrong"
 CASES = (
     Case(WORSE, "cifar10", NoiseSettings("human", column="worse_label"), four_teachers=True),
     Case("CIFAR-10N, one person, 18 % wrong", "cifar10", NoiseSettings("human", column="random_label1")),
-    Case("CIFAR-100N, one person, 40 % wrong", "cifar100", NoiseSettings("human", column="noisy_label")),
+    Case(
+        "CIFAR-100N, one person, 40 % wrong",
+        "cifar100",
+        NoiseSettings("human", column="noisy_label"),
+        four_teachers=True,
+    ),
     Case("CIFAR-10, 40 % wrong at random", "cifar10", NoiseSettings("symmetric", 0.4)),
     Case("CIFAR-10, 60 % wrong at random", "cifar10", NoiseSettings("symmetric", 0.6)),
 )
