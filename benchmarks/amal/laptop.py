@@ -184,7 +184,7 @@ class _Drawn(DistillTask):
 
 
 def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Iterator[Measured]:
-    """Tune each row on seeds of their own and the first case, and measure it on all cases and other seeds.
+    """Tune each row on seeds of their own and the first case of each data set, and measure it on all cases and other seeds.
 
     Args:
         data: the folder of the real data sets.
@@ -196,10 +196,14 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
         ValueError: a name in ``only`` that is neither.
     """
     asked, rows = chosen(only, [case.name for case in CASES], list(ROWS))
-    settings = tuned(CASES[0], data, runs, rows)
+    settings_of: dict[CifarName, dict[str, DistillSettings]] = {}
     for case in CASES:
         if case.name not in asked:
             continue
+        if case.data not in settings_of:
+            first = next(each for each in CASES if each.data == case.data)
+            settings_of[case.data] = tuned(first, data, runs, rows)
+        settings = settings_of[case.data]
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             task = task_of(case, seed, data, runs)
             folder = runs / "amal-laptop" / _slug(case.name) / f"seed-{seed}"
@@ -235,7 +239,7 @@ def tuned(case: Case, data: Path, runs: Path, rows: list[str]) -> dict[str, Dist
         task = task_of(case, seed, data, runs, tuning=True)
         for name in rows:
             for place, changes in enumerate(trials(ROWS[name])):
-                folder = runs / "amal-laptop" / "tuning" / f"seed-{seed}" / f"{_slug(name)}-{place}"
+                folder = runs / "amal-laptop" / f"tuning-{case.data}" / f"seed-{seed}" / f"{_slug(name)}-{place}"
                 taught = ROWS[name].teach(pipeline_of(task, replace(BASE, **changes), seed, folder))
                 scores.setdefault((name, place), []).append(float(right(taught, task).mean()))
     best = {name: max(range(len(trials(ROWS[name]))), key=lambda place: fmean(scores[name, place])) for name in rows}
@@ -264,8 +268,8 @@ def reading() -> list[str]:
         "it, and all keep the epoch that is best on validation. Refitted: a second student is trained with the learned weights "
         "from the start, and on the held-out part too, whose labels have weight 2; `CE, held-out labels count twice` is the "
         "same without learned weights.",
-        f"Each row was tuned by {count} trials (learning rate, weight decay, and one setting of its own) on the first case and "
-        f"seeds {' and '.join(map(str, TUNING_SEEDS))}, judged by further training images; the settings hold for all cases. "
+        f"Each row was tuned by {count} trials (learning rate, weight decay, and one setting of its own) on the first case of "
+        f"each data set and seeds {' and '.join(map(str, TUNING_SEEDS))}, judged by further training images. "
         "The step of lambda, the budget and that of refitting were found on seeds 1 to 3.",
     ]
 
