@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmarks.mile import laptop, web, web_problems, web_rows
+from benchmarks.mile import attributes, laptop, web, web_problems, web_rows
 from benchmarks.reproduce import reproduce
 from benchmarks.results_table import read_results
 
@@ -58,6 +58,7 @@ def test_labels_like_the_web_s(facts, tmp_path):
 
 def test_every_row_is_measured(facts, tmp_path, monkeypatch):
     monkeypatch.setattr(laptop, "SHARES", ())
+    monkeypatch.setattr(attributes, "measure", lambda *given, **how: iter(()))
     monkeypatch.setattr(web, "CASES", web.CASES[2:])
     real = web.judged
 
