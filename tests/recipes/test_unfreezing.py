@@ -254,6 +254,24 @@ def test_all_networks_of_a_mean_learn_with_the_block(kind, copies, images, encod
     assert words in run.report.read_text(encoding="utf-8")
 
 
+def test_a_table_of_fields_has_nothing_to_unfreeze_and_is_told_before_anything_is_trained(encoder, tmp_path):
+    facts = {
+        "label": ["a", "b"] * 80,
+        "side": ["u", "u", "v", "v"] * 40,
+        "colour": ["red", "blue", "red", "green"] * 40,
+    }
+    pd.DataFrame(facts).to_csv(tmp_path / "fields.csv", index=False)
+    made = replace(
+        auxiliary.laptop(), encoder=EncoderSettings(pretrained=str(encoder), cache=tmp_path), unfreeze="last"
+    )
+    problem = auxiliary.auxiliary_task(
+        str(tmp_path / "fields.csv"), made, primary={"name": "label"}, sides=({"name": "side"},), fields=("colour",)
+    )
+    with pytest.raises(ValueError, match="and none are behind one here; leave unfreeze out"):
+        recipes.run("auxiliary", problem, made, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "stages").exists()
+
+
 def test_it_is_kept_only_where_held_out_labels_say_so():
     draws = np.random.default_rng(0)
     better, level = mean_gain(draws.normal(0.2, 1, 400)), mean_gain(draws.normal(0, 1, 400))

@@ -23,10 +23,15 @@ def rehearse(problem: AuxiliaryTask, settings: AuxiliarySettings) -> None:
     """Try the network, the losses of all tasks, and what weighs them in each method.
 
     Raises:
-        ValueError: one of them does not work, or there is no auxiliary task.
+        ValueError: one of them does not work, there is no auxiliary task, or no encoder of what is to be unfrozen.
     """
     if not problem.sides:
         raise ValueError("sides is empty: declare at least one auxiliary task")
+    if settings.unfreeze and problem.num_features is None:
+        raise ValueError(
+            f"unfreeze={settings.unfreeze!r} trains the last block of the encoder of images, and none are behind one here; "
+            "leave unfreeze out"
+        )
     methods = settings.trained
     if "hpo" in methods:
         check_search(len(problem.tasks), settings.trials, settings.bounds)
