@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.laptop.encoder import cifar_encoder
-from benchmarks.mile.laptop import BASE, FIRST_SEED, ROWS, TUNING_SEED, best, judged, trained
+from benchmarks.mile.laptop import BASE, FIRST_SEED, ROWS, TUNING_SEED, best, judged, of_lengths, trained
 from benchmarks.results_table import Measured
 from tutelage.data.encoded import EncodedTable
 from tutelage.data.products import ATTRIBUTES, product_attributes
@@ -18,7 +18,6 @@ from tutelage.recipes.encoding import EncoderSettings, encoded
 from tutelage.recipes.input import input_size
 from tutelage.recipes.multilabel.settings import Method, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.training import Budget
 
 CASE = "attributes of products, one of four noted"
 ROWS_OF_SHOP, LEAST = 12_000, 150
@@ -31,17 +30,12 @@ WEIGHT_DECAYS = (0.1, 0.5)
 
 def trials(method: Method) -> list[MultilabelSettings]:
     """Return what is tried for a row, eight settings: two learning rates, two lengths, and MILe's rho or the weight decay."""
-    found = []
-    for place, lr in enumerate(LEARNING_RATES):
-        for part in (1, 2):
-            budget = Budget(steps=STEPS // (part * (place + 1)))
-            of_length = replace(BASE, method=method, training=replace(BASE.training, lr=lr), budget=budget)
-            if method == "mile":
-                found += [replace(of_length, iterated=replace(BASE.iterated, rho=rho)) for rho in RHOS]
-            else:
-                training = of_length.training
-                found += [replace(of_length, training=replace(training, weight_decay=decay)) for decay in WEIGHT_DECAYS]
-    return found
+    made = of_lengths(method, LEARNING_RATES, STEPS)
+    if method == "mile":
+        return [replace(each, iterated=replace(each.iterated, rho=rho)) for each in made for rho in RHOS]
+    return [
+        replace(each, training=replace(each.training, weight_decay=decay)) for each in made for decay in WEIGHT_DECAYS
+    ]
 
 
 def task_of(seed: int, data: Path, runs: Path) -> MultilabelTask:
@@ -63,10 +57,7 @@ def task_of(seed: int, data: Path, runs: Path) -> MultilabelTask:
     noted = (rng.random(truth_NC.shape) * truth_NC).argmax(1)  # one of the true ones; all have a type
     order = rng.permutation(len(facts))
     split = np.full(len(facts), "left_out", dtype=object)
-    for name, rows in zip(
-        PARTS, np.split(order[: sum(PARTS.values())], np.cumsum([*PARTS.values()])[:-1]), strict=True
-    ):
-        split[rows] = name
+    split[order[: sum(PARTS.values())]] = np.repeat(list(PARTS), list(PARTS.values()))
     table = facts.drop(columns=list(ATTRIBUTES)).assign(label=noted, split=split)
     given_NC = torch.zeros(len(facts), len(names), dtype=torch.bool)
     given_NC[torch.arange(len(facts)), torch.from_numpy(noted)] = True

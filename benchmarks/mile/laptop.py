@@ -64,13 +64,24 @@ ROWS: dict[str, Method] = {"Softmax": "softmax", "Sigmoid": "sigmoid", "MILe as 
 
 def trials(share: Share, method: Method) -> list[MultilabelSettings]:
     """Return what is tried for a row: two learning rates, each for two lengths of training."""
-    found = []
-    for place, lr in enumerate(LEARNING_RATES):
-        for part in (1, 2):
-            training = replace(BASE.training, lr=lr, batch_size=share.batch_size)
-            budget = Budget(steps=share.steps // (part * (place + 1)))
-            found.append(replace(BASE, method=method, training=training, budget=budget, share=share.share))
-    return found
+    return [
+        replace(each, training=replace(each.training, batch_size=share.batch_size), share=share.share)
+        for each in of_lengths(method, LEARNING_RATES, share.steps)
+    ]
+
+
+def of_lengths(method: Method, rates: tuple[float, float], steps: int) -> list[MultilabelSettings]:
+    """Return settings with two learning rates: the first for so many steps and half as many, the second for half of either."""
+    return [
+        replace(
+            BASE,
+            method=method,
+            training=replace(BASE.training, lr=lr),
+            budget=Budget(steps=steps // (part * (place + 1))),
+        )
+        for place, lr in enumerate(rates)
+        for part in (1, 2)
+    ]
 
 
 def task_of(seed: int, data: Path, runs: Path) -> MultilabelTask:

@@ -43,7 +43,7 @@ def results(
             areas = {seed: v.auroc for seed, v in npv[task, row, 0.01].items()}
             listed.append(ResultRow.over_seeds(row, f"{task}: AUROC", areas))
         for rate in (0.05, 0.01):
-            floors = {seed: v.floor for seed, v in npv[task, row, rate].items()}
+            floors = {v.seed: v.floor for v in judged if (v.task, v.rate) == (task, rate)}
             listed.append(ResultRow.over_seeds(LOWEST, f"{task}: NPV@{rate:.0%}", floors))
     for task in dict.fromkeys(figure.task for figure in recovered):
         for way in dict.fromkeys(figure.way for figure in recovered):

@@ -97,12 +97,12 @@ def measure(
     check_only(only, [*(row.name for row in listed), RECOVERED, *NOISES, *sorted(titles)], "row")
     wanted, asked = set(only) & (titles | set(NOISES)), set(only) - titles - set(NOISES)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for task, settings in _tasks(scale, data, runs, seed, wanted):
-            task.images = encoded(task.images, settings)
+        for task, own in _tasks(scale, settings, data, runs, seed, wanted):
+            task.images = encoded(task.images, own)
             folder = runs / scale / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             log = Log(folder / "log.jsonl", quiet=False)
             encoders = runs / scale / f"encoders-{task.family}"
-            pipeline = Pipeline(task, replace(settings, seed=seed), folder, log, encoders)
+            pipeline = Pipeline(task, replace(own, seed=seed), folder, log, encoders)
             test = pipeline.rows("test")
             labels = task.judged_by()[test].numpy()
             if not asked or RECOVERED in asked:
@@ -121,10 +121,9 @@ def measure(
 
 
 def _tasks(
-    scale: Scale, data: Path | None, runs: Path, seed: int, wanted: set[str]
+    scale: Scale, settings: ModerationSettings, data: Path | None, runs: Path, seed: int, wanted: set[str]
 ) -> Iterator[tuple[ModerationTask, ModerationSettings]]:
     """Yield the tasks of a seed that are wanted, all where none is named, each with the settings of its rows."""
-    settings = rows_settings(scale)
     if scale != "laptop":
         noises = wanted & set(NOISES) or set(NOISES)
         yield from (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ DANGEROUS = ("bear", "crocodile", "mushroom", "rocket", "shark", "snake", "spide
 PEOPLE_PARTS = {"train": 12_000, "validation": 6_000, "unlabelled": 4_000}
 DRAWN_PARTS = {"train": 3_000, "validation": 1_500, "unlabelled": 2_000}
 DOGS_AND_CATS = {"train": 240, "validation": 160, "test": 200}
-FORBIDDEN_BREEDS = (0, 2)  # a cat's and a dog's: two sub-tasks
+FORBIDDEN_BREEDS = [0, 2]  # a cat's and a dog's: two sub-tasks
 
 
 @dataclass(frozen=True)
@@ -106,39 +107,37 @@ def people_task(folder: Path, seed: int, image_size: int = 32) -> ModerationTask
         seed: of what is drawn.
         image_size: side in pixels.
     """
-    table, names = read_cifar("cifar100", folder, size=image_size)
+    images, names = read_cifar("cifar100", folder, size=image_size)
     forbidden = [names["label"].index(name) for name in DANGEROUS]
-    facts, rng = table.table, np.random.default_rng([seed, 21])
-    known = facts["split"].to_numpy() == "unassigned"
-    parts = _drawn(rng.permutation(np.flatnonzero(known)), PEOPLE_PARTS) | {"test": np.flatnonzero(~known)}
-    return _task(PEOPLE, table, parts, forbidden, seed, people=facts["noisy_label"].to_numpy())
+    parts = _drawn_of_cifar(images, PEOPLE_PARTS, np.random.default_rng([seed, 21]))
+    return _task(PEOPLE, images, parts, forbidden, seed, people="noisy_label")
 
 
 def drawn_task(folder: Path, seed: int, image_size: int = 32) -> ModerationTask:
-    """Return CIFAR-10 with four kinds forbidden that the seed draws, and labels of the worse of three people (CIFAR-10N).
+    """Return CIFAR-10 with four kinds forbidden that the seed draws, and labels of the worst of three people (CIFAR-10N).
 
     Every seed is another policy, so that no choice can have been made for it. Arguments as in `people_task`.
     """
-    table, names = read_cifar("cifar10", folder, size=image_size)
-    facts, rng = table.table, np.random.default_rng([seed, 24])
-    forbidden = tuple(rng.permutation(len(names["label"]))[:4].tolist())
-    known = facts["split"].to_numpy() == "unassigned"
-    parts = _drawn(rng.permutation(np.flatnonzero(known)), DRAWN_PARTS) | {"test": np.flatnonzero(~known)}
-    return _task(DRAWN, table, parts, forbidden, seed, people=facts["worse_label"].to_numpy())
+    images, names = read_cifar("cifar10", folder, size=image_size)
+    rng = np.random.default_rng([seed, 24])
+    forbidden = rng.permutation(len(names["label"]))[:4].tolist()
+    parts = _drawn_of_cifar(images, DRAWN_PARTS, rng)
+    return _task(DRAWN, images, parts, forbidden, seed, people="worse_label")
 
 
-def pets_task(folder: Path, seed: int, noise: str = "uniform", image_size: int = 48) -> ModerationTask:
+def pets_task(folder: Path, seed: int, image_size: int = 48) -> ModerationTask:
     """Return the photographs of three breeds, a cat's and a dog's of which are forbidden: 240 to learn from, 200 for the test.
 
-    A fifth of the labels is wrong; structured noise is an annotator's who takes the permitted cat for the forbidden one.
+    A fifth of the labels is wrong.
     """
-    table = oxford_pets(folder, image_size)
-    parts = _drawn(np.random.default_rng([seed, 22]).permutation(len(table)), DOGS_AND_CATS)
-    return _task(f"{PETS}, {noise} noise", table, parts, FORBIDDEN_BREEDS, seed, noise=noise)
+    images = oxford_pets(folder, image_size)
+    parts = _drawn(np.random.default_rng([seed, 22]).permutation(len(images)), DOGS_AND_CATS)
+    return _task(f"{PETS}, uniform noise", images, parts, FORBIDDEN_BREEDS, seed)
 
 
-def _of_cifar10(data: Path, runs: Path) -> Path:
-    return cifar_encoder(data, runs, "cifar10")
+def _drawn_of_cifar(images: ImageTable, counts: dict[str, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    known = (images.table["split"] == "unassigned").to_numpy()
+    return _drawn(rng.permutation(np.flatnonzero(known)), counts) | {"test": np.flatnonzero(~known)}
 
 
 def _drawn(rows: np.ndarray, counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -150,23 +149,24 @@ def _task(
     title: str,
     images: ImageTable,
     parts: dict[str, np.ndarray],
-    forbidden: list[int] | tuple[int, ...],
+    forbidden: list[int],
     seed: int,
     *,
-    noise: str = "none",
-    people: np.ndarray | None = None,
+    people: str | None = None,
 ) -> ModerationTask:
-    """Return these images as a moderation task; with people's classes, these are their labels but in the test."""
+    """Return these images as a moderation task: labels by the classes in a column of people's, or a fifth wrong at random."""
+    noise = "uniform" if people is None else "none"
     rows = np.concatenate(list(parts.values()))
     classes = images.labels.numpy()[rows]
     table = pd.DataFrame({"id": images.table["id"].to_numpy()[rows]})
     table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
     table["true_subtask"] = [forbidden.index(each) if each in forbidden else -1 for each in classes]
     table["true_label"] = (table["true_subtask"] < 0).astype(int)
-    table = annotated(table, (table["true_label"] == 1).to_numpy(), noise, 0.2 if people is None else 0.0, seed)
+    table = annotated(table, (table["true_label"] == 1).to_numpy(), noise, 0.2, seed)
     if people is not None:
         learned = ~table["split"].isin(["test", "unlabelled"]).to_numpy()
-        table.loc[learned, "label"] = (~np.isin(people[rows[learned]], forbidden)).astype(int)
+        named = images.table[people].to_numpy()[rows[learned]]
+        table.loc[learned, "label"] = (~np.isin(named, forbidden)).astype(int)
     drawn = ImageTable(ImageArray(images.images.gather(rows.tolist())), table)
     return ModerationTask(title, title, without_copies(drawn, copy_groups(drawn.images)), noise)
 
@@ -186,10 +186,17 @@ def _products(noise: str, **how: Any) -> Callable[[Path, int, int], ModerationTa
 
 
 LAPTOP_TASKS = (
-    *(TaskOf(PRODUCTS, _products(noise.split()[0]), shop_encoder, noise) for noise in NOISES),
-    *(TaskOf(OTHERS, _products(noise.split()[0], others=True), shop_encoder, noise) for noise in NOISES),
-    *(TaskOf(ALL, _products(noise.split()[0], name=ALL, **ALL_PARTS), shop_encoder, noise) for noise in NOISES),
-    TaskOf(PEOPLE, lambda data, seed, size: people_task(data / "cifar100", seed, size), _of_cifar10, None),
+    *(
+        TaskOf(name, _products(noise.split()[0], **how), shop_encoder, noise)
+        for name, how in ((PRODUCTS, {}), (OTHERS, {"others": True}), (ALL, {"name": ALL, **ALL_PARTS}))
+        for noise in NOISES
+    ),
+    TaskOf(
+        PEOPLE,
+        lambda data, seed, size: people_task(data / "cifar100", seed, size),
+        partial(cifar_encoder, name="cifar10"),
+        None,
+    ),
     TaskOf(DRAWN, lambda data, seed, size: drawn_task(data / "cifar10", seed, size), cifar_encoder, None),
-    TaskOf(PETS, lambda data, seed, size: pets_task(data / "pets", seed, "uniform", size), cifar_encoder, NOISES[0]),
+    TaskOf(PETS, lambda data, seed, size: pets_task(data / "pets", seed, size), cifar_encoder, NOISES[0]),
 )

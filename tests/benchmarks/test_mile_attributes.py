@@ -55,7 +55,7 @@ def test_the_label_is_one_of_the_attributes_that_are_true(photographs: pd.DataFr
 
 def test_each_row_has_as_many_trials_and_every_figure(photographs, tmp_path, monkeypatch):
     short = IteratedSettings(interaction=2, imitation=1, variant="released")
-    monkeypatch.setattr(attributes, "BASE", replace(laptop.BASE, iterated=short))
+    monkeypatch.setattr(laptop, "BASE", replace(laptop.BASE, iterated=short))
     monkeypatch.setattr(attributes, "STEPS", 16)
     for method in attributes.ROWS.values():
         tried = attributes.trials(method)

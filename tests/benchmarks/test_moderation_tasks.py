@@ -104,7 +104,7 @@ def test_the_laptop_tasks_that_are_asked_for(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(table, "LAPTOP_TASKS", listed)
     monkeypatch.setattr(table, "input_size", lambda settings: 24)
-    given = partial(table._tasks, "laptop", tmp_path, tmp_path, 300)
+    given = partial(table._tasks, "laptop", table.rows_settings("laptop"), tmp_path, tmp_path, 300)
     assert [own.encoder.pretrained for _, own in given(set())] == [str(encoder)] * len(listed)
     assert len(asked) == len({name for name, _ in asked}) == len(tasks.LAPTOP_TASKS) == 9
     for wanted, names in (
@@ -117,7 +117,7 @@ def test_the_laptop_tasks_that_are_asked_for(tmp_path, monkeypatch):
         assert len(list(given(wanted))) == len(names)
         assert [name for name, _ in asked] == names
     with pytest.raises(ValueError, match="give data, the folder of the data sets"):
-        list(table._tasks("laptop", None, tmp_path, 300, set()))
+        list(table._tasks("laptop", table.rows_settings("laptop"), None, tmp_path, 300, set()))
 
 
 def test_the_average_of_weights_by_hand():

@@ -140,6 +140,7 @@ class _Run:
         if self.plan.hardware.compile:
             # Several backward passes go through one forward pass, and none may reuse its memory.
             torch._functorch.config.donated_buffer = False
+        # What compiles a module returns one, and is declared to return a function.
         trained: nn.Module = torch.compile(self.model) if self.plan.hardware.compile else self.model  # type: ignore[assignment]
         self.objective = Objective(trained, self.signals, sync_batchnorm=self.plan.hardware.sync_batchnorm)
         self.probe = Objective(self.model, self.signals)

@@ -34,6 +34,7 @@ def begin(device: torch.device, *parts: int | str) -> None:
 def fixed(*parts: int | str) -> Iterator[None]:
     """Inside, all global generators (torch on the CPU, numpy, random) start from `derive`; outside, they are as they were."""
     seed = derive(*parts)
+    # Libraries draw from numpy's global state, so that it is what has to be kept and set, in spite of NPY002.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -92,7 +92,7 @@ def _rows(tensor: Mapping[str, Any]) -> list[tuple[float, ...]]:
         raise Refused(
             400, "inputs", "the tensor 'features' must have datatype FP32, a shape of two numbers, and a list as data"
         )
-    count, width = shape  # type: ignore[misc]
+    count, width = shape  # type: ignore[misc]  # a list of two by now, which is not seen through `whole`
     nested = data if data and isinstance(data[0], list) else [data[k : k + width] for k in range(0, len(data), width)]
     rows = [row for row in map(numbers, nested) if row is not None and len(row) == width]
     if len(rows) != count or len(nested) != count:

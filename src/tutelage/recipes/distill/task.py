@@ -113,7 +113,7 @@ def distill_task(
         images, names = stanford_cars(str(folder), input_size(settings))
     elif data in ("cifar10", "cifar100"):
         images, found = read_cifar(
-            data,  # type: ignore[arg-type]
+            data,  # type: ignore[arg-type]  # one of the two names, to which `in` narrows nothing
             str(folder),
             train=train_images,
             test=test_images,
