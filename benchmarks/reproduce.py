@@ -25,6 +25,8 @@ from benchmarks.maoal.table import results as maoal
 from benchmarks.mile.summary import COMPARED as mile_compared
 from benchmarks.mile.summary import heat_maps
 from benchmarks.mile.summary import results as mile
+from benchmarks.moderation.printed import COMPARED as printed_compared
+from benchmarks.moderation.printed import results as printed
 from benchmarks.moderation.summary import COMPARED as moderation_compared
 from benchmarks.moderation.summary import results as moderation
 from benchmarks.moderation.sweeps import COMPARED as sweeps_compared
@@ -41,6 +43,7 @@ from tutelage.recipes.base import Scale
 
 TABLES: dict[str, Callable[..., tuple[list[ResultRow], list[str]]]] = {
     "moderation": moderation,
+    "printed": printed,
     "amal": amal,
     "maoal": maoal,
     "rules": rules,
@@ -59,6 +62,7 @@ SCALES: dict[str, tuple[Scale, ...]] = {
     "amal": ("pocket", "laptop", "paper"),
     "mile": ("pocket", "laptop", "paper"),
     "maoal": ("pocket", "laptop", "paper"),
+    "printed": ("laptop",),
     "encoder": ("laptop",),
     "labels": ("laptop",),
     "suspicion": ("pocket", "laptop"),
@@ -68,6 +72,7 @@ SCALES: dict[str, tuple[Scale, ...]] = {
 }
 COMPARED: dict[str, Comparison] = {  # the tables in which methods compete
     "moderation": moderation_compared,
+    "printed": printed_compared,
     "amal": amal_compared,
     "maoal": maoal_compared,
     "rules": rules_compared,

@@ -211,25 +211,30 @@ def _as_printed(subtasks: int) -> Scores:
 
 def rows(variants: Variants | None, student: ModelSettings) -> list[Row]:
     """Return the table's rows, in the paper's order, and those of `tutelage moderate`; without variants only these."""
-    return [*(_paper_rows(variants) if variants else _strong_rows()), *own_rows(student)]
+    return [*(paper_rows(variants) if variants else _strong_rows()), *own_rows(student)]
 
 
-def _paper_rows(variants: Variants) -> list[Row]:
+def paper_rows(variants: Variants) -> list[Row]:
+    """Return the rows of the paper's Table 2, with the models, epochs and numbers of sub-tasks of a scale."""
     small, middle, large = variants.epochs
     few, some, many = variants.subtasks
+    swin, deit = variants.classifier, variants.student
     grid = [(k, e) for k in (few, some, many) for e in (small, middle, large)]
     table = [
-        Row(name, FINE_TUNING[name], _fine_tuned(model), core=name == FIRST) for name, model in variants.models.items()
+        Row(name, FINE_TUNING.get(name), _fine_tuned(model), core=name == FIRST)
+        for name, model in variants.models.items()
     ]
-    table.append(Row("DeiT + single teacher", (8.4, 10.8), lambda pipeline: single_teacher(pipeline).scores, core=True))
+    table.append(
+        Row(f"{deit} + single teacher", (8.4, 10.8), lambda pipeline: single_teacher(pipeline).scores, core=True)
+    )
     for (k, e), paper in zip(grid, MULTI_CLASS, strict=True):
-        table.append(Row(f"{e} epochs SL K{k} + Swin", paper, _multi_class(variants.swin, k, e)))
+        table.append(Row(f"{e} epochs SL K{k} + {swin}", paper, _multi_class(variants.swin, k, e)))
     sl = f"{middle} epochs SL K{some}"
-    table.append(Row(f"{sl} + DeiT + AT", (4.0, 6.7), _taught("all-teachers", some, middle, everyone=True), True))
-    table.append(Row(f"{sl} + Swin, filtered data", (4.5, 7.1), _filtered(variants.swin, some, middle)))
+    table.append(Row(f"{sl} + {deit} + AT", (4.0, 6.7), _taught("all-teachers", some, middle, everyone=True), True))
+    table.append(Row(f"{sl} + {swin}, filtered data", (4.5, 7.1), _filtered(variants.swin, some, middle)))
     for (k, e), paper in zip(grid, HARD, strict=True):
-        table.append(Row(f"{e} epochs SL K{k} + DeiT + FT + HD", paper, _taught(f"hard-{k}-{e}", k, e, hard=True)))
-    table.append(Row(f"{sl} + DeiT + FT + SD", (13.4, 15.6), _taught("soft", some, middle), True))
+        table.append(Row(f"{e} epochs SL K{k} + {deit} + FT + HD", paper, _taught(f"hard-{k}-{e}", k, e, hard=True)))
+    table.append(Row(f"{sl} + {deit} + FT + SD", (13.4, 15.6), _taught("soft", some, middle), True))
     curricula: list[tuple[CurriculumName, tuple[float, float]]] = [
         ("apc", (13.8, 14.2)),
         ("pc", (17.7, 20.3)),
@@ -237,12 +242,12 @@ def _paper_rows(variants: Variants) -> list[Row]:
         ("cc", (22.4, 27.1)),
     ]
     for curriculum, paper in curricula:
-        name = f"{sl} + DeiT + FT + SD + {curriculum.upper()}"
+        name = f"{sl} + {deit} + FT + SD + {curriculum.upper()}"
         table.append(Row(name, paper, _taught(curriculum, some, middle, curriculum=curriculum)))
     table.append(Row("SWSL", (19.7, 23.9), swsl(variants.swsl)))
     table.append(Row("NoisyStudent-L2", (21.8, 23.5), noisy(variants.noisy)))
     full = _taught("full-as-printed", some, middle, curriculum="cc", unlabelled=True)
-    table.append(Row(f"{sl} + DeiT + FT + SD + CC + UL", (28.8, 30.2), full, core=True))
+    table.append(Row(f"{sl} + {deit} + FT + SD + CC + UL", (28.8, 30.2), full, core=True))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.moderation.rows import AS_PRINTED, BELIEVED, FIRST, FULL, SERVED, SPECIALISTS, rows
@@ -23,28 +24,7 @@ def results(
     judged = [figure for figure in found if isinstance(figure, Measured)]
     recovered = [figure for figure in found if isinstance(figure, Recovered)]
     printed = {row.name: row.paper for row in rows(variants, settings.student)}
-    npv: dict[tuple[str, str, float], dict[int, Measured]] = defaultdict(dict)
-    for figure in judged:
-        npv[figure.task, figure.row, figure.rate][figure.seed] = figure
-    listed: list[ResultRow] = []
-    for task in dict.fromkeys(figure.task for figure in judged):
-        for row in dict.fromkeys(figure.row for figure in judged if figure.task == task):
-            for rate, paper_place in ((0.05, 0), (0.01, 1)):
-                values = npv[task, row, rate]
-                at, npvs = f"{rate:.0%}", {seed: v.npv for seed, v in values.items()}
-                listed.append(ResultRow.over_seeds(row, f"{task}: NPV@{at}", npvs))
-                first = npv.get((task, FIRST, rate), {})
-                gains = {seed: 100 * (v.npv - first[seed].npv) for seed, v in values.items() if seed in first}
-                paper = printed[row]
-                if gains:
-                    listed.append(
-                        ResultRow.over_seeds(row, f"{task}: gain@{at}, points", gains, paper and paper[paper_place])
-                    )
-            areas = {seed: v.auroc for seed, v in npv[task, row, 0.01].items()}
-            listed.append(ResultRow.over_seeds(row, f"{task}: AUROC", areas))
-        for rate in (0.05, 0.01):
-            floors = {v.seed: v.floor for v in judged if (v.task, v.rate) == (task, rate)}
-            listed.append(ResultRow.over_seeds(LOWEST, f"{task}: NPV@{rate:.0%}", floors))
+    listed = figures(judged, printed, FIRST)
     for task in dict.fromkeys(figure.task for figure in recovered):
         for way in dict.fromkeys(figure.way for figure in recovered):
             mine = [figure for figure in recovered if figure.task == task and figure.way == way]
@@ -56,6 +36,39 @@ def results(
     if variants is None:
         return listed, [TRUE_LABELS, *LAPTOP]
     return listed, [TRUE_LABELS, *_reading(settings, variants.epochs, variants.subtasks)]
+
+
+def figures(judged: list[Measured], papers: Mapping[str, tuple[float, float] | None], first: str) -> list[ResultRow]:
+    """Return NPV, its gain over the first row in points, and AUROC of each row on each task, over the seeds.
+
+    Args:
+        judged: what was measured.
+        papers: each row's gains in the paper at 5 % and 1 % FPR.
+        first: the row over which gains are counted.
+    """
+    npv: dict[tuple[str, str, float], dict[int, Measured]] = defaultdict(dict)
+    for figure in judged:
+        npv[figure.task, figure.row, figure.rate][figure.seed] = figure
+    listed: list[ResultRow] = []
+    for task in dict.fromkeys(figure.task for figure in judged):
+        for row in dict.fromkeys(figure.row for figure in judged if figure.task == task):
+            for rate, paper_place in ((0.05, 0), (0.01, 1)):
+                values = npv[task, row, rate]
+                at, npvs = f"{rate:.0%}", {seed: v.npv for seed, v in values.items()}
+                listed.append(ResultRow.over_seeds(row, f"{task}: NPV@{at}", npvs))
+                base = npv.get((task, first, rate), {})
+                gains = {seed: 100 * (v.npv - base[seed].npv) for seed, v in values.items() if seed in base}
+                paper = papers[row]
+                if gains:
+                    listed.append(
+                        ResultRow.over_seeds(row, f"{task}: gain@{at}, points", gains, paper and paper[paper_place])
+                    )
+            areas = {seed: v.auroc for seed, v in npv[task, row, 0.01].items()}
+            listed.append(ResultRow.over_seeds(row, f"{task}: AUROC", areas))
+        for rate in (0.05, 0.01):
+            floors = {v.seed: v.floor for v in judged if (v.task, v.rate) == (task, rate)}
+            listed.append(ResultRow.over_seeds(LOWEST, f"{task}: NPV@{rate:.0%}", floors))
+    return listed
 
 
 LOWEST = "the lowest that is possible"

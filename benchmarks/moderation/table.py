@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.moderation.baselines import k_means
-from benchmarks.moderation.rows import rows
+from benchmarks.moderation.rows import Row, rows
 from benchmarks.moderation.tasks import LAPTOP_TASKS, NOISES, tasks
 from benchmarks.moderation.variants import VARIANTS
 from benchmarks.only import check_only
@@ -65,6 +65,19 @@ def recovered(pipeline: Pipeline) -> Iterator[Recovered]:
         yield Recovered(way, task.title, settings.seed, nmi, len(subtask[subtask >= 0].unique()))
 
 
+def judged(row: Row, pipeline: Pipeline) -> Iterator[Measured]:
+    """Train what a row asks for, and judge it on the test: NPV at 1 % and 5 % FPR, its floor, and AUROC."""
+    task, seed, test = pipeline.task, pipeline.settings.seed, pipeline.rows("test")
+    labels = task.judged_by()[test].numpy()
+    scores = row.scores(pipeline)[test].double().numpy()
+    area = auroc(scores, labels)
+    for rate in (0.01, 0.05):
+        floor = npv_floor(int((labels == 0).sum()), int((labels == 1).sum()), rate)
+        yield Measured(row.name, task.title, seed, rate, npv_at_fpr(scores, labels, rate), floor, area)
+    at_one = npv_at_fpr(scores, labels, 0.01)
+    pipeline.log.say(f"{task.title}, seed {seed}, {row.name}: NPV@1% {at_one:.3f}, AUROC {area:.3f}")
+
+
 def rows_settings(scale: Scale) -> ModerationSettings:
     """Return the settings of the rows: a rule alone selects the specialists, and nothing is calibrated, but at laptop size."""
     if scale == "laptop":
@@ -103,21 +116,12 @@ def measure(
             log = Log(folder / "log.jsonl", quiet=False)
             encoders = runs / scale / f"encoders-{task.family}"
             pipeline = Pipeline(task, replace(own, seed=seed), folder, log, encoders)
-            test = pipeline.rows("test")
-            labels = task.judged_by()[test].numpy()
             if not asked or RECOVERED in asked:
                 yield from recovered(pipeline)
             for row in listed:
                 if (asked and row.name not in asked) or (task.noise == "structured" and not row.core):
                     continue
-                scores = row.scores(pipeline)[test].double().numpy()
-                area = auroc(scores, labels)
-                at_one = npv_at_fpr(scores, labels, 0.01)
-                for rate in (0.01, 0.05):
-                    floor = npv_floor(int((labels == 0).sum()), int((labels == 1).sum()), rate)
-                    npv = npv_at_fpr(scores, labels, rate)
-                    yield Measured(row.name, task.title, seed, rate, npv, floor, area)
-                log.say(f"{task.title}, seed {seed}, {row.name}: NPV@1% {at_one:.3f}, AUROC {area:.3f}")
+                yield from judged(row, pipeline)
 
 
 def _tasks(

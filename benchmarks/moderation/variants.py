@@ -17,6 +17,7 @@ class Variants:
         swin: the model of the self-label and filtered rows.
         swsl, noisy: the models of the semi-supervised rows.
         epochs, subtasks: the three budgets and the three numbers of sub-tasks of the discovery rows.
+        classifier, student: what the rows call the models that learn sub-tasks as classes, and those that are taught.
     """
 
     models: dict[str, ModelSettings]
@@ -25,6 +26,8 @@ class Variants:
     noisy: ModelSettings
     epochs: tuple[int, int, int]
     subtasks: tuple[int, int, int]
+    classifier: str = "Swin"
+    student: str = "DeiT"
 
 
 PAPER = Variants(
@@ -52,6 +55,17 @@ POCKET = Variants(
     noisy=ModelSettings("pocket_resnext", dropout=0.1),
     epochs=(3, 12, 18),
     subtasks=(8, 16, 32),
+)
+_LAYER = ModelSettings("feature_mlp", dropout=0.1, options={"widths": [256]})
+ON_FEATURES = Variants(
+    models={"two-token MLP": ModelSettings("feature_student", dropout=0.1, options={"widths": [256]})},
+    swin=_LAYER,
+    swsl=_LAYER,
+    noisy=_LAYER,
+    epochs=PAPER.epochs,
+    subtasks=PAPER.subtasks,
+    classifier="MLP",
+    student="two-token MLP",
 )
 VARIANTS: dict[Scale, Variants | None] = {"pocket": POCKET, "laptop": None, "paper": PAPER}
 # The paper's gains at (5 %, 1 %) FPR, in percent.
