@@ -1,6 +1,7 @@
 """Self-supervised checkpoints in generated files of each published layout."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from tutelage import _vision
 from tutelage.models.self_supervised import load_self_supervised
+from tutelage.models.simclr import SimCLRResNet
 
 
 def resnet(seed: int, classes: int = 5) -> nn.Module:
@@ -67,6 +69,43 @@ def test_every_layout_gives_the_same_encoder_and_leaves_the_head(layout: str, tm
     assert found == ("simclr" if layout == "byol" else layout)  # a name says little: what counts is what fits
     assert all(torch.equal(model.state_dict()[name], value) for name, value in BODY.items() if "tracked" not in name)
     assert torch.equal(model.fc.weight, head)  # type: ignore[union-attr]
+
+
+def conversion(name: str) -> str:
+    """The name of a tensor of `SimCLRResNet` with selective kernels in the conversion of the published weights, by hand."""
+    for place, layer in enumerate(("conv1.0.", "conv1.1.", "conv1.3.", "conv1.4.", "conv1.6.", "bn1.")):
+        if name.startswith(layer):
+            return f"net.0.{place}." + ("0." if place % 2 else "") + name.removeprefix(layer)
+    name = re.sub(r"^layer(\d)\.(\d+)\.", r"net.\1.blocks.\2.", name)
+    for ours, theirs in {
+        "downsample.1.": "projection.shortcut.2.",
+        "downsample.2.": "projection.bn.0.",
+        "conv2.conv.": "net.2.main_conv.0.",
+        "conv2.norm.": "net.2.main_conv.1.0.",
+        "conv2.mix1.": "net.2.mixing_conv.0.",
+        "conv2.mix_norm.": "net.2.mixing_conv.1.0.",
+        "conv2.mix2.": "net.2.mixing_conv.2.",
+        "conv1.": "net.0.",
+        "bn1.": "net.1.0.",
+        "conv3.": "net.3.",
+        "bn3.": "net.4.0.",
+    }.items():
+        name = name.replace("." + ours, "." + theirs)
+    return name
+
+
+@pytest.mark.parametrize(("selective", "rename"), [(True, conversion), (False, simclr_v2)], ids=["sk1", "sk0"])
+def test_a_wide_checkpoint_of_simclr_v2(selective: bool, rename: Callable[[str], str], tmp_path: Path):
+    torch.manual_seed(0)
+    model, source = (SimCLRResNet((1, 1, 1, 1), 2, selective, num_classes=classes) for classes in (5, 1000))
+    body = {name: value for name, value in source.state_dict().items() if not name.startswith("fc.")}
+    saved = {rename(name): value for name, value in body.items()} | {"fc.weight": torch.zeros(1000, 4096)}
+    assert len(saved) == len(body) + 1
+    torch.save({"resnet": saved, "head": {"layers.0.weight": torch.zeros(8, 8)}}, tmp_path / "r50_2x.pth")
+    assert load_self_supervised(model, tmp_path / "r50_2x.pth") == "simclr_v2"
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in body.items() if "tracked" not in name)
+    with pytest.raises(ValueError, match="another architecture"):  # of other kernels
+        load_self_supervised(SimCLRResNet((1, 1, 1, 1), 2, not selective), tmp_path / "r50_2x.pth")
 
 
 def test_a_byol_checkpoint_by_its_prefix_and_as_safetensors(tmp_path: Path):

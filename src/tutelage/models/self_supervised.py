@@ -48,13 +48,13 @@ def load_self_supervised(encoder: nn.Module, path: Path) -> str:
     SimCLR-v2's encoders saw pixels in [0, 1], the others' standardised ones: that is the caller's to set.
 
     Args:
-        encoder: a ResNet in torchvision's and timm's names, changed in place.
+        encoder: a ResNet in torchvision's and timm's names, or one of SimCLR-v2's with selective kernels or more channels
+            (``simclr_r50_1x_sk1``, ``simclr_r50_2x_sk0`` and so on), changed in place.
         path: a .safetensors file, or one of torch.save, read with ``weights_only=True``.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file holds no tensors by name, or another architecture, with what was missing. SimCLR-v2's selective
-            kernels (sk1) are another architecture.
+        ValueError: the file holds no tensors by name, or another architecture, with what was missing.
     """
     check_checkpoint(path)
     try:
@@ -95,6 +95,7 @@ def _readings(saved: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
                 inside = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
                 if inside and layout == "simclr_v2":
                     yield layout, _renamed(inside, _from_simclr_v2)
+                    yield layout, _renamed(inside, _from_selective)
                 elif inside:
                     yield layout, inside
                     yield layout, _renamed(inside, _from_children)
@@ -122,19 +123,49 @@ def _from_children(name: str) -> str | None:
 
 def _from_simclr_v2(name: str) -> str | None:
     """From the names of the PyTorch conversion of SimCLR-v2, whose normalisations are the first of a pair with their ReLU."""
-    if name.startswith("net.0."):
-        stem = name.removeprefix("net.0.")
-        return re.sub(r"^1\.0\.", "bn1.", re.sub(r"^0\.", "conv1.", stem))
-    block = re.fullmatch(r"net\.(\d)\.blocks\.(\d+)\.(.+)", name)
-    if block is None:
+    return _from_conversion(name, {"0.": "conv1.", "1.0.": "bn1."}, _SHORTCUT | _CONVOLUTIONS)
+
+
+def _from_selective(name: str) -> str | None:
+    """From that conversion's names where kernels are selective (sk1): of this package's `SimCLRResNet`."""
+    return _from_conversion(name, _DEEP_STEM, _MEAN_SHORTCUT | _KERNELS)
+
+
+_CONVOLUTIONS = {
+    **{f"net.{2 * k}.": f"conv{k + 1}." for k in range(3)},
+    **{f"net.{2 * k + 1}.0.": f"bn{k + 1}." for k in range(3)},
+}
+_SHORTCUT = {"projection.shortcut.": "downsample.0.", "projection.bn.0.": "downsample.1."}
+_MEAN_SHORTCUT = {"projection.shortcut.2.": "downsample.1.", "projection.bn.0.": "downsample.2."}
+_DEEP_STEM = {
+    "0.": "conv1.0.",
+    "1.0.": "conv1.1.",
+    "2.": "conv1.3.",
+    "3.0.": "conv1.4.",
+    "4.": "conv1.6.",
+    "5.0.": "bn1.",
+}
+_KERNELS = {
+    "net.0.": "conv1.",
+    "net.1.0.": "bn1.",
+    "net.2.main_conv.0.": "conv2.conv.",
+    "net.2.main_conv.1.0.": "conv2.norm.",
+    "net.2.mixing_conv.0.": "conv2.mix1.",
+    "net.2.mixing_conv.1.0.": "conv2.mix_norm.",
+    "net.2.mixing_conv.2.": "conv2.mix2.",
+    "net.3.": "conv3.",
+    "net.4.0.": "bn3.",
+}
+
+
+def _from_conversion(name: str, stem: Mapping[str, str], block: Mapping[str, str]) -> str | None:
+    """Return the name of a tensor of the stem or of a block, by what each of their parts is called."""
+    place = re.fullmatch(r"net\.(?:0|(\d)\.blocks\.(\d+))\.(.+)", name)
+    if place is None:
         return None
-    stage, place, rest = block.groups()
-    for pattern, new in (
-        (r"projection\.shortcut\.", "downsample.0."),
-        (r"projection\.bn\.0\.", "downsample.1."),
-        *((rf"net\.{2 * k}\.(?=weight)", f"conv{k + 1}.") for k in range(3)),
-        *((rf"net\.{2 * k + 1}\.0\.", f"bn{k + 1}.") for k in range(3)),
-    ):
-        if re.match(pattern, rest):
-            return f"layer{stage}.{place}." + re.sub("^" + pattern, new, rest)
+    stage, number, rest = place.groups()
+    before = "" if stage is None else f"layer{stage}.{number}."
+    for old, new in (stem if stage is None else block).items():
+        if rest.startswith(old):
+            return before + new + rest.removeprefix(old)
     return None

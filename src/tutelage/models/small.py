@@ -1,4 +1,4 @@
-"""Every model that timm does not have, by name: those of the papers on small images, and small relatives of others.
+"""Every model that timm does not have, by name: the papers' on small images, SimCLR-v2's, and small relatives of others.
 
 The relatives (`POCKET`) are built from timm's own classes. Each has its big sibling's structure (residual and grouped
 convolutions, a class token, a distillation token, shifted windows, convolution and attention) at the size at which a CPU
@@ -17,6 +17,7 @@ from tutelage import _vision
 from tutelage.models.cifar import CifarResNet, WideResNet
 from tutelage.models.convnet import ConvNet4
 from tutelage.models.perceptrons import MLP, PatchNet
+from tutelage.models.simclr import SIMCLR
 
 
 class ConvStem(nn.Module):
@@ -111,5 +112,5 @@ CIFAR: dict[str, Callable[..., nn.Module]] = {
     **{f"wrn_16_{width}": partial(_wide, width) for width in (1, 2, 3, 4, 6, 8)},
     "convnet4": ConvNet4,
 }
-SMALL: dict[str, Callable[..., nn.Module]] = {**POCKET, "pocket_mlp": MLP, **CIFAR}
+SMALL: dict[str, Callable[..., nn.Module]] = {**POCKET, "pocket_mlp": MLP, **CIFAR, **SIMCLR}
 """By name, what makes a backbone from ``img_size``, ``num_classes``, ``drop_rate`` and options of its own."""
