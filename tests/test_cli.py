@@ -523,3 +523,19 @@ def test_a_budget_takes_the_place_of_the_preset_s() -> None:
         given = [*required, "--out=x", "--scale=pocket", *words]
         parsed = parser_for(recipe, preset_of(recipe, given)[0]).parse_args(given)
         assert (parsed.budget.epochs, parsed.budget.steps) == wanted
+
+
+def test_another_model_does_not_inherit_the_options_of_the_preset_s(tmp_path: Path) -> None:
+    (tmp_path / "same.yaml").write_text("model: {name: cifar_resnet20, options: {widths: [8, 16]}}\n")
+    preset = preset_of("multilabel", ["--scale", "pocket"])[0].model
+    for words, wanted in [
+        ([], preset.options),
+        (["--model.name", preset.name], preset.options),
+        (["--model.name=cifar_resnet20"], {}),
+        (["--model.name", "cifar_resnet20", "--model.options", "{widths: [8, 16]}"], {"widths": [8, 16]}),
+        (["--config", str(tmp_path / "same.yaml")], {"widths": [8, 16]}),
+    ]:
+        given = ["--data=digits", "--out=x", "--scale=pocket", *words]
+        parsed = parser_for("multilabel", preset_of("multilabel", given)[0]).parse_args(given)
+        assert parsed.model.options == wanted
+    assert preset.options

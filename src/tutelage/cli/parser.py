@@ -151,7 +151,15 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
         unit = {"steps": None, "epochs": None, asked[0]: 1} if len(asked) == 1 else {}
         budget = replace(preset.budget, least_steps=None, least_epochs=None, most_epochs=None, **unit)
         preset = replace(preset, budget=budget)
-    return preset, why
+    from tutelage.models import ModelSettings  # which the recipe needs in any case
+
+    others = {  # another model does not take the options of the preset's
+        field.name: replace(model, options={})
+        for field in fields(preset)
+        if isinstance(model := getattr(preset, field.name), ModelSettings)
+        and _given(arguments, f"{field.name}.name", model.name) != model.name
+    }
+    return replace(preset, **others), why
 
 
 def _given(arguments: list[str], name: str, value: Any) -> Any:
