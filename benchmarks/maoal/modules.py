@@ -87,7 +87,7 @@ SETTINGS: dict[str, AuxiliarySettings] = {
         encoder=FEATURES,
         image_size=32,
         augmentation="none",
-        shares=Shares(val=0.15, held_out=0.05, labels=0.1),
+        shares=Shares(val=0.15, held_out=laptop().shares.held_out, labels=0.1),
         body=BodySettings("feature_mlp", dropout=0.1, options={"widths": list(WIDTHS)}),
         budget=Budget(epochs=10),
         adapt=AdaptSettings(every=8),
@@ -239,8 +239,8 @@ def _reading() -> list[str]:
         f"images. Here a perceptron of {len(WIDTHS)} layers, each a module, learns from features of an encoder of CIFAR-10.",
         "Super-classes: 6,000 training images, a tenth of their labels; side tasks are people's labels of the 100 classes "
         "(CIFAR-100N, 40 % wrong) of all images, and ten classes drawn at random, which say nothing. 10 epochs, an update of "
-        "the importances every 8 steps. Methods that learn nothing on the held-out part are trained on it, too: 300 more "
-        "labels to some 500.",
+        "the importances every 8 steps. All 1,020 held-out examples have their labels; methods that learn nothing on them are "
+        "trained on them, too, beside some 400 labels.",
         f"Ratings: {EACH} ratings of each of {USERS:,} users of MovieLens-1M, about as sparse as the paper's Amazon Beauty, "
         "which is not at hand; AutoInt with a hidden layer in its head, 15 epochs, an update every 8 steps by Adam at 0.1. "
         "Importances are kept positive by a softplus: under the released ReLU all were 0 after 128 steps, and 0 stays. 1 is "
