@@ -19,7 +19,7 @@ from tutelage.data.cifar import CifarName, read_cifar
 from tutelage.data.table import Images, ImageTable
 from tutelage.recipes.encoding import EncoderSettings
 
-COUNT, COUNT_100, HELD_OUT = 3_000, 6_000, 500
+COUNT, COUNT_100, MANY, HELD_OUT = 3_000, 6_000, 20_000, 500
 VOTES = 5  # of about 51 raters who name a further class
 NOISE_RATE = 0.2
 
@@ -45,7 +45,8 @@ def cases(data: Path, runs: Path) -> Iterator[tuple[str, Callable[[int], Labels]
         ("the worst rater", "worse_label"),
     ):
         yield f"CIFAR-10N, {rater}", partial(_cifar10n, data, runs, column)
-    yield "CIFAR-100N", partial(_cifar100n, data, runs)
+    yield "CIFAR-100N", partial(_cifar100n, data, runs, COUNT_100)
+    yield f"CIFAR-100N, {MANY:,} images", partial(_cifar100n, data, runs, MANY)
     yield "CIFAR-100N, an encoder that has seen no such class", partial(_cifar100n_others, data, runs)
     yield "CIFAR-10H, a further label is missing", partial(_cifar10h, data, runs)
     for kind, noise in (("symmetric", "uniform"), ("structured", "structured")):
@@ -69,17 +70,17 @@ def _cifar10h(data: Path, runs: Path, seed: int) -> Labels:
     return Labels(given, further[rows], 10, _features("cifar10", "cifar100", data, runs)[50_000:][rows])
 
 
-def _cifar100n(data: Path, runs: Path, seed: int) -> Labels:
+def _cifar100n(data: Path, runs: Path, count: int, seed: int) -> Labels:
     half = seed % 2  # whose encoder has learned from people's labels of the other half
-    return _of_100(data, "cifar100n-" + str(1 - half), runs, np.arange(half, 50_000, 2), seed)
+    return _of_100(data, "cifar100n-" + str(1 - half), runs, np.arange(half, 50_000, 2), count, seed)
 
 
 def _cifar100n_others(data: Path, runs: Path, seed: int) -> Labels:
-    return _of_100(data, "cifar10", runs, np.arange(50_000), seed)
+    return _of_100(data, "cifar10", runs, np.arange(50_000), COUNT_100, seed)
 
 
-def _of_100(data: Path, encoder: str, runs: Path, rows: NDArray[np.int64], seed: int) -> Labels:
-    rows = np.random.default_rng([seed, 13]).permutation(rows)[: COUNT_100 + HELD_OUT]
+def _of_100(data: Path, encoder: str, runs: Path, rows: NDArray[np.int64], count: int, seed: int) -> Labels:
+    rows = np.random.default_rng([seed, 13]).permutation(rows)[: count + HELD_OUT]
     table, _ = _cifar("cifar100", data)
     given = table["noisy_label"].to_numpy()[rows]
     return Labels(

@@ -13,11 +13,12 @@ from tutelage.metrics import auroc
 from tutelage.metrics.label_evidence import (
     NEIGHBOURS,
     RIDGE,
-    doubt,
+    all_evidence,
     leave_one_out,
     right,
-    share_of_neighbours,
-    training_margin,
+    shares_of_neighbours,
+    stacked,
+    training_predictions,
 )
 
 
@@ -46,10 +47,10 @@ def test_leaving_one_out_is_a_regression_without_the_example():
 
 def test_the_probability_of_being_right_by_hand_and_with_known_errors():
     found = right(np.array([0, 1]), np.array([[0.9, 0.1], [0.9, 0.1]]), steps=1)
-    # Of the slopes 1/4 to 4, the least makes these two labels likeliest; T is right in nine of ten.
+    # Of the slopes 1/4 to 4, the least makes these two labels likeliest; T is right in eight of ten.
     first = 0.9**0.25 / (0.9**0.25 + 0.1**0.25)
-    assert found == pytest.approx([0.9 * first / (0.9 * first + 0.1 * (1 - first)),
-                                   0.9 * (1 - first) / (0.9 * (1 - first) + 0.1 * first)])  # fmt: skip
+    assert found == pytest.approx([0.8 * first / (0.8 * first + 0.2 * (1 - first)),
+                                   0.8 * (1 - first) / (0.8 * (1 - first) + 0.2 * first)])  # fmt: skip
     rng = np.random.default_rng(0)
     p = rng.dirichlet([0.3, 0.3, 0.3], 5000)
     truth = np.array([rng.choice(3, p=row) for row in p])
@@ -62,19 +63,52 @@ def test_the_probability_of_being_right_by_hand_and_with_known_errors():
     assert auroc(by_matrix, wrong.astype(int)) > auroc(own, wrong.astype(int))
 
 
-def test_the_share_of_neighbours_agrees_with_scikit_learn():
+def test_the_shares_of_neighbours_agree_with_scikit_learn():
     x, y, _ = blobs()
     found = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, metric="cosine").fit(x).kneighbors(x, return_distance=False)
-    same = np.array([(y[near[near != row]][:NEIGHBOURS] == y[row]).sum() for row, near in enumerate(found)])
-    assert np.allclose(share_of_neighbours(y, x, 3), (same + 0.5 / 3) / (NEIGHBOURS + 0.5))
-    assert share_of_neighbours(y[:1], x[:1], 3).shape == (1,)
+    near = np.array([rows[rows != row][:NEIGHBOURS] for row, rows in enumerate(found)])
+    counts = (y[near][:, :, None] == np.arange(3)).sum(1)
+    shares = shares_of_neighbours(y, x, 3)
+    assert np.allclose(shares, (counts + 0.5 / 3) / (NEIGHBOURS + 0.5))
+    assert np.allclose(shares.sum(1), 1)
+    assert np.allclose(shares_of_neighbours(y[:1], x[:1], 3), 1 / 3)  # without any, it knows nothing
 
 
-def test_margins_are_those_of_labels_that_the_others_explain():
+def log_likelihood(a: np.ndarray, logs: np.ndarray, y: np.ndarray) -> float:
+    logits = np.tensordot(a, logs, 1)
+    return float((logits - np.log(np.exp(logits).sum(1, keepdims=True)))[np.arange(len(y)), y].mean())
+
+
+@given(st.integers(0, 10**6))
+def test_no_other_weights_make_the_labels_likelier(seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, 120)
+    logs = rng.normal(size=(2, 120, 3)) + rng.uniform(0, 2, (2, 1, 1)) * np.eye(3)[y]
+    a = stacked(y, logs)
+    assert a.sum() == pytest.approx(1)
+    assert (a >= 0).all()
+    scales = np.geomspace(0.01, 10, 400)
+    best = max(log_likelihood(scale * a, logs, y) for scale in scales)
+    for share in np.linspace(0, 1, 11):
+        others = np.array([share, 1 - share])
+        assert best >= max(log_likelihood(scale * others, logs, y) for scale in scales[::8]) - 1e-4
+
+
+def test_what_counts_against_itself_does_not_count():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 300)
+    good = rng.normal(size=(300, 3)) + np.eye(3)[y]
+    assert stacked(y, np.stack([good, -good - rng.normal(size=(300, 3))])).tolist() == [1, 0]
+    assert stacked(y, np.stack([-good, -good])).tolist() == [0.5, 0.5]  # none knows anything
+
+
+def test_what_is_learned_early_speaks_for_right_labels():
     x, y, wrong = blobs()
-    margin = training_margin(y, (x - x.mean(0)) / x.std(0), 3)
-    assert auroc(-margin, wrong.astype(int)) > 0.85
-    assert (margin == training_margin(y, (x - x.mean(0)) / x.std(0), 3)).all()
+    z = (x - x.mean(0)) / x.std(0)
+    p = training_predictions(y, z, 3)
+    assert np.allclose(p.sum(1), 1)
+    assert auroc(-p[np.arange(len(y)), y], wrong.astype(int)) > 0.85
+    assert (p == training_predictions(y, z, 3)).all()
 
 
 def test_all_evidence_together_finds_more_than_the_predictions_alone():
@@ -84,10 +118,10 @@ def test_all_evidence_together_finds_more_than_the_predictions_alone():
     wrong = rng.random(700) < 0.3
     y = np.where(wrong, (truth + rng.integers(1, 10, 700)) % 10, truth)
     p = leave_one_out(y, x, 10)
-    together = doubt(y, p, x)
-    assert together.mean() == pytest.approx(0, abs=1e-9)
-    assert auroc(together, wrong.astype(int)) > auroc(-p[np.arange(700), y], wrong.astype(int)) + 0.002
-    assert wrong[np.argsort(-together)[:100]].all()
+    together = all_evidence(y, p, x)
+    assert ((together >= 0) & (together <= 1)).all()
+    assert auroc(-together, wrong.astype(int)) > auroc(-p[np.arange(700), y], wrong.astype(int)) + 0.002
+    assert wrong[np.argsort(together)[:100]].all()
 
 
 @given(st.integers(0, 10**6))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tutelage.files import read_json, read_parquet
-from tutelage.metrics.label_evidence import doubt, leave_one_out
+from tutelage.metrics.label_evidence import all_evidence, leave_one_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,8 +93,8 @@ def find_label_issues(
     label that is the model's own choice is never in doubt.
 
     They are ranked by ``self_confidence``, :math:`p_y`, or ``normalised_margin``,
-    :math:`(1 + p_y - \max_{j \ne y} p_j) / 2`; with features by all evidence (see `label_evidence.doubt`), whose score,
-    1 / (1 + exp(doubt)), is an order and no probability.
+    :math:`(1 + p_y - \max_{j \ne y} p_j) / 2`; with features by the probability that the label is right in view
+    of all evidence (see `label_evidence.all_evidence`).
 
     Args:
         labels: the given labels, 0 to C - 1, (N,), -1 where there is none; or the folder of a finished run of `moderate`,
@@ -157,7 +157,7 @@ def find_label_issues(
     else:
         raise ValueError(f"rank_by={rank_by!r} is not one of self_confidence, normalised_margin")
     if x is not None and len(y) > 1:
-        quality = 1 / (1 + np.exp(doubt(y, p, x[known])))
+        quality = all_evidence(y, p, x[known])
     doubted &= p.argmax(1) != y
     score, suspected = np.full(len(given), np.nan), p_NC.argmax(1)
     score[known], suspected[known] = quality, others.argmax(1)
