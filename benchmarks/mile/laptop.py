@@ -58,7 +58,7 @@ class Share:
         return f"CIFAR-10N and 10H, {100 * self.share:g} % of the data"
 
 
-SHARES = (Share(0.01, 600, 64), Share(0.05, 1_200), Share(0.1, 1_600), Share(1.0, 6_000))
+SHARES = (Share(0.01, 600, 64), Share(0.05, 1_200), Share(0.1, 1_600), Share(1.0, 24_000))
 ROWS: dict[str, Method] = {"Softmax": "softmax", "Sigmoid": "sigmoid", "MILe as released": "mile"}
 
 
