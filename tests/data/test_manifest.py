@@ -105,9 +105,9 @@ def test_bad_rows_are_left_out_and_listed(folder):
         folder,
         "id,image,label,split,submitted_at,impressions\n"
         "fine,images/0.png,acceptable,train,2024-01-01,1\n"
-        "label,images/1.png,accptable,train,,\n"
+        "label,images/1.png,accptable,test,,\n"
         "none,images/1.png,acceptable,,,\n"
-        "path,,acceptable,train,,\n"
+        "path,,acceptable,val,,\n"
         "fine,images\\0.png,defective,train,,\n"
         "gone,images/9.png,acceptable,train,,\n"
         "out,../secret.png,acceptable,train,,\n"

@@ -226,3 +226,28 @@ def test_a_given_gap_is_kept():
 def test_senseless_settings(change):
     with pytest.raises(ValueError, match=rf"splits\.{next(iter(change))}"):
         SplitSettings(**change)
+
+
+@pytest.mark.parametrize(
+    ("marked", "parts"),
+    [
+        (("test",), {"train": 12 / 17, "val": 5 / 17}),
+        (("test", "student_val", "teacher_val", "teacher_test"), {"train": 1.0}),
+        (("train", "val"), {"test": 1.0}),
+        (("train",), {"val": 5 / 8, "test": 3 / 8}),
+    ],
+)
+@pytest.mark.parametrize("timed", [False, True])
+def test_rows_without_a_split_go_to_the_parts_that_no_row_names(marked, parts, timed):
+    split = np.array([*np.repeat(marked, 120 // len(marked)), *["unassigned"] * 240], dtype=object)
+    columns = {"submitted_at": days(*np.arange(360) / 10)} if timed else {}
+    problems = Problems()
+    chosen = SplitSettings(train=0.6, val=0.25, test=0.15, gap_days=0.0, burst_days=0.0)
+    found = split_table(table(360, split=split, **columns), problems, chosen).table["split"].to_numpy()
+    given = split[:120] != "val"  # which is divided
+    assert (found[:120][given] == split[:120][given]).all()
+    merged = np.where(np.char.endswith(found.astype(str), "_val") | (found == "teacher_test"), "val", found)
+    for part, share in parts.items():
+        assert (merged[120:] == part).sum() == pytest.approx(240 * share, abs=2)
+    (warned,) = [problem for problem in problems if problem.reason == "partly_split"]
+    assert warned.detail == f"240 rows without a split go to {' and '.join(parts)}, which no row names"

@@ -67,8 +67,9 @@ def read_manifest(
 
     A row is left out for an unknown label, an image that is refused, or because an earlier row has its id and its image; a time
     or number that cannot be read is a warning, and the row stays without it, and so is the id of another image, which gets a
-    number. A row without label goes to the split `unlabelled`, and one marked `unlabelled` loses its label. Where the manifest
-    has no splits, the others are `unassigned`: see `split_table`.
+    number. A row without label goes to the split `unlabelled`, and one marked `unlabelled` loses its label. Other rows
+    without a split are `unassigned` (see `split_table`), but where the manifest names training, validation and test: there they
+    are left out.
     The table gains a column `phash`, so that near-duplicates are found without decoding again.
 
     Args:

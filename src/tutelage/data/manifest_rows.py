@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tutelage.data.problems import Problems
+from tutelage.data.splits import lacking_parts
 from tutelage.data.table import UNLABELLED
 from tutelage.data.written import Dates, distinct, numbers, times
 
@@ -53,8 +54,8 @@ def checked(
     refuse_cells("label", label.notna(), "unknown_label", ", ".join(labels) or "none")
     refuse_cells("weight", weight.notna(), "bad_weight", "a number from 0")
     unlabelled = label.isna() | (label < 0) | (facts["split"] == "unlabelled")
-    if (facts["split"] != "").any():
-        refuse((facts["split"] == "") & ~unlabelled, "no_split", "the other rows have one")
+    if not lacking_parts(facts["split"]):
+        refuse((facts["split"] == "") & ~unlabelled, "no_split", "the others name training, validation and test")
     good = facts[reason == ""]
     names, copies = distinct(good["id"], good["image"], problems)
     refuse(

@@ -1,6 +1,6 @@
 """Training, validation and test parts between which no near-duplicate and no advertiser's burst is shared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -85,6 +85,14 @@ class SplitSettings:
         return {"teacher_val": self.teacher_val, "teacher_test": self.teacher_test, "student_val": student}
 
 
+def lacking_parts(split: Iterable[str]) -> list[str]:
+    """Return which of train, val and test no row has: those into which rows without a split go."""
+    named = set(split)
+    if not named.isdisjoint(PARTS_OF_TASK[1:-1]):
+        named.add("val")
+    return [part for part in ("train", "val", "test") if part not in named]
+
+
 def split_table(
     images: ImageTable, problems: Problems, settings: SplitSettings | None = None, groups: Rows | None = None
 ) -> ImageTable:
@@ -92,7 +100,8 @@ def split_table(
 
     With `submitted_at` the parts follow one another in time (see `temporal_split`); without, they are drawn at random,
     stratified by label, and all of one advertiser's rows stay together. The validation part is always drawn at
-    random, stratified, bursts together. Rows that already have a split keep it. Rows without a time (where others have
+    random, stratified, bursts together. Rows that already have a split keep it, and the others go to the parts that none has:
+    where only test rows are marked, the rest is for training and validation. Rows without a time (where others have
     one) are for training. Rows in a gap, or in a group of which an earlier part holds a member, go to `left_out`, and into
     `problems`.
 
@@ -116,6 +125,10 @@ def split_table(
     table = images.table
     timed, advertised = "submitted_at" in table, "advertiser" in table
     fresh = table["split"] == "unassigned"
+    if fresh.any() and 0 < len(parts := lacking_parts(table["split"])) < 3:
+        problems.warn(
+            "", "partly_split", f"{fresh.sum():,} rows without a split go to {' and '.join(parts)}, which no row names"
+        )
     if timed and fresh.any() and table["submitted_at"][fresh].notna().mean() < 0.5:
         problems.warn("", "few_times", "most rows have no submission time, so that the parts are drawn at random")
         timed = False
@@ -162,19 +175,23 @@ def _split(
     groups = np.arange(len(table)) if groups is None else groups
     bursts = _bursts(table, settings.burst_days) if together else np.arange(len(table))
     fresh = np.flatnonzero(split == "unassigned")
+    lacking = lacking_parts(split) or list(settings.parts)
+    total = sum(settings.parts[part] for part in lacking)
+    parts = {part: settings.parts[part] / total for part in lacking}
     if len(fresh) and timed:
         times = table["submitted_at"].iloc[fresh]
-        gap_days = _gap(times, settings, problems)
-        split[fresh], reasons = temporal_split(times, groups[fresh], settings.parts, gap_days)
+        gap_days = _gap(times, parts, settings, problems)
+        split[fresh], reasons = temporal_split(times, groups[fresh], parts, gap_days)
         for row, reason in zip(fresh, reasons, strict=True):
             if reason == "no_time":
-                split[row] = "train"
-                problems.warn(table["id"].iloc[row], reason, "without a submission time it is used for training")
+                split[row] = lacking[0]
+                used = {"train": "training", "val": "validation", "test": "the test"}[lacking[0]]
+                problems.warn(table["id"].iloc[row], reason, f"without a submission time it is used for {used}")
             elif reason:
                 problems.add(table["id"].iloc[row], reason, _DETAILS[reason])
     elif len(fresh):
         joined = _joined(groups[fresh], bursts[fresh])
-        split[fresh] = stratified_split(labels[fresh], joined, settings.parts, settings.seed)
+        split[fresh] = stratified_split(labels[fresh], joined, parts, settings.seed)
     val = np.flatnonzero(split == "val")
     if len(val):
         fewest = min(int((labels[val] == label).sum()) for label in (0, 1))
@@ -185,13 +202,13 @@ def _split(
     return split
 
 
-def _gap(times: pd.Series, settings: SplitSettings, problems: Problems) -> float:
+def _gap(times: pd.Series, parts: Mapping[str, float], settings: SplitSettings, problems: Problems) -> float:
     """Return the length of the gaps in days: the one that is given, or the paper's, halved until it leaves out few rows."""
     if settings.gap_days is not None:
         return settings.gap_days
     alone, gap_days = np.arange(len(times)), GAP_DAYS
     while True:
-        share = np.mean(np.array(temporal_split(times, alone, settings.parts, gap_days)[1]) == "gap")
+        share = np.mean(np.array(temporal_split(times, alone, parts, gap_days)[1]) == "gap")
         if share <= _GAP_SHARE:
             break
         gap_days = gap_days / 2 if gap_days > 0.1 else 0.0
@@ -230,7 +247,7 @@ def temporal_split(
 
     part = np.full(len(times), left_out)
     reasons = np.where(times.notna(), "", "no_time").astype(object)
-    part[known] = np.searchsorted(pd.DatetimeIndex(starts), times.iloc[known], side="right")
+    part[known] = np.searchsorted(pd.DatetimeIndex(starts), times.iloc[known], side="right") if starts else 0
     for start in starts:
         in_gap = ((times < start) & (times >= start - gap_days * _DAY)).to_numpy()
         part[in_gap], reasons[in_gap] = left_out, "gap"
