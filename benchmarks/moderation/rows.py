@@ -27,7 +27,6 @@ FIRST = "ViT-Base/16"
 PLAIN = "the same DeiT, plainly fine-tuned"
 FULL = "the full method's student"
 BELIEVED = "kernel ridge regression on the believed labels"
-AS_PRINTED = "the paper's method as printed"
 SPECIALISTS = "the kept specialists together"
 SERVED = "what `tutelage moderate` serves"
 WEIGHED = {"amal": "AMAL", "maoal": "MAOAL", "joint": "Joint"}
@@ -191,24 +190,6 @@ def _weighed(weighting: str) -> Scores:
     return scores
 
 
-def _as_printed(subtasks: int) -> Scores:
-    """The paper's own method with its discovery: 300 epochs from random weights, lambda 250."""
-
-    def scores(pipeline: Pipeline) -> torch.Tensor:
-        given, printed = pipeline.settings, ModerationSettings()
-        settings = replace(
-            given,
-            discovery=printed.discovery,
-            selection=replace(given.selection, significance=1.0),
-            learning=replace(given.learning, times=1),
-            doubt=printed.doubt,
-        )
-        method = _taught(f"as-printed-{subtasks}", subtasks, printed.discovery.epochs, curriculum="cc", unlabelled=True)
-        return method(pipeline.with_settings(settings))
-
-    return scores
-
-
 def rows(variants: Variants | None, student: ModelSettings) -> list[Row]:
     """Return the table's rows, in the paper's order, and those of `tutelage moderate`; without variants only these."""
     return [*(paper_rows(variants) if variants else _strong_rows()), *own_rows(student)]
@@ -268,7 +249,6 @@ def _strong_rows() -> list[Row]:
             lambda run: without_doubted(run, _believed(run), 2),
             core=True,
         ),
-        *(Row(f"{AS_PRINTED}, K {count}", None, _as_printed(count), core=True) for count in (20, 100)),
         Row(SPECIALISTS, None, _specialists, core=True),
         Row(BELIEVED, None, _regression, core=True),
     ]
