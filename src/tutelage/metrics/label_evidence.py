@@ -15,7 +15,7 @@ RIDGE = 0.2  # of standardised features, for each example
 EPOCHS, BATCH, RATE, MOMENTUM, DECAY = 20, 128, 0.02, 0.9, 0.01
 _CHUNK = 1024
 _RIGHT = 0.8  # the share of right labels that expectation-maximisation starts from
-_TRUST = 0.2  # right labels of each class that are added, a share of those that a class has on the mean
+_TRUST = 0.2  # the prior: further right labels of each class, a share of those that a class has on the mean
 _SLOPES = np.geomspace(0.25, 4.0, 33)
 
 
@@ -98,9 +98,9 @@ def right(y: Ints, p_NC: Floats, steps: int = 3) -> Floats:
 
     .. math:: P(y \mid p, \tilde y) \propto q_y\, T_{y \tilde y}, \qquad q = \mathrm{softmax}(a \log p)
 
-    with T, and a slope a that takes the errors out of p, by some steps of expectation-maximisation from a T that is right in
-    eight of ten, as a fifth more right labels of each class would have it in the end. Few steps: the likelihood goes on rising
-    where a model's own mistakes are taken for errors of labels.
+    with T, and a slope a that takes the errors out of p, by some steps of expectation-maximisation. T begins with eight right
+    labels of ten, and each estimate of it counts further right ones, a fifth of the labels that a class has on the mean. Few
+    steps: the likelihood goes on rising where a model's own mistakes are taken for errors of labels.
 
     Source: as Dawid and Skene, *Maximum Likelihood Estimation of Observer Error-Rates*, 1979, with a model for the prior.
     """
