@@ -106,7 +106,9 @@ def _reading() -> list[str]:
         "K share that layer; AdamW at 1e-3, and 3e-4 for students, with a cosine schedule; local precision selects the "
         "specialists, since the paper's threshold, an NPV of 0.1, is below the floor and rejects nobody (the row AT); a "
         "student's checkpoint is selected by AUROC.",
-        f"{PRODUCTS.capitalize()} have some 1,300 defects to learn from, too few for 500 sub-tasks; {ALL} some 4,900.",
+        f"{PRODUCTS.capitalize()} have some 1,300 defects to learn from, too few for 500 sub-tasks; {ALL} some 4,900: a "
+        "seed of these takes hours, and is not in the committed table, nor is uniform noise. A seed of the others takes half "
+        "an hour, most of it for 1,000 epochs, which therefore have fewer seeds.",
         f"Gains are over the {FIRST} that is plainly fine-tuned; the paper's are over ViT-Base/16, on confidential adverts.",
         f"What `tutelage moderate` makes of these photographs, and stronger plain rows, stand in the table `moderation`: "
         f"`{PLAIN}`, `{FULL}` and `{SERVED}` of the same task and seeds.",
