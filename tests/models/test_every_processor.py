@@ -13,12 +13,17 @@ from tutelage.data import augmentation, handwritten_digits
 from tutelage.data.augment import AugmentationName, CropFlip, RandAugment, Shift
 from tutelage.models import SMALL, ModelSpec, MultiHeadSpec, Pixels, build, build_multi_head
 from tutelage.models.pixels import layout_of
+from tutelage.models.simclr import SIMCLR
 from tutelage.training.batches import Batches
 
 SIZE = 24
 NARROW = ((3, 8), (4, 8), (6, 8), (8, 16, 32), (12, 24, 48))  # channels of a stage that the next one's shortcut reads
 SPECS: dict[str, ModelSpec | MultiHeadSpec] = {
-    **{name: ModelSpec(name, 5, SIZE) for name in SMALL},
+    **{name: ModelSpec(name, 5, SIZE) for name in SMALL if name not in SIMCLR},
+    **{
+        name: ModelSpec(name, 5, SIZE, options={"blocks": [1, 1, 1, 1]})  # the deep ones have the same convolutions
+        for name in ("simclr_r50_1x_sk1", "simclr_r50_2x_sk0")
+    },
     **{
         f"{name}-{widths}": ModelSpec(name, 5, SIZE, options={"widths": widths, "stem_stride": 1})
         for widths in NARROW
