@@ -8,18 +8,14 @@ from pathlib import Path
 
 from benchmarks.moderation.rows import FULL, PLAIN, SERVED, paper_rows
 from benchmarks.moderation.summary import TRUE_LABELS, figures
-from benchmarks.moderation.table import FIRST_SEED, Measured, judged
+from benchmarks.moderation.table import FIRST_SEED, Measured, judged, made_of, pipeline_of
 from benchmarks.moderation.tasks import ALL, LAPTOP_TASKS, NOISES, PRODUCTS
 from benchmarks.moderation.variants import ON_FEATURES
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import ResultRow
 from tutelage.recipes.base import Scale
-from tutelage.recipes.encoding import EncoderSettings, encoded
-from tutelage.recipes.input import input_size
-from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop
-from tutelage.training import Log
 
 FIRST = next(iter(ON_FEATURES.models))
 ROWS = paper_rows(ON_FEATURES)
@@ -32,7 +28,6 @@ def printed_settings() -> ModerationSettings:
     small, paper = laptop(), ModerationSettings()
     return replace(
         small,
-        augmentation="shift",
         discovery=paper.discovery,
         budget=paper.budget,
         specialists=replace(small.specialists, smoothing=paper.specialists.smoothing),
@@ -61,12 +56,8 @@ def measure(data: Path, runs: Path, *, seeds: int, only: tuple[str, ...]) -> Ite
     wanted = [task for task in LAPTOP_TASKS if task.name in names and task.noise in noises]
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for each in wanted:
-            encoder = EncoderSettings(pretrained=str(each.encoder(data, runs)), cache=runs / "laptop" / "features")
-            settings = replace(printed_settings(), encoder=encoder, seed=seed)
-            task = each.make(data, seed, input_size(settings))
-            task.images = encoded(task.images, settings)
-            folder = runs / "printed" / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
-            pipeline = Pipeline(task, settings, folder, Log(folder / "log.jsonl", quiet=False), runs / "none")
+            task, settings = made_of(each, replace(printed_settings(), seed=seed), data, runs, seed)
+            pipeline = pipeline_of(task, settings, runs / "printed")
             for row in ROWS:
                 if row.name in asked and not (each.name == PRODUCTS and TOO_MANY in row.name):
                     yield from judged(row, pipeline)

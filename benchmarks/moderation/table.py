@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.moderation.baselines import k_means
 from benchmarks.moderation.rows import Row, rows
-from benchmarks.moderation.tasks import LAPTOP_TASKS, NOISES, tasks
+from benchmarks.moderation.tasks import LAPTOP_TASKS, NOISES, TaskOf, tasks
 from benchmarks.moderation.variants import VARIANTS
 from benchmarks.only import check_only
 from tutelage.metrics import auroc, normalised_mutual_information, npv_at_fpr, npv_floor
@@ -111,17 +111,20 @@ def measure(
     wanted, asked = set(only) & (titles | set(NOISES)), set(only) - titles - set(NOISES)
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for task, own in _tasks(scale, settings, data, runs, seed, wanted):
-            task.images = encoded(task.images, own)
-            folder = runs / scale / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
-            log = Log(folder / "log.jsonl", quiet=False)
-            encoders = runs / scale / f"encoders-{task.family}"
-            pipeline = Pipeline(task, replace(own, seed=seed), folder, log, encoders)
+            pipeline = pipeline_of(task, replace(own, seed=seed), runs / scale)
             if not asked or RECOVERED in asked:
                 yield from recovered(pipeline)
             for row in listed:
                 if (asked and row.name not in asked) or (task.noise == "structured" and not row.core):
                     continue
                 yield from judged(row, pipeline)
+
+
+def pipeline_of(task: ModerationTask, settings: ModerationSettings, folder: Path) -> Pipeline:
+    """Return the pipeline of a task, by its encoder's features where it has one, with a folder of its own in this one."""
+    task.images = encoded(task.images, settings)
+    own = folder / task.title.replace(", ", "-").replace(" ", "-") / f"seed-{settings.seed}"
+    return Pipeline(task, settings, own, Log(own / "log.jsonl", quiet=False), folder / f"encoders-{task.family}")
 
 
 def _tasks(
@@ -139,8 +142,14 @@ def _tasks(
     if data is None:
         raise ValueError("the laptop scale is measured on real data; give data, the folder of the data sets")
     for task in LAPTOP_TASKS:
-        if wanted and not {task.name, task.title, task.noise} & wanted:
-            continue
-        features = EncoderSettings(pretrained=str(task.encoder(data, runs)), cache=runs / scale / "features")
-        own = replace(settings, encoder=features, augmentation="shift")
-        yield task.make(data, seed, input_size(own)), own
+        if not wanted or {task.name, task.title, task.noise} & wanted:
+            yield made_of(task, settings, data, runs, seed)
+
+
+def made_of(
+    task: TaskOf, settings: ModerationSettings, data: Path, runs: Path, seed: int
+) -> tuple[ModerationTask, ModerationSettings]:
+    """Return a task of the laptop scale, and the settings with its encoder, whose features lie under ``runs``."""
+    features = EncoderSettings(pretrained=str(task.encoder(data, runs)), cache=runs / "laptop" / "features")
+    own = replace(settings, encoder=features, augmentation="shift")
+    return task.make(data, seed, input_size(own)), own

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-from benchmarks.moderation import printed
+from benchmarks.moderation import printed, table
 from benchmarks.moderation.rows import paper_rows
 from benchmarks.moderation.tasks import ALL, NOISES, TaskOf
 from benchmarks.moderation.variants import ON_FEATURES, PAPER
@@ -61,8 +61,8 @@ def test_rows_are_measured_beside_the_papers_gains(tmp_path, monkeypatch):
     monkeypatch.setattr(printed, "ROWS", rows)
     monkeypatch.setattr(printed, "LAPTOP_TASKS", [TaskOf(ALL, make, lambda data, runs: Path("none"), NOISES[1])])
     monkeypatch.setattr(printed, "printed_settings", lambda: small)
-    monkeypatch.setattr(printed, "EncoderSettings", lambda **_: EncoderSettings())
-    monkeypatch.setattr(printed, "encoded", lambda images, settings: images)
+    monkeypatch.setattr(table, "EncoderSettings", lambda **_: EncoderSettings())
+    monkeypatch.setattr(table, "encoded", lambda images, settings: images)
     wanted = [
         printed.FIRST,
         f"1 epochs SL K6 + {ON_FEATURES.classifier}",
