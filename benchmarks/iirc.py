@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.results_table import hardware, markdown_table
 from tutelage.data.digits import handwritten_digits
-from tutelage.data.splits import divide
+from tutelage.data.drawn import divide
 from tutelage.data.table import ImageTable
 from tutelage.generations import (
     Incremental,

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.laptop.encoder import cifar_encoder
 from benchmarks.maoal.cases import PEOPLE, Case
 from tutelage.data.cifar import read_cifar
-from tutelage.data.splits import draw_parts
+from tutelage.data.drawn import draw_parts
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, Shares, TaskSpec, laptop
 from tutelage.recipes.auxiliary.sources import images_task, parted, people_task, products_task, turnable
 from tutelage.recipes.auxiliary.task import AuxiliaryTask, present

@@ -15,7 +15,7 @@ from benchmarks.maoal.ridge import ridge_error
 from benchmarks.reproduce import reproduce
 
 from tutelage.data import TensorData
-from tutelage.data.splits import draw_parts
+from tutelage.data.drawn import draw_parts
 from tutelage.metrics import bootstrap_rows
 from tutelage.recipes.auxiliary import AuxiliaryTask, BodySettings, Shares, TaskSpec, judgement, pocket
 from tutelage.training import Budget, Optimization

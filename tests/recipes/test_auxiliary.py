@@ -17,7 +17,7 @@ from PIL import Image
 from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
 from tutelage.data import TensorData
-from tutelage.data.splits import draw_parts
+from tutelage.data.drawn import draw_parts
 from tutelage.metrics import bootstrap_rows, mean_iou, pixel_accuracy
 from tutelage.models import build_multi_head, load_ensemble, load_multi_head
 from tutelage.recipes.auxiliary import (

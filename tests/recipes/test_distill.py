@@ -18,7 +18,7 @@ from PIL import Image
 
 from tutelage import cli, recipes
 from tutelage.data.digits import handwritten_digits
-from tutelage.data.splits import PARTS
+from tutelage.data.drawn import PARTS
 from tutelage.data.table import ImageArray, ImageTable
 from tutelage.metrics import auroc, bootstrap, find_label_issues, paired_bootstrap
 from tutelage.models import ModelSettings, load_model

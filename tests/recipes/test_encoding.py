@@ -13,11 +13,11 @@ import tiny
 import torch
 
 from tutelage import recipes
+from tutelage.data.drawn import draw_parts
 from tutelage.data.encoded import EncodedTable
 from tutelage.data.indexed import TensorData
 from tutelage.data.quarters import TurnedRows, in_quarters
 from tutelage.data.rotation import QUARTERS, turned
-from tutelage.data.splits import draw_parts
 from tutelage.generations import IteratedSettings
 from tutelage.models import ModelSettings, ModelSpec, PartialWeights, build, load_committee, load_model, save_model
 from tutelage.production.export import export

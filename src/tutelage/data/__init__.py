@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tutelage.data.cub import cub_200
     from tutelage.data.digits import handwritten_digits
     from tutelage.data.domains import leave_one_domain_out
+    from tutelage.data.drawn import stratified_split
     from tutelage.data.duplicates import (
         Duplicates,
         drop_duplicates,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from tutelage.data.rules import Rule, apply_rules, load_rules, rule
     from tutelage.data.sampling import Rebalanced, fraction
     from tutelage.data.selection import facility_location
-    from tutelage.data.splits import SplitSettings, split_table, stratified_split, temporal_split
+    from tutelage.data.splits import SplitSettings, split_table, temporal_split
     from tutelage.data.table import SPLITS, ImageArray, ImageFiles, ImageTable
     from tutelage.data.text import FeatureRows, Features, FeatureSettings, read_features
     from tutelage.data.votes import (
@@ -62,6 +63,7 @@ _FILES = {
     "cub": ("cub_200",),
     "digits": ("handwritten_digits",),
     "domains": ("leave_one_domain_out",),
+    "drawn": ("stratified_split",),
     "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
     "grids": ("digit_grids",),
     "images": ("read_image",),
@@ -76,7 +78,7 @@ _FILES = {
     "rules": ("Rule", "apply_rules", "load_rules", "rule"),
     "sampling": ("Rebalanced", "fraction"),
     "selection": ("facility_location",),
-    "splits": ("SplitSettings", "split_table", "stratified_split", "temporal_split"),
+    "splits": ("SplitSettings", "split_table", "temporal_split"),
     "text": ("FeatureRows", "FeatureSettings", "Features", "read_features"),
     "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Limits", "UnreadableImage"),
     "votes": (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tutelage.data.splits import Names, stratified_split
+from tutelage.data.drawn import Names, stratified_split
 
 
 def leave_one_domain_out(

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from tutelage.data.cells import read_cells
+from tutelage.data.drawn import PARTS
 from tutelage.data.given_features import GivenFeatures
 from tutelage.data.image_table import image_table
 from tutelage.data.indexed import TensorData
 from tutelage.data.problems import Problems
 from tutelage.data.read_once import MEMORY
-from tutelage.data.splits import PARTS
 from tutelage.data.table import UNLABELLED, ImageFiles, ImageTable
 from tutelage.data.written import numbers as read_numbers
 from tutelage.data.written import require_splits

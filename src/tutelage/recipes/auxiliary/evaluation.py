@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.splits import PARTS
+from tutelage.data.drawn import PARTS
 from tutelage.files import read_parquet, write_table
 from tutelage.models import load_ensemble, save_ensemble
 from tutelage.recipes.auxiliary.judgement import MEASURES, difference, interval, selected_by

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tutelage.data import TensorData
 from tutelage.data.cifar import PEOPLE_AND_OTHERS, read_groups
 from tutelage.data.cub import cub_200
+from tutelage.data.drawn import PARTS, draw_parts
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.nyuv2 import nyuv2_rooms
 from tutelage.data.pets import oxford_pets
@@ -24,7 +25,6 @@ from tutelage.data.products import product_attributes
 from tutelage.data.quarters import in_quarters
 from tutelage.data.ratings import Ratings, movielens, ratings_csv
 from tutelage.data.read_once import MEMORY, read_once
-from tutelage.data.splits import PARTS, draw_parts
 from tutelage.data.table import ImageArray, ImageFiles, ImageTable
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, declared
 from tutelage.recipes.auxiliary.task import LEAST, AuxiliaryTask, present

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from tutelage.data import ImageTable, Rows, Turned, WithColumns
+from tutelage.data.drawn import PARTS
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.problems import Problems
 from tutelage.data.quarters import TurnedRows
 from tutelage.data.rotation import QUARTERS
-from tutelage.data.splits import PARTS
 from tutelage.recipes.auxiliary.settings import TaskSpec
 
 PRIMARY_KINDS = ("classification", "regression", "segmentation")

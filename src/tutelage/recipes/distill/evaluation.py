@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tutelage.data.splits import PARTS
+from tutelage.data.drawn import PARTS
 from tutelage.files import write_table
 from tutelage.metrics import auroc, bootstrap, doubts, paired_bootstrap
 from tutelage.models import load_model, save_model

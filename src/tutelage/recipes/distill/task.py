@@ -14,10 +14,10 @@ from torch import Tensor
 from tutelage.data.cars import stanford_cars
 from tutelage.data.cifar import read_cifar
 from tutelage.data.digits import CLASSES, handwritten_digits
+from tutelage.data.drawn import PARTS, divide
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.manifest import Columns, read_classes
 from tutelage.data.problems import Problems
-from tutelage.data.splits import PARTS, divide
 from tutelage.data.table import ImageTable
 from tutelage.data.wrong_labels import NoiseSettings, with_wrong_labels
 from tutelage.models import load_model

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.domains import leave_one_domain_out
+from tutelage.data.drawn import divide
 from tutelage.data.duplicates import drop_duplicates
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.grids import digit_grids
@@ -17,7 +18,6 @@ from tutelage.data.label_sets import read_label_sets
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.data.real_labels import real_truth
-from tutelage.data.splits import divide
 from tutelage.data.table import ImageTable
 from tutelage.models import check_checkpoint
 from tutelage.recipes.encoding import given_features
