@@ -51,7 +51,6 @@ def test_distillation_takes_them_by_name(folder, monkeypatch):
     assert found.classes == tuple(NAMES)
     assert found.truth is not None
     assert found.truth.tolist() == found.labels.tolist() == [2, 0, 1, 2, 1, 0]
-    monkeypatch.delenv("TUTELAGE_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="data='cars' needs the folder of its files"):
         task.distill_task("cars", pocket())
 

@@ -227,11 +227,10 @@ def test_ones_own_images(photographs):
         distill_task(str(path), given)
 
 
-def test_built_in_data_and_what_is_missing(monkeypatch):
+def test_built_in_data_and_what_is_missing():
     task = distill_task("digits", pocket())
     assert {part: len(task.images.rows(part)) for part in PARTS} == {
         "train": 1013, "held_out": 200, "val": 135, "test": 449}  # fmt: skip
-    monkeypatch.delenv("TUTELAGE_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="data='cifar10' needs the folder of its files"):
         distill_task("cifar10", pocket())
     with pytest.raises(ValueError, match="image_size=32: the digits have 8 pixels"):
