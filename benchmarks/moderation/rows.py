@@ -16,6 +16,7 @@ from tutelage.models import ModelSettings
 from tutelage.recipes.moderation.belief import Belief, believe, credible
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.regression import plain_regression
 from tutelage.recipes.moderation.served import choose_members, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.teaching import taught
@@ -164,7 +165,10 @@ def _served(pipeline: Pipeline) -> torch.Tensor:
         )
     trained = _trained(pipeline, name)
     fine_tuned = pipeline.fine_tuned(given.student)
-    choice = choose_members(pipeline, fine_tuned, trained.student, trained.teacher, trained.belief)
+    belief = trained.belief
+    regression = belief.regression if belief else plain_regression(pipeline)
+    doubted = belief.unjudged(pipeline.task.labels) if belief else None
+    choice = choose_members(pipeline, fine_tuned, regression, trained.student, trained.teacher, doubted)
     pipeline.log.say(f"served: {choice.chosen}; {choice.why}")
     return torch.from_numpy(choice.served.scores)
 
@@ -174,7 +178,7 @@ def _believed(pipeline: Pipeline) -> Belief:
 
 
 def _regression(pipeline: Pipeline) -> torch.Tensor:
-    regression = _believed(pipeline).regression
+    regression = _believed(pipeline).regression.model
     assert regression is not None
     return regression.scores
 

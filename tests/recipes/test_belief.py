@@ -67,7 +67,7 @@ def judge(folder: Path, features: Tensor, labels: Tensor, subtask: Tensor) -> Be
     settings = SimpleNamespace(discovery=SimpleNamespace(subtasks=2), doubt=DoubtSettings(used=True), seed=0)
     pipeline: Any = SimpleNamespace(
         settings=settings,
-        task=SimpleNamespace(images=range(len(labels)), labels=labels),
+        task=SimpleNamespace(images=range(len(labels)), labels=labels, weights=None),
         rows=rows,
         features=lambda wanted: features[wanted],
         stages=Stages(folder, Log(folder / "log.jsonl", quiet=True)),
@@ -89,7 +89,9 @@ def test_labels_drawn_by_lot_are_not_believed_and_the_others_are(judged):
     assert 0.3 < belief.apart[1] < 0.7
     assert belief.purity[0] == 1
     assert belief.believed == pytest.approx([float(belief.right[real].mean()), float(belief.right[drawn].mean())])
-    assert (belief.log_odds[drawn] > 0).float().mean() > 0.9  # what they are, by the labels that are believed
+    assert (
+        belief.regression.log_odds[drawn] > 0
+    ).float().mean() > 0.9  # what they are, by the labels that are believed
 
 
 def test_where_features_tell_no_subtask_no_label_loses_its_say(tmp_path):

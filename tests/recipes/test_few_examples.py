@@ -85,7 +85,7 @@ def test_a_small_table_runs_to_its_end_and_answers(count, subtasks, tmp_path, mo
     page = run.report.read_text()
     if subtasks == 0:
         why = too_few(made, chosen)
-        assert f"None were looked for: {why}. The result is plain fine-tuning." in page
+        assert f"None were looked for: {why}. The result is a plain model." in page
         assert run.metrics["choice"]["chosen"] == "fine_tuned"
         assert len(pd.read_csv(run.folder / "subtasks.csv")) == 0
     table, _ = recipes.predict(run.folder, tmp_path / "ads", tmp_path / "scores.csv", fpr=0.2)

@@ -217,7 +217,7 @@ def test_a_change_runs_only_what_it_concerns(moderated, task, tmp_path):
     assert yaml.safe_load((folder / "config.yaml").read_text())["learning"]["weight"] == 0.3
 
 
-def test_without_a_specialist_who_knows_more_than_chance_the_result_is_plain_fine_tuning(moderated, task, tmp_path):
+def test_without_a_specialist_who_knows_more_than_chance_the_result_is_plain(moderated, task, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(moderated.folder, folder)
     (folder / "config.yaml").unlink()  # else a folder keeps its settings
@@ -231,7 +231,7 @@ def test_without_a_specialist_who_knows_more_than_chance_the_result_is_plain_fin
     listed = pd.read_parquet(folder / "examples.parquet")
     assert listed["score"].equals(listed["score_fine_tuned"])
     assert "score_student" not in listed
-    assert "nobody could teach: the result is plain fine-tuning" in " ".join(done.report.read_text().split())
+    assert "nobody could teach: the result is a plain model" in " ".join(done.report.read_text().split())
     assert len(load_committee(folder / "model")[0].members) == 1
 
 

@@ -199,6 +199,8 @@ def test_what_selects_a_student():
     assert selects("auroc", 0.05)(logits, {"label": labels}) == area
     npv = npv_at_fpr(scores, labels.numpy(), 0.05)
     assert selects("npv", 0.05)(logits, {"label": labels}) == pytest.approx(npv + 1e-3 * area)
+    by_torch = -torch.nn.functional.cross_entropy(logits.double(), labels)
+    assert selects("likelihood", 0.05)(logits, {"label": labels}) == pytest.approx(float(by_torch))
 
 
 def test_the_checkpoint_is_what_student_val_selects(images):

@@ -238,7 +238,7 @@ def run(
             this run (see `claimed`), with what to do.
         Interrupted: SIGTERM or Ctrl-C came; run it again to go on.
     """
-    recipe = load(name)
+    recipe, out = load(name), Path(out)
     main = distributed.join(settings.hardware.patience)
     values = {**(command_args or {}), **asdict(settings)}
     with claimed(out, name, values) if main else nullcontext():
@@ -286,7 +286,7 @@ def recipe_of(run_folder: Path) -> Recipe[Any, Any, Any]:
         FileNotFoundError: the folder holds no metrics.json.
         ValueError: it does not say which recipe made it.
     """
-    path = run_folder / "metrics.json"
+    path = Path(run_folder) / "metrics.json"
     if not path.is_file():
         raise FileNotFoundError(f"{run_folder} holds no metrics.json: give the folder of a run that has finished")
     name = json.loads(path.read_text(encoding="utf-8"))["pipeline"].get("recipe")
@@ -298,7 +298,7 @@ def recipe_of(run_folder: Path) -> Recipe[Any, Any, Any]:
 def report(run_folder: Path) -> Path:
     """Write a finished run's report.html from the files in its folder, and return its path."""
     recipe = recipe_of(run_folder)
-    return write_report(run_folder, f"{recipe.name}.html", recipe.view)
+    return write_report(Path(run_folder), f"{recipe.name}.html", recipe.view)
 
 
 def predict(
@@ -329,6 +329,7 @@ def predict(
         FileNotFoundError: no such run or file.
         ValueError: another ending than .parquet or .csv, an option that the recipe does not take, or nothing to predict on.
     """
+    run_folder, data, out = Path(run_folder), Path(data), Path(out)  # a program may give text
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"out={str(out)!r} must end in .parquet or .csv")
     recipe = recipe_of(run_folder)

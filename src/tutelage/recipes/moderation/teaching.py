@@ -35,7 +35,7 @@ def taught(
     kept_K = torch.from_numpy(selection.kept)
     settings, images = pipeline.settings, pipeline.task.images
     after = [pipeline.specialists_stage, *(["belief"] if belief else [])]
-    joint, errors = joint_teacher(log_odds_NK, selection) if belief is None else belief.log_odds, None
+    joint, errors = joint_teacher(log_odds_NK, selection) if belief is None else belief.regression.log_odds, None
     if settings.lesson.calibrated and torch.isfinite(joint).all():
         after.append("fine-tuned")
         silent = None if belief is None else belief.unjudged(pipeline.task.labels)
