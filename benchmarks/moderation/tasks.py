@@ -39,6 +39,10 @@ ALL_PARTS: dict[str, Any] = {
     "test": (1_800, 5_100),
     "unlabelled": 11_700,
 }
+FEW: dict[str, dict[str, Any]] = {
+    "products, 150 labels": {"train": (30, 70), "validation": (15, 35), "unlabelled": 1_000},
+    "products, 500 labels": {"train": (100, 230), "validation": (50, 120), "unlabelled": 1_000},
+}
 DANGEROUS = ("bear", "crocodile", "mushroom", "rocket", "shark", "snake", "spider", "tank", "tiger", "wolf")
 PEOPLE_PARTS = {"train": 12_000, "validation": 6_000, "unlabelled": 4_000}
 DRAWN_PARTS = {"train": 3_000, "validation": 1_500, "unlabelled": 2_000}
@@ -191,6 +195,7 @@ LAPTOP_TASKS = (
         for name, how in ((PRODUCTS, {}), (OTHERS, {"others": True}), (ALL, {"name": ALL, **ALL_PARTS}))
         for noise in NOISES
     ),
+    *(TaskOf(name, _products("uniform", name=name, **parts), shop_encoder, NOISES[0]) for name, parts in FEW.items()),
     TaskOf(
         PEOPLE,
         lambda data, seed, size: people_task(data / "cifar100", seed, size),

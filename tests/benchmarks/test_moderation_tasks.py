@@ -106,7 +106,7 @@ def test_the_laptop_tasks_that_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "input_size", lambda settings: 24)
     given = partial(table._tasks, "laptop", table.rows_settings("laptop"), tmp_path, tmp_path, 300)
     assert [own.encoder.pretrained for _, own in given(set())] == [str(encoder)] * len(listed)
-    assert len(asked) == len({name for name, _ in asked}) == len(tasks.LAPTOP_TASKS) == 9
+    assert len(asked) == len({name for name, _ in asked}) == len(tasks.LAPTOP_TASKS) == 11
     for wanted, names in (
         ({tasks.PEOPLE}, [tasks.PEOPLE]),
         ({tasks.OTHERS}, [f"{tasks.OTHERS}, uniform noise", f"{tasks.OTHERS}, structured noise"]),
