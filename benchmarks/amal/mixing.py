@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.amal.laptop import ACCURACY, BASE, FOUND, Case, pipeline_of, task_of, tells_wrong
+from benchmarks.given import given
 from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow, rows_of
@@ -107,9 +108,7 @@ def results(
     Raises:
         ValueError: without data.
     """
-    if data is None:
-        raise ValueError("data=None: this table needs the folder of CIFAR")
-    return rows_of(measure(data, runs, seeds=seeds, only=only)), _reading()
+    return rows_of(measure(given(data), runs, seeds=seeds, only=only)), _reading()
 
 
 COMPARED = Comparison({ACCURACY: True}, lambda row: row == "AMAL", beside=lambda row: row == "the teacher")

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.amal import laptop, two_harms
 from benchmarks.amal.cases import Case, cases
 from benchmarks.amal.laptop import ACCURACY, FOUND, chosen, tells_wrong
+from benchmarks.given import given
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.recipes.base import Scale
@@ -39,9 +40,7 @@ def measure(
         ValueError: a name in ``only`` that is neither, or laptop without data.
     """
     if scale == "laptop":
-        if data is None:
-            raise ValueError("data=None: the laptop scale needs the folder of CIFAR")
-        yield from laptop.measure(data, runs, seeds=seeds, only=only)
+        yield from laptop.measure(given(data), runs, seeds=seeds, only=only)
         return
     listed = cases(scale)
     names = [case.name for case in listed] + ([TWO_HARMS] if scale == "pocket" else [])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.given import given
 from benchmarks.laptop.encoder import TRAINING, _train
 from benchmarks.moderation.products import article_types
 from benchmarks.moderation.rows import own_rows
@@ -67,8 +68,7 @@ def measured(data: Path, runs: Path, *, tiny: bool) -> Iterator[tuple[str, str, 
 
 def table(data: Path | None, runs: Path, out: Path, *, tiny: bool) -> None:
     """Measure, and write ``products-gpu.md``."""
-    if data is None:
-        raise ValueError("data=None: the photographs are read from a folder of data sets")
+    data = given(data)
     found: dict[tuple[str, str], dict[int, float]] = {}
     for row, metric, seed, value in measured(data, runs, tiny=tiny):
         found.setdefault((row, metric), {})[seed] = value

@@ -10,6 +10,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.given import given
 from benchmarks.labels.cases import COUNT, COUNT_100, HELD_OUT, MANY, VOTES, cases
 from benchmarks.labels.methods import AMAL_CLEAN, OURS, ranked
 from benchmarks.only import check_only
@@ -43,8 +44,7 @@ def results(
     Raises:
         ValueError: no folder of data, or a name in ``only`` that is no case.
     """
-    if data is None:
-        raise ValueError("the table of labels needs the data sets: give data, their folder")
+    data = given(data)
     made = dict(cases(data, runs))
     check_only(only, made)
     log, measured = Log(None, quiet=False), []

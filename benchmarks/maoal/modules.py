@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.given import given
 from benchmarks.heat import heat_map
 from benchmarks.laptop.described import FEATURES, described, encoded_table, table_of
 from benchmarks.maoal.cases import LEVELS
@@ -193,9 +194,7 @@ def results(
     Raises:
         ValueError: without data.
     """
-    if data is None:
-        raise ValueError("data=None: this table needs the folder of the real data sets")
-    return rows_of(measure(data, runs, seeds=seeds, only=only)), _reading()
+    return rows_of(measure(given(data), runs, seeds=seeds, only=only)), _reading()
 
 
 COMPARED = Comparison({ACCURACY: True, "RMSE": False}, lambda row: row.startswith("MAOAL"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.given import given
 from benchmarks.mile import attributes, laptop, web
 from benchmarks.mile.table import Figure, measure, paper_variants, pocket_variants
 from benchmarks.only import check_only
@@ -46,8 +47,7 @@ def results(
 
 
 def _at_laptop(seeds: int, data: Path | None, runs: Path, only: tuple[str, ...]) -> tuple[list[ResultRow], list[str]]:
-    if data is None:
-        raise ValueError("data=None: the laptop scale needs the folder of the data sets")
+    data = given(data)
     shares, cases = ([each.name for each in listed] for listed in (laptop.SHARES, web.CASES))
     check_only(only, [*shares, attributes.CASE, *cases], "part")
     found: list[Measured] = []

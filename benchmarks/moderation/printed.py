@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.given import given
 from benchmarks.moderation.rows import FULL, PLAIN, SERVED, paper_rows
 from benchmarks.moderation.summary import TRUE_LABELS, figures
 from benchmarks.moderation.table import FIRST_SEED, Measured, judged, made_of, pipeline_of
@@ -71,9 +72,7 @@ def results(
     Raises:
         ValueError: without data.
     """
-    if data is None:
-        raise ValueError("data=None: this table needs the product photographs")
-    found = list(measure(data, runs, seeds=seeds, only=only))
+    found = list(measure(given(data), runs, seeds=seeds, only=only))
     return figures(found, {row.name: row.paper for row in ROWS}, FIRST), _reading()
 
 

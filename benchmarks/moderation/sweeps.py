@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
+from benchmarks.given import given
 from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.tasks import products_task
 from benchmarks.only import check_only
@@ -160,9 +161,7 @@ def results(
     Raises:
         ValueError: without data.
     """
-    if data is None:
-        raise ValueError("data=None: the sweeps need the product photographs")
-    return rows_of(measure(data, runs, seeds=seeds, only=only)), _reading()
+    return rows_of(measure(given(data), runs, seeds=seeds, only=only)), _reading()
 
 
 COMPARED = Comparison(

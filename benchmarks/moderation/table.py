@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.given import given
 from benchmarks.moderation.baselines import k_means
 from benchmarks.moderation.rows import Row, rows
 from benchmarks.moderation.tasks import LAPTOP_TASKS, NOISES, TaskOf, tasks
@@ -139,8 +140,7 @@ def _tasks(
             if f"{task.noise} noise" in noises
         )
         return
-    if data is None:
-        raise ValueError("the laptop scale is measured on real data; give data, the folder of the data sets")
+    data = given(data)
     for task in LAPTOP_TASKS:
         if not wanted or {task.name, task.title, task.noise} & wanted:
             yield made_of(task, settings, data, runs, seed)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.given import given
 from benchmarks.only import check_only
 from benchmarks.rules.data_sets import NAMES, Pool, read_pool
 from tutelage.metrics import accuracy, f1, macro_f1
@@ -120,10 +121,7 @@ def measure(
         ValueError: no data folder, or a name in ``only`` that is no row.
     """
     check_only(only, ROWS, "row")
-    if data is None:
-        raise ValueError(
-            "this table is of real data: give data=, or set TUTELAGE_DATA, to the folder that holds rules/"
-        )
+    data = given(data)
     base = pocket() if scale == "pocket" else DenoiseSettings()
     wanted = only or ROWS
     for name in NAMES:

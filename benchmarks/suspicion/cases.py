@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.given import given
 from benchmarks.laptop.encoder import shop_encoder
 from benchmarks.moderation.tasks import products_task
 from tutelage.recipes.base import Scale
@@ -41,8 +42,7 @@ def cases(scale: Scale, data: Path | None, runs: Path) -> Iterator[tuple[str, Ca
         for name, sizes in POSTERS.items():
             yield name, partial(_posters, runs, sizes)
         return
-    if data is None:
-        raise ValueError("the laptop scale is measured on product photographs; give data, the folder of the data sets")
+    data = given(data)
     products = partial(_products, data, runs)
     yield "products", products
     yield "products, few labels", partial(products, max_rows=FEW)

@@ -86,5 +86,5 @@ def test_the_table_compares_ours_with_the_strongest_row_seed_by_seed(small, tmp_
     assert {(row.row, row.metric): row.by_seed for row in read_results(programs)} == before
     with pytest.raises(ValueError, match="no such case or row; there are"):
         reproduce("amal", "laptop", **arguments, only=["nothing"])
-    with pytest.raises(ValueError, match="needs the folder of CIFAR"):
+    with pytest.raises(ValueError, match="this table is of real data"):
         reproduce("amal", "laptop", **{**arguments, "data": None})

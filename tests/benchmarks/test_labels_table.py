@@ -60,5 +60,5 @@ def test_the_table_has_a_row_a_method_and_what_is_beyond_cleanlab(monkeypatch, t
     assert any("cleanlab 2.9.0" in note for note in notes)
     with pytest.raises(ValueError, match=r"only=\['cats'\]: no such case; there are \['made'\]"):
         table.results("laptop", seeds=1, data=tmp_path, runs=tmp_path, only=("cats",))
-    with pytest.raises(ValueError, match="needs the data sets"):
+    with pytest.raises(ValueError, match="this table is of real data"):
         table.results("laptop", seeds=1, data=None, runs=tmp_path)

@@ -116,7 +116,7 @@ def test_the_laptop_tasks_that_are_asked_for(tmp_path, monkeypatch):
         asked.clear()
         assert len(list(given(wanted))) == len(names)
         assert [name for name, _ in asked] == names
-    with pytest.raises(ValueError, match="give data, the folder of the data sets"):
+    with pytest.raises(ValueError, match="this table is of real data"):
         list(table._tasks("laptop", table.rows_settings("laptop"), None, tmp_path, 300, set()))
 
 
