@@ -57,6 +57,8 @@ def choose_members(
 ) -> Choice:
     """Choose what is served: a model, or several whose log-odds are averaged.
 
+    The specialists know the teachers' parts, and they and the student are judged on student-val. Where nobody teaches, the plain
+    models are judged on the teachers' parts: student-val has selected the checkpoint of one of them.
     Held-out labels that cannot judge a model (see `Belief.unjudged`) have no say in the choice. The level of the scores is by
     all labels: those that are right after all would be missing from it.
 
@@ -74,7 +76,8 @@ def choose_members(
         parts["student"] = student.log_odds
         if pipeline.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
             parts["specialists"] = teacher.double().numpy()
-    judged = held_out(pipeline, "student_val", doubted=doubted)
+    unseen = ("teacher_val", "teacher_test") if student is None else ("student_val",)
+    judged = held_out(pipeline, *unseen, doubted=doubted)
     labels = pipeline.task.labels.numpy()
     calibrated_on = held_out(pipeline, doubted=doubted).numpy()
     return choose(parts, labels, calibrated_on, judged.numpy(), level=held_out(pipeline).numpy())
