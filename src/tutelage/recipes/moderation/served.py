@@ -57,10 +57,10 @@ def choose_members(
 ) -> Choice:
     """Choose what is served: a model, or several whose log-odds are averaged.
 
-    The specialists know the teachers' parts, and they and the student are judged on student-val. Where nobody teaches, the plain
-    models are judged on the teachers' parts: student-val has selected the checkpoint of one of them.
-    Held-out labels that cannot judge a model (see `Belief.unjudged`) have no say in the choice. The level of the scores is by
-    all labels: those that are right after all would be missing from it.
+    The specialists know the teachers' parts, so that all are judged on student-val. Where nobody teaches, the plain models are
+    judged on the teachers' parts, since student-val has selected the checkpoint of one of them. Held-out labels that cannot
+    judge a model (see `Belief.unjudged`) have no say in the choice. The level of the scores is by all labels: those that are
+    right after all would be missing from it.
 
     Args:
         fine_tuned: the baseline.
