@@ -219,7 +219,7 @@ def _reading() -> list[str]:
         "lambda: the paper tried 10, 50, 125, 250 and 1,000 with K = 100, and took 250: large enough against diffuse "
         "assignments, and not so large that it is slow. It prints no figures. Iterations are those of the last assignment.",
         "threshold: the paper took 0.1, by the NPV at 1 % FPR on the teachers' test. No specialist can be below the floor of "
-        "that figure, 0.36 by the wrong labels of that part, so that 0.1 rejects nobody, and all of them lie between 0.36 and 0.40. "
+        "that figure, 0.36 by the wrong labels of that part, so that 0.1 rejects nobody; all of them lie from 0.36 to 0.40. "
         "Thresholds that keep the same specialists have one student.",
         "learning rate: plain fine-tuning. The paper tried 8e-7, 1e-6, 5e-5 and 3e-4 and took 8e-7 for the encoder, which is "
         "frozen here, and 3e-4 for the heads.",
