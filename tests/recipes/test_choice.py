@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from tutelage.metrics import auroc
-from tutelage.recipes.moderation.choice import Choice, choose
+from tutelage.metrics import Calibration, auroc
+from tutelage.recipes.moderation.choice import Choice, choose, probability, told_apart
 
 N_HELD, N_TEST = 1000, 6000
 
@@ -120,3 +120,16 @@ def test_labels_without_a_say_leave_the_choice_as_it_is_and_the_level_to_all():
     assert biased.served.scores.mean() > truth.mean() + 0.05
     assert made.served.scores.mean() == pytest.approx(truth.mean(), abs=0.01)
     assert np.array_equal(np.argsort(made.served.log_odds), np.argsort(biased.served.log_odds))
+
+
+def test_scores_of_a_step_are_told_apart_and_keep_their_order():
+    raw = np.linspace(-2.0, 2.0, 401)
+    step = Calibration(27.0, 34.0, 0.2, 0.2)
+    flatter = told_apart(step, raw)
+    scores = probability(flatter.log_odds(raw))
+    assert len(np.unique(probability(step.log_odds(raw)))) < 300
+    assert (np.diff(scores) > 0).all()
+    assert flatter.log_odds(raw).max() == pytest.approx(30.0)
+    assert flatter.offset / flatter.slope == pytest.approx(34 / 27)
+    gentle = Calibration(1.5, -0.5, 0.1, 0.1)
+    assert told_apart(gentle, raw) == gentle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import NormalDist
 from typing import Any
@@ -18,6 +18,7 @@ PLAIN = "fine_tuned"
 UNFROZEN = "unfrozen"  # what is served otherwise, with the last block of its encoder trained
 ORDER = (PLAIN, "student", "regression", "specialists")
 CONFIDENCE = 0.9
+SURE = 30.0  # log-odds: not far beyond, a float64 has one number for all probabilities near 1, and no threshold divides them
 
 
 def probability(log_odds: Floats) -> Floats:
@@ -151,13 +152,23 @@ def choose(
         calibrated, rates = _calibrator(models, labels, level)
         made = {name: (some, weights, calibrated(raw), raw) for name, (some, weights, _, raw) in made.items()}
     candidates = {}
-    for name, (members, weights, fitted, raw) in made.items():
+    for name, (members, weights, exact, raw) in made.items():
+        fitted = told_apart(exact, raw)
         gain = told[name] - told[PLAIN]
         area = auroc(raw[judged], labels[judged])
         candidates[name] = Candidate(
             members, weights, fitted, fitted.log_odds(raw), area, float(gain.mean()), standard_error(gain)
         )
     return Choice(candidates, chosen, _why(candidates, best, chosen), rates, len(judged))
+
+
+def told_apart(fitted: Calibration, log_odds: Floats) -> Calibration:
+    """Return a calibration by which no score is surer than `SURE`: flatter where need be, with the same order of examples.
+
+    Where labels are wrong at a rate, the likeliest curve may be a step: whatever lies above is certain, and all of it alike.
+    """
+    flatter = SURE / max(SURE, float(np.abs(fitted.log_odds(log_odds)).max()))
+    return replace(fitted, slope=flatter * fitted.slope, offset=flatter * fitted.offset)
 
 
 def _calibrator(
