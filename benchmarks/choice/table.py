@@ -86,7 +86,7 @@ def run(pipeline: Pipeline) -> tuple[Choice, dict[str, ModelScores]]:
     )
     if torch.isfinite(teacher).all():
         raw["student"] = taught(pipeline, found, log_odds_NK, selection)
-    return choose_members(pipeline, raw["fine_tuned"], None, raw.get("student"), teacher), raw
+    return choose_members(pipeline, raw["fine_tuned"], raw.get("student"), teacher), raw
 
 
 def figures(

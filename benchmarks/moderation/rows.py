@@ -16,7 +16,6 @@ from tutelage.models import ModelSettings
 from tutelage.recipes.moderation.belief import Belief, believe, credible
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.regression import plain_regression
 from tutelage.recipes.moderation.served import choose_members, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.teaching import taught
@@ -165,10 +164,7 @@ def _served(pipeline: Pipeline) -> torch.Tensor:
         )
     trained = _trained(pipeline, name)
     fine_tuned = pipeline.fine_tuned(given.student)
-    belief = trained.belief
-    regression = belief.regression if belief else plain_regression(pipeline)
-    doubted = belief.unjudged(pipeline.task.labels) if belief else None
-    choice = choose_members(pipeline, fine_tuned, regression, trained.student, trained.teacher, doubted)
+    choice = choose_members(pipeline, fine_tuned, trained.student, trained.teacher, trained.belief)
     pipeline.log.say(f"served: {choice.chosen}; {choice.why}")
     return torch.from_numpy(choice.served.scores)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from tutelage.metrics import Calibration, auroc
-from tutelage.recipes.moderation.choice import Choice, choose, probability, told_apart
+from tutelage.recipes.moderation.choice import Choice, bounded, choose, probability
 
 N_HELD, N_TEST = 1000, 6000
 
@@ -122,14 +122,14 @@ def test_labels_without_a_say_leave_the_choice_as_it_is_and_the_level_to_all():
     assert np.array_equal(np.argsort(made.served.log_odds), np.argsort(biased.served.log_odds))
 
 
-def test_scores_of_a_step_are_told_apart_and_keep_their_order():
+def test_scores_of_a_step_are_bounded_and_keep_their_order():
     raw = np.linspace(-2.0, 2.0, 401)
     step = Calibration(27.0, 34.0, 0.2, 0.2)
-    flatter = told_apart(step, raw)
+    flatter = bounded(step, raw)
     scores = probability(flatter.log_odds(raw))
     assert len(np.unique(probability(step.log_odds(raw)))) < 300
     assert (np.diff(scores) > 0).all()
     assert flatter.log_odds(raw).max() == pytest.approx(30.0)
     assert flatter.offset / flatter.slope == pytest.approx(34 / 27)
     gentle = Calibration(1.5, -0.5, 0.1, 0.1)
-    assert told_apart(gentle, raw) == gentle
+    assert bounded(gentle, raw) == gentle

@@ -227,7 +227,7 @@ def test_amal_s_step_is_as_long_as_its_rate_and_shorter_for_derivatives_that_hav
 def test_the_weights_of_a_solved_task_stay_where_they_are(monkeypatch):
     """Well separated classes, learned after few steps: without the floor, noise carries a third of the weights to a bound.
 
-    With it they move less than half as far, on the mean of three seeds: one alone depends on the processor's rounding.
+    Means of three seeds: one alone depends on the processor's rounding.
     """
 
     def share_on_a_bound_and_movement(seed: int) -> tuple[float, float]:
@@ -264,4 +264,7 @@ def test_the_weights_of_a_solved_task_stay_where_they_are(monkeypatch):
     with_floor = torch.tensor([share_on_a_bound_and_movement(seed) for seed in (0, 2, 3)]).mean(0)
     monkeypatch.setattr(amal, "FLOOR", 0.0)
     without = torch.tensor([share_on_a_bound_and_movement(seed) for seed in (0, 2, 3)]).mean(0)
-    assert (with_floor < without / 2).all(), (with_floor, without)
+    assert without[0] > 0.2
+    assert with_floor[0] < 0.05
+    assert with_floor[1] < 0.2
+    assert without[1] > 0.5

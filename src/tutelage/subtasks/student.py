@@ -140,7 +140,7 @@ def selects(by: Criterion, fpr: float) -> Any:
     def value(outputs: Any, batch: Batch) -> float:
         scores, labels = acceptability(outputs), batch["label"]
         if by == "likelihood":
-            return float(torch.where(labels == 1, scores, 1 - scores).double().clamp_min(1e-12).log().mean())
+            return float(torch.where(labels == 1, scores, 1 - scores).clamp_min(1e-12).log().mean())
         judge = auroc if by == "auroc" else partial(npv_then_auroc, fpr=fpr)
         return judge(scores.numpy(), labels.numpy())
 

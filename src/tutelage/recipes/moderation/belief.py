@@ -16,7 +16,7 @@ from tutelage.files import save_tensors
 from tutelage.metrics import calibrate, label_errors, right_labels
 from tutelage.recipes.moderation.found import Found
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.regression import Regression, others, regression
+from tutelage.recipes.moderation.regression import Regression, others, plain_regression, regression
 from tutelage.subtasks import Selection
 from tutelage.subtasks.doubt import purity, telling, told_apart, unexplained
 from tutelage.subtasks.kernel_regression import kernel_regression
@@ -100,6 +100,11 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     believed, _ = _means(right[own], found.subtask[own], count)
     told_again = regression(pipeline, right, cache_key=[settings.doubt], after="doubt")
     return Belief(right, posterior, saved["scores"], apart, pure, believed, saved["nearest"], told_again)
+
+
+def regression_of(pipeline: Pipeline, belief: Belief | None) -> Regression | None:
+    """Return the regression on the believed labels, or on the labels as they are where nobody judged them."""
+    return belief.regression if belief else plain_regression(pipeline)
 
 
 def _means(values: Tensor, subtask: Tensor, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -153,7 +153,7 @@ def choose(
         made = {name: (some, weights, calibrated(raw), raw) for name, (some, weights, _, raw) in made.items()}
     candidates = {}
     for name, (members, weights, exact, raw) in made.items():
-        fitted = told_apart(exact, raw)
+        fitted = bounded(exact, raw)
         gain = told[name] - told[PLAIN]
         area = auroc(raw[judged], labels[judged])
         candidates[name] = Candidate(
@@ -162,7 +162,7 @@ def choose(
     return Choice(candidates, chosen, _why(candidates, best, chosen), rates, len(judged))
 
 
-def told_apart(fitted: Calibration, log_odds: Floats) -> Calibration:
+def bounded(fitted: Calibration, log_odds: Floats) -> Calibration:
     """Return a calibration by which no score is surer than `SURE`: flatter where need be, with the same order of examples.
 
     Where labels are wrong at a rate, the likeliest curve may be a step: whatever lies above is certain, and all of it alike.

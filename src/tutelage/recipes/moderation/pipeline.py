@@ -45,6 +45,13 @@ FEW = 100  # labelled examples of student-val, below which a metric of ranks sel
 TOKENS = "token_cosine"  # what a stage says of the two tokens of its model
 
 
+def weighed(task: ModerationTask, right: Tensor | None) -> Tensor | None:
+    """Return how far each row counts, (N,) float64: by its weight and as far as its label is right; None if all alike."""
+    if right is None or task.weights is None:
+        return task.weights if right is None else right.double()
+    return task.weights * right
+
+
 def _heads(network: Any) -> tuple[str, ...]:
     return network.heads
 
@@ -192,9 +199,7 @@ class Pipeline:
             right: the probability that each label is right, by which it counts, (N,); 1 by default.
         """
         settings, images, count = self.settings, self.task.images, self.settings.discovery.subtasks
-        weight = self.task.weights
-        if right is not None:
-            weight = right.double() if weight is None else weight * right
+        weight = weighed(self.task, right)
         after, name = self.discovery_stage, self.specialists_stage
 
         def work(folder: Path) -> dict[str, Any]:

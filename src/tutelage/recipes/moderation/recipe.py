@@ -24,7 +24,6 @@ from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
 from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
-from tutelage.recipes.moderation.regression import plain_regression
 from tutelage.recipes.moderation.rehearsal import rehearse, trainings
 from tutelage.recipes.moderation.served import (
     all_evidence,
@@ -61,11 +60,10 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         pipeline = Pipeline(task, settings, out, log)
         fine_tuned = pipeline.fine_tuned(settings.student)
         found, selection = without_subtasks(task, why)
-        regression, nobody = plain_regression(pipeline), torch.full((len(task.images),), torch.nan)
-        choice = choose_members(pipeline, fine_tuned, regression, None, nobody)
-        log.say(f"chosen: {told(choice)}")
+        choice = choose_members(pipeline, fine_tuned, None, torch.full((len(task.images),), torch.nan))
+        log.say(chosen(choice))
         served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection))
-        others = told_by_others(pipeline, choice, regression) if regression else None
+        others = told_by_others(pipeline, choice, None)
         own = all_evidence(pipeline, choice, others)
         return Models(found, selection, None, fine_tuned, choice, served, own, others, unfrozen)
     settings, changed = suited(task, settings)
@@ -90,19 +88,18 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(
             "no specialist knows more than chance on held-out labels, so that nobody can teach: a plain model is the result"
         )
+    choice = choose_members(pipeline, fine_tuned, student, teacher, belief)
+    log.say(chosen(choice))
     doubted = belief.unjudged(task.labels) if belief else None
-    regression = belief.regression if belief else plain_regression(pipeline)
-    choice = choose_members(pipeline, fine_tuned, regression, student, teacher, doubted)
-    log.say(f"chosen: {told(choice)}")
     served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection), doubted)
-    others = told_by_others(pipeline, choice, regression) if regression else None
+    others = told_by_others(pipeline, choice, belief)
     evidence = all_evidence(pipeline, choice, others)
     return Models(found, selection, student, fine_tuned, choice, served, evidence, others, unfrozen)
 
 
-def told(choice: Choice) -> str:
+def chosen(choice: Choice) -> str:
     """Say what was chosen, and why."""
-    return f"{choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}"
+    return f"chosen: {choice.chosen.replace('_', ' ').replace('+', ' + ')}: {choice.why}"
 
 
 def finished(

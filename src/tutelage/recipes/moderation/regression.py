@@ -16,7 +16,7 @@ from tutelage.files import save_tensors
 from tutelage.models import ImageClassifier, ModelSpec, build, save_model
 from tutelage.models.kernel import SURE
 from tutelage.recipes.moderation.found import ModelScores
-from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.pipeline import Pipeline, weighed
 from tutelage.subtasks import acceptability
 from tutelage.subtasks.kernel_regression import KernelRegression, kernel_regression
 from tutelage.training import predict
@@ -56,10 +56,7 @@ def regression(
         after: the stage that ``right`` comes from.
     """
     settings, task, train = pipeline.settings, pipeline.task, pipeline.rows("train")
-    rest, served = others(pipeline), encoded(pipeline)
-    weight = right
-    if task.weights is not None:
-        weight = task.weights if right is None else task.weights * right
+    rest, served, weight = others(pipeline), _encoded(pipeline), weighed(task, right)
 
     def work(folder: Path) -> dict[str, Any]:
         told, targets = torch.zeros(len(task.images), 1), task.labels[train].float()[:, None]
@@ -84,14 +81,13 @@ def regression(
     return Regression(saved["log_odds"], model)
 
 
-def encoded(pipeline: Pipeline) -> bool:
-    """Return whether models learn from an encoder's features."""
+def _encoded(pipeline: Pipeline) -> bool:
     return isinstance(pipeline.task.images, EncodedTable)
 
 
 def plain_regression(pipeline: Pipeline) -> Regression | None:
     """Return the regression on the labels as they are; None without an encoder."""
-    return regression(pipeline, cache_key=[pipeline.fingerprint]) if encoded(pipeline) else None
+    return regression(pipeline, cache_key=[pipeline.fingerprint]) if _encoded(pipeline) else None
 
 
 def _network(fitted: KernelRegression, image_size: int) -> ImageClassifier:

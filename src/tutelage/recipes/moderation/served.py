@@ -13,11 +13,11 @@ from tutelage.metrics import Calibration, auroc, calibrate, label_errors
 from tutelage.models import NOT_HEARD, Committee, load_committee, load_model, save_committee
 from tutelage.models.features import EncoderDoor
 from tutelage.recipes.encoding import whole
-from tutelage.recipes.moderation.choice import PLAIN, UNFROZEN, Candidate, Choice, choose, standard_error
+from tutelage.recipes.moderation.belief import Belief, regression_of
+from tutelage.recipes.moderation.choice import PLAIN, UNFROZEN, Candidate, Choice, bounded, choose, standard_error
 from tutelage.recipes.moderation.found import ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.regression import STAGE as REGRESSION
-from tutelage.recipes.moderation.regression import Regression
 from tutelage.recipes.unfreezing import Unfrozen, half_label, mean_gain, unfrozen
 from tutelage.signals import CrossEntropy
 from tutelage.subtasks import Selection, joint_log_odds
@@ -50,10 +50,9 @@ def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
 def choose_members(
     pipeline: Pipeline,
     fine_tuned: ModelScores,
-    regression: Regression | None,
     student: ModelScores | None,
     teacher: Tensor,
-    doubted: Tensor | None = None,
+    belief: Belief | None = None,
 ) -> Choice:
     """Choose what is served: a model, or several whose log-odds are averaged.
 
@@ -64,18 +63,19 @@ def choose_members(
 
     Args:
         fine_tuned: the baseline.
-        regression: a candidate where it is a model.
         student: taught by the specialists, or None where none was kept.
         teacher: the specialists' own answer, which is a candidate where one network gives it.
-        doubted: labels that cannot judge a model, (N,).
+        belief: in the labels; behind an encoder the regression on them, or on the labels as they are, is a candidate.
     """
     parts = {"fine_tuned": fine_tuned.log_odds}
+    regression = regression_of(pipeline, belief)
     if regression is not None and regression.model is not None:
         parts["regression"] = regression.model.log_odds
     if student is not None:
         parts["student"] = student.log_odds
         if pipeline.settings.specialists.sharing == "trunk" and torch.isfinite(teacher).all():
             parts["specialists"] = teacher.double().numpy()
+    doubted = belief.unjudged(pipeline.task.labels) if belief else None
     unseen = ("teacher_val", "teacher_test") if student is None else ("student_val",)
     judged = held_out(pipeline, *unseen, doubted=doubted)
     labels = pipeline.task.labels.numpy()
@@ -83,8 +83,14 @@ def choose_members(
     return choose(parts, labels, calibrated_on, judged.numpy(), level=held_out(pipeline).numpy())
 
 
-def told_by_others(pipeline: Pipeline, choice: Choice, regression: Regression) -> Floats:
-    """Return calibrated log-odds by the labels of similar images, (N,), of a training image without its own."""
+def told_by_others(pipeline: Pipeline, choice: Choice, belief: Belief | None) -> Floats | None:
+    """Return calibrated log-odds by the labels of similar images, (N,), of a training image without its own.
+
+    None where no regression tells them.
+    """
+    regression = regression_of(pipeline, belief)
+    if regression is None:
+        return None
     rows = held_out(pipeline).numpy()
     told, given = regression.log_odds.double().numpy(), pipeline.task.labels.numpy()[rows]
     return calibrate(told[rows], given, errors=choice.errors).log_odds(told)
@@ -164,6 +170,7 @@ def unfreeze(
     own = fitted.log_likelihood(raw[judged], labels[judged])
     gain = mean_gain(own - told[choice.chosen])
     made = replace(made, gain=gain, judged_on=len(judged), criterion="the log-likelihood of a held-out label")
+    fitted = bounded(fitted, raw)
     candidate = Candidate(
         (UNFROZEN,),
         (1.0,),

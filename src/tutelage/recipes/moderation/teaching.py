@@ -13,6 +13,7 @@ from tutelage.models import ImageClassifier
 from tutelage.recipes.moderation.belief import Belief
 from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
+from tutelage.recipes.moderation.regression import STAGE as REGRESSION
 from tutelage.recipes.moderation.served import calibrated_teacher, joint_teacher
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.subtasks import Selection, prepare, select, teach, two_way
@@ -34,7 +35,7 @@ def taught(
     """Teach the student what the kept specialists know, and the labels as far as they are believed."""
     kept_K = torch.from_numpy(selection.kept)
     settings, images = pipeline.settings, pipeline.task.images
-    after = [pipeline.specialists_stage, *(["belief"] if belief else [])]
+    after = [pipeline.specialists_stage, *([REGRESSION] if belief else [])]
     joint, errors = joint_teacher(log_odds_NK, selection) if belief is None else belief.regression.log_odds, None
     if settings.lesson.calibrated and torch.isfinite(joint).all():
         after.append("fine-tuned")
