@@ -48,7 +48,7 @@ def test_it_is_the_maximum_likelihood_that_scipy_finds(errors, rates):
     def loss(theta):  # in the same units, with the same weak prior on the slope of standardised log-odds
         e0, e1 = (theta[2], theta[-1]) if isinstance(errors, str) else rates
         own = np.array([theta[0] / scale, theta[1] - theta[0] / scale * centre, e0, e1])
-        return negative_log_likelihood(own, z, platt(y)) + theta[0] ** 2 / 200
+        return negative_log_likelihood(own, z, platt(y)) + theta[0] ** 2 / 50
 
     free = {"one": 1, "two": 2}.get(str(errors), 0)
     bounds = [(0, None), (None, None), *[(0, 0.49)] * free]

@@ -21,7 +21,7 @@ ErrorRates = Literal["none", "one", "two"]
 _STEPS = 200
 _MOST = 0.49  # of a label's error rates: beyond one half the other label would be the right one
 _STARTS = (0.05, 0.2)
-_STEEPEST = 10.0  # standard deviation of the prior on the slope of standardised log-odds
+_STEEPEST = 5.0  # standard deviation of the prior on the slope of standardised log-odds
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,15 @@ def right_labels(log_odds: ArrayLike, labels: ArrayLike, false_acceptable: float
 def calibrate(
     log_odds: ArrayLike, labels: ArrayLike, *, errors: ErrorRates | tuple[float, float] | None = None
 ) -> Calibration:
-    r"""Fit a `Calibration` to held-out labels by maximum likelihood.
+    r"""Fit a `Calibration` to held-out labels by maximum likelihood, with a weak prior where labels may be wrong.
 
     Without error rates this is Platt's method (*Probabilistic Outputs for Support Vector Machines*, 1999), with his targets
     (N_1 + 1) / (N_1 + 2) and 1 / (N_0 + 2). With them, labels are drawn as `Calibration` has it: a logistic curve between
     two asymptotes, as in Barton and Lord's four-parameter model of test items (1981). How far the asymptotes lie from 0 and
     1 is seen where the score is sure; a score that is never sure cannot tell errors of labels from its own. So by default
-    one rate, or two, are believed only where the likelihood pays for them by Schwarz's criterion (BIC).
+    one rate, or two, are believed only where the likelihood pays for them by Schwarz's criterion (BIC). The likeliest curve
+    may then be a step, by which every score is sure: so the slope, of log-odds scaled to a standard deviation of 1, has a
+    normal prior with mean 0 and standard deviation 5.
 
     Args:
         log_odds: (N,) finite numbers, high for acceptable.
