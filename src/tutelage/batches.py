@@ -129,4 +129,4 @@ def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
         return {key: change(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(change, value))
-    return type(value)(map(change, value)) if isinstance(value, tuple | list) else value
+    return type(value)(list(map(change, value))) if isinstance(value, tuple | list) else value

@@ -1,4 +1,4 @@
-"""A teacher is asked once about a batch, and again whenever its answer could be another one."""
+"""A teacher is asked once a step: a probe of the step's batch hears that answer, unless it could be another one."""
 
 import copy
 import io
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.signals import CrossEntropy, Distillation, Objective
+from tutelage.signals.base import unobserved
 from tutelage.signals.distillation import Frozen
 from tutelage.weighting import AMAL
 
@@ -34,16 +35,57 @@ def answer(teacher: Counting, input: Tensor) -> Tensor:
         return copy.deepcopy(teacher).eval()(input)
 
 
-def test_the_same_input_is_asked_about_once_and_an_equal_one_again(teacher):
+def probe(frozen: Frozen, input: Tensor) -> Tensor:
+    with unobserved():
+        return frozen(input)
+
+
+def test_probes_hear_the_answer_of_the_step_and_an_equal_input_is_another(teacher):
     frozen, input = Frozen(teacher), torch.randn(5, 4)
     first = frozen(input)
-    assert frozen(input) is first
+    assert probe(frozen, input) is first
+    assert probe(frozen, input) is first
     assert teacher.asked == 1
-    torch.testing.assert_close(frozen(input.clone()), first)
+    torch.testing.assert_close(probe(frozen, input.clone()), first)
     assert teacher.asked == 2
     del input
     assert frozen._last is not None
     assert frozen._last[0][0]() is None  # the batch itself is not held
+
+
+def test_a_step_takes_the_answer_of_a_probe_before_it_once(teacher):
+    frozen, input = Frozen(teacher), torch.randn(5, 4)
+    first = probe(frozen, input)
+    assert probe(frozen, input) is first
+    assert frozen(input) is first
+    assert teacher.asked == 1
+    frozen(input)
+    assert teacher.asked == 2
+
+
+def test_every_step_asks_anew_as_no_version_counts_a_write_through_data(teacher):
+    frozen, input = Frozen(teacher), torch.randn(5, 4)
+    frozen(input)
+    for parameter in teacher.parameters():
+        parameter.data.mul_(0.5)
+    torch.testing.assert_close(frozen(input), answer(teacher, input))
+
+
+def test_it_is_asked_in_eval_mode_and_left_in_its_own(teacher):
+    frozen, input = Frozen(teacher), torch.randn(5, 4)
+    teacher.train()
+    teacher.layer[0].eval()
+    mean = teacher.layer[1].running_mean.clone()
+    torch.testing.assert_close(frozen(input), answer(teacher, input))
+    assert [module.training for module in teacher.modules()] == [True, True, False, True]
+    assert torch.equal(teacher.layer[1].running_mean, mean)
+
+
+def test_it_answers_in_inference_mode(teacher):
+    objective = Objective(nn.Linear(4, 3), [CrossEntropy(), Distillation(teacher)])
+    with torch.inference_mode():
+        batch = {"index": torch.arange(5), "input": torch.randn(5, 4), "label": torch.zeros(5, dtype=torch.int64)}
+        assert torch.isfinite(objective(batch)).all()
 
 
 def _overwrite(frozen: Frozen, teacher: Counting, input: Tensor) -> None:
@@ -72,17 +114,21 @@ def test_a_change_is_noticed(change, teacher):
     frozen, input = Frozen(teacher), torch.randn(5, 4)
     frozen(input)
     change(frozen, teacher, input)
-    torch.testing.assert_close(frozen(input), answer(teacher, input))
+    torch.testing.assert_close(probe(frozen, input), answer(teacher, input))
     assert teacher.asked == 2
 
 
-def test_another_precision_is_another_question(teacher):
+def test_a_probe_hears_the_answer_in_the_step_s_precision_and_a_step_one_in_its_own(teacher):
     frozen, input = Frozen(teacher), torch.randn(5, 4)
-    assert frozen(input).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         said = frozen(input)
-    assert teacher.asked == 2
+    assert probe(frozen, input) is said
     torch.testing.assert_close(said.float(), answer(teacher, input), rtol=0.05, atol=0.05)
+    other = torch.randn(5, 4)
+    assert probe(frozen, other).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frozen(other)
+    assert teacher.asked == 3
 
 
 def test_nothing_remembered_is_copied_or_saved(teacher):

@@ -18,7 +18,7 @@ from weighting_zoo import (
 )
 
 from tutelage.signals import CrossEntropy, Distillation, Objective, Signal
-from tutelage.weighting import AMAL, Equal, GradientCosine, SuperLoss, amal
+from tutelage.weighting import AMAL, MAOAL, Equal, GradientCosine, Joint, SuperLoss, amal
 
 pytestmark = pytest.mark.filterwarnings("ignore::tutelage.hypergradient.NeumannWarning")
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -122,12 +122,14 @@ def test_a_signal_s_own_parameters_follow_their_losses(name):
     if weighting.adapts_first:
         weighting.adapt(objective, batch, examples(6, seed=9), optimizer)
     losses_BK = objective(batch)
+    torch.manual_seed(0)
     u_BK = weighting.example_weights(losses_BK.detach(), batch)
     share = weighting.weights[1] if name == "Uncertainty" else 1.0
     total = ((1.0 if u_BK is None else u_BK) * losses_BK)[:, 1].mean() * share
     expected = torch.autograd.grad(total, signal.log_temperature, retain_graph=True)[0]
     before = {key: value.clone() for key, value in weighting.state_dict().items()}
     weighting.load_state_dict(before)
+    torch.manual_seed(0)
     weighting.backward(losses_BK, batch, model)
     found = signal.log_temperature.grad
     assert found is not None
@@ -190,6 +192,26 @@ def test_a_compiled_objective_two_optimizers_and_autocast_teach_the_same(name):
         loop.weighting.backward(loop.objective(batch), batch, loop.model)
         found[-1] |= gradients_of(loop.model)
     assert_same(found[1], found[0])
+
+
+@pytest.mark.parametrize("make", [lambda m: MAOAL(m, 2), lambda m: Joint(m, 8, 2), GradientCosine])
+def test_several_passes_go_through_a_graph_that_was_compiled_ahead_of_time(make):
+    """The backward pass of such a graph reuses the memory of its buffers, unless it is told that there are several."""
+    batch, models = rows(examples(dtype=torch.float32), range(8)), [network(torch.float32), network(torch.float32)]
+    for compiled, model in zip((True, False), models, strict=True):
+        called = torch.compile(model, backend="aot_eager") if compiled else model
+        objective = objective_of(called)
+        warm = objective(batch)  # before there is a weighting
+        assert warm.requires_grad
+        weighting = make(called)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+        for _ in range(2):
+            weighting.backward(objective(batch), batch, called)
+            optimizer.step()
+            optimizer.zero_grad()
+            weighting.adapt(objective, batch, examples(6, seed=9, dtype=torch.float32), optimizer)
+    for one, two in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize("name", LEARNED)

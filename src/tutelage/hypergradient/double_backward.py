@@ -13,9 +13,9 @@ def double_backward(probe: Probe, direction: Parameters) -> Tensor:
     r"""Return D (B, K) by double backward.
 
     :math:`g(v) = \sum_{ik} v_{ik} \nabla_\theta \ell_k(x_i)` is linear in v, so that
-    :math:`D = \partial \langle p, g(v) \rangle / \partial v`. It differentiates just what a training step follows: unlike
-    the others, it does not see through ``detach()`` and ``no_grad()``. Time: a forward and two backward passes; memory: two
-    graphs.
+    :math:`D = \partial \langle p, g(v) \rangle / \partial v`. It differentiates just what a training step follows:
+    what is detached, or computed under ``no_grad()``, counts as constant. Time: a forward and two backward passes; memory:
+    two graphs.
 
     An operator that can be differentiated only once makes it fail or, where that operator is a custom one with
     ``once_differentiable``, hides what lies below it; "auto" notices.

@@ -21,7 +21,8 @@ def finite_difference(probe: Probe, direction: Parameters) -> Tensor:
         \qquad \epsilon = 10^{-3} / \lVert p \rVert
 
     Two forward passes without a graph, in float32 or wider, which any kernel and any wrapper of the model allows. The error
-    is of order :math:`\epsilon^2` and, in float32, of the rounding of the losses over :math:`\epsilon`.
+    is of order :math:`\epsilon^2` and, in float32, of the rounding of the losses over :math:`\epsilon`. A target that a signal
+    computes from the model's own output moves with it, detached or not: the derivative is then another one.
     """
     length = norm(direction)
     epsilon = STEP / length if length > 0 else 0.0

@@ -68,6 +68,13 @@ class Pass:
         return {name: gradient for name, gradient in zip(wanted, found, strict=True) if gradient is not None}
 
 
+def keep_compiled_graphs() -> None:
+    """Let what `torch.compile` compiles from now on be passed through several times, at the price of some memory."""
+    import torch._functorch.config as functorch  # the place that torch's own error message names
+
+    functorch.donated_buffer = False
+
+
 def passes(a: ModuleWeights | None, names: Sequence[str], signals: int) -> list[Pass]:
     r"""Return the passes whose sum is :math:`\sum_k a_{km} \nabla_m L_k`, for some parameters; the cheaper of two ways.
 

@@ -229,6 +229,11 @@ def observing() -> bool:
     return _observing.get() and torch.is_grad_enabled()
 
 
+def probing() -> bool:
+    """Return whether what is evaluated is a probe: for a derivative, or a second look at a batch."""
+    return not _observing.get()
+
+
 @contextmanager
 def unobserved() -> Iterator[None]:
     """Evaluate signals without updating what they remember of the examples, as a probe must."""

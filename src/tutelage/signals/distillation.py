@@ -11,20 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.batches import Batch, tensors_of
-from tutelage.signals.base import Outputs, Signal, ask, entry, head_of, masked, teaching_precision
+from tutelage.signals.base import Outputs, Signal, ask, entry, head_of, masked, probing, teaching_precision
 
 
 class Frozen(nn.Module):
-    """A model that is asked and never trained.
+    """A model that is asked in eval mode and never trained, whatever mode it is left in between.
 
-    It moves with its owner (``.to``), stays in eval mode, and is no part of its owner's parameters or state. Its last answer is
-    remembered: a weighting that probes the batch of the step before does not pay a large teacher again.
+    It moves with its owner (``.to``), and is no part of its owner's parameters or state. Its last answer is remembered for
+    a weighting that probes the batch of a step, before that step or after it, so that a large teacher is paid once a step and
+    the derivative follows the targets of the training, also under mixed precision. Every step asks anew, as a teacher may be
+    a moving average of the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._held = [model.eval()]
-        self._last: tuple[list[ReferenceType[Tensor]], Any, Any] | None = None
+        self._held = [model]
+        self._last: tuple[list[ReferenceType[Tensor]], Any, Any, Any] | None = None
+        self._ahead = False  # whether the last answer was for a probe before its step, and the step may still take it
 
     def _apply(self, fn: Any, recurse: bool = True) -> Frozen:
         self._last = None
@@ -38,23 +41,35 @@ class Frozen(nn.Module):
         """Return the held model's output, detached from any graph."""
         asked = list(tensors_of(input))
         if torch.compiler.is_compiling() or any(type(tensor) is not Tensor for tensor in asked):
-            return ask(self._held[0], input)
-        state = self._state(asked)
+            return self._answer(input)
+        precision, state = teaching_precision(asked), self._state(asked)
         if (
             self._last is not None
-            and self._last[1] == state
+            and (probing() or (self._ahead and self._last[1] == precision))
+            and self._last[2] == state
             and all(held() is tensor for held, tensor in zip(self._last[0], asked, strict=True))
         ):
-            return self._last[2]
-        outputs = ask(self._held[0], input)
-        self._last = ([ref(tensor) for tensor in asked], state, outputs)
+            self._ahead = self._ahead and probing()
+            return self._last[3]
+        outputs = self._answer(input)
+        self._last, self._ahead = ([ref(tensor) for tensor in asked], precision, state, outputs), probing()
         return outputs
 
-    def _state(self, asked: Sequence[Tensor]) -> tuple[Any, ...]:
-        """Return what an answer depends on beside the tensors' identity; a write in place counts a tensor's version up."""
+    def _answer(self, input: Any) -> Any:
         held = self._held[0]
-        tensors = (*asked, *held.parameters(), *held.buffers())
-        return (teaching_precision(asked), held.training, *((id(tensor), tensor._version) for tensor in tensors))
+        training = [module for module in held.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            return ask(held, input)
+        finally:
+            for module in training:
+                module.training = True
+
+    def _state(self, asked: Sequence[Tensor]) -> list[tuple[int, int]]:
+        """Return what an answer depends on beside the tensors' identity; a write in place counts a tensor's version up."""
+        tensors = (*asked, *self._held[0].parameters(), *self._held[0].buffers())
+        return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 class Distillation(Signal):

@@ -13,6 +13,7 @@ from tutelage.hardware import precise
 from tutelage.hypergradient import LastLayerLookAhead, Optimizers, Strategy, learning_rate, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
+from tutelage.weighting.strategy import KeptStrategy
 from tutelage.weighting.table import ExampleTable, index_of
 
 Rule = Literal["sum_of_squares", "difference", "ratio"]
@@ -77,7 +78,7 @@ class AMAL(Weighting):
         self.normalise = normalise
         self.bounds = bounds
         self.num_updates = num_updates
-        self.strategy: Strategy = strategy
+        self.strategy = KeptStrategy(strategy)
         self.table = ExampleTable(num_examples, init_K)
         self.register_buffer("largest", torch.zeros(()))
         self.visits = ExampleTable(num_examples, torch.zeros(1, dtype=torch.int64))
@@ -158,13 +159,13 @@ class AMAL(Weighting):
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers
     ) -> Callable[[Tensor], Tensor]:
         separable_K = torch.tensor(objective.separable)
-        if self.strategy == "last_layer":
+        if self.strategy.asked == "last_layer":
             ahead = LastLayerLookAhead(objective, batch, held_out, optimizer)
             return lambda u_BK: separable_K.to(u_BK.device) * ahead.gradient(u_BK).values
 
         def derivative(u_BK: Tensor) -> Tensor:
-            found = look_ahead_gradient(objective, batch, held_out, optimizer, u_BK, strategy=self.strategy)
-            return separable_K.to(u_BK.device) * found.values
+            found = look_ahead_gradient(objective, batch, held_out, optimizer, u_BK, strategy=self.strategy.used)
+            return separable_K.to(u_BK.device) * self.strategy.keep(found)
 
         return derivative
 

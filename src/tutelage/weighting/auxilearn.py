@@ -19,6 +19,7 @@ from tutelage.weighting.base import Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 from tutelage.weighting.implicit import NeumannSeries
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
+from tutelage.weighting.strategy import KeptStrategy
 
 
 class AuxiLearn(Weighting):
@@ -56,6 +57,7 @@ class AuxiLearn(Weighting):
         if num_signals < 1 or min(hidden, default=1) < 1:
             raise ValueError(f"num_signals={num_signals} and hidden={hidden} must be positive")
         self.neumann = NeumannSeries(neumann_steps, neumann_lr)
+        self.strategy = KeptStrategy("auto")
         self.network = monotone([num_signals, *hidden, 1])
         meta_optimizer = meta_optimizer or MetaOptimizer("sgd", lr=1e-3, momentum=0.9)
         self.optimizer = MetaOptimizerState(meta_optimizer, dict(self.network.named_parameters()))
@@ -73,7 +75,7 @@ class AuxiLearn(Weighting):
         losses_BK, finite_B = current_losses(objective, batch)
         only_L = torch.tensor([0.0, 1.0], device=losses_BK.device).expand(len(losses_BK), 2)
         p = self.neumann.direction(combined, batch, held_out, optimizer, only_L)
-        D_BK = directional_derivatives(objective, batch, p).values
+        D_BK = self.strategy.keep(directional_derivatives(objective, batch, p, self.strategy.used))
         phi = leaves(self.network, losses_BK)
         found = torch.autograd.grad(self._slopes(losses_BK, phi, True), list(phi.values()), -D_BK, allow_unused=True)
         sums = {name: gradient for name, gradient in zip(phi, found, strict=True) if gradient is not None}

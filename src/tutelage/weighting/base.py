@@ -25,7 +25,7 @@ from tutelage.configured import Configured, plain
 from tutelage.distributed import is_distributed, is_main_process, mean_over_processes
 from tutelage.files import save_tensors, write_table
 from tutelage.hypergradient import ModuleWeights, Optimizers
-from tutelage.hypergradient.passes import passes, weighted_gradient
+from tutelage.hypergradient.passes import keep_compiled_graphs, passes, weighted_gradient
 from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective
 
@@ -45,6 +45,7 @@ class Weighting(Configured, nn.Module):
         adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
         shows_wrong_labels: whether it is shown held-out examples with other classes of ``label``, so that it needs one.
         weighs_signals: whether it weighs signals against one another, or examples whose signals keep their proportions.
+        several_passes: whether `backward` passes through one graph several times, as weights by module do.
         skipped: how many examples have had no weight because a loss of theirs was not finite (a buffer, int64).
     """
 
@@ -55,12 +56,14 @@ class Weighting(Configured, nn.Module):
     adapts_first: ClassVar[bool] = False
     shows_wrong_labels: ClassVar[bool] = False
     weighs_signals: ClassVar[bool] = True
+    several_passes: ClassVar[bool] = False
     skipped: Tensor
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Say whether the class learns, and give it a name and a title of its own."""
         super().__init_subclass__(**kwargs)
         cls.learns = cls.adapt is not Weighting.adapt
+        cls.several_passes = cls.several_passes or cls.module_weights is not Weighting.module_weights
         if "name" not in cls.__dict__:
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
         if "title" not in cls.__dict__:
@@ -68,6 +71,8 @@ class Weighting(Configured, nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        if self.several_passes:
+            keep_compiled_graphs()
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor | None:
@@ -97,8 +102,9 @@ class Weighting(Configured, nn.Module):
 
         Args:
             losses: (B, K), as an `Objective` returns them, not scaled: many weights are functions of the losses. A row that is
-                not finite is counted in `skipped` and left out; the mean is over the rest, in all processes together. A batch
-                of which one process has nothing to train on is left out by all.
+                not finite is counted in `skipped` and left out; the mean is over the rest, in all processes together. An
+                `Objective` has taken such a row out of the graph; losses computed without one must be finite, since
+                0 * NaN is NaN in a backward pass. A batch of which one process has nothing to train on is left out by all.
             batch: what the losses were computed from.
             model: the model whose parameters are trained.
             scale: what the gradient is multiplied by: 1 / n to accumulate over n batches, or a `torch.amp.GradScaler`'s

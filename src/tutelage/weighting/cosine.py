@@ -32,6 +32,7 @@ class GradientCosine(Weighting):
 
     name: ClassVar[str] = "gradient_cosine"
     title: ClassVar[str] = "gradient cosine"
+    several_passes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -138,8 +138,9 @@ class Joint(Weighting):
         gradient_BK, examples = torch.zeros_like(u_BK), 0
         for row, scales in enumerate(rows.tolist()):
             masked = {name: scales[a.module_of[name]] * v if name in a.module_of else v for name, v in p.items()}
-            D = directional_derivatives(objective, batch, masked, self.by_example.strategy)
-            gradient_BK = torch.where(row_of_K == row, D.values, gradient_BK)
+            strategy = self.by_example.strategy
+            D = directional_derivatives(objective, batch, masked, strategy.used)
+            gradient_BK = torch.where(row_of_K == row, strategy.keep(D), gradient_BK)
             examples = len(u_BK) - D.skipped
         n = max(int(all_reduce_sum(torch.tensor(examples, device=u_BK.device))), 1)
         separable_K = torch.tensor(objective.separable, device=u_BK.device)

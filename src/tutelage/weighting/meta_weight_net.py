@@ -14,6 +14,7 @@ from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
+from tutelage.weighting.strategy import KeptStrategy
 
 
 class MetaWeightNet(Weighting):
@@ -48,7 +49,7 @@ class MetaWeightNet(Weighting):
         super().__init__()
         if num_signals < 1 or hidden < 1:
             raise ValueError(f"num_signals={num_signals} and hidden={hidden} must be positive")
-        self.strategy: Strategy = strategy
+        self.strategy = KeptStrategy(strategy)
         layers = (nn.Linear(num_signals, hidden), nn.ReLU(), nn.Linear(hidden, num_signals), nn.Sigmoid())
         self.network = nn.Sequential(*layers).requires_grad_(False)
         meta_optimizer = meta_optimizer or MetaOptimizer(lr=1e-3, weight_decay=1e-4)
@@ -67,8 +68,8 @@ class MetaWeightNet(Weighting):
         phi = leaves(self.network, losses_BK)
         with torch.enable_grad():
             u_BK = evaluate(self.network, losses_BK, phi)
-            D = look_ahead_gradient(objective, batch, held_out, optimizer, u_BK.detach(), strategy=self.strategy)
-            found = torch.autograd.grad(u_BK, list(phi.values()), D.values.to(u_BK))
+            D = look_ahead_gradient(objective, batch, held_out, optimizer, u_BK.detach(), strategy=self.strategy.used)
+            found = torch.autograd.grad(u_BK, list(phi.values()), self.strategy.keep(D).to(u_BK))
         return {name: all_reduce_sum(gradient) for name, gradient in zip(phi, found, strict=True)}
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:

@@ -12,6 +12,7 @@ from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import Optimizers, Strategy, look_ahead_gradient
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
+from tutelage.weighting.strategy import KeptStrategy
 from tutelage.weighting.table import index_of
 
 
@@ -40,7 +41,7 @@ class LearningToReweight(Weighting):
 
     def __init__(self, strategy: Strategy = "auto") -> None:
         super().__init__()
-        self.strategy: Strategy = strategy
+        self.strategy = KeptStrategy(strategy)
         self._judged: tuple[Tensor, Tensor] | None = None  # of one batch: nothing that outlives it
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
@@ -68,7 +69,8 @@ class LearningToReweight(Weighting):
     def derivatives(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> Tensor:
         """Return the derivative of the held-out loss by the weight at 0 of each signal of each example, (B, K)."""
         zeros_BK = torch.zeros(size_of(batch), len(objective.signals), device=next(tensors_of(batch["input"])).device)
-        return look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy).values
+        found = look_ahead_gradient(objective, batch, held_out, optimizer, zeros_BK, strategy=self.strategy.used)
+        return self.strategy.keep(found)
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Judge a batch, for the ``backward`` that follows."""
