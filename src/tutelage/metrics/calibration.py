@@ -21,6 +21,7 @@ ErrorRates = Literal["none", "one", "two"]
 _STEPS = 200
 _MOST = 0.49  # of a label's error rates: beyond one half the other label would be the right one
 _STARTS = (0.05, 0.2)
+_EVIDENCE = 5.0  # nats, beyond BIC: very strong evidence (Kass and Raftery 1995)
 _STEEPEST = 5.0  # standard deviation of the prior on the slope of standardised log-odds
 
 
@@ -98,9 +99,10 @@ def calibrate(
     (N_1 + 1) / (N_1 + 2) and 1 / (N_0 + 2). With them, labels are drawn as `Calibration` has it: a logistic curve between
     two asymptotes, as in Barton and Lord's four-parameter model of test items (1981). How far the asymptotes lie from 0 and
     1 is seen where the score is sure; a score that is never sure cannot tell errors of labels from its own. So by default
-    one rate, or two, are believed only where the likelihood pays for them by Schwarz's criterion (BIC). The likeliest curve
-    may then be a step, by which every score is sure: so the slope, of log-odds scaled to a standard deviation of 1, has a
-    normal prior with mean 0 and standard deviation 5.
+    one rate, or two, are believed only on very strong evidence (Kass and Raftery, *Bayes Factors*, 1995): where the
+    likelihood pays for them by Schwarz's criterion (BIC) with 5 nats to spare. With less, defects of a kind that a weak model
+    does not know would pass for wrong labels. The likeliest curve may then be a step, by which every score is sure: so the
+    slope, of log-odds scaled to a standard deviation of 1, has a normal prior with mean 0 and standard deviation 5.
 
     Args:
         log_odds: (N,) finite numbers, high for acceptable.
@@ -129,7 +131,7 @@ def calibrate(
     for kind in kinds:
         theta, rates, loss = _fitted(x, targets, kind)
         free = {"none": 2, "one": 3, "two": 4}.get(kind, 2) if isinstance(kind, str) else 2
-        cost = loss + 0.5 * free * np.log(y.size)
+        cost = loss + 0.5 * free * np.log(y.size) + _EVIDENCE * (free > 2)
         if cost < least:
             best, least = (theta, rates), cost
     assert best is not None
@@ -143,8 +145,8 @@ def label_errors(scores: Sequence[ArrayLike], labels: ArrayLike) -> tuple[float,
 
     The rates belong to the labels, and a score that was learned from wrong labels hides them: its odds end where theirs do. So
     each score is replaced by the normal scores of its ranks before it is calibrated, and the calibration with the greatest
-    likelihood, less what its rates cost by Schwarz's criterion, has the word. Errors that a model has learned, as those of one
-    kind of example are, cannot be seen.
+    likelihood, less what its rates cost by Schwarz's criterion, has the word; `calibrate` says what evidence rates need. Errors
+    that a model has learned, as those of one kind of example are, cannot be seen.
 
     Args:
         scores: of each model, (N,), high for acceptable.
@@ -157,7 +159,7 @@ def label_errors(scores: Sequence[ArrayLike], labels: ArrayLike) -> tuple[float,
     best, least = (0.0, 0.0), np.inf
     for each in scores:
         by_class(each, given)
-        ranked = _normal_scores(np.asarray(each, dtype=np.float64))
+        ranked = normal_scores(np.asarray(each, dtype=np.float64))
         found = calibrate(ranked, given)
         rates = found.false_acceptable, found.false_defective
         cost = -float(found.log_likelihood(ranked, given).sum()) + 0.5 * len({*rates} - {0.0}) * np.log(given.size)
@@ -166,8 +168,8 @@ def label_errors(scores: Sequence[ArrayLike], labels: ArrayLike) -> tuple[float,
     return best
 
 
-def _normal_scores(values: Floats) -> Floats:
-    """Return the normal quantiles of the mid-ranks, (N,)."""
+def normal_scores(values: Floats) -> Floats:
+    """Return the normal quantiles of the mid-ranks of values, (N,)."""
     _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(sizes) - sizes / 2
     quantile = NormalDist().inv_cdf

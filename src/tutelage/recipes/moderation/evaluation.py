@@ -19,7 +19,6 @@ from tutelage.metrics import (
     auroc,
     average_precision,
     bootstrap,
-    doubts,
     intervals_at_fpr,
     normalised_mutual_information,
     npv_at_fpr,
@@ -28,6 +27,7 @@ from tutelage.metrics import (
     purity,
     threshold_at_fpr,
 )
+from tutelage.metrics.error_rates import most_wrong
 from tutelage.models import Committee, save_committee
 from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice, probability
 from tutelage.recipes.moderation.found import Found, ModelScores
@@ -70,7 +70,7 @@ class Models:
     """What a run has found and trained; without a student where no specialist was kept.
 
     Attributes:
-        evidence: log-odds of acceptable by which labels are doubted, (N,): see `all_evidence`.
+        wrong: the probability that each label is wrong, (N,): see `doubted_labels`.
         others: those of what the other images say, (N,), where a run has asked them.
     """
 
@@ -80,7 +80,7 @@ class Models:
     fine_tuned: ModelScores
     choice: Choice
     served: Committee
-    evidence: NDArray[np.float64]
+    wrong: NDArray[np.float64]
     others: NDArray[np.float64] | None
     unfrozen: Unfrozen | None = None
 
@@ -192,7 +192,6 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
     candidates = models.choice.candidates
     score = models.choice.served.scores
     label = task.labels.numpy()
-    acceptable = probability(models.evidence)
     others = {} if models.others is None else {OTHERS: probability(models.others)}
     listed = pd.DataFrame(
         {
@@ -206,7 +205,9 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
             "score": score,
             **{f"score_{name}": candidates[name].scores for name in ORDER if name in candidates},
             **others,
-            **doubts(label, np.stack([1 - acceptable, acceptable], 1)),
+            "suspected": np.where(label >= 0, 1 - label, -1),
+            "suspicion": models.wrong,
+            "doubted": most_wrong(models.wrong),
         }
     )
     for column in ("headline", "advertiser", "submitted_at", "impressions", "weight", "true_label", "true_subtask"):

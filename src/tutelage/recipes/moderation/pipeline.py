@@ -42,6 +42,7 @@ from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Equal
 
 FEW = 100  # labelled examples of student-val, below which a metric of ranks selects a checkpoint by chance
+RARE = 30  # of one class, below which it does so too
 TOKENS = "token_cosine"  # what a stage says of the two tokens of its model
 
 
@@ -249,7 +250,8 @@ class Pipeline:
         """Train a model plainly on the labels: cross-entropy with smoothing at every head.
 
         Fewer than `FEW` labels select its checkpoint by their likelihood: on features of digits and 80, 150, 300 and 600
-        labelled examples that gave an AUROC higher by 0.03, 0.06, 0.02 and 0.02 than their AUROC did.
+        labelled examples that gave an AUROC higher by 0.03, 0.06, 0.02 and 0.02 than their AUROC did. So do fewer than `RARE`
+        of a class.
 
         Args:
             model: any model.
@@ -261,7 +263,8 @@ class Pipeline:
         target = self.task.labels if label is None else label
         train_rows = train_rows[target[train_rows] >= 0]
         classes = int(target.max()) + 1
-        few = int((self.task.labels[self.rows("student_val")] >= 0).sum()) < FEW
+        judging = self.task.labels[self.rows("student_val")]
+        few = int((judging >= 0).sum()) < FEW or int(torch.bincount(judging[judging >= 0], minlength=2).min()) < RARE
 
         def train(network: ImageClassifier, folder: Path) -> None:
             heads = ("cls", "dist") if network.distilled else (None,)

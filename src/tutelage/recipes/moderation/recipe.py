@@ -26,9 +26,9 @@ from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse, trainings
 from tutelage.recipes.moderation.served import (
-    all_evidence,
     choose_members,
     committee,
+    doubted_labels,
     joint_teacher,
     told_by_others,
     unfreeze,
@@ -64,7 +64,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(chosen(choice))
         served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection))
         others = told_by_others(pipeline, choice, None)
-        own = all_evidence(pipeline, choice, others)
+        own = doubted_labels(pipeline, choice, others)
         return Models(found, selection, None, fine_tuned, choice, served, own, others, unfrozen)
     settings, changed = suited(task, settings)
     for line in changed:
@@ -93,8 +93,8 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     doubted = belief.unjudged(task.labels) if belief else None
     served, choice, unfrozen = finished(pipeline, choice, committee(pipeline, choice, selection), doubted)
     others = told_by_others(pipeline, choice, belief)
-    evidence = all_evidence(pipeline, choice, others)
-    return Models(found, selection, student, fine_tuned, choice, served, evidence, others, unfrozen)
+    wrong = doubted_labels(pipeline, choice, others)
+    return Models(found, selection, student, fine_tuned, choice, served, wrong, others, unfrozen)
 
 
 def chosen(choice: Choice) -> str:

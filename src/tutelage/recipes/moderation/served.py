@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.metrics import Calibration, auroc, calibrate, label_errors
+from tutelage.metrics.error_rates import plausible_errors, wrong_labels
 from tutelage.models import NOT_HEARD, Committee, load_committee, load_model, save_committee
 from tutelage.models.features import EncoderDoor
 from tutelage.recipes.encoding import whole
@@ -96,16 +97,17 @@ def told_by_others(pipeline: Pipeline, choice: Choice, belief: Belief | None) ->
     return calibrate(told[rows], given, errors=choice.errors).log_odds(told)
 
 
-def all_evidence(pipeline: Pipeline, choice: Choice, others: Floats | None) -> Floats:
-    """Return the log-odds by which labels are doubted: of the served model and of the other images, weighed alike, (N,).
+def doubted_labels(pipeline: Pipeline, choice: Choice, others: Floats | None) -> Floats:
+    """Return the probability that each label is wrong, (N,): by the served model and by the other images, weighed alike.
 
-    The served model has learned a training image's label; the others' answer has not.
+    The served model has learned a training image's label; the others' answer has not, and tells which class errs more.
     """
+    rows, labels = held_out(pipeline).numpy(), pipeline.task.labels.numpy()
     if others is None:
-        return choice.served.log_odds
-    rows = held_out(pipeline).numpy()
-    both = choice.served.log_odds + others
-    return calibrate(both[rows], pipeline.task.labels.numpy()[rows], errors=choice.errors).log_odds(both)
+        rates = plausible_errors(choice.served.log_odds[rows], labels[rows])
+        return wrong_labels(choice.served.log_odds, labels, rows, rates)
+    known = labels >= 0
+    return wrong_labels(choice.served.log_odds + others, labels, rows, plausible_errors(others[known], labels[known]))
 
 
 def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Committee:
