@@ -71,6 +71,19 @@ def test_a_running_threshold_follows_the_mean():
     torch.testing.assert_close(weighting.threshold_K, torch.tensor([2.0, 20.0], dtype=torch.float64))
     weighting.example_weights(2 * first, {})
     torch.testing.assert_close(weighting.threshold_K, torch.tensor([3.0, 30.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="running means of 2 signals, and there are 3: give num_signals=3"):
+        weighting.example_weights(torch.ones(4, 3), {})
+
+
+def test_reading_the_last_weights_moves_no_running_mean():
+    weighting = SuperLoss(num_signals=1).double()
+    losses = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    assert (weighting.last_weights(losses, {}) == 1).all()  # no mean is known yet
+    assert weighting.threshold_K.isnan().all()
+    weighting.example_weights(losses, {})
+    for _ in range(2):
+        torch.testing.assert_close(weighting.last_weights(5 * losses, {}), super_loss(5 * losses, 2.0, 1.0)[0])
+    assert weighting.threshold_K.tolist() == [2.0]
 
 
 def test_learning_to_reweight_golden_numbers():

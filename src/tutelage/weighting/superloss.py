@@ -58,16 +58,34 @@ class SuperLoss(Weighting):
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the confidences, (B, K), after the running means have followed the batch."""
-        if len(self.threshold_K) not in (1, losses_BK.shape[1]):
-            raise ValueError(f"SuperLoss has {len(self.threshold_K)} thresholds for {losses_BK.shape[1]} signals")
+        self._check(losses_BK)
         if self.running:
-            finite_B = torch.isfinite(losses_BK).all(1)
-            own = torch.where(finite_B[:, None], losses_BK, 0).sum(0)
-            sums = all_reduce_sum(torch.cat([own, finite_B.sum()[None].to(own)]))
-            mean_K = (sums[:-1] / sums[-1]).to(self.threshold_K)
-            new = torch.lerp(mean_K, self.threshold_K, self.smoothing)
-            self.threshold_K.copy_(torch.where(self.threshold_K.isnan(), mean_K, new))
-        return super_loss(losses_BK, self.threshold_K.to(losses_BK), self.regularisation)[0]
+            self._follow(losses_BK)
+        return self.last_weights(losses_BK, batch)
+
+    def last_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
+        """Return the confidences, (B, K), by the thresholds as they are; 1 by a mean that is not known yet."""
+        self._check(losses_BK)
+        threshold_K = self.threshold_K.to(losses_BK)
+        thresholds_BK = torch.where(threshold_K.isnan(), losses_BK, threshold_K)
+        return super_loss(losses_BK, thresholds_BK, self.regularisation)[0]
+
+    def _follow(self, losses_BK: Tensor) -> None:
+        finite_B = torch.isfinite(losses_BK).all(1)
+        own = torch.where(finite_B[:, None], losses_BK, 0).sum(0)
+        sums = all_reduce_sum(torch.cat([own, finite_B.sum()[None].to(own)]))
+        mean_K = (sums[:-1] / sums[-1]).to(self.threshold_K)
+        new = torch.lerp(mean_K, self.threshold_K, self.smoothing)
+        self.threshold_K.copy_(torch.where(self.threshold_K.isnan(), mean_K, new))
+
+    def _check(self, losses_BK: Tensor) -> None:
+        known, signals = len(self.threshold_K), losses_BK.shape[1]
+        if self.running and known != signals:
+            raise ValueError(
+                f"SuperLoss has running means of {known} signals, and there are {signals}: give num_signals={signals}"
+            )
+        if known not in (1, signals):
+            raise ValueError(f"SuperLoss has {known} thresholds for {signals} signals")
 
 
 def super_loss(losses: Tensor, threshold: Tensor | float, regularisation: float) -> tuple[Tensor, Tensor]:
