@@ -86,6 +86,20 @@ def test_reading_the_last_weights_moves_no_running_mean():
     assert weighting.threshold_K.tolist() == [2.0]
 
 
+def test_missing_losses_are_no_part_of_a_running_mean():
+    """By hand: the first signal is missing for the second example, the second one for all of the first batch."""
+    weighting = SuperLoss(num_signals=2, smoothing=0.5).double()
+    found = weighting.example_weights(torch.tensor([[1.0, 0.0], [0.0, 0.0], [3.0, 0.0]], dtype=torch.float64), {})
+    alone = SuperLoss(num_signals=1, smoothing=0.5).double()
+    torch.testing.assert_close(
+        found[::2, :1], alone.example_weights(torch.tensor([[1.0], [3.0]], dtype=torch.float64), {})
+    )
+    assert (found[:, 1] == 1).all()  # nothing is known of it
+    assert weighting.threshold_K[0] == 2
+    weighting.example_weights(torch.tensor([[0.0, 4.0], [0.0, 0.0]], dtype=torch.float64), {})
+    assert weighting.threshold_K.tolist() == [2, 4]
+
+
 def test_learning_to_reweight_golden_numbers():
     found = normalised(torch.tensor([0.3, -0.2, -0.6, 0.1]))
     torch.testing.assert_close(found, torch.tensor([0.0, 0.25, 0.75, 0.0]))
@@ -149,6 +163,23 @@ def test_crust_keeps_a_share_of_each_class_and_counts_what_is_near():
     shuffled = CRUST(N, fraction=0.5, radius=None)
     shuffled.select(objective, reversed(batches))
     assert torch.equal(shuffled.weights, weights)
+
+
+@pytest.mark.parametrize("radius", [0.5, None])
+def test_crust_chooses_as_if_examples_without_a_label_were_not_there(radius):
+    model, everything = network(), examples()
+    objective = objective_of(model)
+    labelled = torch.arange(N) % 3 != 0
+    alone = CRUST(N, fraction=0.5, radius=radius)
+    alone.select(objective, [{key: value[labelled] for key, value in everything.items()}])
+    among = CRUST(N, fraction=0.5, radius=radius)
+    among.select(objective, [{**everything, "label": torch.where(labelled, everything["label"], -1)}])
+    assert torch.equal(among.weights, alone.weights)
+    assert (among.weights[~labelled] == 0).all()
+    with pytest.raises(ValueError, match="no example is finite and has a label"):
+        among.select(objective, [{**everything, "label": torch.full((N,), -1)}])
+    with pytest.raises(ValueError, match=r"batch\['label'\] is torch.float32 \(24, 3\); give whole numbers \(B,\)"):
+        among.select(objective_of(model), [{**everything, "label": torch.ones(N, 3)}])
 
 
 def test_crust_makes_little_of_mislabelled_examples():

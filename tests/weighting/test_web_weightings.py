@@ -22,7 +22,7 @@ def column(*losses: float) -> torch.Tensor:
 
 def test_mentornet_s_weights_fall_linearly_behind_the_running_percentile():
     weighting = MentorNet(percentile=0.5, width=2.0, smoothing=0.75).double()
-    found = weighting.example_weights(column(0, 1, 2, 3, 9), {})  # the median is 2
+    found = weighting.example_weights(column(0.5, 1, 2, 3, 9), {})  # the median is 2
     torch.testing.assert_close(found[:, 0], torch.tensor([1, 1, 1, 0.5, 0], dtype=torch.float64))
     weighting.example_weights(column(4, 4, 4), {})
     assert float(weighting.threshold) == pytest.approx(0.75 * 2 + 0.25 * 4)
@@ -30,12 +30,35 @@ def test_mentornet_s_weights_fall_linearly_behind_the_running_percentile():
     weighting.last_weights(column(8, 8), {})  # asked after the training: nothing moves
     assert torch.equal(weighting.threshold, before)
     paced = MentorNet(percentile=0.5, width=0.0)
-    assert paced.example_weights(column(0, 1, 2, 3, 9), {})[:, 0].tolist() == [1, 1, 1, 0, 0]
+    assert paced.example_weights(column(0.5, 1, 2, 3, 9), {})[:, 0].tolist() == [1, 1, 1, 0, 0]
     held_back = MentorNet(percentile=0.5, start=2)
     held_back.begin_epoch(1, None, [])  # type: ignore[arg-type]
     assert (held_back.example_weights(column(0, 1, 9), {}) == 1).all()
     held_back.begin_epoch(2, None, [])  # type: ignore[arg-type]
     assert held_back.example_weights(column(0, 1, 9), {})[2] == 0
+
+
+@pytest.mark.parametrize("make", [MentorNet, LearnedMentorNet])
+def test_mentornet_s_percentile_is_of_the_examples_that_have_a_label(make):
+    torch.manual_seed(0)
+    alone, among = make(percentile=0.5).double(), make(percentile=0.5).double()
+    among.load_state_dict(alone.state_dict())
+    nobody = among.example_weights(column(0, 0), {})
+    assert (nobody == 1).all()
+    assert among.threshold == -torch.inf  # not known yet
+    expected = alone.example_weights(column(1, 2, 3), {})
+    found = among.example_weights(column(0, 1, 0, 2, 0, 3), {})
+    torch.testing.assert_close(found[1::2], expected)
+    assert (found[::2] == 1).all()  # no label, so none that is doubted
+    assert float(among.threshold) == float(alone.threshold) == 2
+
+
+def test_the_percentile_s_share_weighs_one_and_the_others_less():
+    losses = torch.linspace(0.01, 1, 100, dtype=torch.float64)[:, None]
+    found = MentorNet(percentile=0.7, width=1.0).double().example_weights(losses, {})[:, 0]
+    assert (found == 1).sum() == 70
+    assert found.min() == pytest.approx(0.7, abs=0.01)  # 0.3 above the percentile, of a width of 1
+    assert MentorNet(percentile=0.7, width=0.0).double().example_weights(losses, {}).sum() == 70
 
 
 def test_wrong_labels_are_all_other_classes_in_turn():

@@ -27,8 +27,9 @@ class CRUST(Weighting):
 
     with W the last linear layer, whose gradients' distances follow from its inputs and the losses' pulls on its outputs without
     being built. A medoid j weighs as many examples as lie within ``radius`` of it; an example that is not chosen weighs
-    nothing. Clean examples' gradients lie close together, those of mislabelled ones do not. All weights are 1 until `select`,
-    which `begin_epoch` calls before every epoch but the first few. In one's own loop::
+    nothing. Clean examples' gradients lie close together, those of mislabelled ones do not. An example without a label has
+    neither a class nor a gradient: it is not chosen, and no medoid stands for it. All weights are 1 until `select`, which
+    `begin_epoch` calls before every epoch but the first few. In one's own loop::
 
         for epoch in range(epochs):
             weighting.begin_epoch(epoch, objective, loader_over_all_examples)
@@ -86,30 +87,32 @@ class CRUST(Weighting):
 
         Args:
             objective: its model ends in one linear layer.
-            batches: every example once; with several processes each brings its share. An example that is not brought, or is
-                not finite, is not chosen.
+            batches: every example once, with ``label``, a class or -1 for none; with several processes each brings its share.
+                An example that is not brought, is not finite, or has no label, is not chosen.
 
         Raises:
-            ValueError: the model does not end in one linear layer, or no example is finite.
+            ValueError: the model does not end in one linear layer, ``label`` is no class of each example, or no example is
+                finite and labelled.
         """
         kept: list[tuple[Tensor, ...]] = []
         with in_eval_mode(objective.model):
             for batch in batches:
                 seen = LastLayer.of(Probe(primary_only(objective), batch))
-                rows = (
-                    index_of(batch, "CRUST"),
-                    entry(batch, "label", "CRUST"),
-                    seen.features_Bd,
-                    seen.pulls_BKC[:, 0],
-                )
-                kept.append(tuple(row[seen.finite_B] for row in rows))
+                label_B = entry(batch, "label", "CRUST")
+                if label_B.dim() != 1 or label_B.is_floating_point():
+                    raise ValueError(
+                        f"CRUST chooses by class, and batch['label'] is {label_B.dtype} {tuple(label_B.shape)}; give whole "
+                        "numbers (B,), -1 for none"
+                    )
+                rows = (index_of(batch, "CRUST"), label_B, seen.features_Bd, seen.pulls_BKC[:, 0])
+                kept.append(tuple(row[seen.finite_B & (label_B >= 0)] for row in rows))
                 biased = seen.bias in seen.parameters
         if not kept:
             raise ValueError("batches is empty: every process brings its share of the examples")
         index, label, features, pulls = (torch.cat(parts) for parts in zip(*kept, strict=True))
         classes = torch.unique(all_gather_rows(label)[0])
         if len(classes) == 0:
-            raise ValueError("no example is finite, so none can be chosen")
+            raise ValueError("no example is finite and has a label (one that is not negative), so none can be chosen")
         chosen = [self._of_class(index[label == c], features[label == c], pulls[label == c], biased) for c in classes]
         index_S, weights_S = (torch.cat(parts) for parts in zip(*chosen, strict=True))
         self.table.lookup(index_S)  # says so if one is out of range, before anything changes

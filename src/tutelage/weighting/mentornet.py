@@ -25,11 +25,13 @@ class MentorNet(Weighting):
         \lambda_1 \leftarrow s \lambda_1 + (1 - s)\, Q_p(\ell_1, \dots, \ell_B)
 
     and for :math:`\lambda_2 = 0` :math:`v_i = [\ell_i \le \lambda_1]`, self-paced learning. All signals of an example have its
-    weight.
+    weight. A primary loss of exactly 0 is a missing label: it has no part in the percentile, and as nothing says that it is
+    wrong, the example's weight is 1.
 
     Args:
-        percentile: p, in (0, 1]: about this share of the examples counts.
-        width: :math:`\lambda_2 \ge 0`, in units of the loss.
+        percentile: p, in (0, 1]: about this share of the examples that have a label weighs 1. The others weigh less the greater
+            their loss, and nothing from :math:`\lambda_1 + \lambda_2` on.
+        width: :math:`\lambda_2 \ge 0`, in units of the loss; with 0 the others weigh nothing.
         smoothing: s of the running percentile, in [0, 1).
         start: the first epoch, counted from 0, with a curriculum; before it all weights are 1. `begin_epoch` counts.
 
@@ -73,7 +75,8 @@ class MentorNet(Weighting):
         """Return the weights (B, K) at the percentile as it is."""
         if self.epoch < self.start:
             return torch.ones_like(losses_BK)
-        v_B = self.curriculum(losses_BK[:, 0], self.threshold.to(losses_BK))
+        primary_B = losses_BK[:, 0]
+        v_B = torch.where(primary_B == 0, 1, self.curriculum(primary_B, self.threshold.to(losses_BK)))
         return v_B[:, None].expand_as(losses_BK)
 
     def curriculum(self, losses_B: Tensor, threshold: Tensor) -> Tensor:
@@ -83,8 +86,7 @@ class MentorNet(Weighting):
         return (1 - (losses_B - threshold) / self.width).clamp(0, 1)
 
     def _follow(self, losses_B: Tensor) -> None:
-        finite_B = torch.isfinite(losses_B)
-        (all_A,) = all_gather_rows(losses_B[finite_B])
+        (all_A,) = all_gather_rows(losses_B[torch.isfinite(losses_B) & (losses_B != 0)])
         if len(all_A) == 0:
             return
         here = torch.quantile(all_A, self.percentile).to(self.threshold)
@@ -102,7 +104,7 @@ class LearnedMentorNet(MentorNet):
     while the model does, it needs no percentage of epochs among its inputs.
 
     Args:
-        percentile: of the running threshold.
+        percentile: p of the running threshold, in (0, 1].
         smoothing: of the running threshold.
         start: as in `MentorNet`.
         hidden: width of g's hidden layer.

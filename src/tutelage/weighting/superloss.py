@@ -21,6 +21,7 @@ class SuperLoss(Weighting):
         \sigma^* = \exp\Big(-W\Big(\tfrac12 \max\big(-\tfrac2e, \tfrac{\ell - \tau}{\lambda}\big)\Big)\Big)
 
     where W is Lambert's function. As :math:`\sigma^*` minimises L, the gradient of L is :math:`\sigma^* \nabla \ell`: a weight.
+    A loss of exactly 0 is missing supervision, and no part of a running mean.
 
     Args:
         threshold: :math:`\tau`, one number or one for each signal: the logarithm of the number of classes, for a
@@ -71,12 +72,13 @@ class SuperLoss(Weighting):
         return super_loss(losses_BK, thresholds_BK, self.regularisation)[0]
 
     def _follow(self, losses_BK: Tensor) -> None:
-        finite_B = torch.isfinite(losses_BK).all(1)
-        own = torch.where(finite_B[:, None], losses_BK, 0).sum(0)
-        sums = all_reduce_sum(torch.cat([own, finite_B.sum()[None].to(own)]))
-        mean_K = (sums[:-1] / sums[-1]).to(self.threshold_K)
-        new = torch.lerp(mean_K, self.threshold_K, self.smoothing)
-        self.threshold_K.copy_(torch.where(self.threshold_K.isnan(), mean_K, new))
+        finite_BK = torch.isfinite(losses_BK).all(1, keepdim=True)
+        own_BK = torch.where(finite_BK, losses_BK, 0)
+        sums_2K = all_reduce_sum(torch.stack([own_BK.sum(0), (own_BK != 0).sum(0).to(own_BK)]))
+        mean_K = (sums_2K[0] / sums_2K[1]).to(self.threshold_K)  # NaN where the batch has no loss
+        known_K = self.threshold_K
+        new_K = torch.where(known_K.isnan(), mean_K, torch.lerp(mean_K, known_K, self.smoothing))
+        self.threshold_K.copy_(torch.where(mean_K.isnan(), known_K, new_K))
 
     def _check(self, losses_BK: Tensor) -> None:
         known, signals = len(self.threshold_K), losses_BK.shape[1]
