@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -59,6 +60,8 @@ def plain(value: Any, other: Callable[[Any], Any] = named) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Real):  # of numpy
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Configured):
         return plain(value.config(), other)
     if isinstance(value, nn.Module):

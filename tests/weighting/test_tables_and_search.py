@@ -1,12 +1,14 @@
 """What is kept of each example, what is made of it, and the search for constant weights."""
 
+import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from weighting_zoo import Loop, N, examples
+from weighting_zoo import Loop, N, examples, network, objective_of
 
 from tutelage.weighting import AMAL, CRUST, ExampleTable, Fixed, Joint, MetaOptimizer, tune_weights
 from tutelage.weighting.meta_optimizer import MetaOptimizerState
@@ -87,6 +89,48 @@ def test_the_meta_step_is_torch_s(kind):
         theirs.step()
         for name, value in twins.items():
             torch.testing.assert_close(tensors[name], value.detach(), rtol=1e-5, atol=1e-7)
+
+
+def test_fixed_weights_by_a_key_are_those_of_the_batch():
+    model, twin, batch = network(), network(), examples(8)
+    share = torch.arange(8) / 4
+    weighting = Fixed(["confidence", np.float32(0.5)])
+    weighting.backward(objective_of(model)(batch), {**batch, "confidence": share}, model)
+    losses = objective_of(twin)(batch)
+    (share * losses[:, 0] + 0.5 * losses[:, 1]).mean().backward()
+    for own, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, expected.grad)
+    assert json.loads(json.dumps(weighting.config())) == {
+        "name": "fixed",
+        "weights": ["confidence", 0.5],
+        "num_signals": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("confidence", "answer"),
+    [
+        (
+            torch.tensor([1.0] * 5 + [math.nan] * 3),
+            "which is nan in row 5; give finite numbers that are not negative, and 0",
+        ),
+        (torch.tensor([1.0, -0.5, *[1.0] * 6]), r"which is -0.5 in row 1"),
+        (torch.tensor([math.inf] * 8), r"which is inf in row 0"),
+        (
+            torch.ones(8, 1),
+            r"which is \(8, 1\); give one number an example, \(B,\): batch\['confidence'\].squeeze\(1\)",
+        ),
+        (torch.ones(7), "which has 7 rows in a batch of 8"),
+        ([1.0] * 8, "which is a list; give a tensor"),
+        (None, ", but the batch holds"),
+    ],
+)
+def test_fixed_weights_that_a_key_cannot_hold_are_named(confidence, answer):
+    model, batch = network(), examples(8)
+    given = batch if confidence is None else {**batch, "confidence": confidence}
+    with pytest.raises(ValueError, match=rf"'Fixed' .*batch\['confidence'\].*{answer}"):
+        Fixed(["confidence", 1.0]).backward(objective_of(model)(batch), given, model)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_search_finds_constant_weights():

@@ -230,9 +230,7 @@ def test_weights_from_the_batch() -> None:
     weighting, trust = Fixed(["trust", 0.5]), torch.tensor([0.0, 0.25, 1.0])
     u_BK = weighting.example_weights(torch.ones(3, 2, dtype=torch.float64), {"trust": trust})
     assert u_BK.tolist() == [[0.0, 0.5], [0.25, 0.5], [1.0, 0.5]]
-    with pytest.raises(
-        ValueError, match=r"Fixed needs batch\['trust'\] for its weights, but the batch holds \['label'\]"
-    ):
+    with pytest.raises(ValueError, match=r"'Fixed' needs batch\['trust'\], but the batch holds \['label'\]"):
         weighting.example_weights(torch.ones(3, 2), {"label": trust})
 
 

@@ -195,30 +195,6 @@ def entry(batch: Batch, key: str, whose: str) -> Tensor:
     return value
 
 
-def classes_of(labels: Tensor, classes: int, key: str, whose: str) -> Tensor:
-    """Return class labels as indices, a missing (negative) one as 0.
-
-    On an accelerator, where to look would be to wait, a class that the model has not becomes its last one.
-
-    Args:
-        labels: integers.
-        classes: C, of the model.
-        key: the batch's entry that holds them.
-        whose: who asks, for the error.
-
-    Raises:
-        ValueError: a class that the model has not.
-    """
-    if not labels.is_cpu:
-        return labels.long().clamp(0, classes - 1)
-    if labels.numel() and (highest := int(labels.max())) >= classes:
-        raise ValueError(
-            f"signal {whose!r}: batch[{key!r}] holds class {highest}, and the model has {classes}, 0 to {classes - 1}; count "
-            "classes from 0, or give the model as many outputs as there are"
-        )
-    return labels.long().clamp_min(0)
-
-
 def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
     """Return the losses where supervision is present, and a constant 0 elsewhere."""
     return torch.where(present_B, losses_B, torch.zeros_like(losses_B))

@@ -7,7 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, classes_of, entry
+from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.signals.reading import classes_of
 
 
 class BinaryCrossEntropy(Signal):

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.batches import Batch
-from tutelage.signals.base import Outputs, Signal, classes_of, entry, masked
+from tutelage.signals.base import Outputs, Signal, entry, masked
+from tutelage.signals.reading import classes_of, known_classes
 
 
 class CrossEntropy(Signal):
@@ -70,6 +71,6 @@ class CrossEntropy(Signal):
             known = classes_of(labels, logits_BC.shape[1], self.target, self.name)
         weights_C = None if self.class_weights is None else self.class_weights.to(logits_BC)
         losses_B = F.cross_entropy(logits_BC, known, weights_C, reduction="none", label_smoothing=self.smoothing)
-        if not known.is_floating_point() and not labels.is_cpu:
-            losses_B = torch.where(labels < logits_BC.shape[1], losses_B, torch.nan)  # left out and counted
+        if not labels.is_floating_point():
+            losses_B = known_classes(losses_B, labels, logits_BC.shape[1])
         return masked(losses_B, present_B)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, classes_of, entry
+from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.signals.reading import classes_of, known_classes
 
 
 def mean_over_present(losses_BHW: Tensor, present_BHW: Tensor) -> Tensor:
@@ -38,6 +39,7 @@ class PixelCrossEntropy(Signal):
         _check(self.name, logits_BCHW[:, 0], labels_BHW)
         known_BHW = classes_of(labels_BHW, logits_BCHW.shape[1], self.target, self.name)
         losses_BHW = F.cross_entropy(logits_BCHW, known_BHW, reduction="none")
+        losses_BHW = known_classes(losses_BHW, labels_BHW, logits_BCHW.shape[1])
         return mean_over_present(losses_BHW, labels_BHW >= 0)
 
 

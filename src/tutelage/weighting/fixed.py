@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.signals import Batch
+from tutelage.signals.reading import numbers_of
 from tutelage.weighting.base import ModuleWeights, Weighting
 from tutelage.weighting.partition import Partition
 
@@ -21,12 +23,14 @@ class Fixed(Weighting):
     ``Fixed(["confidence", 1])`` weighs each example's first loss by ``batch["confidence"]``, (B,).
 
     Args:
-        weights: one finite number or key for each signal, in the order of the signals.
+        weights: one finite number or key for each signal, in the order of the signals. What a key holds is finite and not
+            negative; on an accelerator, where to look would be to wait, an example of which that is not true is left out of
+            the step and counted in `skipped`.
         num_signals: K, where it is to be checked at once.
 
     Raises:
-        ValueError: no weight, a weight that is not finite, another number of signals than weights, or a key that the batch
-            has not.
+        ValueError: no weight, a weight that is not finite, another number of signals than weights, a key that the batch
+            has not, or that holds something else.
     """
 
     name: ClassVar[str] = "fixed"
@@ -44,10 +48,20 @@ class Fixed(Weighting):
         if losses_BK.shape[1] != len(self.weights):
             raise ValueError(f"Fixed has {len(self.weights)} weights for {losses_BK.shape[1]} signals")
         columns = [
-            _column(batch, weight).to(losses_BK) if isinstance(weight, str) else losses_BK.new_tensor(weight)
+            numbers_of(batch, weight, "Fixed").to(losses_BK)
+            if isinstance(weight, str)
+            else losses_BK.new_tensor(float(weight))
             for weight in self.weights
         ]
         return torch.stack([column.expand(len(losses_BK)) for column in columns], dim=1)
+
+    def backward(self, losses: Tensor, batch: Batch, model: nn.Module, scale: float | Tensor = 1.0) -> None:
+        """Add the weighted gradient to ``.grad``, as every weighting does."""
+        for key in self.weights:
+            if isinstance(key, str) and losses.dim() == 2:
+                bad_B = numbers_of(batch, key, "Fixed").to(losses.device).isnan()
+                losses = torch.where(bad_B[:, None], torch.nan, losses)
+        super().backward(losses, batch, model, scale)
 
 
 class FixedByModule(Weighting):
@@ -82,17 +96,11 @@ class FixedByModule(Weighting):
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _is_weight(value: object) -> bool:
     return isinstance(value, str) or _is_number(value)
-
-
-def _column(batch: Batch, key: str) -> Tensor:
-    if key not in batch:
-        raise ValueError(f"Fixed needs batch[{key!r}] for its weights, but the batch holds {sorted(batch)}")
-    return batch[key]
 
 
 class Equal(Weighting):
