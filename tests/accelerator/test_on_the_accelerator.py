@@ -17,9 +17,10 @@ from tutelage.hypergradient import NeumannWarning, directional_derivatives
 from tutelage.hypergradient.finite_difference import full_precision
 from tutelage.models import ModelSpec, load_model, save_model
 from tutelage.models import build as build_model
-from tutelage.signals import CrossEntropy, Distillation
+from tutelage.signals import BinaryCrossEntropy, CrossEntropy, Distillation, PixelCrossEntropy, Signal
 from tutelage.subtasks import kmeans, sinkhorn
 from tutelage.training import Budget, Fitted, Hardware, Optimization, Plan, checkpoint, fit, predict
+from tutelage.weighting import Fixed
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings(f"ignore::{NeumannWarning.__module__}.NeumannWarning")]
 
@@ -52,6 +53,47 @@ def test_every_weighting_learns_what_it_learns_on_the_cpu(name: str, device: tor
             assert there[key].device.type in (device.type, "cpu"), key
             if key != "neumann.chosen":
                 close(there[key], value)
+
+
+@pytest.mark.parametrize(
+    ("signal", "label", "wrong"),
+    [
+        (CrossEntropy(), [0, 2, -1, 1], 3),
+        (BinaryCrossEntropy(), [0, 2, -1, 1], 3),
+        (BinaryCrossEntropy(), [0.0, 2.0, torch.nan, 1.0], 0.5),
+        (BinaryCrossEntropy(), [[0.0, 1, 1], [0, 0.5, -1], [1, 1, 1], [-1, -1, -1]], 1.5),
+        (PixelCrossEntropy("label"), [[[0, 2]], [[-1, 1]], [[1, 1]], [[-1, -1]]], 255),
+    ],
+)
+def test_what_the_cpu_refuses_is_left_out_there_and_counted(
+    signal: Signal, label: list[Any], wrong: float, device: torch.device
+) -> None:
+    labels = torch.tensor(label)
+    z = torch.randn(4, 3, *labels.shape[1:] if labels.dim() == 3 else (), generator=torch.Generator().manual_seed(0))
+    close(signal(z.to(device), {"label": labels.to(device)}), signal(z, {"label": labels}))
+    bad = labels.clone()
+    bad[1] = wrong
+    with pytest.raises(ValueError, match=r"signal .*label"):
+        signal(z, {"label": bad})
+    found = signal(z.to(device), {"label": bad.to(device)}).cpu()
+    assert found.isnan().tolist() == [False, True, False, False]
+    close(found[2:], signal(z, {"label": labels})[2:])
+
+
+def test_fixed_weights_that_the_cpu_refuses_leave_an_example_out_there(device: torch.device) -> None:
+    model, twin = network(torch.float32).to(device), network(torch.float32).to(device)
+    batch = to_device(examples(4, 1, torch.float32), device)
+    share = torch.tensor([1.0, torch.nan, -1.0, 0.5], device=device)
+    weighting = Fixed(["share", 1.0]).to(device)
+    weighting.backward(objective_of(model)(batch), {**batch, "share": share}, model)
+    assert int(weighting.skipped) == 2
+    good = torch.tensor([0, 3]).to(device)
+    losses = objective_of(twin)(batch)
+    (share[good] * losses[good, 0] + losses[good, 1]).mean().backward()
+    for own, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        assert own.grad is not None
+        assert expected.grad is not None
+        close(own.grad, expected.grad.cpu())
 
 
 @pytest.mark.parametrize("strategy", ["forward_mode", "finite_difference", "double_backward", "last_layer", "auto"])

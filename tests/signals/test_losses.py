@@ -75,6 +75,54 @@ def test_binary_cross_entropy_of_a_label_is_that_of_its_one_hot_vector() -> None
     assert by_label[2] == 0
 
 
+@pytest.mark.parametrize("hole", [-1.0, torch.nan])
+def test_binary_cross_entropy_without_some_labels_is_that_of_the_others(hole: float) -> None:
+    z, targets = logits().requires_grad_(), torch.rand(B, C, dtype=torch.float64)
+    targets[1, 2] = targets[4] = hole
+    losses = BinaryCrossEntropy("votes")(z, {"votes": targets})
+    kept = targets >= 0
+    expected = nn.functional.binary_cross_entropy_with_logits(z, targets.clamp(0).nan_to_num(), reduction="none")
+    torch.testing.assert_close(losses, torch.stack([row[here].sum() for row, here in zip(expected, kept, strict=True)]))
+    (gradient,) = torch.autograd.grad(losses.sum(), z)
+    assert (gradient[~kept] == 0).all()
+    assert (gradient[kept] != 0).all()
+    labels = torch.where(LABELS < 0, hole, LABELS.double())  # classes as floats
+    assert torch.equal(BinaryCrossEntropy()(z, {"label": labels}), BinaryCrossEntropy()(z, {"label": LABELS}))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_labels_of_one_output_answer_its_one_question(dtype: torch.dtype) -> None:
+    z, answers = logits()[:, :1], torch.tensor([0, 1, -1, 1, 0, 0]).to(dtype)
+    losses = BinaryCrossEntropy()(z, {"label": answers})
+    assert torch.equal(losses, BinaryCrossEntropy()(z, {"label": answers[:, None]}))
+    p = 1 / (1 + np.exp(-z[:, 0].numpy()))
+    np.testing.assert_allclose(losses, [-np.log(1 - p[0]), -np.log(p[1]), 0, *-np.log([p[3], 1 - p[4], 1 - p[5]])])
+
+
+@pytest.mark.parametrize(
+    ("targets", "answer"),
+    [
+        (
+            torch.tensor([0.0, 0.5, 1.0, 1.0, 0.0, 0.0]),
+            "is 0.5 in row 1; .B,. holds the class of each example, a whole number",
+        ),
+        (torch.tensor([0.0, 0.0, 1.0, 1.0, torch.inf, 0.0]), "is inf in row 4"),
+        (
+            torch.full((B, C), 1.0).index_fill(0, torch.tensor(3), 2.0),
+            "is 2 in row 3, class 0; give numbers from 0 to 1",
+        ),
+        (torch.ones(B, C + 1), r"is torch.float32 \(6, 5\); expected .* like the output, \(6, 4\)"),
+        (torch.ones(B, 1, dtype=torch.int64), r"is torch.int64 \(6, 1\); expected a class for each example, \(B,\)"),
+        (torch.arange(B), "holds class 5, and the model has 4, 0 to 3"),
+    ],
+)
+def test_targets_that_answer_no_question_are_named(targets: Tensor, answer: str) -> None:
+    with pytest.raises(ValueError, match=rf"signal 'binary_cross_entropy': batch\['label'\] {answer}"):
+        BinaryCrossEntropy()(logits(), {"label": targets})
+    with pytest.raises(ValueError, match=r"the output is \(6,\); expected \(B, C\)"):
+        BinaryCrossEntropy()(logits()[:, 0], {"label": targets})
+
+
 def test_distillation_golden_value_and_gradient() -> None:
     student = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64, requires_grad=True)
     loss = Distillation("teacher", temperature=4.0)(student, {"teacher": torch.tensor([[3.0, 1.0, 0.0]]).double()})

@@ -48,7 +48,7 @@ def classes_of(labels: Tensor, classes: int, key: str, whose: str) -> Tensor:
     if labels.numel() and (highest := int(labels.max())) >= classes:
         raise ValueError(
             f"signal {whose!r}: batch[{key!r}] holds class {highest}, and the model has {classes}, 0 to {classes - 1}; count "
-            "classes from 0, or give the model as many outputs as there are; what has no label is -1, or any negative number"
+            "classes from 0, or give the model as many outputs as there are; a negative label is ignored"
         )
     return labels.long().clamp_min(0)
 
