@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutelage.batches import Batch
 from tutelage.signals.base import Outputs, Signal, entry, masked
-from tutelage.signals.reading import classes_of, known_classes
+from tutelage.signals.reading import classes_of, known_classes, scores_of
 
 
 class CrossEntropy(Signal):
@@ -27,6 +27,10 @@ class CrossEntropy(Signal):
         smoothing: s in [0, 1).
         class_weights: w, one positive number or 0 a class; 1 for all where it is None.
         head: the model's head that is judged, where it has several.
+
+    Raises:
+        ValueError: an output or labels of another shape, a class that the model has not (on an accelerator, where to look would
+            be to wait, its loss is NaN, so that the example is left out and counted), or weights of other classes.
 
     Source: Szegedy et al., *Rethinking the Inception Architecture*, CVPR 2016, section 7 (smoothing).
     """
@@ -56,21 +60,29 @@ class CrossEntropy(Signal):
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
-        logits_BC = self.own_output(outputs)
+        logits_BC = scores_of(self.own_output(outputs), self.name)
         labels = entry(batch, self.target, self.name)
-        if labels.is_floating_point():
-            if labels.shape != logits_BC.shape:
-                raise ValueError(
-                    f"signal {self.name!r}: batch[{self.target!r}] is {labels.dtype} {tuple(labels.shape)}; expected integers, "
-                    f"(B,), or soft labels like the logits, {tuple(logits_BC.shape)}"
-                )
+        soft = labels.is_floating_point()
+        if labels.shape != (logits_BC.shape if soft else labels.shape[:1]):
+            column = not soft and labels.shape[1:] == (1,)
+            raise ValueError(
+                f"signal {self.name!r}: batch[{self.target!r}] is {labels.dtype} {tuple(labels.shape)}; expected integers, "
+                f"(B,), or soft labels, floats like the logits, {tuple(logits_BC.shape)}"
+                + (f": batch[{self.target!r}].squeeze(1)" if column else "")
+            )
+        if soft:
             present_B = (labels >= 0).all(1)
             known = torch.where(present_B[:, None], labels, torch.zeros_like(labels)).to(logits_BC.dtype)
         else:
             present_B = labels >= 0
             known = classes_of(labels, logits_BC.shape[1], self.target, self.name)
         weights_C = None if self.class_weights is None else self.class_weights.to(logits_BC)
+        if weights_C is not None and len(weights_C) != logits_BC.shape[1]:
+            raise ValueError(
+                f"signal {self.name!r}: class_weights are {len(weights_C)}, and the model has {logits_BC.shape[1]} classes; "
+                "give one for each"
+            )
         losses_B = F.cross_entropy(logits_BC, known, weights_C, reduction="none", label_smoothing=self.smoothing)
-        if not labels.is_floating_point():
+        if not soft:
             losses_B = known_classes(losses_B, labels, logits_BC.shape[1])
         return masked(losses_B, present_B)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.checks import check_number
+from tutelage.signals.base import Batch, Outputs, Signal
+from tutelage.signals.reading import places_of, scores_of
 
 CLAMP = 1e-4
 
@@ -30,6 +32,9 @@ class EarlyLearning(Signal):
     Attributes:
         averages_NC: t (a buffer, saved with the checkpoint; the released program loses it).
 
+    Raises:
+        ValueError: an argument that makes no sense, a model of other classes, or an index that is not among the examples.
+
     Source: Liu et al., *Early-Learning Regularization Prevents Memorization of Noisy Labels*, NeurIPS 2020, equations 6 and 9.
     """
 
@@ -47,14 +52,22 @@ class EarlyLearning(Signal):
         super().__init__(name, head)
         if not 0 <= beta < 1:
             raise ValueError(f"beta={beta} is not in [0, 1)")
+        check_number("num_examples", num_examples, "[1, inf)", int)
+        check_number("num_classes", num_classes, "[1, inf)", int)
         self.beta = beta
         self.register_buffer("averages_NC", torch.zeros(num_examples, num_classes))
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,), none of which is positive."""
-        logits_BC = self.own_output(outputs)
+        logits_BC = scores_of(self.own_output(outputs), self.name)
+        examples, classes = self.averages_NC.shape
+        if logits_BC.shape[1] != classes:
+            raise ValueError(
+                f"signal {self.name!r} was made for num_classes={classes}, and the model has {logits_BC.shape[1]}; give "
+                f"num_classes={logits_BC.shape[1]}"
+            )
         probabilities_BC = logits_BC.softmax(1).clamp(CLAMP, 1 - CLAMP)
-        rows = entry(batch, "index", self.name).to(self.averages_NC.device)
+        rows = places_of(batch, examples, self.name, "num_examples", self.averages_NC.device)
         if self.observing and logits_BC.requires_grad:
             self._move(rows, probabilities_BC.detach().to(self.averages_NC))
         averages_BC = self.averages_NC[rows].to(probabilities_BC)

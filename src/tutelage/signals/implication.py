@@ -8,7 +8,7 @@ Source: Awasthi et al., *Learning from Rules Generalizing Labeled Exemplars*, IC
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -48,16 +48,20 @@ class RuleReliability(Signal):
         if not 0 < noise <= 1:
             raise ValueError(f"noise={noise} must be in (0, 1]")
         self.noise = noise
-        self.register_buffer("rule_class", torch.tensor(rule_class))
+        self.register_buffer("rule_class", _classes(rule_class))
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,), summed over the columns that fire."""
         logits_BJ, labels_B = self.own_output(outputs), entry(batch, "label", self.name)
         fired_BJ = entry(batch, "fired", self.name).bool()
+        written_for_BJ = (
+            entry(batch, "exemplar", self.name).bool() if "exemplar" in batch else torch.zeros_like(fired_BJ)
+        )
+        found = {f"the head {self.head!r}": logits_BJ, "batch['fired']": fired_BJ, "batch['exemplar']": written_for_BJ}
+        _check_columns(self, self.rule_class, found)
         agrees_BJ = labels_B[:, None] == self.rule_class
         log_right_BJ = F.logsigmoid(logits_BJ)
         forgiving_BJ = -(self.noise * log_right_BJ).expm1() / self.noise
-        written_for_BJ = batch.get("exemplar", torch.zeros_like(fired_BJ)).bool()
         right_BJ = torch.where(written_for_BJ, -log_right_BJ, forgiving_BJ)
         losses_BJ = torch.where(agrees_BJ, right_BJ, -F.logsigmoid(-logits_BJ))
         return masked((losses_BJ * fired_BJ).sum(1), labels_B >= 0)
@@ -92,13 +96,36 @@ class Implication(Signal):
             raise ValueError(f"weight={weight} must be positive")
         self.weight = weight
         self.reliability = reliability
-        self.register_buffer("rule_class", torch.tensor(rule_class))
+        self.register_buffer("rule_class", _classes(rule_class))
+        self.highest = int(self.rule_class.max())  # read once, and not from an accelerator at every step
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
         log_f_BC = self.own_output(outputs).log_softmax(1)
         logits_BJ = head_of(outputs, self.reliability, f"signal {self.name!r}", "reliability")
         fired_BJ = entry(batch, "fired", self.name).bool()
+        found = {f"the head {self.reliability!r}": logits_BJ, "batch['fired']": fired_BJ}
+        _check_columns(self, self.rule_class, found)
+        if self.highest >= log_f_BC.shape[1]:
+            raise ValueError(
+                f"signal {self.name!r}: rule_class holds class {self.highest}, and the classifier has {log_f_BC.shape[1]}; "
+                "count classes from 0"
+            )
         # 1 - r (1 - f) = (1 - r) + r f, in logarithms, which stay finite where r and 1 - f round to 1.
         log_BJ = torch.logaddexp(F.logsigmoid(-logits_BJ), F.logsigmoid(logits_BJ) + log_f_BC[:, self.rule_class])
         return masked(-self.weight * (log_BJ * fired_BJ).sum(1), unlabelled(batch, self.name))
+
+
+def _classes(rule_class: Sequence[int]) -> Tensor:
+    if not len(rule_class) or min(rule_class) < 0:
+        raise ValueError(f"rule_class={list(rule_class)!r} must be the class of each column, counted from 0")
+    return torch.tensor(rule_class)
+
+
+def _check_columns(signal: Signal, rule_class: Tensor, found: Mapping[str, Tensor]) -> None:
+    for place, each in found.items():
+        if each.dim() != 2 or each.shape[1] != len(rule_class):
+            raise ValueError(
+                f"signal {signal.name!r}: {place} is {tuple(each.shape)}; rule_class names {len(rule_class)} columns, so "
+                f"expected (B, {len(rule_class)})"
+            )

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.signals.base import Batch, Outputs, Signal, entry, head_of, masked
+from tutelage.signals.reading import classes_of, known_classes
 
 
 def unlabelled(batch: Batch, name: str) -> Tensor:
@@ -69,9 +70,8 @@ class LabelledByBoth(_OfBoth):
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
-        return _cross_entropy(self.own_output(outputs), entry(batch, "label", self.name)) + _cross_entropy(
-            self.joint(outputs), entry(batch, self.second, self.name)
-        )
+        log_f_BC, log_g_BC = self.own_output(outputs).log_softmax(1), self.joint(outputs).log_softmax(1)
+        return _at_label(log_f_BC, batch, "label", self.name) + _at_label(log_g_BC, batch, self.second, self.name)
 
 
 class Entropy(Signal):
@@ -126,9 +126,8 @@ class LabelModelLabels(_OfBoth):
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
-        joint_BC, labels_B = self.joint(outputs), entry(batch, "label", self.name)
-        log_BC = joint_BC.log_softmax(1) if self.kind == "posterior" else joint_BC
-        return masked(-log_BC.gather(1, labels_B.clamp_min(0)[:, None])[:, 0], labels_B >= 0)
+        joint_BC = self.joint(outputs)
+        return _at_label(joint_BC.log_softmax(1) if self.kind == "posterior" else joint_BC, batch, "label", self.name)
 
 
 class LabelModelEvidence(_OfBoth):
@@ -194,5 +193,13 @@ class QualityGuides(Signal):
         return -(quality_J * right_J + (1 - quality_J) * wrong_J).sum()
 
 
-def _cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    return masked(F.cross_entropy(logits_BC, labels_B.clamp_min(0), reduction="none"), labels_B >= 0)
+def _at_label(log_BC: Tensor, batch: Batch, key: str, name: str) -> Tensor:
+    """Return minus the logarithm of each example's label, (B,), 0 where it has none."""
+    labels_B, classes = entry(batch, key, name), log_BC.shape[1]
+    if labels_B.dim() != 1 or labels_B.is_floating_point():
+        raise ValueError(
+            f"signal {name!r}: batch[{key!r}] is {labels_B.dtype} {tuple(labels_B.shape)}; expected a class for each example, "
+            "integers (B,)"
+        )
+    losses_B = -log_BC.gather(1, classes_of(labels_B, classes, key, name)[:, None])[:, 0]
+    return masked(known_classes(losses_B, labels_B, classes), labels_B >= 0)

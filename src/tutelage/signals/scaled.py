@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry
+from tutelage.signals.base import Batch, Outputs, Signal
+from tutelage.signals.reading import numbers_of
 
 
 class Scaled(Signal):
@@ -19,13 +20,21 @@ class Scaled(Signal):
 
     Args:
         signal: what is scaled.
-        factor: a positive number, or the batch's key of one number an example, (B,).
+        factor: a positive number, or the batch's key of one number an example, (B,), not negative.
+
+    Raises:
+        ValueError: another number, or a number an example for a signal that is one for all.
     """
 
     def __init__(self, signal: Signal, factor: float | str) -> None:
         super().__init__(signal.name, signal.head)
         if not isinstance(factor, str) and not 0 < factor < math.inf:
             raise ValueError(f"factor={factor} of signal {signal.name!r} must be a positive number")
+        if isinstance(factor, str) and not signal.separable:
+            raise ValueError(
+                f"factor={factor!r} is a number for each example, and signal {signal.name!r} is one loss for the whole batch; "
+                "give one number"
+            )
         self.separable = signal.separable
         self.signal = signal
         self.factor = factor
@@ -33,8 +42,9 @@ class Scaled(Signal):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,), or a scalar where the signal returns one."""
         losses = self.signal(outputs, batch)
-        factor = entry(batch, self.factor, self.name).to(losses) if isinstance(self.factor, str) else self.factor
-        return factor * losses
+        if not isinstance(self.factor, str):
+            return self.factor * losses
+        return numbers_of(batch, self.factor, f"Scaled({self.name})").to(losses) * losses
 
     def begin_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Let the signal act before a step."""

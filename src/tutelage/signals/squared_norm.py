@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal
+from tutelage.signals.base import Batch, Outputs, Signal, by_head
 
 
 class SquaredNorm(Signal):
@@ -25,5 +25,15 @@ class SquaredNorm(Signal):
         super().__init__(name, head)
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Return the loss, a scalar."""
-        return self.own_output(outputs).mean()
+        """Return the loss, a scalar.
+
+        Raises:
+            ValueError: the model does not tell its length.
+        """
+        found = by_head(outputs)
+        if isinstance(found, Tensor) or self.head not in found:
+            raise ValueError(
+                f"signal {self.name!r} reads the output {self.head!r}, which the model does not return; wrap it: "
+                "tutelage.models.WithSquaredNorm(model), whose other outputs the signals then read by head"
+            )
+        return self.own_output(found).mean()
