@@ -47,7 +47,7 @@ from tutelage.subtasks import (
     StudentSettings,
 )
 from tutelage.training import Budget, Hardware, Optimization, Plan, fit
-from tutelage.weighting import AMAL, CRUST, MAOAL, GradientCosine, MetaOptimizer, SuperLoss
+from tutelage.weighting import AMAL, CRUST, MAOAL, GradientCosine, MetaOptimizer, SuperLoss, Uncertainty
 
 NAN, INF = math.nan, math.inf
 ROOTS = (
@@ -200,10 +200,20 @@ MADE: dict[str, Any] = {
     "rho=nan": lambda: PseudoLabels("teacher", rho=NAN),
     "beta=2": lambda: EarlyLearning(4, 2, beta=2),
     "lr=nan": lambda: AMAL(4, 2, lr=NAN),
+    "lr=inf": lambda: AMAL(4, 2, lr=INF),
     "init=nan": lambda: AMAL(4, 2, init=NAN),
+    "init=inf must be finite": lambda: AMAL(4, 2, init=INF, bounds=(0, INF)),
     "strategy='best'": lambda: AMAL(4, 2, strategy="best"),  # type: ignore[arg-type]
     "num_examples=4.5": lambda: AMAL(4.5, 2),  # type: ignore[arg-type]
     "regularisation=nan": lambda: SuperLoss(regularisation=NAN),
+    "threshold=nan": lambda: SuperLoss(NAN),
+    "threshold=inf": lambda: SuperLoss(INF),
+    "threshold=[1.0, nan]": lambda: SuperLoss([1.0, NAN]),
+    "threshold=[]": lambda: SuperLoss([]),
+    "num_signals=0": lambda: SuperLoss(num_signals=0),
+    "init=inf": lambda: Uncertainty(2, init=INF),
+    "init=inf must be a number": lambda: MAOAL(Linear(2, 2), 2, init=INF),
+    "start=-1": lambda: CRUST(4, start=-1),
     "mode='gates'": lambda: GradientCosine(mode="gates"),  # type: ignore[arg-type]
     "constraint='abs'": lambda: MAOAL(Linear(2, 2), 2, constraint="abs"),  # type: ignore[arg-type]
     "fraction=nan": lambda: CRUST(fraction=NAN),
@@ -214,6 +224,12 @@ MADE: dict[str, Any] = {
 def test_signals_and_weightings_refuse_it(field: str) -> None:
     with pytest.raises(ValueError, match=re.escape(field)):
         MADE[field]()
+
+
+@pytest.mark.parametrize("init", [1e-3, 1.0, 200.0])  # whose exponential float32 has not
+def test_a_first_importance_under_softplus_is_what_was_asked_for(init: float) -> None:
+    found = MAOAL(Linear(2, 2), 2, partition="model", init=init, constraint="softplus").importance
+    torch.testing.assert_close(found, torch.full_like(found, init), rtol=1e-4, atol=0)
 
 
 X, Y = torch.randn(6, 3), torch.tensor([0, 1] * 3)

@@ -287,7 +287,7 @@ def test_the_list_of_commands_needs_neither_torch_nor_a_recipe():
         ("demo --learning.smoothing 1", "learning.smoothing=1.0 must be a number in [0, 1)"),
         ("demo --training.lr -1", "--training.lr=-1.0 must be a number above 0"),
         ("demo --splits.burst_days 20", "--splits.burst_days is 20.0 and gap_days 15.0"),
-        ("demo --weighting amal --weighting_options.lr -3", "--weighting_options.lr=-3 must be positive"),
+        ("demo --weighting amal --weighting_options.lr -3", "--weighting_options.lr=-3 must be a number above 0"),
         ("demo --config nowhere.yaml", "config: File does not exist: "),
         ("moderate", "the following arguments are required: manifest, out"),
         ("moderate ads.csv", "the following arguments are required: out"),

@@ -27,5 +27,9 @@ def test_a_distributed_sampler_is_told_the_pass():
 def test_what_has_one_pass_or_none_is_refused():
     with pytest.raises(TypeError, match="list_iterator, which ends after one pass: give the DataLoader"):
         endless(iter([1]))
+    for batch in ({"input": X, "label": X}, X):
+        with pytest.raises(TypeError, match=r"loader is a (dict|Tensor), one batch and no loader: give the DataLoader"):
+            endless(batch)
+    assert next(endless([{"input": X}]))["input"] is X
     with pytest.raises(ValueError, match="yields no batch"):
         next(endless(DataLoader(Indexed(X), 8, drop_last=True)))

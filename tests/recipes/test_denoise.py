@@ -396,7 +396,7 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
             "denoise comments.csv --out r --rules rules.py --labelled_share 0",
             "labelled_share=0.0 must be a number in (0, 1)",
         ),
-        ("denoise comments.csv --out r --rules rules.py --weighting_options.lr 0", "lr=0 must be positive"),
+        ("denoise comments.csv --out r --rules rules.py --weighting_options.lr 0", "lr=0 must be a number above 0"),
         (
             "denoise comments.csv --out r --rules rules.py --rule_model.quality 1",
             "quality=1.0 must be a number in (0, 1)",

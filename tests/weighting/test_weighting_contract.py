@@ -306,7 +306,7 @@ def test_what_a_registry_is_asked_wrongly_it_says_with_the_nearest_it_knows():
         registry.build("equal", lr=0.3)
     with pytest.raises(ValueError, match="meta_optimizer has no option 'learning_rate'; known: kind, lr"):
         registry.check("maoal", 2, {"meta_optimizer": {"learning_rate": 0.3}})
-    with pytest.raises(ValueError, match="lr=-1 must be positive"):
+    with pytest.raises(ValueError, match="lr=-1 must be a number above 0"):
         registry.check("amal", 2, {"lr": -1})
     with pytest.raises(ValueError, match="lr='high' must be a number"):
         registry.check("amal", 2, {"lr": "high"})

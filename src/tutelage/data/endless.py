@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import TypeVar
+
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -20,9 +22,13 @@ def endless(loader: Iterable[T]) -> Iterator[T]:
     Nothing is kept in memory, as `itertools.cycle` would. A `DistributedSampler` is told the number of each pass.
 
     Raises:
-        TypeError: ``loader`` is an iterator, of which there is only one pass.
+        TypeError: ``loader`` is an iterator, of which there is only one pass, or one batch.
         ValueError: a pass yields nothing, such as that of a data set smaller than a batch with ``drop_last``.
     """
+    if isinstance(loader, Mapping | Tensor):
+        raise TypeError(
+            f"loader is a {type(loader).__name__}, one batch and no loader: give the DataLoader, or [batch]"
+        )
     if iter(loader) is loader:
         raise TypeError(f"loader is a {type(loader).__name__}, which ends after one pass: give the DataLoader itself")
     return _passes(loader)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from tutelage.checks import check_number
 from tutelage.distributed import all_gather_rows
 from tutelage.hardware import precise
 from tutelage.hypergradient import LastLayerLookAhead, Optimizers, Strategy, learning_rate, look_ahead_gradient
@@ -72,8 +73,10 @@ class AMAL(Weighting):
         init_K = init_K.expand(num_signals).clone()
         if not (0 <= bounds[0] < bounds[1]) or not ((bounds[0] <= init_K) & (init_K <= bounds[1])).all():
             raise ValueError(f"init={init!r} must lie within bounds={bounds}, which must not be negative")
-        if not lr > 0 or num_updates < 1:
-            raise ValueError(f"lr={lr} must be positive, and num_updates={num_updates} at least 1")
+        if not init_K.isfinite().all():
+            raise ValueError(f"init={init!r} must be finite")
+        check_number("lr", lr, "(0, inf)")
+        check_number("num_updates", num_updates, "[1, inf)", int)
         self.lr = lr
         self.normalise = normalise
         self.bounds = bounds

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check_number
 from tutelage.distributed import all_gather_rows
 from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, primary_only
@@ -57,6 +58,7 @@ class CRUST(Weighting):
             raise ValueError(f"fraction={fraction} must be in (0, 1]")
         if radius is not None and not radius > 0:
             raise ValueError(f"radius={radius} must be positive, or None")
+        check_number("start", start, "[0, inf)", int)
         self.fraction = fraction
         self.radius = radius
         self.start = start

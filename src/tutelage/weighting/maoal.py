@@ -83,6 +83,7 @@ class MAOAL(Weighting):
         super().__init__()
         if num_signals < 2:
             raise ValueError(f"num_signals={num_signals}: MAOAL weighs the signals after the first, and there are none")
+        check_number("init", init, "(-inf, inf)")
         if constraint is not None and not init > 0:
             raise ValueError(f"init={init} must be positive with constraint={constraint!r}")
         if evidence is not None:
@@ -92,7 +93,7 @@ class MAOAL(Weighting):
         self.constraint = constraint
         free = torch.full((num_signals - 1, len(self.partition)), float(init))
         if constraint == "softplus":
-            free = free.expm1().log()
+            free = free + (-free).expm1().neg().log()  # the inverse, which does not overflow
         parameter = next(model.parameters())
         self.register_buffer("free", free.to(parameter.device, torch.promote_types(parameter.dtype, torch.float32)))
         self.evidence = evidence

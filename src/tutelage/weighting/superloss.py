@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tutelage.checks import check_number
 from tutelage.distributed import all_reduce_sum
 from tutelage.signals import Batch
 from tutelage.weighting.base import Weighting
@@ -49,13 +50,16 @@ class SuperLoss(Weighting):
         smoothing: float = 0.9,
     ) -> None:
         super().__init__()
-        if not regularisation > 0 or not 0 <= smoothing < 1:
-            raise ValueError(f"regularisation={regularisation} must be positive, smoothing={smoothing} in [0, 1)")
+        check_number("num_signals", num_signals, "[1, inf)", int)
+        check_number("regularisation", regularisation, "(0, inf)")
+        check_number("smoothing", smoothing, "[0, 1)")
         self.running = threshold is None
         self.regularisation = regularisation
         self.smoothing = smoothing
-        given = torch.full((num_signals,), torch.nan) if threshold is None else torch.as_tensor(threshold).float()
-        self.register_buffer("threshold_K", given.reshape(-1))
+        given_K = torch.as_tensor([torch.nan] * num_signals if threshold is None else threshold).float().reshape(-1)
+        if threshold is not None and not (len(given_K) and given_K.isfinite().all()):
+            raise ValueError(f"threshold={threshold!r} must be one finite number, or one for each signal, or None")
+        self.register_buffer("threshold_K", given_K)
 
     def example_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
         """Return the confidences, (B, K), after the running means have followed the batch."""

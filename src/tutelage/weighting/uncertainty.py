@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check_number
 from tutelage.distributed import mean_over_processes
 from tutelage.signals import Batch
 from tutelage.weighting.base import Weighting
@@ -35,8 +36,8 @@ class Uncertainty(Weighting):
 
     def __init__(self, num_signals: int, init: float = -0.5) -> None:
         super().__init__()
-        if num_signals < 1:
-            raise ValueError(f"num_signals={num_signals} must be positive")
+        check_number("num_signals", num_signals, "[1, inf)", int)
+        check_number("init", init, "(-inf, inf)")
         self.log_variance_K = nn.Parameter(torch.full((num_signals,), float(init)))
 
     @property
