@@ -376,7 +376,7 @@ def test_mistakes_are_named():
                 weighting.backward(objective(BATCH), {**BATCH, "index": index}, model)
     with pytest.raises(ValueError, match=r"losses have no graph.*torch\.no_grad"):
         Equal().backward(objective(BATCH).detach(), BATCH, model)
-    with pytest.raises(ValueError, match="call adapt on it before backward"):
+    with pytest.raises(ValueError, match="call adapt on it before every backward"):
         LearningToReweight().backward(objective(BATCH), BATCH, model)
     with pytest.raises(ValueError, match="the partition is another model's"):
         MAOAL(shallow(), K).backward(objective(BATCH), BATCH, model)

@@ -245,6 +245,22 @@ def test_ieg_with_one_signal_is_learning_to_reweight():
     torch.testing.assert_close(found[0], found[1])
 
 
+@pytest.mark.parametrize("make", [IEG, LearningToReweight])
+def test_weights_are_forgotten_once_they_are_used(make):
+    model, batch, held_out = network(), rows(examples(), range(8)), examples(6, seed=4)
+    objective, weighting = objective_of(model), make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weighting.adapt(objective, batch, held_out, optimizer)
+    for part in (range(3), range(3, 8)):  # a batch in parts
+        weighting.backward(objective(rows(batch, part)), rows(batch, part), model)
+    optimizer.step()
+    for part in (range(8), [5]):
+        with pytest.raises(ValueError, match="call adapt on it before every backward"):
+            weighting.backward(objective(rows(batch, part)), rows(batch, part), model)
+    weighting.adapt(objective, batch, held_out, optimizer)
+    weighting.backward(objective(batch), batch, model)
+
+
 def test_the_choice_is_the_sign_of_the_derivative_by_the_mixed_target():
     model, batch, held_out = network(), rows(examples(), range(8)), examples(6, seed=4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

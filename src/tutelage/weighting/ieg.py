@@ -27,6 +27,9 @@ class IEG(LearningToReweight):
     Args:
         strategy: how derivatives are taken, see `directional_derivatives`.
 
+    Raises:
+        ValueError: an unknown strategy.
+
     Source: Zhang et al., *Distilling Effective Supervision from Severe Label Noise*, CVPR 2020, section 3.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.batches import size_of, tensors_of
 from tutelage.distributed import all_reduce_sum
@@ -28,8 +28,13 @@ class LearningToReweight(Weighting):
         weighting.adapt(objective, batch, next(held_out), optimizer)
         weighting.backward(objective(batch), batch, model)
 
+    ``backward`` may take the batch in parts; the weights of a part are forgotten once they are used.
+
     Args:
         strategy: how derivatives are taken, see `directional_derivatives`.
+
+    Raises:
+        ValueError: an unknown strategy.
 
     Source: Ren et al., *Learning to Reweight Examples for Robust Deep Learning*, ICML 2018, eq. 5 to 8 and 12.
     """
@@ -48,16 +53,33 @@ class LearningToReweight(Weighting):
         """Return the weights of the batch's examples, times their number, as the base divides by it.
 
         Raises:
-            ValueError: `adapt` has not judged an example of the batch just before.
+            ValueError: `adapt` has not judged an example of the batch since it was last trained on.
         """
         index_B = index_of(batch, type(self).__name__)
         index_A, u_AK = self._judged or (index_B[:0], losses_BK[:0])
         same_BA = (index_B[:, None] == index_A).to(losses_BK.dtype)
         if not same_BA.any(1).all():
-            raise ValueError(f"{type(self).__name__} knows no weights of this batch: call adapt on it before backward")
+            raise ValueError(
+                f"{type(self).__name__} knows no weights of this batch: call adapt on it before every backward"
+            )
         # the mean, where an example occurs twice
         u_BK = same_BA @ u_AK.to(losses_BK.dtype) / same_BA.sum(1, keepdim=True)
         return (all_reduce_sum(torch.isfinite(losses_BK).all(1).sum()) * u_BK).expand_as(losses_BK)
+
+    def backward(self, losses: Tensor, batch: Batch, model: nn.Module, scale: float | Tensor = 1.0) -> None:
+        """Add the weighted gradient to ``.grad``, as every weighting does, and forget the weights of these examples.
+
+        Raises:
+            ValueError: `adapt` has not judged an example of the batch since it was last trained on.
+        """
+        super().backward(losses, batch, model, scale)
+        if self._judged is not None:
+            index_A, u_AK = self._judged
+            used_A = (index_A[:, None] == index_of(batch, type(self).__name__)).any(1)
+            self._judged = (
+                torch.where(used_A, torch.iinfo(index_A.dtype).min, index_A),
+                u_AK,
+            )  # which is no example's index
 
     def last_weights(self, losses_BK: Tensor, batch: Batch) -> None:
         """Return nothing: weights are forgotten with their batch."""
