@@ -268,7 +268,7 @@ def test_every_parameter_outside_of_the_heads_is_in_one_module_and_every_module_
 
 def _first_columns(partition: Partition) -> list[str]:
     head, *lines = str(partition).splitlines()
-    return [line[: head.index("what")] for line in lines]
+    return [line[: head.index("what")] for line in lines if " is also " not in line]
 
 
 def test_what_has_only_vectors_joins_its_neighbour():
@@ -301,6 +301,22 @@ def test_levels():
     assert len(Partition.of(model, "parameter", heads=[])) == 6
 
 
+def test_tied_weights_are_shown_where_they_count():
+    """The head is registered first, so that the embedding, which is the same tensor, is in no module."""
+    model = nn.Module()
+    model.head, model.body, model.embedding = nn.Linear(3, 5, bias=False), nn.Linear(3, 3), nn.Embedding(5, 3)
+    model.embedding.weight = model.head.weight
+    partition = Partition.of(model)
+    assert set(partition.module_of) == {"body.weight", "body.bias"}
+    assert str(partition).splitlines() == [
+        "module       parameters  what is in it",
+        "body                 12  body",
+        "(no module)          15  head",
+        "head.weight is also embedding.weight: one tensor",
+    ]
+    assert "one tensor" not in str(Partition.of(Network()))
+
+
 def test_a_given_partition():
     partition = Partition.given(Network(), {"early": ["body.0"], "late": ["body.2.weight", "head"]})
     assert partition.names == ("early", "late")
@@ -329,6 +345,10 @@ def test_mistakes_are_named():
         Partition.of(model, "layer")
     with pytest.raises(ValueError, match="no parameters outside of its heads"):
         Partition.of(model, heads=["body", "head"])
+    with pytest.raises(ValueError, match=r"heads='head' must be a list of names: heads=\['head'\]"):
+        Partition.of(model, heads="head")
+    with pytest.raises(ValueError, match=r"module 'early' is 'body'; give a list of names: \['body'\]"):
+        Partition.given(model, {"early": "body"})
     with pytest.raises(ValueError, match="'stem', which holds no parameter"):
         Partition.given(model, {"early": ["stem"]})
     with pytest.raises(ValueError, match=r"'body.0.weight' is in the modules \['a', 'b'\]"):

@@ -22,11 +22,13 @@ class Partition:
         names: the modules' names, M of them.
         module_of: the module, 0 to M - 1, of each parameter by its name. Heads are in no module.
         sizes: the numbers in each parameter of the model, by its name.
+        tied: the other names of each parameter that several modules share. It counts where it is registered first.
     """
 
     names: tuple[str, ...]
     module_of: Mapping[str, int]
     sizes: Mapping[str, int] = field(repr=False, compare=False)
+    tied: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -50,9 +52,11 @@ class Partition:
                 is that signal's head.
 
         Raises:
-            ValueError: an unknown level, a head that is not in the model, nothing but heads, an objective without a batch or
-                of another model, or beside heads.
+            ValueError: an unknown level, heads as a text, a head that is not in the model, nothing but heads, an objective
+                without a batch or of another model, or beside heads.
         """
+        if isinstance(heads, str):
+            raise ValueError(f"heads={heads!r} must be a list of names: heads=[{heads!r}]")
         if (objective is None) != (batch is None) or (objective is not None and heads is not None):
             raise ValueError("give heads, or objective and batch to find them, or none of the three")
         if objective is not None and batch is not None:
@@ -85,10 +89,12 @@ class Partition:
             modules: for each module its submodules or parameters, by their names in the model.
 
         Raises:
-            ValueError: a name that the model has not, or one that is in two modules.
+            ValueError: a text in the place of a list, a name that the model has not, or one that is in two modules.
         """
         names = [name for name, _ in model.named_parameters()]
         for module, members in modules.items():
+            if isinstance(members, str):
+                raise ValueError(f"module {module!r} is {members!r}; give a list of names: [{members!r}]")
             for member in members:
                 if not any(within(name, member) for name in names):
                     raise ValueError(f"module {module!r} names {member!r}, which holds no parameter of the model")
@@ -102,7 +108,11 @@ class Partition:
     def _of_groups(cls, modules: Mapping[str, Sequence[str]], names: Sequence[str], model: nn.Module) -> Partition:
         owner = {member: place for place, members in enumerate(modules.values()) for member in members}
         found = {name: owner[each] for name in names for each in _prefixes(name) if each in owner}
-        return cls(tuple(modules), found, {name: p.numel() for name, p in model.named_parameters()})
+        sizes = {name: p.numel() for name, p in model.named_parameters()}
+        places: dict[int, list[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            places.setdefault(id(parameter), []).append(name)
+        return cls(tuple(modules), found, sizes, {first: rest for first, *rest in places.values() if rest})
 
     def __len__(self) -> int:
         return len(self.names)
@@ -114,7 +124,9 @@ class Partition:
             if held or place is not None:
                 rows.append((name, f"{sum(self.sizes[each] for each in held):,}", _shortened(self._roots(held))))
         wide, count = (max(len(row[column]) for row in rows) for column in (0, 1))
-        return "\n".join(f"{name:<{wide}}  {size:>{count}}  {members}" for name, size, members in rows)
+        lines = [f"{name:<{wide}}  {size:>{count}}  {members}" for name, size, members in rows]
+        lines += [f"{first} is also {_shortened(others)}: one tensor" for first, others in self.tied.items()]
+        return "\n".join(lines)
 
     def _roots(self, held: Sequence[str]) -> list[str]:
         """Return the largest parts of the model that are made of these parameters alone."""

@@ -126,7 +126,8 @@ def check(name: str, num_signals: int, options: Mapping[str, Any]) -> None:
 def _declared(option: str, value: Any) -> Any:
     """Return an option's value, made of the plain values of a file where it is an object."""
     if option == "partition" and isinstance(value, Mapping):
-        return Partition(tuple(value["names"]), dict(value["module_of"]), dict(value["sizes"]))
+        mappings = (dict(value[key]) for key in ("module_of", "sizes", "tied"))
+        return Partition(tuple(value["names"]), *mappings)
     if option == "meta_optimizer" and isinstance(value, Mapping):
         takes = inspect.signature(MetaOptimizer).parameters
         for key in value:
