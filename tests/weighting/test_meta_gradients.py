@@ -1,6 +1,7 @@
 """What each learned weighting descends on, against double backward through the whole of what it stands for."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from weighting_zoo import QUICK, K, Loop, N, examples, network, objective_of, rows
 
-from tutelage.signals import Objective
+from tutelage.signals import Objective, Scaled, SquaredError
 from tutelage.weighting import (
     AMAL,
     CRUST,
@@ -304,6 +305,21 @@ def test_uncertainty_is_the_loss_that_is_printed():
     torch.testing.assert_close(weighting.log_variance_K.grad, s_K.grad)
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize(("scaled", "settled"), [(False, math.log(2.0)), (True, math.log(4.0))])
+def test_uncertainty_of_a_signal_that_half_of_the_examples_have(scaled, settled):
+    """By hand: the loss is w^2 = 4 where it is present, its mean over all 2; with L / 2e^s + s / 2, s settles at ln L."""
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(model.weight, 2.0)
+    targets = torch.tensor([0.0, torch.nan, 0.0, torch.nan], dtype=torch.float64)
+    batch = {"index": torch.arange(4), "input": torch.ones(4, 1, dtype=torch.float64), "label": targets}
+    signal = SquaredError()
+    weighting = Uncertainty(1, init=settled).double()
+    weighting.backward(Objective(model, [Scaled(signal, 2.0) if scaled else signal])(batch), batch, model)
+    torch.testing.assert_close(weighting.log_variance_K.grad, torch.zeros(1, dtype=torch.float64), rtol=0, atol=1e-7)
+    torch.testing.assert_close(weighting.weights, torch.tensor([0.125 if scaled else 0.25], dtype=torch.float64))
+    torch.testing.assert_close(model.weight.grad, torch.full((1, 1), 4 / 8, dtype=torch.float64))  # 2w / 2w^2, in both
 
 
 def test_an_importance_moves_by_the_rules_of_torch():

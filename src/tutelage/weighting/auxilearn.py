@@ -39,6 +39,9 @@ class AuxiLearn(Weighting):
         neumann_lr: the step size of the series; None is the optimiser's learning rate.
         meta_optimizer: how :math:`\phi` is moved; by default as MAOAL's authors do.
 
+    Raises:
+        ValueError: an argument that makes no sense.
+
     Source: Navon et al., *Auxiliary Learning by Implicit Differentiation*, ICLR 2021, eq. 4 and 5, Algorithm 2.
     """
 

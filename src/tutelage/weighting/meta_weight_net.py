@@ -32,6 +32,9 @@ class MetaWeightNet(Weighting):
         meta_optimizer: how :math:`\phi` is moved; by default as in the authors' program.
         strategy: how derivatives are taken, see `directional_derivatives`.
 
+    Raises:
+        ValueError: an argument that makes no sense.
+
     Source: Shu et al., *Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting*, NeurIPS 2019, eq. 3 to 5.
     """
 

@@ -24,9 +24,17 @@ class Uncertainty(Weighting):
         weighting = Uncertainty(num_signals=2)
         optimizer = torch.optim.SGD([*model.parameters(), *weighting.parameters()], lr=0.1)
 
+    :math:`L_k` is the mean over all examples, a missing loss counting 0. Of a signal that a share r of the examples has, s
+    therefore tends to :math:`\ln r` below the logarithm of its mean loss where it is present, and the weight to 1/r times as
+    much: the pull on the model is in the end that of a signal which everybody has, but s speaks of a variance only after
+    ``Scaled(signal, 1 / r)``.
+
     Args:
         num_signals: K.
         init: the first s; -0.5, as MAOAL's authors and LibMTL have it.
+
+    Raises:
+        ValueError: an argument that makes no sense.
 
     Source: Kendall et al., *Multi-Task Learning Using Uncertainty to Weigh Losses*, CVPR 2018, eq. 7.
     """
