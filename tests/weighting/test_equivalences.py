@@ -3,12 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from weighting_zoo import CLASSES, WIDTH, K, Loop, N, assert_same, examples, network, objective_of, rows
+from weighting_zoo import CLASSES, WIDTH, K, Loop, N, assert_close, assert_same, examples, network, objective_of, rows
 
 from tutelage.data import TensorData
-from tutelage.signals import CrossEntropy, Objective
+from tutelage.signals import CrossEntropy, Distillation, Objective, Scaled
 from tutelage.training import Budget, Optimization, Plan, fit
-from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, Partition, Weighting
+from tutelage.weighting import AMAL, MAOAL, Equal, Fixed, Joint, MetaOptimizer, Partition, Weighting
 
 EVERYTHING = examples()
 
@@ -46,6 +46,36 @@ def test_weights_of_1_and_0_are_the_primary_loss_alone():
 def test_joint_that_learned_nothing_is_the_plain_sum():
     model, plain = network(), network()
     assert_same(trained(Joint(model, N, K), model), trained(Equal(), plain))
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_maoal_as_its_card_has_the_released_program_is_adam_on_alpha_of_which_relu_alpha_by_n_counts(n):
+    model = network()
+    given = {f"t{k}": torch.randn(N, CLASSES, generator=torch.Generator().manual_seed(k)).double() for k in range(n)}
+    of = rows(EVERYTHING, range(8)), examples(6, seed=3)
+    batch, held_out = ({**each, **rows(given, range(len(each["index"])))} for each in of)
+    sides = [Distillation(key, name=key) for key in given]
+    released = MetaOptimizer(lr=1e-2, weight_decay=5e-4, clip_norm=10)
+    divided = MetaOptimizer(lr=1e-2 / n, weight_decay=5e-4 * n**2, clip_norm=10 * n)
+    partition = Partition.of(model, heads=[])  # the two differ in the heads
+    found = []
+    for share, init, settings in ((1 / n, 1.0, released), (1.0, 1 / n, divided)):
+        objective = Objective(model, [CrossEntropy(), *(Scaled(side, share) for side in sides)])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+        arguments = {"constraint": "relu", "neumann_lr": 0.2, "init": init, "meta_optimizer": settings}
+        weighting = MAOAL(model, 1 + n, partition=partition, **arguments)
+        alpha = torch.ones_like(weighting.importance, requires_grad=True)
+        adam = torch.optim.Adam([alpha], lr=1e-2, weight_decay=5e-4)
+        for step in range(20):
+            gradient = weighting.hypergradient(objective, batch, held_out, optimizer) * 3000 / (1 + step) ** 2
+            (alpha.relu() / n).backward(gradient / share)
+            torch.nn.utils.clip_grad_norm_([alpha], 10)
+            adam.step()
+            adam.zero_grad()
+            weighting.update(gradient)
+            assert_close({"": weighting.importance * share}, {"": (alpha.relu() / n).detach()}, rtol=1e-6, atol=1e-8)
+        found.append(weighting.importance * share)
+    assert_close({"": found[1]}, {"": found[0]}, rtol=1e-6, atol=1e-8)
 
 
 def test_a_weight_follows_its_example_however_the_loader_shuffles():
