@@ -17,7 +17,7 @@ from tutelage.weighting.partition import Partition
 
 
 class Fixed(Weighting):
-    """Constant weights: u[i, k] = weights[k], a number, or the batch's own where that names one of its keys.
+    """Constant weights: u[i, k] is the number weights[k], or ``batch[weights[k]][i]`` where weights[k] is a key of the batch.
 
     ``Fixed([1, 0])`` trains on the primary signal alone, ``Fixed([0.1, 0.9])`` is knowledge distillation at lambda = 0.9,
     ``Fixed(["confidence", 1])`` weighs each example's first loss by ``batch["confidence"]``, (B,).

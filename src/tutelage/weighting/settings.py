@@ -32,15 +32,15 @@ class WeighingSettings(Protocol):
 
     @property
     def weighting(self) -> str | None:
-        """The name of the chosen weighting; None where what a method says is chosen."""
+        """The name of the weighting; None for the one that belongs to the recipe's method."""
 
     @property
     def weighting_options(self) -> dict[str, Any]:
-        """What was given for it."""
+        """The options that were given for it."""
 
     @property
     def weighting_defaults(self) -> dict[str, dict[str, Any]]:
-        """What is recommended, by the name of a weighting."""
+        """Recommended options, by the name of a weighting."""
 
 
 def check_names(settings: WeighingSettings, others: Iterable[str] = ()) -> None:
