@@ -25,7 +25,7 @@ def test_every_signal_and_every_weighting_is_there() -> None:
         for name in room.__all__:
             value = getattr(room, name)
             if inspect.isclass(value) and issubclass(value, base):
-                assert name in tutelage.__all__, name
+                assert name in tutelage.__all__, f"{name} needs its lines in tutelage/__init__.py"
     assert {"Objective", "Indexed", "TensorData", "endless", "fit", "Plan"} <= set(tutelage.__all__)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 
@@ -107,6 +108,15 @@ METHODS: dict[str, Callable[[nn.Module], Weighting]] = {
     "MentorNet, learned": lambda model: LearnedMentorNet(hidden=7, meta_optimizer=QUICK),
     "IEG": lambda model: IEG(),
 }
+# Weightings whose weights of an example depend on the rest of its batch; those that adapt first do so anyway.
+TOGETHER = {
+    "GradientCosine",
+    "GradientCosine, weighted",
+    "MentorNet",
+    "MentorNet, self-paced",
+    "MentorNet, learned",
+    "SuperLoss, running",
+}
 NEUTRAL: dict[str, Callable[[nn.Module], Weighting]] = {
     "Equal": lambda model: Equal(),
     "Fixed": lambda model: Fixed([1.0, 1.0]),
@@ -172,6 +182,21 @@ class Loop:
             self.weighting.adapt(self.objective, batch, held_out, self.optimizer)
         self.weighting.backward(self.objective(batch), batch, self.model)
         return {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
+
+
+def drawn_anew(loop: Loop, batch: dict[str, Tensor]) -> bool:
+    """Return whether the weights of a batch are drawn at random, in every step anew."""
+    if loop.weighting.adapts_first:  # which knows weights of the batch that it has seen
+        return False
+    found, losses_BK = [], loop.objective(batch).detach()
+    before = copy.deepcopy(loop.weighting.state_dict())
+    for seed in range(8):
+        torch.manual_seed(seed)
+        loop.weighting.load_state_dict(before)
+        found.append(loop.weighting.example_weights(losses_BK, batch))
+    loop.weighting.load_state_dict(before)
+    first = found[0]
+    return first is not None and any(not torch.equal(first, other) for other in found if other is not None)
 
 
 def assert_close(
