@@ -92,7 +92,7 @@ def of_generations() -> Names:
 
 
 def of_rules(model_of_rules: str = "cage") -> Names:
-    model = RuleModel(RuleModelSpec(features=2, rule_class=(0, 1, 1), classes=2, rules=model_of_rules))  # type: ignore[arg-type]
+    model = RuleModel(RuleModelSpec(features=2, rule_class=(0, 1, 1), classes=2, rules=model_of_rules))
     g, count = torch.Generator().manual_seed(0), 12
     fired = torch.randint(0, 2, (count, 3), generator=g)
     index = torch.arange(count)
