@@ -27,14 +27,16 @@ def shown(log: DecisionLog) -> list[tuple[Any, ...]]:
 
 def test_a_decision_is_read_as_it_was_written(place):
     moment = datetime(2026, 2, 11, 23, 30, tzinfo=timezone(timedelta(hours=-2)))
-    facts: dict[str, Any] = {"image": "a/b.png", "headline": "Größe 🚫", "subtask": "weapons", "decided_at": moment}
+    facts: dict[str, Any] = {"image": "a/b.png", "headline": "Größe 🚫", "subtask": "weapons"}
+    facts |= {"content": "ab" * 32, "decided_at": moment}
     with DecisionLog(place) as log:
         found = log.record("ad", "v1", -3.25, "defective", "new", shadow=True, impressions=7, **facts)
         assert found == Decision("ad", "v1", -3.25, "defective", "new", True, 7, **facts)
         (row,) = log.table().to_dict("records")
         assert row.pop("decided_at") == moment
         assert row == {"ad_id": "ad", "model_version": "v1", "score": -3.25, "decision": "defective", "variant": "new",
-                       "shadow": True, "image": "a/b.png", "headline": "Größe 🚫", "subtask": "weapons"}  # fmt: skip
+                       "shadow": True, "image": "a/b.png", "headline": "Größe 🚫", "subtask": "weapons",
+                       "content": "ab" * 32}  # fmt: skip
         assert shown(log) == [("ad", "2026-W07", 7.0)]
 
 
@@ -69,6 +71,28 @@ def test_what_a_version_said_while_it_looked_on_stands_when_it_is_acted_on(place
         assert [(each.variant, each.score) for each in log.record_all(both)] == [("old", 0.2)] * 3
         assert len(log.table()) == 2
         assert shown(log) == [("ad", "2026-W02", 3.0), ("ad", "2026-W04", 5.0)]
+
+
+def test_a_decision_about_other_content_changes_nothing(place):
+    with DecisionLog(place) as log:
+        log.record("ad", "v1", 0.25, "acceptable", "new", shadow=True, content="a" * 64)
+        for content in ("b" * 64, None):
+            other = log.record("ad", "v1", 0.75, "defective", "old", content=content)
+            assert (other.content, other.score, other.variant, other.shadow) == ("a" * 64, 0.25, "new", True)
+        acted = log.record("ad", "v1", 0.25, "acceptable", "old", content="a" * 64)
+        assert (acted.content, acted.variant, acted.shadow) == ("a" * 64, "old", False)
+
+
+def test_a_log_of_before_the_content_was_noted_is_brought_up_to_date(tmp_path):
+    place = tmp_path / "old.sqlite"
+    with DecisionLog(place) as log:
+        log.record("ad", "v1", 0.5, "acceptable", "a")
+        with log.database.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE decision DROP COLUMN content"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    with DecisionLog(place) as log:
+        assert log.table()["content"].tolist() == [None]
+        assert log.record("ad", "v1", 0.7, "defective", "a", content="c" * 64).content is None
 
 
 def test_many_at_once_answer_in_their_order_and_a_repeated_one_with_the_first(place):

@@ -1,6 +1,7 @@
 """The service from outside: every way to ask, every way to ask wrongly, and what happens in between."""
 
 import base64
+import hashlib
 import http.client
 import json
 import shutil
@@ -236,10 +237,8 @@ def test_bombs_of_headers_and_clients_that_dawdle_are_cut_off(service: Served) -
 
 
 def test_an_ad_is_decided_once(service: Served, model: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:  # eight at once, one half of which would decide otherwise
-        answers = [
-            each[1] for each in pool.map(lambda n: service.score((DARK, BRIGHT)[n % 2], x_ad_id="ad-1"), range(8))
-        ]
+    with ThreadPoolExecutor(8) as pool:
+        answers = [each[1] for each in pool.map(lambda _: service.score(DARK, x_ad_id="ad-1"), range(8))]
     assert len({(answer["score"], answer["decision"]) for answer in answers}) == 1
     facts = {"id": "ad-2", "headline": "Buy", "path": "ads/2.png", "impressions": 7}
     status, answer, _ = service.ask("POST", "/invocations", {"image": base64.b64encode(BRIGHT).decode(), **facts})
@@ -254,6 +253,42 @@ def test_an_ad_is_decided_once(service: Served, model: Path) -> None:
         "ads/2.png",
         "incumbent",
     ]
+
+
+def test_an_id_has_one_image_whichever_way_it_is_sent(service: Served, model: Path) -> None:
+    first = service.score(BRIGHT, x_ad_id="swap")
+    assert (first[0], first[1]["decision"]) == (200, "acceptable")
+    forms = [form({"image": each, "id": b"swap"}) for each in (BRIGHT, DARK)]
+    kind = {"content_type": "multipart/form-data; boundary=XX"}
+    told = [{"image": base64.b64encode(each).decode(), "id": "swap"} for each in (BRIGHT, DARK)]
+    same = [service.ask("POST", "/invocations", forms[0], **kind), service.ask("POST", "/invocations", told[0])]
+    assert [each[:2] for each in same] == [first[:2]] * 2
+    others = [
+        service.score(DARK, x_ad_id="swap"),
+        service.ask("POST", "/invocations", forms[1], **kind),
+        service.ask("POST", "/invocations", told[1]),
+    ]
+    for status, answer, _ in others:
+        assert (status, answer["error"]) == (409, "other_content")
+        assert "id 'swap' is that of an ad with other content" in answer["detail"]
+        assert "send it with an id of its own" in answer["detail"]
+    inputs = [
+        {"name": "image", "datatype": "BYTES", "shape": [1], "data": [told[1]["image"]]},
+        {"name": "id", "datatype": "BYTES", "shape": [1], "data": ["swap"]},
+    ]
+    status, answer, _ = service.ask("POST", "/v2/models/incumbent/infer", {"inputs": inputs})
+    outputs = {each["name"]: each["data"] for each in answer["outputs"]}
+    assert (status, outputs["decision"]) == (200, ["defective"])  # which logs nothing: what is sent is what is judged
+    with ThreadPoolExecutor(8) as pool:  # eight at once, two contents: the first one's, and no decision about the other
+        found = list(pool.map(lambda n: service.score((DARK, BRIGHT)[n % 2], x_ad_id="race"), range(8)))
+    assert sorted(status for status, _, _ in found) == [200] * 4 + [409] * 4
+    assert len({answer["decision"] for status, answer, _ in found if status == 200}) == 1
+    with DecisionLog(model.parent / "decisions.sqlite") as log:
+        table = log.table().set_index("ad_id")
+        log.record("noted-elsewhere", first[1]["model_version"], 0.9, "acceptable", "incumbent")
+    assert table.loc["swap", "content"] == hashlib.sha256(BRIGHT).hexdigest()
+    status, answer, _ = service.score(BRIGHT, x_ad_id="noted-elsewhere")
+    assert (status, "content that was not noted" in answer["detail"]) == (409, True)
 
 
 def test_prometheus_reads_what_happened(service: Served) -> None:

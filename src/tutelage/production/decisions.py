@@ -38,6 +38,7 @@ class Decision:
         image: path of the image, under a folder that `tutelage audit serve` is given.
         headline: the advertisement's text.
         subtask: what the model takes the defect for.
+        content: SHA-256 of what was judged, in hexadecimal, where it is known.
         decided_at: when; the moment of recording by default.
 
     Raises:
@@ -55,6 +56,7 @@ class Decision:
     image: str | None = None
     headline: str | None = None
     subtask: str | None = None
+    content: str | None = None
     decided_at: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Decision:
             value = getattr(self, name)
             if not value or len(value.encode(errors="replace")) > most:
                 raise ValueError(f"{name}={value!r:.200} must be a text of 1 to {most} bytes")
-        for name in (*_LONGEST, "image", "headline", "subtask"):
+        for name in (*_LONGEST, "image", "headline", "subtask", "content"):
             value = getattr(self, name)
             if value is not None and ("\0" in value or any("\ud800" <= character <= "\udfff" for character in value)):
                 raise ValueError(f"{name}={value!r:.200} holds a character that cannot be stored")
@@ -84,6 +86,9 @@ class DecisionLog:
     The first decision that is recorded for an advertisement and a model's version stands: whoever records another, a retry or a
     second process at the same moment, is told the first. What a version decided while it only looked on keeps its score, and
     becomes a decision of the variant that first acts on it. The row is on the disk before `record` returns.
+
+    A name stands for one content. Who records a decision about another (`Decision.content`) is told the first, too, changes
+    nothing, and must compare: the decision that stands is not about what was given.
 
     Args:
         database: path of SQLite's file, or a URL: ``postgresql://user:password@host/name``.
@@ -202,8 +207,11 @@ def _recorded(connection: Connection, given: Sequence[Decision]) -> list[Decisio
     rows = [{name: value for name, value in asdict(each).items() if name in _STORED} for each in given]
     insert = _inserting(connection)(decisions)
     acted_on = {name: insert.excluded[name] for name in ("shadow", "variant", "decided_at")}
+    same = decisions.c.content.is_not_distinct_from(insert.excluded.content)
     insert = insert.on_conflict_do_update(
-        index_elements=["ad_id", "model_version"], set_=acted_on, where=decisions.c.shadow & ~insert.excluded.shadow
+        index_elements=["ad_id", "model_version"],
+        set_=acted_on,
+        where=decisions.c.shadow & ~insert.excluded.shadow & same,
     )
     ours = set(connection.execute(insert.returning(decisions.c.id), rows).scalars())
     chosen = select(decisions).where(tuple_(decisions.c.ad_id, decisions.c.model_version).in_(keys))

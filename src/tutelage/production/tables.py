@@ -63,6 +63,7 @@ decisions = _table(
     Column("image", Text),
     Column("headline", Text),
     Column("subtask", Text),
+    Column("content", String(64)),
     UniqueConstraint("ad_id", "model_version", name="decision_once"),
     Index("decision_time", "decided_at"),
 )

@@ -136,19 +136,20 @@ class Service:
         An ad with a name gets the decision that stands: the first that was recorded for it and the version.
 
         Raises:
-            Refused: the image is unreadable, there are other features than the model reads, or the decision cannot be recorded.
+            Refused: the image is unreadable, there are other features than the model reads, the decision cannot be recorded, or
+                the name's decision is about other content.
         """
         named = example.id is not None and variant is None
         chosen = variant or (assign(str(example.id), self.weights) if named else self.default)
-        if named:
-            for name in shadows(self.weights):
-                self._look_on(name, example)
         with self.deployment.live[chosen] as live:
             found = await self._scored(live, example)
             version = live.model.version
         if named and self._record is not None and "decision" in found:
             stands = await self._recorded(self._record, example, found, version, chosen)
             found = {**found, "score": stands.score, "decision": stands.decision, "subtask": stands.subtask}
+        if named:  # only now, so that no variant looks on at what is refused
+            for name in shadows(self.weights):
+                self._look_on(name, example)
         self._tell(chosen, found, shadow=False)
         return {"id": example.id, "variant": chosen, "model_version": version, **found}
 
@@ -182,9 +183,10 @@ class Service:
             image=example.path,
             headline=example.headline,
             subtask=found.get("subtask"),
+            content=await asyncio.get_running_loop().run_in_executor(self._decoders, example.digest),
         )
         try:
-            return await record(decision)
+            stands = await record(decision)
         except ConnectionError as error:
             logger.error("decisions cannot be logged: %s", error)
             raise Refused(
@@ -193,6 +195,15 @@ class Service:
                 "the decision could not be logged, so none is given; come again",
                 retry_after="5",
             ) from None
+        if stands.content != decision.content:
+            what = "other content" if stands.content else "content that was not noted"
+            raise Refused(
+                409,
+                "other_content",
+                f"id {example.id!r:.200} is that of an ad with {what}, about which this version has decided; this is "
+                "another ad: send it with an id of its own",
+            )
+        return stands
 
     def _look_on(self, variant: str, example: Example) -> None:
         """Score an ad by a variant that decides nothing; under load, or where that fails, it is left out and counted."""
