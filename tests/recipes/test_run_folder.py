@@ -128,6 +128,20 @@ def test_a_run_goes_on_with_its_own_settings_alone(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_file_is_the_same_whichever_way_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ads.csv").write_text("image,label\n")
+    (tmp_path / "linked").symlink_to("data")
+    claim(tmp_path / "run", given(data=str(tmp_path / "data" / "ads.csv")))
+    for path in ("data/ads.csv", Path("data/../data/ads.csv"), "linked/ads.csv"):
+        claim(tmp_path / "run", given(data=path))
+    for path in ("elsewhere/ads.csv", "data/other.csv", "a\0b", None):
+        with pytest.raises(ValueError, match=r"data was 'linked/ads.csv' and is"):
+            claim(tmp_path / "run", given(data=path))
+
+
 def test_how_a_machine_is_used_may_change(tmp_path):
     claim(tmp_path, given())
     claim(tmp_path, given(hardware={"workers": 4, "precision": "float32"}, processes=3))

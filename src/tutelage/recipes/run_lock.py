@@ -88,12 +88,24 @@ def _require_same(out: Path, values: Mapping[str, Any]) -> None:
         raise ValueError(f"{out / CONFIG} is damaged; delete it, and run the same command again")
     shared = [name for name in now if name in then]
     found = differences({name: then[name] for name in shared}, {name: now[name] for name in shared})
-    others = [f"{key} was {old!r} and is {new!r}" for key, old, new in found if not key.startswith(FREE)]
+    others = [
+        f"{key} was {old!r} and is {new!r}"
+        for key, old, new in found
+        if not key.startswith(FREE) and not _one_file(old, new)
+    ]
     if others:
         raise ValueError(
             f"out={str(out)!r} holds a run with other settings: {'; '.join(others)}; give another folder, or "
             "delete its config.yaml: the stages that this does not concern are kept then, and all else is overwritten"
         )
+
+
+def _one_file(old: object, new: object) -> bool:
+    """Return whether two texts are paths of the same file or folder, such as an absolute and a relative one."""
+    try:
+        return isinstance(old, str) and isinstance(new, str) and Path(old).samefile(new)
+    except (OSError, ValueError):  # one of them is no path, or leads nowhere
+        return False
 
 
 def _read(marker: Path) -> dict[str, object] | None:
