@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ def read_table(path: Path, problems: Problems, hint: str = "", **parquet: Any) -
         parquet: options of `tutelage.files.read_parquet`.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or a column's name comes twice.
         pandas.errors.EmptyDataError: a text without a header.
     """
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
+        import pyarrow.parquet as pq
+
+        _require_once(pq.read_schema(path).names, path)
         return read_parquet(path, **parquet)
     if suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file{hint}.")
@@ -62,13 +66,14 @@ def table_parts(path: Path, rows: int, problems: Problems, columns: Sequence[str
     """Yield a table so many rows at a time, as texts, with those of its columns that are asked for; otherwise as `read_table`.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or a column's name comes twice.
     """
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
+            _require_once(file.schema_arrow.names, path)
             there = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(rows, columns=there):
                 yield batch.to_pandas().astype("string").fillna("").astype(object)
@@ -123,8 +128,22 @@ def _encoding(path: Path) -> str:
 def _delimiter(path: Path, encoding: str, usual: str) -> tuple[str, int]:
     """Return what divides the header into most columns, the usual one where several do, and the lines before the header."""
     with open(path, encoding=encoding, errors="replace", newline="") as file:
-        header = next((line for line in file if line.strip()), "")
-    if header.startswith("sep=") and len(header.strip()) == 5:
-        return header[4], 1
-    columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (usual, ",", ";", "\t", "|")}
-    return max(columns, key=lambda mark: columns[mark]), 0
+        lines = (line for line in file if line.strip())
+        header = next(lines, "")
+        if told := header.startswith("sep=") and len(header.strip()) == 5:
+            marks, header = [header[4]], next(lines, "")
+        else:
+            marks = [usual, ",", ";", "\t", "|"]
+    columns = {mark: next(csv.reader([header], delimiter=mark), []) for mark in marks}
+    delimiter = max(columns, key=lambda mark: len(columns[mark]))
+    _require_once(columns[delimiter], path)
+    return delimiter, int(told)
+
+
+def _require_once(names: Sequence[str], path: Path) -> None:
+    """Refuse a table of which two columns have one name, since either could be meant."""
+    counts = Counter(str(name).strip() for name in names)
+    if twice := [name for name, count in counts.items() if name and count > 1]:
+        raise ValueError(
+            f"{path} has {counts[twice[0]]} columns named {twice[0]!r}, and which is meant cannot be told: rename all but one"
+        )
