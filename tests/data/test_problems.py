@@ -20,6 +20,13 @@ def test_counts_most_frequent_first(problems):
     assert Problems().summary() == "nothing left out"
 
 
+def test_the_formats_that_are_read_are_named_with_those_that_are_not(problems):
+    problems.add("d.gif", "format", "content is GIF; allowed: JPEG, PNG, WEBP")
+    problems.add("e.bmp", "format", "content is BMP; allowed: JPEG, PNG, WEBP")
+    told = "5 left out: empty 2, format 2 (allowed: JPEG, PNG, WEBP), unknown_label 1"
+    assert problems.summary() == told
+
+
 def test_the_file_holds_every_problem(problems, tmp_path):
     with problems.write(tmp_path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))

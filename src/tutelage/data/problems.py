@@ -61,10 +61,14 @@ class Problems:
         return lines
 
     def summary(self) -> str:
-        """Return one line for people: `12 left out: empty 7, unknown_label 5`."""
+        """Return one line for people: `12 left out: empty 7, format 5 (allowed: JPEG, PNG, WEBP)`."""
         if not len(self):
             return "nothing left out"
-        return f"{len(self)} left out: " + ", ".join(f"{name} {count}" for name, count in self.counts().items())
+        told = {name: f"{name} {count}" for name, count in self.counts().items()}
+        if "format" in told:  # what to do about it is the same for every file
+            _, stands, allowed = next(each.detail for each in self if each.reason == "format").partition("; allowed: ")
+            told["format"] += f" (allowed: {allowed})" if stands else ""
+        return f"{len(self)} left out: " + ", ".join(told.values())
 
     def write(self, folder: str | os.PathLike[str], name: str = "problems.csv") -> Path:
         """Write the list (id, reason, detail, left_out) into a folder, also when there is none to report."""
