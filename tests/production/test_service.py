@@ -291,6 +291,19 @@ def test_an_id_has_one_image_whichever_way_it_is_sent(service: Served, model: Pa
     assert (status, "content that was not noted" in answer["detail"]) == (409, True)
 
 
+def test_an_id_in_a_header_is_the_same_as_in_a_form(service: Served, model: Path) -> None:
+    name = "größe-ünï-🚗"
+    status, answer, _ = service.score(BRIGHT, x_ad_id=name.encode())  # type: ignore[arg-type]  # http.client sends bytes, too
+    assert (status, answer["id"]) == (200, name)
+    again = service.ask("POST", "/invocations", form({"image": BRIGHT, "id": name.encode()}), **FORM)
+    assert again[:2] == (status, answer)
+    with DecisionLog(model.parent / "decisions.sqlite") as log:
+        assert log.table()["ad_id"].tolist().count(name) == 1
+    status, answer, _ = service.score(BRIGHT, x_ad_id="ünï".encode("latin-1"))  # type: ignore[arg-type]
+    assert (status, answer["error"]) == (400, "id")
+    assert "the header x-ad-id is not UTF-8" in answer["detail"]
+
+
 def test_prometheus_reads_what_happened(service: Served) -> None:
     service.score(BRIGHT)
     service.score(PHOTOGRAPH[:99])

@@ -81,7 +81,7 @@ async def read_example(body: bytes, headers: Headers, takes: str) -> Example:
 
     Args:
         body: the body.
-        headers: the request's; ``content-type`` says which, ``x-ad-id`` names the ad of a raw body.
+        headers: the request's; ``content-type`` says which, ``x-ad-id``, in UTF-8, names the ad of a raw body.
         takes: image, text or features; features come as JSON.
 
     Raises:
@@ -110,7 +110,7 @@ async def read_example(body: bytes, headers: Headers, takes: str) -> Example:
             content = body.decode()
         except UnicodeDecodeError as error:
             raise Refused(400, "encoding", f"the text is not UTF-8: {error}") from None
-    return _from_fields({takes: content, **({"id": headers["x-ad-id"]} if "x-ad-id" in headers else {})}, takes)
+    return _from_fields({takes: content, **_named(headers)}, takes)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -162,6 +162,16 @@ def checked_text(name: str, value: Any, most: int) -> str:
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise Refused(400, name, f"{name} holds a character that cannot be stored")
     return value
+
+
+def _named(headers: Headers) -> dict[str, str]:
+    """Return the ad's name of a raw body: the header's bytes as UTF-8, in which forms and JSON are, too."""
+    if "x-ad-id" not in headers:
+        return {}
+    try:
+        return {"id": headers["x-ad-id"].encode("latin-1").decode()}
+    except UnicodeDecodeError as error:
+        raise Refused(400, "id", f"the header x-ad-id is not UTF-8: {error}; send the id in UTF-8") from None
 
 
 def _no_number(name: str) -> float:
