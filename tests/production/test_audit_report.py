@@ -163,7 +163,16 @@ def test_labels_that_were_judged_again_are_a_manifest_of_their_own(log, tmp_path
     )
     (tmp_path / "metrics.json").write_text('{"data": {"classes": ["defective", "acceptable"]}}')
     examples.to_parquet(tmp_path / "examples.parquet")
+    judge(log, dict.fromkeys(read_audits(log.database).items["ad_id"], False))
     draw_doubts(log.database, tmp_path, 2)
+    open_ones = figures(log.database, "old")
+    assert (
+        open_ones["verdicts"]["given"] == open_ones["verdicts"]["wanted"] == 8
+    )  # of what passed, and these are all there
+    assert open_ones["labels"] == {"given": 0, "wanted": 2}
+    assert [each for each in closing(open_ones) if " yet." in each] == [
+        "2 of 2 labels of a run are not judged again yet."
+    ]
     judge(log, dict.fromkeys(read_audits(log.database).items["ad_id"], False))
     write_audit_report(log.database, tmp_path / "audit", incumbent="old")
     found = pd.read_csv(tmp_path / "audit" / "labels.csv").set_index("id")

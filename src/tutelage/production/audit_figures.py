@@ -88,7 +88,9 @@ def figures(database: Database, incumbent: str | None = None) -> dict[str, Any]:
     rates = [_week(audited, row) for row in audited.strata.sort_values(["week", "variant"]).to_dict("records")]
     others = [str(name) for name in begins.index if name != base]
     tests = [row for name in others for row in _sequential(audited, name, base, weeks, len(others))]
-    passed = audited.items[audited.items["week"].notna()]
+    of_week = audited.items["week"].notna()
+    passed, again = audited.items[of_week], audited.items[~of_week]  # of what passed, and labels of a run
+    said = audited.verdicts[audited.verdicts["item_id"].isin(passed["id"])]
     return {
         "incumbent": base,
         "weeks": rates,
@@ -96,14 +98,15 @@ def figures(database: Database, incumbent: str | None = None) -> dict[str, Any]:
         "table3": [row for name in others for row in _table3(audited, name, base, begins[name])],
         "sequential": tests,
         "drift": _drift(database),
-        "agreement": _agreement(audited),
+        "agreement": _agreement(said),
         "verdicts": {
-            "given": int(audited.items["given"].sum()),
-            "wanted": int(audited.items["wanted"].sum()),
-            "unsure": int((audited.verdicts["verdict"] == "unsure").sum()),
+            "given": int(passed["given"].sum()),
+            "wanted": int(passed["wanted"].sum()),
+            "unsure": int((said["verdict"] == "unsure").sum()),
             "advertisements": len(passed),
             "without": int(passed["defective"].isna().sum()),
         },
+        "labels": {"given": int(again["given"].sum()), "wanted": int(again["wanted"].sum())},
     }
 
 
@@ -220,9 +223,9 @@ def _drift(database: Database) -> list[dict[str, Any]]:
     return found
 
 
-def _agreement(audited: Audited) -> dict[str, Any]:
-    units = [group.tolist() for _, group in audited.verdicts.groupby("item_id")["verdict"]]
+def _agreement(said: pd.DataFrame) -> dict[str, Any]:
+    units = [group.tolist() for _, group in said.groupby("item_id")["verdict"]]
     twice = sum(len(unit) > 1 for unit in units)
     alpha = krippendorff_alpha(units)
-    moderators = audited.verdicts["moderator"].nunique()
+    moderators = said["moderator"].nunique()
     return {"alpha": None if math.isnan(alpha) else alpha, "advertisements": twice, "moderators": moderators}

@@ -128,6 +128,9 @@ def closing(found: dict[str, Any]) -> list[str]:
     if found["verdicts"]["given"] < found["verdicts"]["wanted"]:
         open_ones = found["verdicts"]["wanted"] - found["verdicts"]["given"]
         said.append(f"{open_ones} of {found['verdicts']['wanted']} verdicts are not given yet.")
+    if found["labels"]["given"] < found["labels"]["wanted"]:
+        open_ones = found["labels"]["wanted"] - found["labels"]["given"]
+        said.append(f"{open_ones} of {found['labels']['wanted']} labels of a run are not judged again yet.")
     return said
 
 
