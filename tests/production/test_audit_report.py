@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from shop import fill, weeks
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from tutelage.data.manifest import read_manifest
 from tutelage.metrics import doubts
@@ -17,7 +17,7 @@ from tutelage.production.audit_figures import Audited, figures, read_audits
 from tutelage.production.audit_report import closing, table3, write_audit_report, write_manifests
 from tutelage.production.audits import draw, draw_doubts
 from tutelage.production.decisions import DecisionLog
-from tutelage.production.tables import items, verdicts
+from tutelage.production.tables import items, strata, verdicts
 
 VERDICTS = {True: "defective", False: "acceptable"}
 
@@ -179,6 +179,17 @@ def test_labels_that_were_judged_again_are_a_manifest_of_their_own(log, tmp_path
     assert found["label"].to_dict() == {"x": "acceptable", "y": "acceptable"}
     assert found["given_label"].to_dict() == {"x": "defective", "y": "acceptable"}
     assert not set(found.index) & set(pd.read_csv(tmp_path / "audit" / "verdicts.csv")["id"])
+
+
+def test_the_variant_that_serve_calls_incumbent_is_it(log):
+    defects = fill(log, 1, ads=40)
+    draw(log.database, 12, overlap=0)
+    judge(log, defects)
+    with log.database.engine.begin() as connection:
+        for table in (strata, items):
+            connection.execute(update(table).where(table.c.variant == "old").values(variant="incumbent"))
+    assert figures(log.database)["incumbent"] == "incumbent"
+    assert figures(log.database, "new")["incumbent"] == "new"
 
 
 def test_reports_without_verdicts_or_with_little(log, tmp_path):

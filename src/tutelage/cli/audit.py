@@ -64,7 +64,8 @@ def report(database: str, out: Path = Path("audit"), incumbent: str | None = Non
     Args:
         database: Decision log: SQLite file, or a URL as postgresql://user@host/name.
         out: Folder to write: report.html, report.json, tables as CSV, verdicts.csv and labels.csv.
-        incumbent: Variant that others are compared with; by default the one that was there first.
+        incumbent: Variant that others are compared with; by default incumbent, as `tutelage serve` names it, or else the one
+            that was there first.
     """
     with extra("serve"):
         from tutelage.production.audit_report import (

@@ -19,6 +19,7 @@ from tutelage.production.drift import drift
 from tutelage.production.estimates import Rate, Stratum, relative_change, weighted_rate
 from tutelage.production.sequential import confidence_sequence, log_e_values
 from tutelage.production.tables import decisions, items, strata, verdicts
+from tutelage.production.variants import INCUMBENT
 
 WINDOW = 4  # weeks of an average, as in the paper's Table 3
 ALPHA = 0.05
@@ -72,7 +73,8 @@ def figures(database: Database, incumbent: str | None = None) -> dict[str, Any]:
 
     Args:
         database: with audits.
-        incumbent: the variant that others are compared with; by default the one that was there first.
+        incumbent: the variant that others are compared with; by default ``incumbent``, as `tutelage serve` names it, or else
+            the one that was there first.
 
     Raises:
         ValueError: nothing was audited, or the incumbent is unknown or not given where several variants began in the same week.
@@ -115,6 +117,8 @@ def _incumbent(begins: pd.Series, asked: str | None) -> str:
         if asked not in begins.index:
             raise ValueError(f"incumbent={asked!r}: the audited variants are {', '.join(map(str, begins.index))}")
         return asked
+    if INCUMBENT in begins.index:
+        return INCUMBENT
     first = [str(name) for name in begins.index[begins == begins.iloc[0]]]
     if len(first) > 1:
         raise ValueError(f"{' and '.join(first)} began in the same week; name the incumbent: --incumbent {first[0]}")

@@ -29,7 +29,8 @@ def write_audit_report(database: Database, out: Path, incumbent: str | None = No
     Args:
         database: with audits.
         out: folder to write, made where it does not exist.
-        incumbent: the variant that others are compared with; by default the one that was there first.
+        incumbent: the variant that others are compared with; by default ``incumbent``, as `tutelage serve` names it, or else
+            the one that was there first.
 
     Raises:
         ValueError: see `figures`.

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from hashlib import blake2b
 
+INCUMBENT = "incumbent"
+"""What `tutelage serve` calls the variant that others challenge, and what an audit compares them with."""
+
 
 def assign(ad_id: str, variants: Mapping[str, float]) -> str:
     """Return the variant that decides about an advertisement: always the same, wherever and whenever it is asked.

@@ -17,6 +17,7 @@ from tutelage.production.decisions import DecisionLog
 from tutelage.production.serving.app import application
 from tutelage.production.serving.service import Service
 from tutelage.production.serving.settings import ServiceSettings
+from tutelage.production.variants import INCUMBENT
 
 TOKEN = "TUTELAGE_TOKEN"
 CONNECTIONS = 1000
@@ -54,8 +55,8 @@ def start(
         FileNotFoundError, ValueError: see `Service`, `chosen_token` and `DecisionLog`.
         ConnectionError: the database of decisions cannot be reached.
     """
-    folders = {"incumbent": model, **challengers}
-    shares = dict.fromkeys(folders, 0.0) | dict(weights or {"incumbent": 1.0})
+    folders = {INCUMBENT: model, **challengers}
+    shares = dict.fromkeys(folders, 0.0) | dict(weights or {INCUMBENT: 1.0})
     word = chosen_token(token)
     service = Service(folders, shares, settings)
     if decisions != "none":  # opened last, so that a mistake above leaves no file
