@@ -47,7 +47,8 @@ from tutelage.subtasks import (
     StudentSettings,
 )
 from tutelage.training import Budget, Hardware, Optimization, Plan, fit
-from tutelage.weighting import AMAL, CRUST, MAOAL, GradientCosine, MetaOptimizer, SuperLoss, Uncertainty
+from tutelage.weighting import AMAL, CRUST, MAOAL, GradientCosine, MetaOptimizer, SuperLoss, Uncertainty, sweep
+from tutelage.weighting.verified import WrongLabels
 
 NAN, INF = math.nan, math.inf
 ROOTS = (
@@ -249,6 +250,13 @@ def own_loop(batch: Any, held_out: Any = None) -> None:
     weighting.adapt(objective, batch, held_out, SGD(model.parameters(), 0.1))
 
 
+def swept(loader: Any, held_out: Any) -> None:
+    """What finds the weights of all examples at once."""
+    model = Linear(3, 2)
+    sweep(AMAL(6, 1), Objective(model, [CrossEntropy()]), loader, held_out, SGD(model.parameters(), 0.1))
+
+
+PAIRS = list(zip(X, Y, strict=True))
 LISTED = [{"index": place, "input": X[place], "label": int(Y[place])} for place in range(6)]
 BATCH = {"index": torch.arange(2), "input": X[:2], "label": Y[:2]}
 DATA: dict[str, tuple[Callable[[], None], str]] = {
@@ -298,6 +306,18 @@ DATA: dict[str, tuple[Callable[[], None], str]] = {
     "loop: no index": (lambda: own_loop({"input": X[:2], "label": Y[:2]}), r"needs batch\['index'\]"),
     "loop: pairs": (lambda: own_loop((X[:2], Y[:2])), r"the batch is a tuple; expected a dict by name"),
     "loop: dicts": (lambda: own_loop(LISTED[:2]), r"the batch is a list; expected a dict by name"),
+    "loop: held-out pairs": (lambda: own_loop(BATCH, [X, Y]), r"held_out is a list; expected a dict by name.*Indexed"),
+    "loop: held-out loader": (
+        lambda: own_loop(BATCH, DataLoader(GOOD, 2)),
+        r"held_out is a DataLoader; expected a dict",
+    ),
+    "loop: none held out": (lambda: own_loop(BATCH), r"held_out is a NoneType; expected a dict by name"),
+    "loop: verified pairs": (lambda: WrongLabels()((X, Y)), r"held_out is a tuple; expected a dict"),
+    "sweep: pairs": (lambda: swept(DataLoader(PAIRS, 2), DataLoader(GOOD, 2)), r"the batch is a list; expected a dict"),
+    "sweep: held-out pairs": (
+        lambda: swept(DataLoader(GOOD, 2), DataLoader(PAIRS, 2)),
+        r"held_out is a list; expected a dict by name: wrap the data set, DataLoader\(tutelage.data.Indexed",
+    ),
     "loop: a loader of nothing": (lambda: next(endless(DataLoader(EMPTY, 2))), r"the loader yields no batch"),
 }
 

@@ -45,17 +45,37 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return _rebuilt(value, lambda item: map_tensors(item, change))
 
 
-def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
-    """Return a batch with every tensor on the device."""
+def require_named(batch: Any, what: str = "the batch") -> None:
+    """Refuse what has no entries by name, as the batches of a plain loader.
+
+    Raises:
+        ValueError: it is no dict; ``what`` is what it is called there.
+    """
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            f"{what} is a {type(batch).__name__}; expected a dict by name: wrap the data set, "
+            "DataLoader(tutelage.data.Indexed(dataset), ...), or write batch = "
+            '{"index": index, "input": x, "label": y} with each example\'s place in the data set as index'
+        )
+
+
+def to_device(batch: Batch, device: torch.device, what: str = "the batch") -> dict[str, Any]:
+    """Return a batch with every tensor on the device.
+
+    Raises:
+        ValueError: see `require_named`.
+    """
+    require_named(batch, what)
     return {key: map_tensors(value, lambda t: t.to(device, non_blocking=True)) for key, value in batch.items()}
 
 
-def size_of(batch: Batch) -> int:
+def size_of(batch: Batch, what: str = "the batch") -> int:
     """Return the number of examples, B: the rows of ``input`` or, where that has no tensor with rows, of ``index``.
 
     Raises:
-        ValueError: neither has rows, or ``index`` has another number than ``input``.
+        ValueError: it is no dict (see `require_named`), neither has rows, or ``index`` has another number than ``input``.
     """
+    require_named(batch, what)
     sizes = {
         key: next((len(tensor) for tensor in tensors_of(batch.get(key)) if tensor.dim()), None)
         for key in ("input", "index")

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Signal
 
@@ -258,10 +259,18 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match=r"equal names \['cross_entropy', 'cross_entropy'\]"):
         Objective(network(), [CrossEntropy(), CrossEntropy()])
     with pytest.raises(
-        ValueError, match=r"'cross_entropy' returned \(\) for a batch of 6; expected one loss an example"
+        ValueError,
+        match=r"'cross_entropy' returned \(\) for a batch of 6; expected one loss an example .*separable = False",
     ):
         Objective(network(), [Reduced()])(batch())
     with pytest.raises(ValueError, match=r"'spread' returned \(6,\) for a batch of 6; expected a scalar"):
         Objective(network(), [Unreduced("spread")])(batch())
+    for loss, called in ((nn.CrossEntropyLoss(), "CrossEntropyLoss"), (functional.cross_entropy, "cross_entropy")):
+        with pytest.raises(
+            ValueError, match=rf"signals\[1\] is {called}, which is no Signal: give one of tutelage.signals"
+        ):
+            Objective(network(), [CrossEntropy(), loss])
+    with pytest.raises(ValueError, match=r"signals is a CrossEntropy; give a list: Objective\(model, \[signal"):
+        Objective(network(), CrossEntropy())
     with pytest.raises(ValueError, match=r"'objective' needs batch\['input'\]"):
         Objective(network(), [CrossEntropy()])({"label": torch.zeros(2)})

@@ -132,9 +132,9 @@ def held_out_probe(objective: Objective, held_out: Batch) -> Probe:
     """Return a probe of the first signal alone: no teacher is asked, and no target of a side task is needed.
 
     Raises:
-        ValueError: the batch is empty.
+        ValueError: the batch is empty, or none.
     """
-    if size_of(held_out) == 0:
+    if size_of(held_out, "held_out") == 0:
         raise ValueError("the held-out batch is empty, so nothing could be learned from it: give at least one example")
     return Probe(primary_only(objective), held_out)
 

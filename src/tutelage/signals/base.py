@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tutelage.batches import Batch, call, size_of, tensors_of
+from tutelage.batches import Batch, call, require_named, size_of, tensors_of
 from tutelage.configured import Configured
 
 Outputs = Tensor | Mapping[str, Tensor]
@@ -167,12 +167,7 @@ def entry(batch: Batch, key: str, whose: str) -> Tensor:
     Raises:
         ValueError: the batch is no dict, lacks the entry, or the entry has another number of rows than the batch.
     """
-    if not isinstance(batch, Mapping):
-        raise ValueError(
-            f"the batch is a {type(batch).__name__}; expected a dict by name: wrap the data set, "
-            "DataLoader(tutelage.data.Indexed(dataset), ...), or write batch = "
-            '{"index": index, "input": x, "label": y} with each example\'s place in the data set as index'
-        )
+    require_named(batch)
     if key not in batch:
         cure = "; tutelage.data.Indexed(dataset) adds it to any map-style data set" if key == "index" else ""
         if key == "input":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -43,8 +43,18 @@ class Objective(nn.Module):
 
     def __init__(self, model: nn.Module, signals: Sequence[Signal], *, sync_batchnorm: bool = False) -> None:
         super().__init__()
+        if isinstance(signals, Signal) or not isinstance(signals, Iterable):
+            raise ValueError(f"signals is a {type(signals).__name__}; give a list: Objective(model, [signal, ...])")
+        signals = list(signals)
         if not signals:
             raise ValueError("signals is empty; give at least one, the primary one first")
+        for place, signal in enumerate(signals):
+            if not isinstance(signal, nn.Module) or not (hasattr(signal, "name") and hasattr(signal, "separable")):
+                called = getattr(signal, "__name__", type(signal).__name__)
+                raise ValueError(
+                    f"signals[{place}] is {called}, which is no Signal: give one of tutelage.signals, as CrossEntropy(), or "
+                    "a subclass of Signal, whose forward(outputs, batch) returns the loss of each example"
+                )
         names = [signal.name for signal in signals]
         if len(set(names)) < len(names):
             raise ValueError(f"signals have equal names {names}; pass name= to tell them apart")
@@ -132,10 +142,11 @@ class Objective(nn.Module):
         with full_precision(next(tensors_of(outputs)).device):
             columns = [signal(outputs, batch) for signal in self.signals]
         for signal, column in zip(self.signals, columns, strict=True):
+            one_each = "one loss an example (a loss that couples examples has the class variable separable = False)"
             if column.shape != ((size,) if signal.separable else ()):
                 raise ValueError(
                     f"signal {signal.name!r} returned {tuple(column.shape)} for a batch of {size}; expected "
-                    f"{'one loss an example' if signal.separable else 'a scalar'}"
+                    f"{one_each if signal.separable else 'a scalar, since separable = False'}"
                 )
         return torch.stack([column.expand(size) for column in columns], dim=1)
 

@@ -39,6 +39,6 @@ def sweep(
         judge = next(judges, None)
         if judge is None:
             raise ValueError(f"held_out ended after {count} batches: give the DataLoader itself, or endless(loader)")
-        weighting.adapt(objective, to_device(batch, device), to_device(judge, device), optimizer)
+        weighting.adapt(objective, to_device(batch, device), to_device(judge, device, "held_out"), optimizer)
         count += 1
     return count

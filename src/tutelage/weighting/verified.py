@@ -33,7 +33,7 @@ class WrongLabels(nn.Module):
         Raises:
             ValueError: ``label`` is no class of each example, or there is none.
         """
-        if size_of(held_out) == 0:
+        if size_of(held_out, "held_out") == 0:
             raise ValueError(
                 "the held-out batch is empty, so nothing could be learned from it: give at least one example"
             )
