@@ -167,6 +167,24 @@ def test_a_given_split_is_honoured_and_only_val_divided():
     assert complete.equals(after)
 
 
+def test_a_missing_class_is_told_with_its_cause():
+    with pytest.raises(ValueError, match=r"none of the 300 labelled examples is defective, and .* your labels mean"):
+        split_table(table(300, label=np.ones(300, dtype=int)), Problems())
+    both = np.arange(300) % 2
+    with pytest.raises(
+        ValueError, match=r"'.*val' has 0 examples .* mark some examples that are defective as 'val', or"
+    ):
+        split_table(table(300, label=both, split="train"), Problems())
+    own = np.array(["train", "val", "test"], dtype=object)[np.arange(300) % 3]
+    with pytest.raises(
+        ValueError, match=r"'test' has 100 examples .* mark some examples that are acceptable as 'test'"
+    ):
+        split_table(table(300, label=np.where(own == "test", 0, both), split=own), Problems())
+    own[own == "val"] = "unassigned"  # which are drawn, and too few
+    with pytest.raises(ValueError, match=r"'student_val' has .* give more data"):
+        split_table(table(300, label=np.where(own == "unassigned", 1, both), split=own), Problems())
+
+
 def test_a_missing_class_is_an_error():
     label = np.ones(300, dtype=int)
     label[:3] = 0

@@ -113,7 +113,8 @@ def split_table(
         The table with its new splits. The order of rows, and so every `index`, is unchanged.
 
     Raises:
-        ValueError: the training, student's validation or test part lacks a class.
+        ValueError: the training, student's validation or test part lacks a class, with the cause: the table lacks it, the
+            table's own splits do, or there are too few.
     """
     settings = settings or SplitSettings()
     table = images.table
@@ -136,7 +137,9 @@ def split_table(
         split = _split(table, noted, settings, groups, timed and "times" not in given_up, "bursts" not in given_up)
         if not judged:
             split[np.isin(split, list(settings.val_parts)) & (table["split"] != split)] = "student_val"
-        lacking = _lacking_class(split, table["label"].to_numpy(np.int64), PARTS_OF_TASK if judged else PLAIN_PARTS)
+        drawn = lacking_parts(table["split"]) if fresh.any() else []
+        labels = table["label"].to_numpy(np.int64)
+        lacking = _lacking_class(split, labels, PARTS_OF_TASK if judged else PLAIN_PARTS, drawn)
         if not lacking:
             break
     else:
@@ -274,14 +277,26 @@ def _joined(one: Rows, other: Rows) -> Rows:
     return connected(len(one), np.concatenate(edges, axis=1))
 
 
-def _lacking_class(split: Names, labels: Rows, parts: Sequence[str]) -> str:
-    """Return which split has no example of a class, in a sentence, or nothing."""
-    for name in parts:
-        inside = labels[split == name]
-        for label, word in ((0, "defective"), (1, "acceptable")):
-            if not (inside == label).any():
-                return (
-                    f"split {name!r} has {len(inside)} examples and none of them is {word}: give more data, a larger "
-                    "share for it (splits.train, val, test, teacher_val, teacher_test), or a shorter gap (splits.gap_days)"
-                )
+def _lacking_class(split: Names, labels: Rows, parts: Sequence[str], drawn: Sequence[str]) -> str:
+    """Return which split lacks a class, why, and what to do, in a sentence, or nothing; `drawn` are not the table's own."""
+    for (label, word), name in product(((0, "defective"), (1, "acceptable")), ("", *parts)):
+        inside = labels[(split == name) if name else labels >= 0]
+        if (inside == label).any():
+            continue
+        if not name:
+            return (
+                f"none of the {len(inside)} labelled examples is {word}, and a model learns from both: give some that are, or "
+                "say what your labels mean (--labels)"
+            )
+        said = f"split {name!r} has {len(inside)} examples and none of them is {word}: "
+        own = name if name in ("train", "test") else "val"
+        if own not in drawn:
+            return said + (
+                f"the table names the splits itself, so mark some examples that are {word} as {own!r}, or leave the cells of "
+                f"that column empty (no row may then be {own!r})"
+            )
+        return said + (
+            "give more data, a larger share for it (splits.train, val, test, teacher_val, teacher_test), or a shorter gap "
+            "(splits.gap_days)"
+        )
     return ""
