@@ -24,6 +24,7 @@ from served import PATIENCE, TOKEN, Served, write_model
 from tutelage.production.decisions import DecisionLog
 from tutelage.production.exported import ExportedModel
 from tutelage.production.serving.__main__ import arguments
+from tutelage.production.serving.running import chosen_token
 
 DARK = hostile.encoded(Image.new("RGB", (32, 32), (40, 40, 40)), "PNG")
 BRIGHT = hostile.encoded(Image.new("RGB", (32, 32), (220, 220, 220)), "PNG")
@@ -434,6 +435,19 @@ def test_kill_under_load_loses_no_answered_decision(tmp_path: Path) -> None:
             logged = log.table()["ad_id"].tolist()
         assert answered <= set(logged), turn
         assert len(set(logged)) == len(logged)
+
+
+@pytest.mark.parametrize("token", ["secret", "sixteen letters ", "größer-als-sechzehn"])
+def test_a_token_that_is_none_is_refused_by_the_name_it_came_by(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = rf"has {len(token)} characters and must have at least 16, of printable ASCII without spaces"
+    with pytest.raises(ValueError, match=f"--token {said}") as error:
+        chosen_token(token)
+    assert token not in str(error.value)
+    monkeypatch.setenv("TUTELAGE_TOKEN", token)
+    with pytest.raises(ValueError, match=f"TUTELAGE_TOKEN {said}"):
+        chosen_token(None)
+    monkeypatch.setenv("TUTELAGE_TOKEN", TOKEN)
+    assert (chosen_token(None), chosen_token("none")) == (TOKEN, None)
 
 
 def test_the_environment_of_a_container() -> None:

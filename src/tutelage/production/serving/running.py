@@ -20,6 +20,7 @@ from tutelage.production.serving.settings import ServiceSettings
 from tutelage.production.variants import INCUMBENT
 
 TOKEN = "TUTELAGE_TOKEN"
+SHORTEST = 16  # characters of a token
 CONNECTIONS = 1000
 
 
@@ -27,14 +28,16 @@ def chosen_token(given: str | None) -> str | None:
     """Return the token of a service: the given one, TUTELAGE_TOKEN's, or a fresh one; None where it is ``none``.
 
     Raises:
-        ValueError: it is shorter than 16 characters, or cannot stand in a header.
+        ValueError: it is shorter than `SHORTEST`, or cannot stand in a header.
     """
     token = given or os.environ.get(TOKEN) or secrets.token_urlsafe(24)
     if token == "none":
         return None
-    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+        named = TOKEN if token == os.environ.get(TOKEN) else "--token"  # its value is nobody's business
         raise ValueError(
-            "token must have at least 16 printable ASCII characters without spaces; 'none' lets everybody in"
+            f"{named} has {len(token)} characters and must have at least {SHORTEST}, of printable ASCII without spaces: leave "
+            "it out, and a fresh one is made and printed; 'none' lets everybody in"
         )
     return token
 
