@@ -13,7 +13,12 @@ from torch import Tensor
 from tutelage.training import seeds
 
 WIDTH = 3.0  # the kernel falls by this exponent over the median squared distance
-RIDGES: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)  # tried on the first part: who ranks examples best without themselves?
+RIDGES: tuple[float, ...] = (
+    1.0,
+    3.0,
+    10.0,
+    30.0,
+)  # tried on the first part: who ranks examples best without themselves?
 PART = 4000  # examples whose kernel matrix is inverted at once
 
 
