@@ -98,6 +98,31 @@ def test_an_answer_that_is_none_is_a_failure(answer, told):
     assert told in next(iter(found.problems)).detail
 
 
+@pytest.mark.parametrize("answer", [2, "2", np.int64(2)])
+def test_a_number_that_is_a_name_is_that_class(answer):
+    found = apply_rules([Rule(lambda x: answer, name="two")], TABLE, classes=("1", "2"), quiet=True)
+    assert found.votes.values.tolist() == [[1]] * 4
+
+
+def test_a_place_is_no_class_where_names_look_like_numbers():
+    rules = [Rule(lambda x: 0, name="zero"), Rule(lambda x: ABSTAIN, name="none")]
+    found = apply_rules(rules, TABLE, classes=("1", "2"), quiet=True)
+    assert found.failures == {"zero": 4}
+    assert "returned 0; expected the name of a class, one of '1', '2'" in next(iter(found.problems)).detail
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_minus_one_is_refused_where_a_class_is_called_that(processes, tmp_path):
+    file = tmp_path / "minus.py"
+    file.write_text("from tutelage.data import rule\n\n@rule\ndef minus(x):\n    return -1\n")
+    with pytest.raises(
+        ValueError, match="rule minus returned -1, which is ABSTAIN and the class '-1': return '-1', as text"
+    ):
+        apply_rules(load_rules(file), TABLE, classes=("-1", "1"), quiet=True, processes=processes)
+    rules = [Rule(lambda x: "-1", name="text"), Rule(lambda x: None, name="none"), Rule(lambda x: 1, name="one")]
+    assert apply_rules(rules, TABLE, classes=("-1", "1"), quiet=True).votes.values.tolist() == [[0, -1, 1]] * 4
+
+
 def test_numbers_of_numpy_and_none_are_answers():
     rules = [Rule(lambda x: np.int64(1), name="one"), Rule(lambda x: None, name="none")]
     found = apply_rules(rules, TABLE, quiet=True)

@@ -4,6 +4,7 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +96,50 @@ def test_a_table_by_hand_may_name_classes_and_leave_cells_empty(tmp_path):
     found, ids = read_votes(path, classes=("ham", "spam"))
     assert found.values.tolist() == [[1, -1], [0, 0]]
     assert ids == ["7", "8"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_empty_cell_abstains_whatever_the_classes_are_called(ending, tmp_path):
+    path = tmp_path / f"votes.{ending}"
+    table = pd.DataFrame({"id": ["a", "b", "c"], "first": [-1, None, 1], "second": [None, None, None]})
+    table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path)
+    found, _ = read_votes(path, classes=("-1", "1"))
+    assert found.values.tolist() == [
+        [0, -1],
+        [-1, -1],
+        [1, -1],
+    ]  # 1.0, as pandas has it beside a missing number, is "1"
+
+
+def test_names_that_look_like_numbers_are_names_and_never_places(tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text("id,first,second\n7,2,\n8,,1\n")
+    assert read_votes(path, classes=("1", "2"))[0].values.tolist() == [[1, -1], [-1, 0]]
+    assert read_votes(path, classes=("0", "1", "2"))[0].values.tolist() == [[2, -1], [-1, 1]]
+    for cell, classes in (("0", ("1", "2")), ("-1", ("1", "2")), ("0", ("-1", "1")), ("0", ("few", "10"))):
+        path.write_text(f"id,first\n7,{cell}\n")
+        if cell == "-1":
+            assert read_votes(path, classes=classes)[0].values.tolist() == [[-1]]
+            continue
+        told = f"column 'first' holds '{cell}'; expected the name of a class, one of {', '.join(classes)}, or nothing"
+        with pytest.raises(ValueError, match=told):
+            read_votes(path, classes=classes)
+    path.write_text("first\n70000\n")
+    with pytest.raises(ValueError, match="holds '70000'"):
+        read_votes(path)
+    wrench = tmp_path / "votes.json"
+    wrench.write_text(json.dumps({"7": example(0, [1]), "8": example(1, [-1])}))
+    assert read_votes(wrench, classes=("0", "1"))[0].values.tolist() == [[1], [-1]]
+    with pytest.raises(ValueError, match="tells classes by their number from 0, and these are named 1, 2"):
+        read_votes(wrench, classes=("1", "2"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("classes", [("-1", "1"), ("=a", "b"), ("2", "10")])
+def test_votes_that_were_written_by_name_come_back(ending, classes, tmp_path):
+    path = tmp_path / f"votes.{ending}"
+    VOTES.write(path, ids=list("vwxyz"), classes=classes)
+    assert (read_votes(path, classes=classes)[0].values == VALUES).all()
 
 
 def example(label, votes, text="x"):

@@ -21,7 +21,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from tutelage.data.problems import Problems
-from tutelage.data.votes import ABSTAIN, Votes
+from tutelage.data.vote_classes import ABSTAIN, AmbiguousVote, VoteClasses
+from tutelage.data.votes import Votes
 from tutelage.hardware import available_cpus
 
 Vote = Callable[..., "int | str | None"]
@@ -32,7 +33,7 @@ LISTED = 20  # failures of one rule; the others are counted
 
 
 class Rule:
-    """A function of one example that returns a class (its number or name), or `ABSTAIN` (or None); see `rule`."""
+    """A function of one example that returns a class (its name or number), or `ABSTAIN` (or None); see `rule`."""
 
     def __init__(
         self,
@@ -192,13 +193,15 @@ def apply_rules(
     Args:
         rules: the rules, at least one.
         table: one row an example; a column ``id`` names rows in the list of failures.
-        classes: the names of the classes, which rules may return in the place of numbers; with them numbers are checked.
+        classes: the names of the classes, which rules may return in the place of numbers; with them numbers are checked. Where
+            a name looks like a number, a number that a rule returns is a name, and never the place of a class.
         processes: how many work; all cores by default, one where there is little to do.
         chunk: rows that a process is given at a time.
         quiet: show no progress bar.
 
     Raises:
-        ValueError: no rule, two of one name, or one that cannot be given to other processes.
+        ValueError: no rule, two of one name, one that cannot be given to other processes, or -1 was returned where a class
+            is called that.
     """
     if not rules:
         raise ValueError("rules is empty; give at least one")
@@ -268,18 +271,23 @@ def _ask(rules: Sequence[Rule], classes: Sequence[str], part: dict[str, list[Any
     scored = any(rule.score for rule in rules)
     scores = np.full((len(plain), len(rules)), np.nan, dtype=np.float32) if scored else None
     failures: list[tuple[int, str, str]] = []
+    of_answer = _remembered(VoteClasses(classes).of_answer)
     for column, rule in enumerate(rules):
         if rule.pre not in prepared:
             prepared[rule.pre] = [_tried(_through, rule.pre, SimpleNamespace(**vars(x))) for x in plain]
         examples = prepared[rule.pre]
         for row, answer in enumerate(_all(rule, examples)):
             try:
-                label = _class_of(answer, classes)
+                if isinstance(answer, FAILURE):
+                    raise answer
+                label = of_answer(answer)
                 if label == ABSTAIN:
                     continue
                 if rule.score is not None and scores is not None:
                     scores[row, column] = _strength(rule.score(examples[row]))
                 values[row, column] = label
+            except AmbiguousVote as error:
+                raise AmbiguousVote(f"rule {rule.name} {error}") from None
             except FAILURE as error:
                 failures.append((row, rule.name, f"{type(error).__name__}: {error}"))
     return _Answers(values, scores, failures)
@@ -313,21 +321,18 @@ def _tried(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return error
 
 
-def _class_of(answer: Any, classes: Sequence[str]) -> int:
-    if answer is None:
-        return ABSTAIN
-    if isinstance(answer, FAILURE):
-        raise answer
-    if isinstance(answer, str):
-        alike = [name for name in classes if name.casefold() == answer.casefold()]
-        if answer in classes or len(alike) == 1:
-            return classes.index(answer if answer in classes else alike[0])
-    if isinstance(answer, int | np.integer) and not isinstance(answer, bool) and answer >= ABSTAIN:
-        if classes and answer >= len(classes):
-            raise ValueError(f"returned {answer}, but the classes are {', '.join(classes)} (0 to {len(classes) - 1})")
-        return int(answer)
-    known = f", one of {', '.join(map(repr, classes))}" if classes else ""
-    raise ValueError(f"returned {answer!r}; expected a class by number{known}, or ABSTAIN (-1)")
+def _remembered(of_answer: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Return the same function, which is asked once for each plain answer."""
+    known: dict[Any, int] = {}
+
+    def remembered(answer: Any) -> int:
+        if type(answer) is not int and type(answer) is not str:  # True is 1 to a dict
+            return of_answer(answer)
+        if (label := known.get(answer)) is None:
+            label = known[answer] = of_answer(answer)
+        return label
+
+    return remembered
 
 
 def _strength(score: Any) -> float:

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from tutelage.data.vote_classes import ABSTAIN, VoteClasses
 from tutelage.files import literal, read_parquet, write_table
 
-ABSTAIN = -1
 _SCORE = "score:"
 _WRENCH = {"train.json": "train", "valid.json": "val", "test.json": "test"}
 
@@ -60,14 +60,19 @@ class Votes:
         """Whether any rule votes, (N,)."""
         return (self.values != ABSTAIN).any(1)
 
-    def write(self, path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> None:
+    def write(
+        self, path: str | os.PathLike[str], ids: Sequence[str] | None = None, classes: Sequence[str] = ()
+    ) -> None:
         """Write the votes as .csv or .parquet: a column ``id`` where ids are given, one a rule, and one for its scores.
+
+        Votes are the names of ``classes``, nothing where a rule abstains; without names they are numbers, and -1.
 
         Raises:
             ValueError: another ending.
         """
         path = Path(path)
-        frame = pd.DataFrame(self.values, columns=list(self.names))
+        told = self.values if not classes else np.array([*classes, None], dtype=object)[self.values]  # -1 is the last
+        frame = pd.DataFrame(told, columns=list(self.names))
         if self.scores is not None:
             for column, name in enumerate(self.names):
                 if not np.isnan(self.scores[:, column]).all():
@@ -84,8 +89,9 @@ def read_votes(
 ) -> tuple[Votes, list[str] | None]:
     """Read a matrix of votes from .csv, .parquet, or a .json file in WRENCH's form.
 
-    A table has one row an example and one column a rule, whose cells are a class (number or name), or -1 or nothing where
-    the rule abstains; a column ``id`` names the examples, and ``score:RULE`` holds a continuous rule's scores.
+    A table has one row an example and one column a rule, whose cells are a class, or nothing where the rule abstains; a column
+    ``id`` names the examples, and ``score:RULE`` holds a continuous rule's scores. A cell that is the name of a class is that
+    class. Where no name looks like a number, a class may be told by its number, from 0, and -1 abstains.
 
     Args:
         path: the file.
@@ -97,12 +103,17 @@ def read_votes(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no matrix of votes, or lacks an example that is wanted.
+        ValueError: it is no matrix of votes, lacks an example that is wanted, or a vote means no class.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of votes {path}")
     if path.suffix == ".json":
+        if VoteClasses(classes).numeric and list(classes) != [str(place) for place in range(len(classes))]:
+            raise ValueError(
+                f"{path} tells classes by their number from 0, and these are named {', '.join(classes)}: give the votes as "
+                ".csv or .parquet, by the classes' names"
+            )
         table, votes = read_wrench(path)
         found: list[str] | None = table["id"].tolist()
     elif path.suffix in (".csv", ".parquet"):
@@ -114,7 +125,7 @@ def read_votes(
         orphans = [name for name in map(str, frame) if name.startswith(_SCORE) and name[len(_SCORE) :] not in names]
         if orphans:
             raise ValueError(f"{path} holds the column {orphans[0]!r}, but no votes of {orphans[0][len(_SCORE) :]!r}")
-        columns = [_votes_of(frame[name], classes, f"{path}, column {name!r}") for name in names]
+        columns = [VoteClasses(classes).of_cells(frame[name], f"{path}, column {name!r}") for name in names]
         values = np.stack(columns, 1) if columns else np.zeros((len(frame), 0), np.int16)
         scores = None
         if len(names) < frame.shape[1]:
@@ -127,17 +138,6 @@ def read_votes(
     if not votes.names:
         raise ValueError(f"{path} holds no column of votes")
     return (votes if ids is None else votes.rows(_places(ids, found, len(votes), path))), found
-
-
-def _votes_of(cells: pd.Series, classes: Sequence[str], where: str) -> NDArray[np.int16]:
-    names = {name: number for number, name in enumerate(classes)}
-    text = cells.astype("string").fillna("").str.strip().replace({"": str(ABSTAIN)})
-    numbers = pd.to_numeric(text.map(lambda cell: names.get(cell, cell)), errors="coerce")
-    wrong = numbers.isna() | (numbers < ABSTAIN) | (numbers != numbers.round())
-    if wrong.any():
-        known = f", one of {', '.join(classes)}" if classes else ""
-        raise ValueError(f"{where} holds {cells[wrong].iloc[0]!r}; expected a class by number{known}, or -1")
-    return numbers.to_numpy(np.int16)
 
 
 def _scores_of(cells: pd.Series, path: Path) -> pd.Series:

@@ -63,7 +63,7 @@ def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Pat
     write_table(out / "examples.parquet", examples_table(task, models, choice))
     write_table(out / "trust.parquet", trust)
     write_table(out / "rules.parquet", rules_table(task, trust))
-    task.votes.write(out / "votes.parquet", task.table["id"].tolist())
+    task.votes.write(out / "votes.parquet", task.table["id"].tolist(), task.classes)
     write_table(out / "label_next.csv", label_next(task, settings.suggest))
     best.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
