@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _JSON_BYTES, _YAML_BYTES, _YAML_DEPTH = 256 << 20, 4 << 20, 100
 _TABLE_CELLS, _TABLE_BYTES = 500_000_000, 4 << 30
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -200,6 +200,6 @@ def _cell(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, list):
         value = "|".join(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value)
-    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+    if not isinstance(value, str) or not _FORMULA.match(value) or NUMBER.fullmatch(value):
         return value
     return "'" + value

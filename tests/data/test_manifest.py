@@ -20,6 +20,7 @@ from tutelage.data import (
     read_manifest,
 )
 from tutelage.data.duplicates import from_hex
+from tutelage.data.manifest import read_classes
 
 
 def save(path: Path, seed: int = 0) -> None:
@@ -98,6 +99,14 @@ def test_parquet_reads_like_csv(folder):
     assert one.labels.tolist() == [1, 0, -1, 1]
     assert one.table["id"].tolist() == ["7", "8", "9", "10"]
     pd.testing.assert_frame_equal(one.table, other.table)
+
+
+def test_classes_of_whole_numbers_beside_missing_ones(folder):
+    images = [f"images/{i}.png" for i in range(4)]
+    pd.DataFrame({"image": images, "label": [10, 2, None, 1]}).to_parquet(folder / "stars.parquet")
+    table, classes, _ = read_classes(folder / "stars.parquet", size=16)
+    assert classes == ("1", "2", "10")
+    assert table.labels.tolist() == [2, 1, -1, 0]
 
 
 def test_bad_rows_are_left_out_and_listed(folder):

@@ -1,9 +1,14 @@
 """Texts from files: what is read, what is left out and why."""
 
+from decimal import Decimal
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from tutelage.data.cells import as_text
 from tutelage.data.text_table import TextColumns, read_texts
+from tutelage.data.written import in_order
 
 
 def written(path, text):
@@ -52,6 +57,34 @@ def test_classes_are_the_labels_that_occur_numbers_in_their_order(tmp_path):
         assert sorted(table["label"]) == [-1, 0, 1]
         assert table["id"].tolist() == ["0", "1", "2"]
         assert table["likes"].tolist() == [1, 2, 3]  # what rules read keeps its type
+
+
+@pytest.mark.parametrize("labels", [[1, 10, 2, None], pd.array([1, 10, 2, None], dtype="Int64")])
+def test_whole_numbers_are_read_as_such_beside_missing_ones(labels, tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"id": [7, None, 9, 3], "text": list("wxyz"), "label": labels}).to_parquet(path)
+    table, classes, _ = read_texts(path)
+    assert classes == ["1", "2", "10"]
+    assert table["label"].tolist() == [0, 2, 1, -1]
+    assert table["id"].tolist() == ["7", "", "9", "3"]
+
+
+def test_text_of_numbers_of_every_type():
+    columns = ([1.0, None, -2.5, 1e17], [1, 2.0, None], [Decimal("3.00"), Decimal("0.5")], [True, None], ["1.0", None])
+    expected = [["1", "", "-2.5", "1" + 17 * "0"], ["1", "2", ""], ["3", "0.5"], ["True", ""], ["1.0", ""]]
+    assert [as_text(pd.Series(column, dtype=object)).tolist() for column in columns] == expected
+    assert as_text(pd.Series(columns[0])).tolist() == expected[0]
+    assert as_text(pd.Series([1.0, None], dtype="Float64")).tolist() == ["1", ""]
+    assert as_text(pd.Series([np.inf, np.nan, 0.0])).tolist() == ["inf", "", "0"]
+    assert as_text(pd.Series([], dtype=float)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["10", "2", ""], ["2", "10"]), (["10", "-1", "2.5"], ["-1", "2.5", "10"]), (["10", "2", "b"], ["10", "2", "b"])],
+)
+def test_the_order_of_classes(names, expected):
+    assert in_order(names) == expected
 
 
 def test_other_names_and_rows_that_are_too_long(tmp_path):

@@ -59,7 +59,19 @@ def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
         ) from error
     if not isinstance(cells.index, pd.RangeIndex):
         cells = cells.reset_index()
-    return cells.astype("string").fillna("").astype(object).apply(lambda column: column.str.strip())
+    return cells.apply(as_text)
+
+
+def as_text(cells: pd.Series) -> pd.Series:
+    """Return a column's cells as stripped text, the empty text where there is nothing.
+
+    A whole number is written without a point whatever the column's type, which pandas makes float where a number is missing.
+    """
+    text = cells.astype("string").fillna("").astype(object).str.strip()
+    if pd.api.types.infer_dtype(cells, skipna=True) not in ("floating", "mixed-integer-float", "decimal"):
+        return text
+    whole = cells.notna() & cells.map(lambda cell: not pd.isna(cell) and cell == cell // 1).astype(bool)
+    return text.mask(whole, cells[whole].map(lambda cell: str(int(cell))))
 
 
 def table_parts(path: Path, rows: int, problems: Problems, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -76,7 +88,7 @@ def table_parts(path: Path, rows: int, problems: Problems, columns: Sequence[str
             _require_once(file.schema_arrow.names, path)
             there = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(rows, columns=there):
-                yield batch.to_pandas().astype("string").fillna("").astype(object)
+                yield batch.to_pandas().apply(as_text)
         return
     if suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file.")

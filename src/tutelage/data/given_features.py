@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tutelage.data.cells import read_table
+from tutelage.data.cells import as_text, read_table
 from tutelage.data.problems import Problems
 
 ID = "id"
@@ -151,7 +151,7 @@ def _of_table(path: Path) -> tuple[NDArray[Any], list[str]]:
         raise ValueError(f"{path} has no column {ID!r}, by which its rows are told; it has {_listed(table.columns)}")
     if len(problems):
         raise ValueError(f"{path}: {problems.summary()}; the first is the row of {next(iter(problems)).id!r}")
-    ids = table[ID].astype(str).str.strip().tolist()
+    ids = as_text(table[ID]).tolist()
     if (again := pd.Series(ids).duplicated()).any():
         raise ValueError(f"{path}: id {ids[int(again.argmax())]!r} comes twice; give each example one row")
     table = table.drop(columns=ID)

@@ -22,8 +22,8 @@ from tutelage.data.indexed import TensorData
 from tutelage.data.problems import Problems
 from tutelage.data.read_once import MEMORY
 from tutelage.data.table import UNLABELLED, ImageFiles, ImageTable
+from tutelage.data.written import in_order, require_splits
 from tutelage.data.written import numbers as read_numbers
-from tutelage.data.written import require_splits
 from tutelage.data.written import splits as read_splits
 from tutelage.decoding import Limits
 
@@ -149,8 +149,9 @@ def read_label_columns(
     labels: dict[str, Tensor] = {}
     names: dict[str, list[str]] = {}
     for name in classes:
-        code, found = pd.factorize(cells[name].where(cells[name] != ""), sort=True)
-        labels[name], names[name] = torch.from_numpy(code.astype(np.int64)), [str(each) for each in found]
+        names[name] = in_order(cells[name])
+        code = pd.Index(names[name], dtype=object).get_indexer(pd.Index(cells[name]))
+        labels[name] = torch.from_numpy(code.astype(np.int64))
     for name, column in values.items():
         labels[name] = torch.from_numpy(column.to_numpy(np.float32)[kept])
     coded = [pd.factorize(cells[name], sort=True) for name in fields]

@@ -16,6 +16,7 @@ from tutelage.data.given_features import GivenFeatures
 from tutelage.data.manifest import Columns, read_image_folder, read_manifest
 from tutelage.data.problems import Problems
 from tutelage.data.table import UNLABELLED, ImageTable
+from tutelage.data.written import in_order
 
 SEPARATOR = "|"
 
@@ -26,7 +27,7 @@ class LabelSets:
 
     Attributes:
         images: the image table; ``label`` is the given label, or the first of several.
-        classes: the names of the classes, sorted.
+        classes: the names of the classes, see `in_order`.
         given_NC: which labels were given, bool.
         truth_NC: all labels, bool, where a column names them.
         problems: what was left out.
@@ -84,7 +85,7 @@ def read_label_sets(
     truths = []
     if truth is not None and cells is not None:
         truths = [_names(text) for text in _told(cells, columns, truth, images.table)]
-    classes = sorted({name for members in (*sets, *truths) for name in members})
+    classes = in_order(name for members in (*sets, *truths) for name in members)
     given_NC = _matrix([*sets, []], classes)[images.labels]  # of those without a label, -1, the last
     first = torch.where(given_NC.any(1), (given_NC.cumsum(1) == 0).sum(1), UNLABELLED)
     table = images.table.assign(label=first.numpy())

@@ -16,7 +16,7 @@ from tutelage.data.manifest_rows import checked
 from tutelage.data.problems import Problems
 from tutelage.data.read_once import MEMORY
 from tutelage.data.table import SPLITS, UNLABELLED, ImageFiles, ImageTable
-from tutelage.data.written import Dates, one_spelling, require_splits, splits
+from tutelage.data.written import Dates, in_order, one_spelling, require_splits, splits
 from tutelage.decoding import Limits
 
 LABELS: Mapping[str, int] = {"acceptable": 1, "defective": 0, "unlabelled": UNLABELLED}
@@ -164,7 +164,7 @@ def read_classes(
     cache_bytes: int = 0,
     features: GivenFeatures | None = None,
 ) -> tuple[ImageTable, tuple[str, ...], Problems]:
-    """Read a manifest or a folder whose labels are the names of classes; classes are numbered in alphabetic order.
+    """Read a manifest or a folder whose labels are the names of classes; classes are numbered in the order of `in_order`.
 
     Returns:
         The table, the classes, and what was left out.
@@ -182,7 +182,7 @@ def read_classes(
             raise ValueError(f"{path} has no column {columns.label!r}; it has {', '.join(map(str, cells.columns))}")
         given = cells[columns.label]
     spellings = Problems()
-    names = sorted(set(one_spelling(given, spellings)) - {""})
+    names = in_order(one_spelling(given, spellings))
     if len(names) < 2:
         raise ValueError(f"{path} names {len(names)} classes; at least 2 are needed")
     labels = {name: number for number, name in enumerate(names)}

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 
 from tutelage.checks import nearest
-from tutelage.data.cells import read_table
+from tutelage.data.cells import as_text, read_table
 from tutelage.data.problems import Problems
-from tutelage.data.written import distinct, one_spelling, require_splits, splits
+from tutelage.data.written import distinct, in_order, one_spelling, require_splits, splits
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
@@ -71,7 +71,7 @@ def read_texts(
         named = named.assign(label="", split="")
     if not classes:
         named["label"] = one_spelling(named["label"], problems)
-    names = list(classes) or _sorted(named["label"])
+    names = list(classes) or in_order(named["label"])
     written = {name.casefold(): name for name in names}
     named["label"] = named["label"].map(lambda name: name if name in names else written.get(name.casefold(), name))
     number = {name: place for place, name in enumerate(names)}
@@ -121,17 +121,11 @@ def _named(cells: pd.DataFrame, columns: TextColumns, path: Path) -> pd.DataFram
                 )
             text = pd.Series([str(row) for row in range(len(cells))] if field.name == "id" else "", index=cells.index)
         else:
-            text = cells[name].astype("string").fillna("").astype(object).str.strip()
+            text = as_text(cells[name])
         found[field.name] = text
     used = {getattr(columns, field.name) for field in fields(TextColumns)}
     rest = {str(name): cells[name] for name in cells if name not in used and str(name) not in found}
     return pd.DataFrame({**found, **rest}, index=cells.index)
-
-
-def _sorted(labels: pd.Series) -> list[str]:
-    """Return the labels that occur: by number where all are numbers, else by name."""
-    found = sorted(set(labels) - {""})
-    return sorted(found, key=int) if all(name.isdecimal() for name in found) else found
 
 
 def divide_texts(

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tutelage.files import literal
+from tutelage.files import NUMBER, literal
 
 ABSTAIN = -1
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _MOST = int(np.iinfo(np.int16).max)
 
@@ -38,7 +37,7 @@ class VoteClasses:
     @cached_property
     def numeric(self) -> bool:
         """Whether a name looks like a number."""
-        return any(_NUMBER.fullmatch(name.strip()) for name in self.names)
+        return any(NUMBER.fullmatch(name.strip()) for name in self.names)
 
     @cached_property
     def _places(self) -> dict[str, int]:

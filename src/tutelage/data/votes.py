@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from tutelage.data.cells import as_text
 from tutelage.data.vote_classes import ABSTAIN, VoteClasses
 from tutelage.files import literal, read_parquet, write_table
 
@@ -120,7 +121,7 @@ def read_votes(
         csv = path.suffix == ".csv"
         frame = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else read_parquet(path)
         frame.columns = [literal(str(name)) for name in frame]
-        found = [literal(id) for id in frame.pop("id").astype(str)] if "id" in frame else None
+        found = [literal(id) for id in as_text(frame.pop("id"))] if "id" in frame else None
         names = [str(name) for name in frame if not str(name).startswith(_SCORE)]
         orphans = [name for name in map(str, frame) if name.startswith(_SCORE) and name[len(_SCORE) :] not in names]
         if orphans:

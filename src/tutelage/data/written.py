@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import pandas as pd
 
 from tutelage.data.problems import Problems
+from tutelage.files import NUMBER
 
 Dates = Literal["auto", "day_first", "month_first"]
 
@@ -102,6 +103,12 @@ def one_spelling(cells: pd.Series, problems: Problems) -> pd.Series:
             told = f"{name!r} ({counts[name]:,}) and {kept!r} ({counts[kept]:,}) differ in case alone"
             problems.warn("", "spellings", f"{told}: they are one class, {kept!r}")
     return cells.map(lambda name: spelling.get(name.casefold(), name))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of classes that occur, without the empty one: by number where all are numbers, else by name."""
+    found = sorted(set(names) - {""})
+    return sorted(found, key=float) if all(NUMBER.fullmatch(name) for name in found) else found
 
 
 def splits(cells: pd.Series) -> pd.Series:
