@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tutelage import files
 from tutelage.cli import main
 from tutelage.data import Problems, read_manifest
-from tutelage.data.text import read_features
+from tutelage.data.given_features import read_given_features
 from tutelage.data.text_table import read_texts
 from tutelage.data.votes import Votes, read_votes
 from tutelage.files import literal, load_yaml, read_json, read_parquet, read_yaml, write_atomically, write_table
@@ -104,7 +104,7 @@ def test_a_parquet_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeyp
         read_parquet,
         read_votes,
         read_texts,
-        lambda path: read_features(path, 3),
+        read_given_features,
         lambda path: read_manifest(path, size=8),
     ):
         with pytest.raises(ValueError, match=r"bomb\.parquet unpacks to 2,000 rows of 2 columns and over .* GiB"):

@@ -45,6 +45,20 @@ def test_every_form_holds_the_same_numbers(form, tmp_path):
     assert len(table.images.pictures([0, 1])) == 0
 
 
+def test_arrays_of_several_names(tmp_path):
+    np.savez(tmp_path / "one.npz", NUMBERS)
+    np.savez(tmp_path / "two.npz", features=NUMBERS, other=NUMBERS)
+    for name in ("one", "two"):
+        found = read_given_features(tmp_path / f"{name}.npz")
+        assert np.array_equal(found.first(np.array([2, 0])), NUMBERS[[2, 0]])
+    np.savez(tmp_path / "none.npz", a=NUMBERS, b=NUMBERS)
+    with pytest.raises(ValueError, match="holds the arrays a, b; name one of them 'features'"):
+        read_given_features(tmp_path / "none.npz")
+    (tmp_path / "none.npz").write_bytes(b"PK\x03\x04nothing")
+    with pytest.raises(ValueError, match=r"is no \.npz file of numbers"):
+        read_given_features(tmp_path / "none.npz")
+
+
 @pytest.mark.parametrize("reader", ["manifest", "label sets", "label columns"])
 def test_rows_are_found_by_id_and_what_is_missing_is_listed(reader, tmp_path):
     features = read_given_features(write(tmp_path, "csv", NUMBERS[[3, 0, 1]], ["d", "a", "b"]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tutelage.data import FeatureRows, Features, FeatureSettings, read_features
+from tutelage.data import FeatureRows, Features, FeatureSettings
 
 TEXTS = ["Call me now", "call me later", "I love this song", "this song, this song!", "now or never"]
 
@@ -44,29 +44,7 @@ def test_rows_of_features_are_batches():
     torch.testing.assert_close(dense.batch([2])["input"], torch.from_numpy(features[[2]].toarray()))
 
 
-def test_given_features(tmp_path):
-    given = np.arange(6, dtype=np.float64).reshape(3, 2)
-    np.savez(tmp_path / "one.npz", given)
-    np.savez(tmp_path / "two.npz", features=given, other=given)
-    np.save(tmp_path / "plain.npy", given)
-    import pandas as pd
-
-    pd.DataFrame({"id": ["a", "b", "c"], "x": given[:, 0], "y": given[:, 1]}).to_parquet(tmp_path / "table.parquet")
-    for name in ("one.npz", "two.npz", "plain.npy", "table.parquet"):
-        found = read_features(tmp_path / name, 3)
-        assert found.dtype == np.float32
-        assert (found == given).all()
-
-
 def test_mistakes(tmp_path):
-    np.savez(tmp_path / "two.npz", a=np.ones(2), b=np.ones(2))
-    np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
-    with pytest.raises(ValueError, match="holds the arrays a, b; name one of them 'features'"):
-        read_features(tmp_path / "two.npz", 2)
-    with pytest.raises(ValueError, match="expected a matrix of 2 rows of finite numbers"):
-        read_features(tmp_path / "nan.npy", 2)
-    with pytest.raises(FileNotFoundError, match="there is no file of features"):
-        read_features(tmp_path / "none.npy", 2)
     with pytest.raises(ValueError, match="no word occurs in 9 of 5 texts"):
         Features.fit(TEXTS, FeatureSettings(min_count=9))
     with pytest.raises(ValueError, match="ngrams=\\(2, 1\\)"):

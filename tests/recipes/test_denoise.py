@@ -1,5 +1,6 @@
 """Rules and few labels from end to end: from the command line, interrupted, scored anew; AMAL's derivatives through both."""
 
+import itertools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import yaml
 
 from tutelage import cli, recipes
 from tutelage.data import TensorData, Votes
+from tutelage.data.text_table import TextColumns
 from tutelage.data.votes import unipolar
 from tutelage.hypergradient import look_ahead_gradient
 from tutelage.metrics import bootstrap, paired_bootstrap
@@ -374,11 +376,42 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
     found, expected = (train(one, settings(budget=Budget(steps=3))) for one in (own, task))
     torch.testing.assert_close(found.outputs["classifier"], expected.outputs["classifier"])
     (tmp_path / "gap.csv").write_text((files / "comments.csv").read_text() + "c160,,\n")
-    with pytest.raises(ValueError, match="1 left out: empty_text 1, so that the rows of"):
+    with pytest.raises(ValueError, match="holds 160 rows and the data 161; without ids they must be as many"):
         text_task(tmp_path / "gap.csv", settings(), rules=files / "rules.py", vectors=tmp_path / "vectors.npy")
     recipes.run("denoise", own, settings(budget=Budget(steps=1)), tmp_path / "run", quiet=True)
     code, _, err = command("predict", tmp_path / "run", files / "comments.csv", "--out", tmp_path / "s.csv")
     assert (code, "learned from given features" in err) == (2, True)
+    code, _, err = command("export", tmp_path / "run", "--out", tmp_path / "exported")
+    assert (code, "an exported model of texts makes its own: nothing is exported" in err) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["numbers.parquet", "lists.parquet", "vectors.csv", "vectors.npy"])
+def test_features_belong_to_their_texts_by_id_whatever_their_order(form, files, command, tmp_path):
+    texts = pd.read_csv(files / "comments.csv", dtype=str, keep_default_na=False)
+    texts.loc[3, "text"] = ""  # is left out; features without ids keep their places
+    texts.insert(0, "number", range(7, 7 + len(texts)))
+    texts.drop(columns="id").to_csv(tmp_path / "texts.csv", index=False)
+    vectors = np.random.default_rng(0).normal(size=(len(texts), 4)).astype(np.float32)
+    path = tmp_path / form
+    if form.endswith(".npy"):
+        np.save(path, vectors)
+    else:
+        lists = pd.DataFrame({"id": texts["number"], "embedding": list(vectors)})
+        numbers = pd.DataFrame(vectors, columns=list("abcd")).assign(id=texts["number"])
+        shuffled = (lists if form.startswith("lists") else numbers).sample(frac=1, random_state=1).iloc[:-2]
+        shuffled.to_csv(path, index=False) if form.endswith("csv") else shuffled.to_parquet(path)
+    columns = TextColumns(id="number")
+    task = text_task(tmp_path / "texts.csv", settings(), rules=files / "rules.py", vectors=path, columns=columns)
+    assert np.allclose(task.features, vectors[task.table["id"].astype(int) - 7])
+    assert task.problems.counts() == {"empty_text": 1} | ({} if form.endswith(".npy") else {"no_features": 2})
+    if form != "lists.parquet":
+        return
+    recipes.run("denoise", task, settings(budget=Budget(steps=1)), tmp_path / "run", quiet=True)
+    told = {"--vectors": path, "--columns.id": "number", "--out": tmp_path / "s.csv"}
+    code, _, _ = command("predict", tmp_path / "run", tmp_path / "texts.csv", *itertools.chain(*told.items()))
+    assert code == 0
+    scores = pd.read_csv(tmp_path / "s.csv", dtype=str)
+    assert scores["id"].tolist() == task.table["id"].tolist()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def predict(
             that was given features, a file of those.
         out: Table to write, .csv, or .parquet with a .csv file beside it.
         fpr: For a moderation run: false-positive rate at which to decide; the run's own by default.
-        vectors: For a denoise run that was given features: file of features, one row a text.
+        vectors: For a denoise run that was given features: file of those of the new texts, as it was given them.
         columns: Names of the manifest's columns.
     """
     table, problems = recipes.predict(run_folder, manifest, out, columns=columns, fpr=fpr, vectors=vectors)

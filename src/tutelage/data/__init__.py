@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         perceptual_hash,
         perceptual_hashes,
     )
+    from tutelage.data.given_features import GivenFeatures, read_given_features
     from tutelage.data.grids import digit_grids
     from tutelage.data.images import read_image
     from tutelage.data.label_columns import LabelColumns, read_label_columns
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from tutelage.data.selection import facility_location
     from tutelage.data.splits import SplitSettings, split_table, temporal_split
     from tutelage.data.table import SPLITS, ImageArray, ImageFiles, ImageTable
-    from tutelage.data.text import FeatureRows, Features, FeatureSettings, read_features
+    from tutelage.data.text import FeatureRows, Features, FeatureSettings
     from tutelage.data.votes import (
         ABSTAIN,
         Votes,
@@ -65,6 +66,7 @@ _FILES = {
     "domains": ("leave_one_domain_out",),
     "drawn": ("stratified_split",),
     "duplicates": ("Duplicates", "drop_duplicates", "find_duplicates", "perceptual_hash", "perceptual_hashes"),
+    "given_features": ("GivenFeatures", "read_given_features"),
     "grids": ("digit_grids",),
     "images": ("read_image",),
     "label_columns": ("LabelColumns", "read_label_columns"),
@@ -79,7 +81,7 @@ _FILES = {
     "sampling": ("Rebalanced", "fraction"),
     "selection": ("facility_location",),
     "splits": ("SplitSettings", "split_table", "temporal_split"),
-    "text": ("FeatureRows", "FeatureSettings", "Features", "read_features"),
+    "text": ("FeatureRows", "FeatureSettings", "Features"),
     "table": ("SPLITS", "ImageArray", "ImageFiles", "ImageTable", "Limits", "UnreadableImage"),
     "votes": (
         "ABSTAIN",
@@ -104,6 +106,7 @@ __all__ = [
     "FeatureRows",
     "FeatureSettings",
     "Features",
+    "GivenFeatures",
     "ImageArray",
     "ImageFiles",
     "ImageTable",
@@ -152,7 +155,7 @@ __all__ = [
     "product_attributes",
     "ratings_csv",
     "read_cifar",
-    "read_features",
+    "read_given_features",
     "read_image",
     "read_image_folder",
     "read_label_columns",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,10 @@ class GivenFeatures:
             )
         return found
 
+    def first(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the first view of these rows, (N, D)."""
+        return np.ascontiguousarray(self.rows[places, 0], dtype=np.float32)
+
     def hashes(self, places: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return 256 bits of each row, (N, 4), which are those of another row where all numbers are equal."""
         digests = [blake2b(self.rows[place].tobytes(), digest_size=32).digest() for place in places]
@@ -107,8 +112,9 @@ def read_given_features(path: Path) -> GivenFeatures:
     """Read a file of features.
 
     Args:
-        path: .npy with numbers (N, D), or (N, V, D) for several views of each example; or .parquet, .csv or .tsv with a
-            column id, and either one column of lists or a column for each number.
+        path: .npy with numbers (N, D), or (N, V, D) for several views of each example; .npz with one such array, or one that is
+            named ``features``; or .parquet, .csv or .tsv with a column id, and either one column of lists or a column for each
+            number.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -118,11 +124,8 @@ def read_given_features(path: Path) -> GivenFeatures:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of features {path}; give {FILES}")
     suffix = path.suffix.lower()
-    if suffix == ".npy":
-        try:
-            rows, ids = np.load(path, mmap_mode="r", allow_pickle=False), None
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is no .npy file of numbers: {error}") from error
+    if suffix in (".npy", ".npz"):
+        rows, ids = _of_arrays(path), None
     elif suffix in (".parquet", ".pq", ".csv", ".tsv"):
         rows, ids = _of_table(path)
     else:
@@ -139,6 +142,19 @@ def read_given_features(path: Path) -> GivenFeatures:
             name = f"row {row}" if ids is None else f"the row of id {ids[row]!r}"
             raise ValueError(f"{path}: {name} holds a number that is not finite; leave the row out or mend it")
     return GivenFeatures(path, rows if rows.ndim == 3 else rows[:, None], ids)
+
+
+def _of_arrays(path: Path) -> NDArray[Any]:
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            names = found.files
+            if "features" in names or len(names) == 1:
+                return found["features" if "features" in names else names[0]]
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
+        raise ValueError(f"{path} is no {path.suffix} file of numbers: {error}") from error
+    raise ValueError(f"{path} holds the arrays {', '.join(names)}; name one of them 'features'")
 
 
 def _of_table(path: Path) -> tuple[NDArray[Any], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from tutelage.checks import check
 from tutelage.data.indexed import Batched
-from tutelage.files import read_json, read_parquet, save_tensors
+from tutelage.files import read_json, save_tensors
 
 
 @dataclass(frozen=True)
@@ -146,37 +145,6 @@ def _encoder(name: str, fetch: bool) -> Any:
     except OSError as error:
         hint = "" if fetch else "; nothing is fetched because a run's folder names it: fetch it yourself first"
         raise FileNotFoundError(f"encoder={name!r} could not be loaded{hint} ({error})") from error
-
-
-def read_features(path: str | os.PathLike[str], rows: int) -> np.ndarray:
-    """Read given features, one row an example, (N, D) float32.
-
-    Args:
-        path: a .npy file, a .npz file with one array or one named ``features``, or a .parquet table of numbers.
-        rows: N.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no matrix of N rows of finite numbers.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of features {path}")
-    if path.suffix == ".parquet":
-        found = read_parquet(path).select_dtypes("number").to_numpy(np.float32)
-    elif path.suffix in (".npy", ".npz"):
-        stored = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            names = stored.files
-            if "features" not in names and len(names) != 1:
-                raise ValueError(f"{path} holds the arrays {', '.join(names)}; name one of them 'features'")
-            stored = stored["features" if "features" in names else names[0]]
-        found = np.asarray(stored, dtype=np.float32)
-    else:
-        raise ValueError(f"features {path} ends in {path.suffix!r}: give a .npz, .npy or .parquet file")
-    if found.ndim != 2 or len(found) != rows or not np.isfinite(found).all():
-        raise ValueError(f"{path} holds {found.shape}; expected a matrix of {rows} rows of finite numbers")
-    return found
 
 
 class FeatureRows(Batched):

@@ -13,11 +13,13 @@ import torch
 
 from tutelage.checks import nearest
 from tutelage.data.cells import as_text, read_table
+from tutelage.data.given_features import GivenFeatures
 from tutelage.data.problems import Problems
 from tutelage.data.written import distinct, in_order, one_spelling, require_splits, splits
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = -1
+PLACE = "place of features"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def read_texts(
     classes: Sequence[str] = (),
     *,
     labelled: bool = True,
+    features: GivenFeatures | None = None,
 ) -> tuple[pd.DataFrame, list[str], Problems]:
     """Read a .csv, .tsv or .parquet file of texts; rows that cannot be used are left out and listed.
 
@@ -53,6 +56,7 @@ def read_texts(
         columns: the file's own names.
         classes: the names of the classes, in the order of their numbers; the labels that occur, sorted, by default.
         labelled: whether labels and splits are read.
+        features: of the texts; a text without is left out, and the table gets a column `PLACE`, where each text's are.
 
     Returns:
         A table (id, text, label by number with -1 for none, split or "" for none, and the file's other columns, which rules
@@ -94,7 +98,11 @@ def read_texts(
             problems.add(row.id, reason, details[reason](row))
         left &= ~bad
     named["label"] = named["label"].map(number).fillna(UNLABELLED).astype(np.int64)
-    return named[left].reset_index(drop=True), names, problems
+    named = named[left]
+    if features is not None:
+        places = features.places(named["id"], len(cells), problems)
+        named = named.assign(**{PLACE: places})[places >= 0]
+    return named.reset_index(drop=True), names, problems
 
 
 def _cells(path: Path, problems: Problems) -> pd.DataFrame:

@@ -84,6 +84,11 @@ def export(
         raise ValueError(
             f"a run of {recipe.name} decides nothing: fpr, confidence, wrong_labels and held_out ({given}) are not for it"
         )
+    if recipe.name == "denoise" and not (run_folder / "model" / "features.json").is_file():
+        raise ValueError(
+            f"{run_folder} learned from given features, and an exported model of texts makes its own: nothing is exported. "
+            "Label new texts with tutelage predict --vectors"
+        )
     loaded = recipe.load(run_folder)
     target = TARGETS[recipe.name](loaded, run_folder)
     if target.input["kind"] == "text":

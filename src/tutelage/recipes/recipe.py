@@ -320,7 +320,7 @@ def predict(
             there too, in a CSV file whose name ends in ``-problems``.
         columns: the file's own names of its columns.
         fpr: of a moderation run: the false-positive rate at which it decides, between 0 and 1.
-        vectors: of a denoise run that was given features: a file of features, one row a text.
+        vectors: of a denoise run that was given features: a file of those of the new texts.
 
     Returns:
         The table that was written (in CSV, what a list holds is divided by ``|``), and what was left out.

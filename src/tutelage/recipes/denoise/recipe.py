@@ -7,13 +7,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from tutelage.data.given_features import GivenFeatures, read_given_features
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
-from tutelage.data.text import FeatureRows, Features, read_features
-from tutelage.data.text_table import TextColumns, read_texts
+from tutelage.data.text import FeatureRows, Features
+from tutelage.data.text_table import PLACE, TextColumns, read_texts
 from tutelage.data.votes import unipolar
 from tutelage.files import read_yaml
 from tutelage.models import RuleModel
@@ -104,7 +106,7 @@ class Loaded:
     run: Path
     model: RuleModel
     classes: list[str]
-    vectors: Path | None
+    vectors: GivenFeatures | None
 
 
 def load(run: Path, vectors: Path | None = None) -> Loaded:
@@ -116,7 +118,8 @@ def load(run: Path, vectors: Path | None = None) -> Loaded:
     model, facts = RuleModel.load(run / "model")
     if vectors is None and not (run / "model" / "features.json").is_file():
         raise ValueError(f"{run} learned from given features; give vectors, a file of those of the new texts")
-    return Loaded(run, model, facts["classes"], vectors)
+    given = None if vectors is None else read_given_features(vectors)
+    return Loaded(run, model, facts["classes"], given)
 
 
 def read(loaded: Loaded, data: Path, columns: Columns | TextColumns | None) -> tuple[pd.DataFrame, Problems]:
@@ -126,7 +129,7 @@ def read(loaded: Loaded, data: Path, columns: Columns | TextColumns | None) -> t
         values: Mapping[str, Any] = read_yaml(config) if config.is_file() else {}
         own = TextColumns(**values.get("columns", {}))
         columns = own if columns is None or columns.id == "id" else replace(own, id=columns.id)
-    table, _, problems = read_texts(data, columns, labelled=False)
+    table, _, problems = read_texts(data, columns, labelled=False, features=loaded.vectors)
     return table, problems
 
 
@@ -135,7 +138,7 @@ def answer(loaded: Loaded, table: pd.DataFrame) -> pd.DataFrame:
     if loaded.vectors is None:
         vectors = Features.load(loaded.run / "model")(table["text"].tolist())
     else:
-        vectors = read_features(loaded.vectors, len(table))
+        vectors = loaded.vectors.first(table[PLACE].to_numpy(np.int64))
     width = loaded.model.spec.features
     if vectors.shape[1] != width:
         raise ValueError(f"the features of the new texts are {vectors.shape[1]} wide, those of {loaded.run} {width}")

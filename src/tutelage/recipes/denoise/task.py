@@ -14,9 +14,10 @@ from torch import Tensor
 
 from tutelage.data import Problems
 from tutelage.data.fingerprint import fingerprint
+from tutelage.data.given_features import read_given_features
 from tutelage.data.rules import apply_rules, load_rules
-from tutelage.data.text import FeatureRows, Features, read_features
-from tutelage.data.text_table import TextColumns, divide_texts, read_texts
+from tutelage.data.text import FeatureRows, Features
+from tutelage.data.text_table import PLACE, TextColumns, divide_texts, read_texts
 from tutelage.data.votes import ABSTAIN, UnipolarRules, Votes, majority_vote, read_votes, read_wrench
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.training import seeds
@@ -147,7 +148,7 @@ def text_task(
         settings: Features, and how labelled texts without a split are divided.
         rules: Python file of labelling functions, which is executed.
         votes: File of votes (CSV, Parquet or WRENCH's JSON) of labelling functions that were applied elsewhere.
-        vectors: File of features (NPZ, NPY or Parquet), one row a text, instead of computed ones.
+        vectors: File of features instead of computed ones: CSV or Parquet with a column id, or NPY or NPZ in the order of data.
         columns: Names of the file's columns.
         classes: Names of the classes in the order of their numbers; by default the labels that occur, sorted.
         processes: Number of processes that apply the rules; by default all cores for large files.
@@ -161,16 +162,20 @@ def text_task(
     wrench = data.is_dir() or data.suffix == ".json"
     if (rules is None) == (votes is None) and not (wrench and rules is None):
         raise ValueError("give either rules, a Python file, or votes, a file of what rules said, and not both")
-    problems, found, failures, left_out = Problems(), None, {}, ""
+    given = None if vectors is None else read_given_features(vectors)
+    problems, found, failures = Problems(), None, {}
     if wrench:
         table, found = read_wrench(data)
         top = max(int(table["label"].max()), int(found.values.max())) + 1
         names = list(classes) or [str(number) for number in range(top)]
+        if given is not None:
+            places = given.places(table["id"], len(table), problems)
+            table, found = table.assign(**{PLACE: places})[places >= 0].reset_index(drop=True), found.rows(places >= 0)
     else:
-        table, names, problems = read_texts(data, columns, classes)
+        table, names, problems = read_texts(data, columns, classes, features=given)
         if table.empty:
             raise ValueError(f"{data}: no text is left; {problems.summary()}")
-        left_out = problems.summary() if len(problems) else ""
+    vectors_N = None if given is None else given.first(table.pop(PLACE).to_numpy(np.int64))
     if rules is not None:
         applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
         found, failures = applied.votes, applied.failures
@@ -182,16 +187,9 @@ def text_task(
     shares = {"val": settings.parts.val, "test": settings.parts.test}
     table = divide_texts(table, shares, lambda label: seeds.generator(settings.parts.seed, "parts", label))
     transform = None
-    if vectors is not None:
-        if left_out:
-            raise ValueError(
-                f"{data}: {left_out}, so that the rows of {vectors} are other texts' than those that are left; remove these "
-                "rows from both files"
-            )
-        found_features = read_features(vectors, len(table))
-    else:
+    if vectors_N is None:
         texts = table["text"].tolist()
         train = [text for text, split in zip(texts, table["split"], strict=True) if split == "train"]
         transform = Features.fit(train, settings.features)
-        found_features = transform(texts)
-    return RuleTask(data.stem, table, names, found_features, found, None, transform, problems, failures)
+        vectors_N = transform(texts)
+    return RuleTask(data.stem, table, names, vectors_N, found, None, transform, problems, failures)
