@@ -208,8 +208,14 @@ def test_a_repeated_id_costs_no_image(folder):
     ]
     assert problems.counts() == {"unknown_label": 1, "duplicate_id": 1}
     assert problems.warnings() == [
-        "warning: repeated id: 2 rows kept, such as a (3): the id 'a' comes several times; this row is called 'a (3)'"
+        "warning: repeated id: 2 rows kept, such as a (3): the id 'a' comes several times; this row is called 'a (3)'",
+        "warning: conflicting labels: 1 row kept, such as a: a later row of the same id and content is labelled 'defective'; "
+        "the label 'acceptable' of the first row is used",
     ]
+    table, problems = read_manifest(path, labels=None, size=16)  # new images: an answer for each row
+    assert table.table["own_id"].tolist() == ["a", "a", "a", "a", "a (2)", "a"]
+    assert table.table["id"].is_unique
+    assert not list(problems)
 
 
 def test_a_split_that_is_not_known_is_refused_at_once_but_not_for_new_images(folder):

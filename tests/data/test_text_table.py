@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tutelage.data.cells import as_text
+from tutelage.data.duplicates import drop_equal_texts
 from tutelage.data.text_table import TextColumns, read_texts
 from tutelage.data.written import in_order
 
@@ -31,11 +32,53 @@ def test_a_file_of_texts(tmp_path):
         ["a (2)", "ah", 0, "test"],
     ]
     assert table["likes"].tolist() == ["3", "4", "5", "1"]
+    assert table.index.tolist() == [0, 1, 2, 5]  # the rows in the file
     assert [(problem.id, problem.reason) for problem in problems] == [
+        ("a", "conflicting_labels"),
         ("a (2)", "repeated_id"),
         ("d", "empty_text"),
         ("e", "unknown_label"),
         ("a", "duplicate_id"),
+    ]
+
+
+def test_a_repeated_row_with_another_label_is_a_conflict_that_names_both(tmp_path):
+    path = written(
+        tmp_path / "texts.csv", "text,label,id\nhi,egg,a\nhi,ham,a\nhi,spam,a\nhi,,a\nyo,,b\nyo,spam,b\nyo,HAM,c\n"
+    )
+    table, _, problems = read_texts(path, classes=("ham", "spam"))
+    assert table[["id", "label"]].values.tolist() == [
+        ["a", 0],
+        ["b", -1],
+        ["c", 0],
+    ]  # the first row was left out itself
+    later = "a later row of the same id and content is labelled 'spam'; "
+    assert [tuple(problem) for problem in problems if problem.reason == "conflicting_labels"] == [
+        ("a", "conflicting_labels", later + "the label 'ham' of the first row is used", False),
+        ("b", "conflicting_labels", later + "the first row has no label, and is used", False),
+    ]
+    assert problems.counts() == {"duplicate_id": 3, "unknown_label": 1}
+    assert read_texts(path, labelled=False)[0]["id"].tolist() == list("aaaabbc")
+
+
+def test_equal_texts_count_once(tmp_path):
+    path = written(
+        tmp_path / "texts.csv",
+        "id,text,label,split\na,hi  you,,train\nb,hi you ,x,test\nc,Hi you,y,train\nd,hi you,y,train\n",
+    )
+    table, classes, problems = read_texts(path)
+    kept, listing = drop_equal_texts(table, problems)
+    assert kept["id"].tolist() == ["b", "c"]  # a labelled row before one without
+    assert classes == ["x", "y"]
+    assert listing.values.tolist() == [
+        [0, "a", "text", False, -1, True],
+        [0, "b", "text", True, 0, True],
+        [0, "d", "text", False, 1, True],
+    ]
+    assert [(problem.id, problem.reason, problem.left_out) for problem in problems] == [
+        ("a", "duplicate_text", True),
+        ("d", "duplicate_text", True),
+        ("b", "conflicting_labels", False),
     ]
 
 

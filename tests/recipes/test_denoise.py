@@ -78,6 +78,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(160):
         label = ("ham", "spam")[number % 2]
         text = " ".join(draw.choice([*WORDS[label], "song", "this", "the"], size=draw.integers(3, 6)))
+        while any(row["text"] == text for row in rows):  # no two are equal
+            text += " the"
         rows.append(
             {"id": f"c{number}", "text": "alone" if number == 9 else text, "label": label if number < 60 else ""}
         )
@@ -383,6 +385,31 @@ def test_votes_and_features_that_are_given(files, task, command, tmp_path):
     assert (code, "learned from given features" in err) == (2, True)
     code, _, err = command("export", tmp_path / "run", "--out", tmp_path / "exported")
     assert (code, "an exported model of texts makes its own: nothing is exported" in err) == (2, True)
+
+
+def test_copies_of_a_text_count_once_and_votes_in_order_stay_theirs(files, task, command, tmp_path):
+    texts = pd.read_csv(files / "comments.csv", dtype=str, keep_default_na=False)
+    again = texts.assign(id="again " + texts["id"], text=" " + texts["text"])
+    again.loc[0, "label"] = next(name for name in task.classes if name != texts["label"][0])
+    texts.loc[0, "label"] = texts["label"][0] or next(name for name in task.classes if name != again["label"][0])
+    both = pd.concat([again.iloc[100:], texts, again.iloc[:100]])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    own = text_task(tmp_path / "both.csv", settings(), rules=files / "rules.py")
+    assert not own.table["text"].duplicated().any()
+    assert own.problems.counts() == {"duplicate_text": len(both) - texts["text"].nunique()}
+    pd.DataFrame({"rule": [task.classes[number % 2] for number in range(len(both))]}).to_csv(
+        tmp_path / "v.csv", index=False
+    )
+    voted = text_task(tmp_path / "both.csv", settings(), votes=tmp_path / "v.csv")
+    place = {id: row for row, id in enumerate(both["id"])}
+    assert voted.votes.values[:, 0].tolist() == [place[id] % 2 for id in voted.table["id"]]
+    (tmp_path / "v.csv").write_text("rule\n0\n")
+    with pytest.raises(ValueError, match=f"has 1 rows and no column 'id', but there are {len(both)} examples"):
+        text_task(tmp_path / "both.csv", settings(), votes=tmp_path / "v.csv")
+    recipes.run("denoise", own, settings(budget=Budget(steps=1)), tmp_path / "run", quiet=True)
+    listed = pd.read_csv(tmp_path / "run" / "duplicates.csv", keep_default_na=False)
+    assert set(listed["label"]) == {"", *task.classes}
+    assert set(listed.loc[listed["conflict"], "label"]) == set(task.classes)
 
 
 @pytest.mark.parametrize("form", ["numbers.parquet", "lists.parquet", "vectors.csv", "vectors.npy"])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -49,7 +50,7 @@ SMALL = ModelSettings("pocket_mlp", options={"widths": [6]})
 FILES = {
     *("config.yaml", "examples.parquet", "gallery.safetensors", "importance.parquet", "log.jsonl", "metrics.json"),
     *("model", "problems.csv", "report.html", "run.json", "run.lock", "stages", "relabel.csv", "weights.parquet"),
-    *("examples.csv", "importance.csv", "weights.csv"),
+    *("duplicates.csv", "examples.csv", "importance.csv", "weights.csv"),
 }
 
 
@@ -200,7 +201,8 @@ def photographs(tmp_path_factory) -> Path:
         name = ["black", "grey", "white"][place % 3]
         (root / name).mkdir(exist_ok=True)
         path = f"{name}/{place}.png"
-        Image.new("RGB", (16, 16), (100 * (place % 3) + place % 20,) * 3).save(root / path)
+        pixels = np.random.default_rng(place).integers(100 * (place % 3), 100 * (place % 3) + 50, (16, 16, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(root / path)
         rows.append({"image": path, "label": name if place < 84 else ""})
     (root / "grey" / "broken.png").write_bytes(b"nothing")
     pd.DataFrame(rows).to_csv(root / "shades.csv", index=False)
@@ -225,6 +227,43 @@ def test_ones_own_images(photographs):
     path.write_text("image\nblack/0.png\n")
     with pytest.raises(ValueError, match="has no column 'label'"):
         distill_task(str(path), given)
+
+
+def test_copies_of_a_picture_count_once_wherever_they_stand(photographs):
+    table = pd.read_csv(photographs / "shades.csv", keep_default_na=False)
+    given = settings(image_size=8, shares=Shares(held_out=0.2, val=0.2), noise=NoiseSettings())
+    copies = table.assign(image=[f"{Path(path).parent}/copy{Path(path).name}" for path in table["image"]])
+    for path, copy in zip(table["image"], copies["image"], strict=True):
+        shutil.copy(photographs / path, photographs / copy)
+    copies.loc[3, "label"] = "white"  # the picture is black by its first row
+    both = pd.concat([table, copies])
+    both.to_csv(photographs / "copies.csv", index=False)
+    task = distill_task(str(photographs / "copies.csv"), given)
+    assert task.problems.counts() == {"near_duplicate": 90}
+    for part in (*PARTS, "unlabelled"):
+        assert set(task.images.table["image"][task.rows(part).numpy()]) <= set(table["image"])
+    listed = task.duplicates.set_index("id")
+    assert len(listed) == 180
+    assert listed.index[listed["conflict"]].tolist() == [table["image"][3], copies["image"][3]]
+    assert listed["label"][[table["image"][3], copies["image"][3], table["image"][89]]].tolist() == [
+        "black",
+        "white",
+        "",
+    ]
+    both.assign(split=["train"] * 60 + ["held_out"] * 9 + ["val"] * 9 + ["test"] * 12 + ["test"] * 90).to_csv(
+        photographs / "copies.csv", index=False
+    )
+    with pytest.raises(ValueError, match="part 'test' has 6 images; give at least 8"):
+        distill_task(str(photographs / "copies.csv"), given)
+    both.assign(split=["train"] * 60 + ["held_out"] * 8 + ["val"] * 8 + ["test"] * 14 + ["test"] * 90).to_csv(
+        photographs / "copies.csv", index=False
+    )
+    task = distill_task(str(photographs / "copies.csv"), given)  # a split of one's own: the first row stays where it is
+    assert {part: len(task.rows(part)) for part in PARTS} == {"train": 60, "held_out": 8, "val": 8, "test": 8}
+    assert len(distill_task(str(photographs / "copies.csv"), replace(given, radius=-1)).rows("test")) == 92
+    for copy in copies["image"]:
+        (photographs / copy).unlink()
+    (photographs / "copies.csv").unlink()
 
 
 def test_built_in_data_and_what_is_missing():

@@ -28,6 +28,7 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 Rows = npt.NDArray[np.int64]
 Edges = npt.NDArray[np.int64]  # (2, E)
 Hashes = npt.NDArray[np.uint64]  # (N, 4)
+NO_DUPLICATES = pd.DataFrame(columns=["group", "id", "reason", "kept", "label", "conflict"])
 DuplicateRule = Literal["image", "headline_or_image", "none"]
 
 
@@ -245,11 +246,34 @@ def drop_duplicates(
         The table with its new splits, and the listing of all groups (see `Duplicates`).
     """
     found = find_duplicates(images, radius, rule)
-    listing = found.listing
+    _tell(found.listing, problems, "near_duplicate")
+    return images.with_split(images.table["split"].where(found.kept, "left_out").to_numpy()), found.listing
+
+
+def drop_equal_texts(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep one row per text, which is the same whatever its spacing; the others are left out, and go into `problems`.
+
+    Args:
+        table: id, text, and label (-1 for none) of each row.
+        problems: collects what is left out, and the kept row where the labels of a text disagree.
+
+    Returns:
+        The rows that are kept, and the listing of all groups (see `Duplicates`).
+    """
+    facts = table[["id", "label"]].reset_index(drop=True)
+    groups = connected(len(facts), alike([" ".join(text.split()) for text in table["text"]]))
+    kept = _first_of_each(facts, groups)
+    listing = _listing(facts, groups, kept, np.full(len(facts), "text", dtype=object))
+    _tell(listing, problems, "duplicate_text")
+    return table[kept], listing
+
+
+def _tell(listing: pd.DataFrame, problems: Problems, why: str) -> None:
+    """Note who is left out, and whose group disagrees."""
     keeper_of = dict(zip(listing["group"][listing["kept"]], listing["id"][listing["kept"]], strict=True))
     for row in listing[~listing["kept"]].itertuples():
         conflict = "; the labels of its group disagree" if row.conflict else ""
-        problems.add(row.id, "near_duplicate", f"of {keeper_of[row.group]} by {row.reason}{conflict}")
+        problems.add(row.id, why, f"of {keeper_of[row.group]} by {row.reason}{conflict}")
     for group, rows in listing[listing["conflict"] & (listing["label"] >= 0)].groupby("group"):
         others = rows["id"][~rows["kept"]].tolist()
         told = f"{others[0]}{f' and {len(others) - 1} more' if len(others) > 1 else ''}"
@@ -258,7 +282,6 @@ def drop_duplicates(
             "conflicting_labels",
             f"the same as {told}, with another label; its own is used: see duplicates.csv",
         )
-    return images.with_split(images.table["split"].where(found.kept, "left_out").to_numpy()), listing
 
 
 def normalised(text: object) -> str:

@@ -69,7 +69,7 @@ def read_manifest(
     or number that cannot be read is a warning, and the row stays without it, and so is the id of another image, which gets a
     number. A row without label goes to the split `unlabelled`, and one marked `unlabelled` loses its label. Other rows
     without a split are `unassigned` (see `split_table`), but where the manifest names training, validation and test: there they
-    are left out.
+    are left out. Without labels no row is left out as a copy, and `own_id` is what the manifest calls it.
     The table gains a column `phash`, so that near-duplicates are found without decoding again.
 
     Args:

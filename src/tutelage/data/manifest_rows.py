@@ -57,13 +57,18 @@ def checked(
     if not lacking_parts(facts["split"]):
         refuse((facts["split"] == "") & ~unlabelled, "no_split", "the others name training, validation and test")
     good = facts[reason == ""]
-    names, copies = distinct(good["id"], good["image"], problems)
-    refuse(
-        copies.reindex(facts.index, fill_value=False),
-        "duplicate_id",
-        "an earlier row has this id and image, and was kept",
-    )
-    facts["id"] = names.reindex(facts.index).fillna(facts["id"])
+    if not labels:  # each row has an answer, under its own id
+        facts["own_id"] = facts["id"]
+        facts["id"], _ = distinct(facts["id"], pd.Series(range(len(facts)), facts.index), Problems(), facts["label"])
+    else:
+        spelled = label[good.index].map({number: name for name, number in labels.items()}).fillna("")
+        names, copies = distinct(good["id"], good["image"], problems, spelled)
+        refuse(
+            copies.reindex(facts.index, fill_value=False),
+            "duplicate_id",
+            "an earlier row has this id and image, and was kept",
+        )
+        facts["id"] = names.reindex(facts.index).fillna(facts["id"])
 
     for id, why, text in zip(facts["id"], reason, detail, strict=True):
         if why:

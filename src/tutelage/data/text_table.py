@@ -49,7 +49,8 @@ def read_texts(
 ) -> tuple[pd.DataFrame, list[str], Problems]:
     """Read a .csv, .tsv or .parquet file of texts; rows that cannot be used are left out and listed.
 
-    A row is left out for an empty text, a label that is no class, an unknown split, or an id that came before.
+    A row is left out for an empty text, a label that is no class, or because an earlier row has its id and its text; where
+    labels are not read, such a row stays.
 
     Args:
         path: the file.
@@ -60,7 +61,7 @@ def read_texts(
 
     Returns:
         A table (id, text, label by number with -1 for none, split or "" for none, and the file's other columns, which rules
-        may read), the names of the classes, and what was left out.
+        may read; its index is the row in the file, from 0), the names of the classes, and what was left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -81,12 +82,14 @@ def read_texts(
     number = {name: place for place, name in enumerate(names)}
     named["split"] = splits(named["split"]).replace("unlabelled", "train")
     require_splits(named["split"], SPLITS, f"column {columns.split!r} of {path}")
-    named["id"], copies = distinct(named["id"], named["text"], problems)
-    reasons = {
-        "empty_text": named["text"] == "",
-        "unknown_label": (named["label"] != "") & ~named["label"].isin(names),
-        "duplicate_id": copies,
-    }
+    empty, unknown = named["text"] == "", (named["label"] != "") & ~named["label"].isin(names)
+    copies = pd.Series(False, index=named.index)
+    if labelled:  # else each row has an answer
+        good = named[~empty & ~unknown]
+        ids, again = distinct(good["id"], good["text"], problems, good["label"])
+        copies[good.index] = again
+        named["id"] = ids.reindex(named.index).fillna(named["id"])
+    reasons = {"empty_text": empty, "unknown_label": unknown, "duplicate_id": copies}
     details = {
         "empty_text": lambda row: "the text is empty",
         "unknown_label": lambda row: f"label is {row.label!r}; the classes are {', '.join(names)}",
@@ -102,7 +105,12 @@ def read_texts(
     if features is not None:
         places = features.places(named["id"], len(cells), problems)
         named = named.assign(**{PLACE: places})[places >= 0]
-    return named.reset_index(drop=True), names, problems
+    return named, names, problems
+
+
+def count_rows(path: Path) -> int:
+    """Return how many rows a file has, with those that `read_texts` leaves out."""
+    return len(_cells(path, Problems()))
 
 
 def _cells(path: Path, problems: Problems) -> pd.DataFrame:

@@ -86,7 +86,10 @@ class Votes:
 
 
 def read_votes(
-    path: str | os.PathLike[str], ids: Sequence[str] | None = None, classes: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    ids: Sequence[str] | None = None,
+    classes: Sequence[str] = (),
+    rows: tuple[NDArray[np.int64], int] | None = None,
 ) -> tuple[Votes, list[str] | None]:
     """Read a matrix of votes from .csv, .parquet, or a .json file in WRENCH's form.
 
@@ -98,6 +101,7 @@ def read_votes(
         path: the file.
         ids: the examples that are wanted, in order: the file's rows are found by its ids, or taken in order where it has none.
         classes: the names of the classes.
+        rows: where the examples are not all of the data: the row of each one there, and how many rows these have.
 
     Returns:
         The votes, and the ids that the file has.
@@ -138,7 +142,7 @@ def read_votes(
         raise ValueError(f"votes {path} ends in {path.suffix!r}: give a .csv, .parquet or .json file")
     if not votes.names:
         raise ValueError(f"{path} holds no column of votes")
-    return (votes if ids is None else votes.rows(_places(ids, found, len(votes), path))), found
+    return (votes if ids is None else votes.rows(_places(ids, found, len(votes), path, rows))), found
 
 
 def _scores_of(cells: pd.Series, path: Path) -> pd.Series:
@@ -150,11 +154,14 @@ def _scores_of(cells: pd.Series, path: Path) -> pd.Series:
     return numbers
 
 
-def _places(ids: Sequence[str], found: list[str] | None, count: int, path: Path) -> NDArray[np.int64]:
+def _places(
+    ids: Sequence[str], found: list[str] | None, count: int, path: Path, rows: tuple[NDArray[np.int64], int] | None
+) -> NDArray[np.int64]:
     if found is None:
-        if len(ids) != count:
-            raise ValueError(f"{path} has {count} rows and no column 'id', but there are {len(ids)} examples")
-        return np.arange(count)
+        places, expected = rows or (np.arange(len(ids)), len(ids))
+        if expected != count:
+            raise ValueError(f"{path} has {count} rows and no column 'id', but there are {expected} examples")
+        return places
     place = {name: row for row, name in enumerate(found)}
     if len(place) < len(found):
         twice = next(name for row, name in enumerate(found) if place[name] != row)

@@ -133,16 +133,30 @@ def require_splits(names: pd.Series, known: Sequence[str], source: str) -> None:
         )
 
 
-def distinct(ids: pd.Series, content: pd.Series, problems: Problems) -> tuple[pd.Series, pd.Series]:
+def distinct(ids: pd.Series, content: pd.Series, problems: Problems, labels: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Return ids of which none comes twice, and which rows are copies of an earlier one, bool (N,).
 
-    Where other content has an id that came before, its number stands behind it, as in ``a (2)``, and a warning says so.
+    Where other content has an id that came before, its number stands behind it, as in ``a (2)``, and a warning says so. Another
+    warning names the labels where a copy has another label than the row that is kept.
 
     Args:
         ids, content: of each row, such as the image's path.
         problems: collects the warnings.
+        labels: of each row as they are written, empty where there is none.
     """
     copies = pd.DataFrame({"id": ids, "content": content}).duplicated()
+    kept = labels.groupby([ids, content], sort=False).transform("first")
+    for row in ids.index[copies & (labels != "") & (labels != kept)]:
+        used = (
+            f"the label {kept[row]!r} of the first row is used"
+            if kept[row]
+            else "the first row has no label, and is used"
+        )
+        problems.warn(
+            ids[row],
+            "conflicting_labels",
+            f"a later row of the same id and content is labelled {labels[row]!r}; {used}",
+        )
     again = ids[~copies].duplicated().reindex(ids.index, fill_value=False)
     taken, counts, found = set(ids), Counter[str](), ids.copy()
     for row in ids.index[again]:

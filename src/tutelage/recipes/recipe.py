@@ -90,7 +90,8 @@ def logits_of(loaded: Any, images: ImageTable) -> Tensor:
 
 def named(images: ImageTable) -> pd.DataFrame:
     """Return the columns by which people know the examples: id, and image where there are images."""
-    return images.table.filter(items=["id", "image"])
+    table = images.table
+    return table.assign(id=table.get("own_id", table["id"])).filter(items=["id", "image"])
 
 
 @dataclass(frozen=True)

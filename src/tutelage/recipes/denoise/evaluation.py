@@ -64,6 +64,7 @@ def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Pat
     write_table(out / "trust.parquet", trust)
     write_table(out / "rules.parquet", rules_table(task, trust))
     task.votes.write(out / "votes.parquet", task.table["id"].tolist(), task.classes)
+    write_table(out / "duplicates.csv", task.duplicates)
     write_table(out / "label_next.csv", label_next(task, settings.suggest))
     best.model.save(out / "model", classes=task.classes)
     if task.transform is not None:
@@ -116,6 +117,7 @@ def figures(task: RuleTask, settings: DenoiseSettings, models: Models) -> dict[s
             "classes": task.classes,
             "counts": label_counts(table, task.classes, SPLITS),
             "left_out": task.problems.counts(),
+            "duplicates": len(task.duplicates),
             "rules": len(task.votes.names) - len(silent),
             "silent_rules": silent,
             "failures": task.failures,

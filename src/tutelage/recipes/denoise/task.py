@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.data import Problems
+from tutelage.data.duplicates import NO_DUPLICATES, drop_equal_texts
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.given_features import read_given_features
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features
-from tutelage.data.text_table import PLACE, TextColumns, divide_texts, read_texts
+from tutelage.data.text_table import PLACE, TextColumns, count_rows, divide_texts, read_texts
 from tutelage.data.votes import ABSTAIN, UnipolarRules, Votes, majority_vote, read_votes, read_wrench
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.training import seeds
@@ -37,6 +38,7 @@ class RuleTask:
         transform: what turns new texts into features; None where features were given.
         problems: what was left out.
         failures: how often each rule failed.
+        duplicates: the groups of equal texts that were found.
     """
 
     title: str
@@ -48,6 +50,7 @@ class RuleTask:
     transform: Features | None = None
     problems: Problems = field(default_factory=Problems)
     failures: dict[str, int] = field(default_factory=dict)
+    duplicates: pd.DataFrame = field(default_factory=NO_DUPLICATES.copy)
 
     def __post_init__(self) -> None:
         """Check that it can be learned from, and hold what every method reads of it."""
@@ -141,7 +144,9 @@ def text_task(
     processes: int | None = None,
     quiet: bool = False,
 ) -> RuleTask:
-    """Read texts, and apply labelling functions (rules) to them.
+    """Read texts, of which equal ones count once, and apply labelling functions (rules) to them.
+
+    Data in WRENCH's form are taken as they are, so that figures can be compared.
 
     Args:
         data: CSV, TSV or Parquet file with a column text (and label, id, split), or a folder in WRENCH's form with votes.
@@ -163,7 +168,7 @@ def text_task(
     if (rules is None) == (votes is None) and not (wrench and rules is None):
         raise ValueError("give either rules, a Python file, or votes, a file of what rules said, and not both")
     given = None if vectors is None else read_given_features(vectors)
-    problems, found, failures = Problems(), None, {}
+    problems, found, failures, duplicates = Problems(), None, {}, NO_DUPLICATES
     if wrench:
         table, found = read_wrench(data)
         top = max(int(table["label"].max()), int(found.values.max())) + 1
@@ -175,6 +180,9 @@ def text_task(
         table, names, problems = read_texts(data, columns, classes, features=given)
         if table.empty:
             raise ValueError(f"{data}: no text is left; {problems.summary()}")
+        table, duplicates = drop_equal_texts(table, problems)
+        duplicates["label"] = [names[label] if label >= 0 else "" for label in duplicates["label"]]
+        places, table = table.index.to_numpy(np.int64), table.reset_index(drop=True)
     vectors_N = None if given is None else given.first(table.pop(PLACE).to_numpy(np.int64))
     if rules is not None:
         applied = apply_rules(load_rules(rules), table, classes=names, processes=processes, quiet=quiet)
@@ -182,7 +190,8 @@ def text_task(
         for problem in applied.problems:
             problems.warn(problem.id, problem.reason, problem.detail)
     elif votes is not None:
-        found, _ = read_votes(votes, table["id"].tolist(), names)
+        rows = None if wrench else (places, count_rows(data))
+        found, _ = read_votes(votes, table["id"].tolist(), names, rows)
     assert found is not None
     shares = {"val": settings.parts.val, "test": settings.parts.test}
     table = divide_texts(table, shares, lambda label: seeds.generator(settings.parts.seed, "parts", label))
@@ -192,4 +201,4 @@ def text_task(
         train = [text for text, split in zip(texts, table["split"], strict=True) if split == "train"]
         transform = Features.fit(train, settings.features)
         vectors_N = transform(texts)
-    return RuleTask(data.stem, table, names, vectors_N, found, None, transform, problems, failures)
+    return RuleTask(data.stem, table, names, vectors_N, found, None, transform, problems, failures, duplicates)

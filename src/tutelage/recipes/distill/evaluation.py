@@ -114,6 +114,7 @@ def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: 
     examples = examples_table(task, best)
     weights = weights_table(task, asked, examples)
     write_table(out / "examples.parquet", examples)
+    write_table(out / "duplicates.csv", task.duplicates)
     write_table(out / "weights.parquet", weights)
     history, modules = (asked.facts.get(name, []) for name in ("weighting_history", "modules"))
     write_table(out / "importance.parquet", importance_table(history, asked.losses[1:], modules))
@@ -145,6 +146,7 @@ def figures(
             "classes": list(task.classes),
             "counts": {part: len(task.images.rows(part)) for part in (*PARTS, "unlabelled")},
             "left_out": task.problems.counts(),
+            "duplicates": len(task.duplicates),
             "label_noise": None
             if task.truth is None
             else {

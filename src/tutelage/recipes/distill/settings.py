@@ -99,6 +99,7 @@ class DistillSettings:
         encoder: Frozen encoder, from whose features all models learn instead of pixels.
         unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
             passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
+        radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 does not look for any.
         noise: Label noise, for experiments.
         shares: Division of the images that have no split.
         student: Model of the student.
@@ -132,6 +133,7 @@ class DistillSettings:
     augmentation: AugmentationName = "crop_flip"
     encoder: EncoderSettings = EncoderSettings()
     unfreeze: Literal["last"] | None = None
+    radius: int = 16
     noise: NoiseSettings = NoiseSettings()
     shares: Shares = Shares()
     student: ModelSettings = ModelSettings("cifar_resnet8")
@@ -161,6 +163,7 @@ class DistillSettings:
             kd_weight="(0, 1)",
             smoothing="[0, 1)",
             trials="[1, inf)",
+            radius="[-1, 127]",
         )
         check_unfreeze(self)
         if not self.teachers:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from tutelage.data.cars import stanford_cars
 from tutelage.data.cifar import read_cifar
 from tutelage.data.digits import CLASSES, handwritten_digits
 from tutelage.data.drawn import PARTS, divide
+from tutelage.data.duplicates import NO_DUPLICATES, drop_duplicates
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.manifest import Columns, read_classes
 from tutelage.data.problems import Problems
@@ -38,12 +40,14 @@ class DistillTask:
         images: the image table; `true_label` stands beside `label` where it is known.
         classes: their names.
         problems: what was left out, and why.
+        duplicates: the groups of near-duplicates that were found.
     """
 
     title: str
     images: ImageTable
     classes: tuple[str, ...]
     problems: Problems = field(default_factory=Problems)
+    duplicates: pd.DataFrame = field(default_factory=NO_DUPLICATES.copy)
 
     @property
     def labels(self) -> Tensor:
@@ -80,7 +84,7 @@ def distill_task(
     classes: tuple[str, ...] | None = None,
     out: Path | None = None,
 ) -> DistillTask:
-    """Read labelled images, divide them, and add label noise where the settings ask for it.
+    """Read labelled images, drop duplicates, divide them, and add label noise where the settings ask for it.
 
     Args:
         data: digits (built in), cifar10, cifar100, cars (Stanford's), a CSV or Parquet table of image and label, or a folder
@@ -96,7 +100,7 @@ def distill_task(
     Raises:
         FileNotFoundError, ValueError: the data cannot be read, or too little is left.
     """
-    problems = Problems()
+    problems, duplicates = Problems(), NO_DUPLICATES
     for teacher in settings.teachers:
         if teacher.folder is not None:
             load_model(teacher.folder)  # which tells at once whether there is one
@@ -130,12 +134,16 @@ def distill_task(
             cache_bytes=settings.hardware.cache_bytes,
             features=given_features(settings),
         )
+        if settings.radius >= 0:
+            images, duplicates = drop_duplicates(images, problems, settings.radius)
+            duplicates["label"] = [names[label] if label >= 0 else "" for label in duplicates["label"]]
     if data in ("digits", "cifar10", "cifar100", "cars"):
         images = ImageTable(images.images, images.table.assign(true_label=images.table["label"]))
     with problems.written_on_error(out):
-        problems.require(int((images.labels >= 0).sum()), len(PARTS) * LEAST, "labelled images")
+        left = (images.labels >= 0).numpy() & (images.table["split"] != "left_out")
+        problems.require(int(left.sum()), len(PARTS) * LEAST, "labelled images")
         images = divided(images, settings.shares)
-    task = DistillTask(Path(data).stem, images, tuple(names), problems)
+    task = DistillTask(Path(data).stem, images, tuple(names), problems, duplicates)
     return with_noise(task, settings.noise, settings.seed)
 
 
@@ -150,7 +158,7 @@ def divided(images: ImageTable, shares: Shares) -> ImageTable:
     """
     split = images.table["split"].to_numpy(object, copy=True)
     labels = images.labels.numpy()
-    if strange := sorted(set(split) - {*PARTS, "unassigned", "unlabelled"}):
+    if strange := sorted(set(split) - {*PARTS, "unassigned", "unlabelled", "left_out"}):
         raise ValueError(f"split {strange[0]!r} has no use here; allowed: {', '.join(PARTS)}, unlabelled")
 
     test = {} if (split == "test").any() else {"test": shares.test}
