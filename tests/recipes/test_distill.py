@@ -416,8 +416,13 @@ def test_the_runs_folder(done):
         pd.read_parquet(done.folder / "examples.parquet"),
         pd.read_csv(done.folder / "relabel.csv", dtype=str),
     )
-    doubted = examples[(examples["predicted"] != examples["label"]) & (examples["label"] >= 0)]
+    doubted = examples[(examples["predicted"] != examples["label"]) & (examples["label"] != "")]
     assert set(listed["id"]) == set(doubted["id"])
+    names = set(done.metrics["data"]["classes"])  # not numbers, as in relabel.csv and predict
+    for file in ("examples", "weights"):
+        table = pd.read_parquet(done.folder / f"{file}.parquet")
+        assert set(table["label"]) | set(table["predicted"]) | set(table["true_label"]) == names
+    assert listed.set_index("id")["suspected"].to_dict() == doubted.set_index("id")["suspected"].to_dict()
     assert find_label_issues(done.folder).table()["id"].tolist() == listed["id"].tolist()
     assert listed["reason"].str.contains(r"^the model says \w+ \(\d+%\) and gives \w+ \d+%").all()
     assert set(done.metrics["difference"]) == {"amal", "ce", "kd"} - {done.metrics["choice"]["chosen"]}
@@ -440,7 +445,7 @@ def test_the_figures_follow_from_the_lists(done):
     assert facts["classes"] == list("0123456789")
     with torch.no_grad():
         logits = model(tiny().images.images.gather(range(200)))
-    assert torch.equal(logits.argmax(1), torch.from_numpy(examples["predicted"].to_numpy(copy=True)))
+    assert torch.equal(logits.argmax(1), torch.from_numpy(examples["predicted"].to_numpy(np.int64)))
     noise = examples[examples["split"] == "train"]
     assert done.metrics["data"]["label_noise"]["train"] == pytest.approx((noise["label"] != noise["true_label"]).mean())
 
@@ -526,7 +531,7 @@ def test_teachers_who_know_nothing_are_not_listened_to(tmp_path):
     model, _ = load_model(tmp_path / "run" / "model")
     with torch.no_grad():
         said = model(tiny(given).images.images.gather(range(200))).argmax(1)
-    assert torch.equal(said, torch.from_numpy(examples["predicted"].to_numpy(copy=True)))
+    assert torch.equal(said, torch.from_numpy(examples["predicted"].to_numpy(np.int64)))
 
 
 def test_running_it_again_changes_nothing_and_a_change_runs_only_what_it_concerns(done):

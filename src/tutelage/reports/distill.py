@@ -61,7 +61,7 @@ def weights_figure(weights: pd.DataFrame, metrics: dict[str, Any]) -> Markup | N
         return None
     parts: dict[str, NDArray[np.float64]] = {"all": difference.to_numpy(np.float64)}
     if "true_label" in weights and (wrong := weights["label"] != weights["true_label"]).any():
-        labelled = weights["label"] >= 0
+        labelled = weights["label"] != ""
         parts = {
             "right labels": difference[~wrong & labelled].to_numpy(np.float64),
             "wrong labels": difference[wrong & labelled].to_numpy(np.float64),
@@ -85,17 +85,16 @@ def weighed(metrics: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
 
 def doubted(run: RunFolder, weights: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The labels that were believed least, with their pictures."""
-    classes = run.metrics["data"]["classes"]
     losses = [str(name) for name in weights if str(name).startswith("weight_")]
     for row, picture in run.gallery.items():
         facts = weights.iloc[row]
         yield {
             "id": str(facts["id"]),
             "picture": inlined([picture]),
-            "label": classes[int(facts["label"])],
-            "predicted": classes[int(facts["predicted"])],
+            "label": facts["label"],
+            "predicted": facts["predicted"],
             "doubt": float(facts["doubt"]),
             "weights": {name.removeprefix("weight_").replace("_", " "): float(facts[name]) for name in losses},
-            "truth": classes[int(facts["true_label"])] if "true_label" in weights else None,
+            "truth": facts["true_label"] if "true_label" in weights else None,
             "wrong": bool(facts["true_label"] != facts["label"]) if "true_label" in weights else None,
         }

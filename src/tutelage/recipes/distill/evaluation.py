@@ -195,26 +195,29 @@ def weights_told(taught: Taught, task: DistillTask, rows: Tensor) -> dict[str, A
 
 
 def examples_table(task: DistillTask, taught: Taught) -> pd.DataFrame:
-    """Return one row for each image: its label, what the model answers, and how probable it finds the given label."""
+    """Return one row for each image: its label and the model's answer, by name, and how probable it finds the given label."""
     table = task.images.table
     probabilities_NC = taught.logits.double().softmax(1)
     given = task.labels
+    names = np.array([*task.classes, ""], dtype=object)  # -1 is the last
+    found = doubts(given.numpy(), probabilities_NC.numpy())
     listed = pd.DataFrame(
         {
             "id": table["id"],
             "image": table.get("image", ""),
             "split": table["split"],
-            "label": given.numpy(),
-            "predicted": probabilities_NC.argmax(1).numpy(),
+            "label": names[given.numpy()],
+            "predicted": names[probabilities_NC.argmax(1).numpy()],
             "probability": probabilities_NC.max(1).values.numpy(),
             "probability_of_label": torch.where(
                 given >= 0, probabilities_NC.gather(1, given.clamp_min(0)[:, None])[:, 0], torch.nan
             ).numpy(),
-            **doubts(given.numpy(), probabilities_NC.numpy()),
+            **found,
+            "suspected": names[found["suspected"]],
         }
     )
     if task.truth is not None:
-        listed["true_label"] = task.truth.numpy()
+        listed["true_label"] = names[task.truth.numpy()]
     return listed
 
 
@@ -241,4 +244,4 @@ def doubted(weights: pd.DataFrame) -> pd.DataFrame:
     order = weights.assign(place=np.arange(len(weights))).sort_values(
         ["doubt", "probability_of_label", "id"], ascending=[False, True, True], na_position="last", kind="stable"
     )
-    return order[order["label"] >= 0].head(PICTURES)
+    return order[order["label"] != ""].head(PICTURES)
