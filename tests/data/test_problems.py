@@ -48,6 +48,15 @@ def test_a_warning_leaves_nothing_out(problems):
     ]
 
 
+def test_what_is_not_listed_is_told_with_its_number():
+    problems = Problems()
+    for row in range(20):
+        problems.warn(f"c{row}", "rule_failed", "rule a: ZeroDivisionError")
+    problems.warn("", "rule_failed", "rule a: 280 further failures")
+    told = "rule failed: 20 listed, such as c0: rule a: ZeroDivisionError; rule a: 280 further failures"
+    assert problems.warnings() == [f"warning: {told}"]
+
+
 def test_too_few_left(problems):
     problems.require(10, 10)
     with pytest.raises(ValueError, match="only 9 defects are left and 10 are needed; 3 left out: empty 2, unknown"):

@@ -141,8 +141,12 @@ def test_other_names_and_rows_that_are_too_long(tmp_path):
 
 def test_mistakes(tmp_path):
     path = written(tmp_path / "texts.csv", "txt\nhi\n")
-    with pytest.raises(ValueError, match="has no column 'text' for 'text'; it has: txt; did you mean 'txt'"):
+    with pytest.raises(
+        ValueError, match=r"has no column 'text' for 'text'; it has: txt; did you mean 'txt'\? Map it by"
+    ):
         read_texts(path)
+    with pytest.raises(ValueError, match=r"did you mean 'txt'\? Give it the name that it had in the run"):
+        read_texts(path, labelled=False)
     with pytest.raises(ValueError, match="has no column 'body' for 'text'"):
         read_texts(path, TextColumns(text="body"))
     with pytest.raises(FileNotFoundError, match=r"there is no file .*text.csv; did you mean 'texts.csv'"):

@@ -98,6 +98,18 @@ def test_a_table_by_hand_may_name_classes_and_leave_cells_empty(tmp_path):
     assert ids == ["7", "8"]
 
 
+@pytest.mark.parametrize(("name", "mark"), [("v.csv", ";"), ("v.csv", ","), ("v.csv", "\t"), ("v.tsv", "\t")])
+def test_a_file_of_votes_is_read_as_tables_are(name, mark, tmp_path):
+    lines = [["id", "first", "score:first"], ["7", "SPAM", "0.5"], ["8", "Ham", ""], ["9", "", ""]]
+    (tmp_path / name).write_text("\n".join(map(mark.join, lines)), encoding="utf-8-sig")
+    found, ids = read_votes(tmp_path / name, classes=("ham", "spam"))
+    assert (found.names, ids) == (("first",), ["7", "8", "9"])
+    assert found.values.tolist() == [[1], [0], [-1]]
+    (tmp_path / name).write_text("\n".join(map(mark.join, lines)) + "\n" + mark.join(["7", "spam", "", "x", "y"]))
+    with pytest.raises(ValueError, match="the row that begins with '7' has 5 cells, more than the header has"):
+        read_votes(tmp_path / name, classes=("ham", "spam"))
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_an_empty_cell_abstains_whatever_the_classes_are_called(ending, tmp_path):
     path = tmp_path / f"votes.{ending}"
@@ -169,7 +181,7 @@ def test_mistakes(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="there is no file of votes"):
         read_votes(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match=r"give a .csv, .parquet or .json file"):
+    with pytest.raises(ValueError, match=r"give a .csv, .tsv, .parquet or .json file"):
         read_votes(written("votes.txt", ""))
     with pytest.raises(ValueError, match="column 'a' holds 'maybe'; expected a class by number, one of no, yes, or -1"):
         read_votes(written("votes.csv", "a\nmaybe\n"), classes=("no", "yes"))

@@ -56,8 +56,12 @@ class Problems:
         lines = []
         for reason, count in Counter(problem.reason for problem in kept).most_common():
             whole = not first[reason].id
-            rows = "" if whole else f"{count} {'rows' if count > 1 else 'row'} kept, such as {first[reason].id}: "
-            lines.append(f"warning: {reason.replace('_', ' ')}: {rows}{first[reason].detail}")
+            others = (
+                [] if whole else [problem.detail for problem in kept if problem.reason == reason and not problem.id]
+            )
+            told = f"{count - len(others)} listed" if others else f"{count} {'rows' if count > 1 else 'row'} kept"
+            rows = "" if whole else f"{told}, such as {first[reason].id}: "
+            lines.append(f"warning: {reason.replace('_', ' ')}: {'; '.join([rows + first[reason].detail, *others])}")
         return lines
 
     def summary(self) -> str:

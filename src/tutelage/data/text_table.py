@@ -71,7 +71,7 @@ def read_texts(
     cells = _cells(path, problems)
     if cells.empty:
         raise ValueError(f"{path} holds no rows")
-    named = _named(cells, columns, path)
+    named = _named(cells, columns, path, labelled)
     if not labelled:
         named = named.assign(label="", split="")
     if not classes:
@@ -123,7 +123,7 @@ def _cells(path: Path, problems: Problems) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def _named(cells: pd.DataFrame, columns: TextColumns, path: Path) -> pd.DataFrame:
+def _named(cells: pd.DataFrame, columns: TextColumns, path: Path, labelled: bool) -> pd.DataFrame:
     """Return the columns of `TextColumns` under their own names, before the file's others."""
     found: dict[str, pd.Series] = {}
     for field in fields(TextColumns):
@@ -131,9 +131,10 @@ def _named(cells: pd.DataFrame, columns: TextColumns, path: Path) -> pd.DataFram
         if name not in cells:
             if field.name == "text" or name != field.default:
                 known = [str(column) for column in cells]
+                advice = f"Map it by columns.{field.name}" if labelled else "Give it the name that it had in the run"
                 raise ValueError(
                     f"{path} has no column {name!r} for {field.name!r}; it has: {', '.join(known)}"
-                    f"{nearest(name, known)}. Map it by columns.{field.name}"
+                    f"{nearest(name, known) or '.'} {advice}"
                 )
             text = pd.Series([str(row) for row in range(len(cells))] if field.name == "id" else "", index=cells.index)
         else:

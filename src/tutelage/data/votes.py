@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tutelage.data.cells import as_text
+from tutelage.data.cells import as_text, read_table
+from tutelage.data.problems import Problems
 from tutelage.data.vote_classes import ABSTAIN, VoteClasses
-from tutelage.files import literal, read_parquet, write_table
+from tutelage.files import literal, write_table
 
 _SCORE = "score:"
 _WRENCH = {"train.json": "train", "valid.json": "val", "test.json": "test"}
@@ -91,7 +92,7 @@ def read_votes(
     classes: Sequence[str] = (),
     rows: tuple[NDArray[np.int64], int] | None = None,
 ) -> tuple[Votes, list[str] | None]:
-    """Read a matrix of votes from .csv, .parquet, or a .json file in WRENCH's form.
+    """Read a matrix of votes from .csv, .tsv, .parquet, or a .json file in WRENCH's form.
 
     A table has one row an example and one column a rule, whose cells are a class, or nothing where the rule abstains; a column
     ``id`` names the examples, and ``score:RULE`` holds a continuous rule's scores. A cell that is the name of a class is that
@@ -121,9 +122,12 @@ def read_votes(
             )
         table, votes = read_wrench(path)
         found: list[str] | None = table["id"].tolist()
-    elif path.suffix in (".csv", ".parquet"):
-        csv = path.suffix == ".csv"
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else read_parquet(path)
+    elif path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        problems = Problems()
+        frame = read_table(path, problems)
+        if len(problems):
+            first = next(iter(problems))
+            raise ValueError(f"{path}: the row that begins with {first.id!r} has {first.detail}; mend it")
         frame.columns = [literal(str(name)) for name in frame]
         found = [literal(id) for id in as_text(frame.pop("id"))] if "id" in frame else None
         names = [str(name) for name in frame if not str(name).startswith(_SCORE)]
@@ -139,7 +143,7 @@ def read_votes(
             scores = np.stack([given.get(name, nothing).to_numpy(np.float32) for name in names], 1)
         votes = Votes(values, tuple(names), scores)
     else:
-        raise ValueError(f"votes {path} ends in {path.suffix!r}: give a .csv, .parquet or .json file")
+        raise ValueError(f"votes {path} ends in {path.suffix!r}: give a .csv, .tsv, .parquet or .json file")
     if not votes.names:
         raise ValueError(f"{path} holds no column of votes")
     return (votes if ids is None else votes.rows(_places(ids, found, len(votes), path, rows))), found
