@@ -61,6 +61,8 @@ def test_files_are_decoded_when_asked_for(tmp_path):
     assert files.gather([0, 1]).shape == (2, 3, 16, 16)
     assert files.gather([1])[0].equal(files[1])
     assert not files[0].equal(files[1])
+    assert files.gather([]).shape == (0, 3, 16, 16)
+    assert len(files.pictures([])) == 0
     for row, reason in ((2, "missing"), (3, "outside_root")):
         with pytest.raises(UnreadableImage, match=reason):
             files[row]

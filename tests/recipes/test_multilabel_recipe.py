@@ -114,7 +114,9 @@ def test_the_report_stands_alone_and_is_the_same_again(run):
     assert recipes.report(run.folder).read_text() == html
 
 
-def told(f1: tuple[float, float], value: float, judged_by: str = "all labels", threshold: float | None = 0.3) -> str:
+def told(
+    f1: tuple[float, float], value: float, judged_by: str = "all labels", threshold: float | None = 0.3, new: int = 9
+) -> str:
     """The verdict on a model whose F1 lies between these."""
     chosen = {"threshold": threshold, "f1": {"low": f1[0], "high": f1[1]}}
     return verdict(
@@ -122,6 +124,7 @@ def told(f1: tuple[float, float], value: float, judged_by: str = "all labels", t
             "test": {"judged_by": judged_by, "chosen": chosen},
             "validation": {"criterion": "added_label_score", "value": value},
             "anchors": {"one_right_label": {"f1": 0.5}, "every_label": {"f1": 0.4}},
+            "labels": {"new": new},
         }
     )
 
@@ -132,6 +135,7 @@ def test_the_verdict_is_by_the_test_where_all_labels_are_known_and_else_by_valid
     assert "this test cannot tell" in told((0.45, 0.55), 9.0)
     assert "they score 1.5 on validation" in told((0.9, 0.9), 1.5, "the given labels")
     assert "no better than naming every class" in told((0.9, 0.9), 1.0, "the given labels")
+    assert told((0.9, 0.9), 0.0, "the given labels", new=0) == "It adds no label to those that were given."
     assert told((0.9, 0.9), 1.5, threshold=None) == ""
 
 
@@ -577,6 +581,22 @@ def test_a_folder_with_a_subfolder_for_each_class(shop, tmp_path):
     assert task.classes == ["cat", "dog"]
     assert task.given_NC.sum(0).tolist() == [15, 15]
     assert set(task.images.table["split"]) == {"train", "val", "test"}
+
+
+def test_no_new_label_is_a_result(tmp_path):
+    """Of plain colours a model names what was given and no more; images that lie in files have no picture to show then."""
+    for row in range(90):
+        name = ["red", "green"][row % 2]
+        (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), name).save(tmp_path / "data" / name / f"{row}.png")
+    small = settings(method="sigmoid", radius=-1, budget=Budget(steps=60))
+    done = recipes.run(
+        "multilabel", multilabel_task(str(tmp_path / "data"), small), small, tmp_path / "run", quiet=True
+    )
+    assert done.metrics["labels"] == {"new": 0, "images_that_grew": 0}
+    assert pd.read_parquet(done.folder / "labels.parquet").empty
+    assert "No set grew." in (done.folder / "report.html").read_text()
+    assert pd.read_csv(done.folder / "relabel.csv").empty
 
 
 def test_cells_that_name_nothing_and_labels_of_no_image(shop, tmp_path):

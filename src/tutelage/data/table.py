@@ -142,8 +142,10 @@ class ImageFiles:
 
     def gather(self, rows: Sequence[int]) -> Tensor:
         """Return several images (B, 3, size, size)."""
+        if len(rows) == 0:
+            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         pixels, places = (torch.empty(0), []) if self.known is None else self.known.gather(rows)
-        if len(places) == len(rows) > 0:
+        if len(places) == len(rows):
             return pixels
         images = dict(zip(places, pixels, strict=True))
         fresh = (place for place in range(len(rows)) if place not in images)

@@ -60,6 +60,8 @@ def verdict(metrics: dict[str, Any]) -> str:
         return f"Whether its sets are worth having, this test cannot tell: naming {name} has an F1 of {best:.3f}."
     if validation["criterion"] != "added_label_score":
         return ""
+    if metrics["labels"]["new"] == 0:
+        return "It adds no label to those that were given."
     if validation["value"] > 1:
         return (
             f"The labels that it adds know something: they score {validation['value']:.1f} on validation, where naming every "
