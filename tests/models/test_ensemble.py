@@ -56,6 +56,17 @@ def test_the_answer_is_the_mean_of_the_members_answers(specs, input, numbers, tm
 
 
 @torch.inference_mode()
+def test_standardised_numbers_are_answered_in_their_unit(tmp_path: Path) -> None:
+    members, input = networks(FIELDS, FIELDS), torch.tensor([[0, 4], [3, 1]])
+    plain = ensemble_of(members, "kind", numbers=True)(input)["kind"]
+    save_ensemble(ensemble_of(members, "kind", numbers=True, standard=(2000.0, 30.0)), tmp_path)
+    made, _ = load_ensemble(tmp_path)
+    torch.testing.assert_close(made(input)["kind"], 2000 + 30 * plain)
+    with pytest.raises(ValueError, match=r"standard\[1\]=0 must be a number above 0"):
+        EnsembleSpec((FIELDS,), "kind", True, (0.0, 0))
+
+
+@torch.inference_mode()
 def test_members_of_features_share_one_encoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = build(ModelSpec("pocket_resnet", 0, 8, options={"widths": [4, 6], "stem_stride": 1})).eval()

@@ -572,6 +572,39 @@ def test_fields_of_ones_own_and_values_that_a_run_has_not_seen(
     assert "1 left out: unknown_value 1" in capsys.readouterr().out
 
 
+def test_numbers_of_a_table_are_learned_in_any_unit_and_answered_in_their_own(tmp_path: Path) -> None:
+    """Predicting the mean has an RMSE of a standard deviation; a price in thousands is as well learned as one in units."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"who": rng.choice(list("abc"), 120), "what": rng.choice(list("xy"), 120)})
+    unit = (table["who"] == "a") + 2.0 * (table["what"] == "x")
+    found: dict[str, tuple[float, pd.DataFrame]] = {}
+    for name, prices in {"units": unit, "cents": 100 * unit + 5000}.items():
+        table.assign(price=prices, old=prices * 7).to_csv(tmp_path / f"{name}.csv", index=False)
+        primary, sides = {"name": "price", "kind": "regression"}, ({"name": "old", "kind": "regression"},)
+        of = replace(FIELDS, budget=Budget(steps=200), weighting="equal")
+        problem = auxiliary_task(
+            str(tmp_path / f"{name}.csv"), of, primary=primary, sides=sides, fields=("who", "what")
+        )
+        train = problem.labels["price"][problem.rows("train")]
+        assert problem.standard(problem.primary) == pytest.approx((float(train.mean()), float(train.std(correction=0))))
+        run = recipes.run("auxiliary", problem, of, tmp_path / name, quiet=True)
+        rmse = run.metrics["methods"][run.metrics["choice"]["chosen"]]["rmse"]["value"]
+        answers, _ = recipes.predict(run.folder, tmp_path / f"{name}.csv", tmp_path / f"{name}-answers.csv")
+        found[name] = rmse, answers
+    assert found["units"][0] < 0.5 < float(unit.std())
+    assert found["cents"][0] == pytest.approx(100 * found["units"][0], rel=0.02)
+    np.testing.assert_allclose(found["cents"][1]["answer"], 100 * found["units"][1]["answer"] + 5000, atol=1)
+
+
+def test_only_numbers_of_a_table_are_standardised() -> None:
+    problem = fields_problem()
+    assert problem.standard(problem.primary) == (0.0, 1.0)  # as MovieLens is, whose figures are in the tables
+    other = replace(problem, standardised=True)
+    assert other.standard(other.sides[0]) == (0.0, 1.0)
+    same = replace(other, labels={"stars": torch.full_like(other.labels["stars"], 3.0)})
+    assert same.standard(same.primary) == (3.0, 1.0)
+
+
 def test_the_example_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "methods" / "auxiliary.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -83,7 +83,7 @@ CASES: dict[type[Signal], tuple[dict[str, Any], dict[str, Any]]] = {
         {"signal": CrossEntropy(), "factor": 2.0},
         {"signal": CrossEntropy(smoothing=0.1), "factor": 3.0},
     ),
-    SquaredError: ({}, {"target": "y", "head": "a"}),
+    SquaredError: ({}, {"target": "y", "mean": 2.0, "deviation": 3.0, "head": "a"}),
     signals.SquaredNorm: ({}, {"head": "a"}),
     signals.SurfaceNormals: ({"target": "a"}, {"target": "b", "head": "a"}),
     Iterated: (

@@ -150,11 +150,23 @@ def test_the_squared_error_of_several_numbers_is_their_mean():
     assert torch.equal(SquaredError("number")(z[:, 0, :1], {"number": targets[:, 0, 0].nan_to_num()}), one)
 
 
+def test_the_squared_error_of_standardised_numbers_does_not_depend_on_their_unit():
+    z, targets = draw(B), draw(B)
+    targets[2] = torch.nan
+    plain = SquaredError("number")(z, {"number": targets})
+    other = SquaredError("number", mean=2e4, deviation=300.0)(z, {"number": 300 * targets + 2e4})
+    torch.testing.assert_close(other, plain, rtol=1e-10, atol=1e-12)
+    whole = SquaredError("number", mean=4.0, deviation=2.0)(z, {"number": torch.full((B,), 6)})
+    torch.testing.assert_close(whole, (z - 1).square())
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"output is \(5, 2\); expected one number for each of the targets, \(5,\)"):
         SquaredError("number")(draw(B, 2), batch())
     with pytest.raises(ValueError, match=r"map is \(5, 2, 2\), the target's \(5, 3, 2\)"):
         PixelCrossEntropy("classes")(draw(B, C, 2, 2), batch())
+    with pytest.raises(ValueError, match=r"deviation=0\.0 must be a number above 0"):
+        SquaredError("number", deviation=0.0)
     with pytest.raises(ValueError, match="power=3 must be one of 1, 2"):
         PixelError("depth", power=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"factor=0\.0 of signal 'squared_error' must be a positive number"):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.checks import check_number
 from tutelage.models.classifier import ModelSpec, build
 from tutelage.models.features import EncoderDoor, FeatureDoor
 from tutelage.models.folder import read_model, write_model
@@ -28,17 +29,21 @@ class EnsembleSpec(MembersSpec):
         members: The networks, which have the same input.
         head: The head of each that is asked.
         numbers: Whether its outputs are numbers, and not the logits of classes.
+        standard: Mean and standard deviation by which the members' numbers are standardised; the ensemble's are not.
         encoder: Of members that read features: what computes them, once for all; none where features are given.
     """
 
     members: tuple[MultiHeadSpec, ...]
     head: str
     numbers: bool = False
+    standard: tuple[float, float] = (0.0, 1.0)
     encoder: ModelSpec | None = None
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a stranger's file."""
         self.understand(MultiHeadSpec)
+        check_number("standard[0]", self.standard[0], "(-inf, inf)")
+        check_number("standard[1]", self.standard[1], "(0, inf)")
         members = self.members
         if (
             not 0 < len(members) <= MOST
@@ -72,7 +77,8 @@ class Ensemble(nn.Module):
         seen = self.door(input)
         told = torch.stack([member(seen)[self.spec.head] for member in self.members])
         if self.spec.numbers:
-            return {self.spec.head: told.mean(0)}
+            mean, deviation = self.spec.standard
+            return {self.spec.head: told.mean(0) * deviation + mean}
         return {self.spec.head: told.log_softmax(2).logsumexp(0) - math.log(len(told))}
 
 
@@ -81,6 +87,7 @@ def ensemble_of(
     head: str,
     *,
     numbers: bool = False,
+    standard: tuple[float, float] = (0.0, 1.0),
     door: FeatureDoor | None = None,
 ) -> Ensemble:
     """Return trained networks as one.
@@ -89,13 +96,14 @@ def ensemble_of(
         members: the networks, each with its spec.
         head: the head of each that is asked.
         numbers: whether its outputs are numbers, and not the logits of classes.
+        standard: mean and standard deviation by which the members' numbers are standardised.
         door: by which networks of standardised features see images, or features as they come; None leaves the input as it is.
 
     Raises:
         ValueError: networks of different inputs, or without the head.
     """
     encoder = door.encoder.spec if isinstance(door, EncoderDoor) else None
-    made = Ensemble(EnsembleSpec(tuple(spec for _, spec in members), head, numbers, encoder))
+    made = Ensemble(EnsembleSpec(tuple(spec for _, spec in members), head, numbers, standard, encoder))
     for member, (network, _) in zip(made.members, members, strict=True):
         member.load_state_dict(network.state_dict())
     if door is not None:

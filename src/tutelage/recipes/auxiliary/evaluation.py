@@ -24,6 +24,7 @@ def evaluate(problem: AuxiliaryTask, settings: AuxiliarySettings, models: Models
     best, asked = found[choice.chosen], found[settings.chosen]
     names = [task.name for task in problem.sides]
     write_table(out / "importance.parquet", importance_table(asked.weighting_history, names, asked.modules, whole=True))
+    known = problem.with_share_of_labels(settings.shares.labels, settings.seed)
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     if (asked.folder / WEIGHTS).is_file():
         weights = read_parquet(asked.folder / WEIGHTS).iloc[problem.rows("train").numpy()]
@@ -31,11 +32,11 @@ def evaluate(problem: AuxiliaryTask, settings: AuxiliarySettings, models: Models
     if unfrozen is not None and unfrozen.kept:
         model, _ = load_ensemble(unfrozen.folder)
     else:
-        model = ensemble(problem, settings, best.members or (best,), door_of(problem))
+        model = ensemble(known, settings, best.members or (best,), door_of(problem))
     classes = problem.classes.get(problem.primary.target or "")
     facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
     save_ensemble(model, out / "model", **facts)
-    told = figures(problem.with_share_of_labels(settings.shares.labels, settings.seed), settings, found, choice)
+    told = figures(known, settings, found, choice)
     return {**told, "unfrozen": unfrozen.told() if unfrozen else None}
 
 

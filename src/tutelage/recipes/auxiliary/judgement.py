@@ -44,21 +44,29 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
 class Answer(nn.Module):
     """A network's answer to one task, in few bytes: the likeliest class of each example or pixel, or the number."""
 
-    def __init__(self, model: nn.Module, task: TaskSpec) -> None:
+    def __init__(self, model: nn.Module, task: TaskSpec, standard: tuple[float, float] = (0.0, 1.0)) -> None:
         super().__init__()
         self.model = model
         self.task = task
+        self.standard = standard
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (B,) or (B, H, W)."""
-        return answer(self.model(input), self.task)
+        return answer(self.model(input), self.task, self.standard)
 
 
-def answer(outputs: Outputs, task: TaskSpec) -> Tensor:
-    """Return the answer that a network's outputs give to a task, (B,) or (B, H, W)."""
+def answer(outputs: Outputs, task: TaskSpec, standard: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """Return the answer that a network's outputs give to a task, (B,) or (B, H, W).
+
+    Args:
+        outputs: the network's.
+        task: which of them is asked.
+        standard: the mean and the deviation by which its numbers are standardised.
+    """
     assert isinstance(outputs, Mapping)
     found = outputs[task.name]
-    return found[:, 0] if task.kind == "regression" else found.argmax(1)
+    mean, deviation = standard
+    return found[:, 0] * deviation + mean if task.kind == "regression" else found.argmax(1)
 
 
 def outcomes(answers: Tensor, labels: Tensor, kind: str, classes: int) -> Outcomes:
@@ -75,12 +83,12 @@ def outcomes(answers: Tensor, labels: Tensor, kind: str, classes: int) -> Outcom
     return torch.stack(counted).double().numpy()
 
 
-def selects(task: TaskSpec, classes: int) -> Callable[[Outputs, Batch], float]:
+def selects(task: TaskSpec, classes: int, standard: tuple[float, float]) -> Callable[[Outputs, Batch], float]:
     """Return what selects a checkpoint: the first figure of the task, with a sign that makes more better."""
 
     def value(outputs: Outputs, batch: Batch) -> float:
         assert task.target is not None
-        return selected_by(task, outcomes(answer(outputs, task), batch[task.target], task.kind, classes))
+        return selected_by(task, outcomes(answer(outputs, task, standard), batch[task.target], task.kind, classes))
 
     return value
 

@@ -69,20 +69,22 @@ def signals_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], rows: Tensor
     """
     signals: list[Signal] = []
     for task in tasks:
-        made = _signal(task)
+        made = _signal(problem, task)
         factor = task.weight * len(rows) / max(1, problem.present(task, rows))
         signals.append(made if factor == 1 else Scaled(made, factor))
     return signals
 
 
-def _signal(task: TaskSpec) -> Signal:
+def _signal(problem: AuxiliaryTask, task: TaskSpec) -> Signal:
     if task.kind == "l2":
         return SquaredNorm(name=task.name)
     assert task.target is not None
+    if task.kind == "regression":
+        mean, deviation = problem.standard(task)
+        return SquaredError(task.target, mean=mean, deviation=deviation, head=task.head or task.name, name=task.name)
     kinds: dict[str, Callable[..., Signal]] = {
         "classification": CrossEntropy,
         "rotation": CrossEntropy,
-        "regression": SquaredError,
         "segmentation": PixelCrossEntropy,
         "map": PixelError,
         "normals": SurfaceNormals,

@@ -65,9 +65,15 @@ class Learned:
 def ensemble(
     problem: AuxiliaryTask, settings: AuxiliarySettings, members: Sequence[Learned], door: FeatureDoor | None = None
 ) -> Ensemble:
-    """Return the networks of some trainings as one, that answers the primary task; behind a door where there is one."""
+    """Return the networks of some trainings as one, that answers the primary task; behind a door where there is one.
+
+    Its numbers are in the unit of the labels.
+    """
     networks = [(load_multi_head(each.folder)[0], spec_of(problem, each.tasks, settings)) for each in members]
-    return ensemble_of(networks, problem.primary.name, numbers=problem.primary.kind == "regression", door=door)
+    primary = problem.primary
+    return ensemble_of(
+        networks, primary.name, numbers=primary.kind == "regression", standard=problem.standard(primary), door=door
+    )
 
 
 class Pipeline:
@@ -215,7 +221,7 @@ class Pipeline:
                     self.log,
                     augment=augment_of(problem, settings),
                     val=problem.part(problem.rows("val"), (problem.primary,)),
-                    select_by=selects(problem.primary, self.classes),
+                    select_by=selects(problem.primary, self.classes, problem.standard(problem.primary)),
                     name=name,
                 ),
             )
@@ -235,7 +241,7 @@ class Pipeline:
         cache_key = [
             self.fingerprint,
             [weighting_name, options, settings.adapt if learns else None],
-            [asdict(task) for task in tasks],
+            [(asdict(task), problem.standard(task)) for task in tasks],
             asdict(spec),
             settings.seed,
             settings.body,
@@ -250,10 +256,14 @@ class Pipeline:
         )
 
     def outcomes_of(self, model: nn.Module, part: str) -> Outcomes:
-        """Return how a network does on the examples of a part."""
+        """Return how a network, or several as one, does on the examples of a part."""
         problem, primary = self.problem, self.problem.primary
         examples = problem.part(problem.rows(part), (primary,))
-        answers, rest = predict(Answer(model, primary), examples, workers=self.settings.hardware.workers, shared=True)
+        standard = (
+            (0.0, 1.0) if isinstance(model, Ensemble) else problem.standard(primary)
+        )  # it answers in the labels' unit
+        told = Answer(model, primary, standard)
+        answers, rest = predict(told, examples, workers=self.settings.hardware.workers, shared=True)
         assert isinstance(answers, torch.Tensor)
         assert primary.target is not None
         return outcomes(answers, rest[primary.target], primary.kind, self.classes)

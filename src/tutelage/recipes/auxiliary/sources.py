@@ -245,6 +245,7 @@ def table_task(
         classes=found.classes,
         values=found.values,
         ids=found.id,
+        standardised=True,
         problems=found.problems,
         images=None if images is None else parted(images, split),
     )
@@ -257,7 +258,7 @@ SOURCES: dict[str, Source] = {
     "pets": pets_task,
     "birds": birds_task,
     "rooms": rooms_task,
-    "ratings": lambda path, settings: ratings_task(ratings_csv(path), settings, path.stem),
+    "ratings": lambda path, settings: replace(ratings_task(ratings_csv(path), settings, path.stem), standardised=True),
 }
 """Problems in a layout of their own, by name."""
 

@@ -38,6 +38,8 @@ class AuxiliaryTask:
         classes: the names of the classes of a column, where they are known.
         values: the names of each field's values, where they are known.
         ids: the examples' own names, where they have some.
+        standardised: whether heads learn numbers that are standardised over the training part, as those of a table in whatever
+            unit must be; figures and answers are in the unit of the labels.
         problems: what was left out.
         images: the examples as an image table, of N rows or, to predict a rotation from an encoder's features, of all four
             turns of each; None for other examples.
@@ -53,6 +55,7 @@ class AuxiliaryTask:
     classes: dict[str, list[str]] = field(default_factory=dict)
     values: dict[str, list[str]] = field(default_factory=dict)
     ids: list[str] | None = None
+    standardised: bool = False
     problems: Problems = field(default_factory=Problems)
     images: ImageTable | None = None
 
@@ -136,6 +139,19 @@ class AuxiliaryTask:
             return fixed[task.kind]
         columns = [each.target for each in self.tasks if each.target and task.name in (each.name, each.head)]
         return max(2, *(max(int(self.labels[name].max()) + 1, len(self.classes.get(name, ()))) for name in columns))
+
+    def standard(self, task: TaskSpec) -> tuple[float, float]:
+        """Return the mean and the standard deviation by which the head of a task answers: those of the head's own numbers.
+
+        They are 0 and 1 where nothing is standardised, and the deviation of equal numbers is 1.
+        """
+        owner = next(each for each in self.tasks if each.name == (task.head or task.name))
+        if not self.standardised or owner.kind != "regression":
+            return 0.0, 1.0
+        numbers = self.labels[owner.target or ""][self.rows("train")].double()
+        known = numbers[~numbers.isnan()]
+        deviation = float(known.std(correction=0)) if len(known) else 0.0
+        return float(known.mean()) if len(known) else 0.0, deviation or 1.0
 
     def present(self, task: TaskSpec, rows: Tensor) -> int:
         """Return how many of these rows have a label of a task."""

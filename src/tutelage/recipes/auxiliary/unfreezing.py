@@ -16,7 +16,7 @@ from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline, ensemble
 from tutelage.recipes.auxiliary.task import AuxiliaryTask, present
 from tutelage.recipes.served import Served, gain_of
 from tutelage.recipes.unfreezing import LEVEL, Unfrozen, half_label, unfrozen
-from tutelage.signals import CrossEntropy, Outputs, Signal, SquaredError
+from tutelage.signals import CrossEntropy, Outputs, Scaled, Signal, SquaredError
 from tutelage.training import predict
 
 
@@ -83,7 +83,8 @@ def _lesson(pipeline: Pipeline, told: Outputs) -> tuple[Signal, Tensor]:
     if primary.kind == "regression":
         said = said[:, 0].to(labels.dtype)
         target = torch.where(labels.isnan(), said, (labels + said) / 2)
-        return SquaredError("target", head=primary.name, name="half label"), target
+        error = SquaredError("target", head=primary.name, name="half label")
+        return Scaled(error, problem.standard(primary)[1] ** -2), target
     return CrossEntropy("target", head=primary.name, name="half label"), half_label(labels, said.exp())
 
 
