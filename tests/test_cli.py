@@ -430,6 +430,16 @@ def test_flags_after_a_file_have_the_last_word(asked, command, tmp_path):
     assert (asked[0]["settings"].seed, asked[0]["settings"].fpr) == (9, 0.05)
 
 
+def test_fields_of_a_table_are_trained_for_longer_and_need_no_encoder(tmp_path):
+    (tmp_path / "table.yaml").write_text("fields:\n- colour\n")
+    for words in (["--fields", "[colour]"], ["--fields=[colour]"], ["--config", str(tmp_path / "table.yaml")]):
+        settings, why = preset_of("auxiliary", ["own.csv", *words])
+        assert settings.budget.total(7) == 2000
+        assert "encoder" not in why
+    assert preset_of("auxiliary", ["own.csv", "--fields", "[a]", "--budget.epochs", "3"])[0].budget.total(7) < 2000
+    assert preset_of("auxiliary", ["own.csv", "--fields", "[]", "--scale", "pocket"])[0].budget.total(7) == 105
+
+
 @pytest.mark.parametrize("scale", ["pocket", "paper"])
 def test_settings_written_down_and_given_back_are_the_same(asked, command, tmp_path, scale):
     """As a run writes its config.yaml, the command's own values and the settings."""

@@ -160,6 +160,11 @@ def test_maps_and_fields_need_no_encoder(encoder, tmp_path):
     with pytest.raises(ValueError, match=r"body\.name='feature_mlp' does not fit the input"):
         recipes.run("auxiliary", rooms, made, tmp_path / "rooms", quiet=True)
     assert recipes.load("auxiliary").preset("auto", "movielens")[0] == auxiliary.pocket()
+    for scale, begins in (("auto", "scale auto is pocket (a small network of"), ("pocket", "scale pocket: a small")):
+        settings, why = recipes.load("auxiliary").preset(scale, "own.csv", fields=True)
+        assert settings == auxiliary.tabular()
+        assert why.startswith(begins)
+        assert "encoder" not in why
 
 
 @pytest.mark.parametrize("make", [moderated, distilled, multilabelled])

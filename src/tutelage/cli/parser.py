@@ -145,7 +145,10 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     scale = scale if scale in get_args(SCALES) else command.scale
     sources = ("name", "pretrained", "features")
     encoder = next(filter(None, (_given(arguments, f"encoder.{name}", None) for name in reversed(sources))), None)
-    preset, why = load(command.recipe).preset(scale, _given(arguments, "data", None), encoder)
+    fields_given = str(_given(arguments, "fields", "")) not in ("", "[]", "()", "null", "None")
+    preset, why = load(command.recipe).preset(
+        scale, _given(arguments, "data", None), encoder, fields=fields_given and "fields" in command.parameters()
+    )
     asked = [unit for unit in ("steps", "epochs") if _given(arguments, f"budget.{unit}", "null") != "null"]
     if asked:  # is done, however many examples there are, and in the place of the preset's
         unit = {"steps": None, "epochs": None, asked[0]: 1} if len(asked) == 1 else {}

@@ -119,6 +119,7 @@ class Recipe(Generic[T, S, R]):
         auto: the scale that auto is, where that does not depend on the hardware.
         small: built-in data of a few pixels, for which auto is pocket on any hardware.
         unencoded: built-in data of which no encoder makes features, for which auto is not laptop.
+        tabular: for a table whose input are fields, the settings that auto and pocket are, on any hardware, and their phrase.
         encodes: whether ``settings.encoder`` may give features in the place of ``task.images``.
     """
 
@@ -139,10 +140,16 @@ class Recipe(Generic[T, S, R]):
     auto: Scale | None = None
     small: tuple[str, ...] = ("digits",)
     unencoded: tuple[str, ...] = ()
+    tabular: tuple[S, str] | None = None
     encodes: bool = False
 
     def preset(
-        self, scale: Literal["auto"] | Scale, data: str | None = None, encoder: str | None = None
+        self,
+        scale: Literal["auto"] | Scale,
+        data: str | None = None,
+        encoder: str | None = None,
+        *,
+        fields: bool = False,
     ) -> tuple[S, str]:
         """Return the settings of a scale for some data, and a sentence that says what was chosen and why.
 
@@ -150,10 +157,14 @@ class Recipe(Generic[T, S, R]):
             scale: a scale, or auto: paper with an accelerator, else laptop where its encoder can be had, else pocket.
             data: the data that a command was given.
             encoder: the encoder that it was given, by its weights or its name: laptop's, then.
+            fields: whether its data are fields of a table.
 
         Raises:
             ValueError: the recipe does not come at this scale.
         """
+        if fields and self.tabular is not None and scale in ("auto", "pocket"):
+            settings, phrase = self.tabular
+            return settings, f"scale pocket: {phrase}" if scale == "pocket" else f"scale auto is pocket ({phrase})"
         if scale != "auto":
             if scale not in self.presets:
                 raise ValueError(f"scale={scale!r}: {self.name} comes at {', '.join(self.presets)}")

@@ -9,6 +9,7 @@ from tutelage.recipes.auxiliary.settings import (
     declared,
     laptop,
     pocket,
+    tabular,
 )
 from tutelage.recipes.auxiliary.sources import auxiliary_task
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
@@ -24,4 +25,5 @@ __all__ = [
     "declared",
     "laptop",
     "pocket",
+    "tabular",
 ]

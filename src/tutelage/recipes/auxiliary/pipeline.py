@@ -259,9 +259,8 @@ class Pipeline:
         """Return how a network, or several as one, does on the examples of a part."""
         problem, primary = self.problem, self.problem.primary
         examples = problem.part(problem.rows(part), (primary,))
-        standard = (
-            (0.0, 1.0) if isinstance(model, Ensemble) else problem.standard(primary)
-        )  # it answers in the labels' unit
+        own_unit = isinstance(model, Ensemble)
+        standard = (0.0, 1.0) if own_unit else problem.standard(primary)
         told = Answer(model, primary, standard)
         answers, rest = predict(told, examples, workers=self.settings.hardware.workers, shared=True)
         assert isinstance(answers, torch.Tensor)

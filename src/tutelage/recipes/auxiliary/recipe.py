@@ -21,7 +21,7 @@ from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.network import augment_of
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.rehearsal import rehearse, trainings
-from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, laptop, pocket
+from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, laptop, pocket, tabular
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.auxiliary.unfreezing import Models, unfreeze
 from tutelage.recipes.forecast import forecast
@@ -143,6 +143,7 @@ RECIPE = Recipe(
     load=load,
     read=read,
     examples="examples",
+    tabular=(tabular(), "a small network of the fields, at least 2,000 steps"),
     encodes=True,
     unencoded=("movielens", "ratings", "rooms"),
 )
