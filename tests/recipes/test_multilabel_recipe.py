@@ -32,7 +32,7 @@ from tutelage.recipes.multilabel import (
 )
 from tutelage.recipes.multilabel.choice import choose
 from tutelage.recipes.multilabel.training import TrainedCandidate, balanced, candidates, new_model, training_rows
-from tutelage.reports.multilabel import verdict
+from tutelage.reports.multilabel import advice, verdict
 from tutelage.training import Budget, Log, Stages
 
 Command = Callable[..., tuple[int, str, str]]
@@ -396,7 +396,9 @@ def test_plain_sigmoids_are_served_where_the_generations_lose_the_labels(tmp_pat
     choice = found.metrics["choice"]
     assert (choice["plain"], choice["asked"]) == ("sigmoid", "mile")
     values = {name: each["value"] for name, each in choice["candidates"].items()}
-    assert choice["chosen"] == ("mile" if choice["candidates"]["mile"]["better_in"] >= 0.9 else "sigmoid")
+    worthless = values["sigmoid"] <= 1 < values["mile"]
+    surely = choice["candidates"]["mile"]["better_in"] >= 0.9
+    assert choice["chosen"] == ("mile" if surely or worthless else "sigmoid")
     assert choice["candidates"]["mile"]["gain"]["value"] == pytest.approx(values["mile"] - values["sigmoid"])
     assert found.metrics["validation"]["chosen"].startswith(choice["chosen"])
     page = found.report.read_text()
@@ -414,6 +416,12 @@ def test_methods_of_one_class_are_judged_by_their_accuracy():
     assert (choice.criterion, choice.value, choice.served.chosen, choice.threshold) == ("accuracy", 1.0, "elr", None)
     choice = choose(task, [replace(plain, scores_NC=right), asked])
     assert (choice.served.chosen, choice.asked.name) == ("softmax", "elr")
+
+
+def test_what_the_served_method_has_is_what_is_advised():
+    assert "rho" in advice({"chosen": "mile", "asked": "mile"})
+    assert advice({"chosen": "sigmoid", "asked": "mile"}) == "more training"
+    assert "--method mile" in advice({"chosen": "sigmoid", "asked": "sigmoid"})
 
 
 def test_several_given_labels_are_judged_by_f1():

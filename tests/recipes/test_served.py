@@ -69,6 +69,44 @@ def test_a_candidate_must_be_better_in_nine_of_ten_resamples(gained, lost, serve
     assert (found.gains["amal"].positive >= 0.9) == (served == "amal")
 
 
+def test_of_few_examples_nothing_is_surely_better():
+    labels = np.zeros(20, int)
+    right, wrong = labels, labels + 1
+    assert chosen({"amal": right, "ce": wrong}, labels).chosen == "amal"
+    found = chosen({"amal": right[1:], "ce": wrong[1:]}, labels[1:])
+    assert (found.chosen, found.why) == (
+        "ce",
+        "since 19 examples are too few to tell whether another candidate is better",
+    )
+
+
+@pytest.mark.parametrize(
+    ("plain", "other", "served"), [(0.4, 0.52, "amal"), (0.52, 0.54, "ce"), (0.4, 0.45, "ce"), (0.5, 0.51, "amal")]
+)
+def test_what_is_worthless_is_not_served_where_another_candidate_is_not(plain, other, served):
+    labels = np.zeros(100, int)
+    answers = {
+        "ce": [(np.arange(100) >= 100 * plain).astype(int)],
+        "amal": [(np.arange(100) < 100 * (1 - other)).astype(int)],
+    }
+    found = serve_best(accuracy, answers, [labels], criterion="accuracy", plain="ce", asked="amal", worthless=0.5)
+    assert found.chosen == served
+    assert (found.why == "since plain training is worthless") == (
+        served == "amal" and found.gains["amal"].positive < 0.9
+    )
+
+
+def test_what_is_said_of_a_gain_follows_its_interval():
+    labels = np.zeros(400, int)
+    plain, ours = labels.copy(), labels.copy()
+    plain[:36], ours[36:60] = 1, 1
+    found = chosen({"amal": ours, "ce": plain}, labels)
+    assert found.gains["amal"].low <= 0
+    [told] = why_served(found.told(), NAMES)
+    assert told.startswith("Served: AMAL, probably better (in 9")
+    assert "surely" not in told
+
+
 def test_gains_are_those_of_the_same_examples_with_their_interval():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=400)

@@ -13,6 +13,8 @@ from tutelage.metrics import Interval, bootstrap_rows
 RESAMPLES = 500
 DOUBT = 0.1
 """In which share of the resamples a candidate may be no better than another one, and surely be better all the same."""
+LEAST = 20
+"""Of fewer examples the bootstrap says nothing: their resamples are too much alike, and plain training is served."""
 
 Figure = Callable[..., float]
 Answers = Mapping[str, Sequence[NDArray[Any]]]
@@ -74,6 +76,7 @@ def serve_best(
     criterion: str,
     plain: str,
     asked: str,
+    worthless: float | None = None,
     seed: int = 0,
 ) -> Served:
     """Serve plain training, or of the candidates that are surely better the one with the greatest figure.
@@ -82,7 +85,9 @@ def serve_best(
     candidates beside it in 1 - 0.1 / J of them (Bonferroni). Where examples are not very few, one candidate whose true gain is
     g standard errors of this comparison is served with probability Phi(g - 1.28): harm is at most 0.02 standard errors on the
     average, whatever g is, and nine tenths stay of gains above 2.6. By the greatest figure alone harm would be up to 0.17. Of
-    equal candidates what was asked for is served, then the first.
+    equal candidates what was asked for is served, then the first. Of fewer than 20 examples nothing is surely better.
+
+    Where plain training is worthless there is nothing to guard: the greatest figure is served that is not.
 
     Args:
         figure: of a candidate's answers and the truth to a number, more being better: ``figure(*answers[name], *truth)``.
@@ -91,18 +96,25 @@ def serve_best(
         criterion: what the figure is, in words.
         plain: the name of plain training.
         asked: the name of what was asked for.
+        worthless: the figure of what knows nothing; a candidate that is not above it is worthless. None where there is no such.
         seed: of the bootstrap.
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
     gains = _gains(figure, answers, plain, truth, seed)
-    surely = [
-        name
-        for name in dict.fromkeys((asked, *answers))
-        if name != plain and (gains[name].positive or 0.0) >= 1 - DOUBT / len(gains)
-    ]
-    chosen = max(surely, key=values.__getitem__, default=plain)  # the first of equal ones
-    why = "since no other candidate is surely better" if chosen == plain else "surely better"
-    return Served(criterion, plain, asked, chosen, (chosen,), why, len(answers[plain][0]), values, gains)
+    count = len(answers[plain][0])
+    others = [name for name in dict.fromkeys((asked, *answers)) if name != plain]
+    better = [name for name in others if (gains[name].positive or 0.0) >= 1 - DOUBT / len(gains)]
+    if count < LEAST:
+        better, why = [], f"since {count} examples are too few to tell whether another candidate is better"
+    elif worthless is not None and values[plain] <= worthless and max(values.values()) > worthless:
+        better, why = others, "since plain training is worthless"
+    else:
+        why = "since no other candidate is surely better"
+    chosen = max(better, key=values.__getitem__, default=plain)  # the first of equal ones
+    if chosen != plain and (gains[chosen].positive or 0.0) >= 1 - DOUBT / len(gains):
+        share = 100 * (gains[chosen].positive or 0.0)
+        why = "surely better" if gains[chosen].low > 0 else f"probably better (in {share:.0f} % of the resamples)"
+    return Served(criterion, plain, asked, chosen, (chosen,), why, count, values, gains)
 
 
 def unbeaten(figure: Figure, answers: Answers, truth: Sequence[NDArray[Any]] = (), *, seed: int = 0) -> tuple[str, ...]:

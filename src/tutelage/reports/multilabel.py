@@ -36,6 +36,7 @@ def view(run: RunFolder) -> dict[str, Any]:
             *why_unfrozen(metrics.get("unfrozen")),
         ],
         "verdict": verdict(metrics),
+        "advice": advice(metrics["choice"]),
         "threshold_given": (run.config or {}).get("threshold") is not None,
         "test": metrics["test"],
         "points": {key: value for key, value in metrics["test"].items() if isinstance(value, dict) and "f1" in value},
@@ -68,6 +69,13 @@ def verdict(metrics: dict[str, Any]) -> str:
             "class scores 1."
         )
     return "The labels that it adds are not worth having: on validation they are no better than naming every class."
+
+
+def advice(choice: dict[str, Any]) -> str:
+    """Return what to try where the served model's labels are worthless: what its own method has."""
+    if choice["chosen"] == "mile":
+        return "a higher rho, longer interactions, or more training"
+    return "more training" if choice["asked"] == "mile" else "iterated learning (--method mile), or more training"
 
 
 def _coverage_plot(coverage: list[float]) -> Markup:

@@ -23,6 +23,8 @@ from tutelage.training import Log, Stages
 
 THRESHOLDS = (*(round(0.01 * step, 2) for step in range(1, 5)), *(round(0.05 * step, 2) for step in range(1, 20)))
 DEFAULT = 0.5
+EVERY_CLASS = 1.0
+"""The score of added labels of who names every class."""
 CRITERIA = {
     "f1": "F1 on the validation part",
     "accuracy": "accuracy on the validation part",
@@ -153,6 +155,7 @@ def choose(task: MultilabelTask, found: list[TrainedCandidate]) -> Choice:
         criterion=CRITERIA[validation.criterion],
         plain=plain if (plain := plain_of(asked)) in best else asked,
         asked=asked,
+        worthless=EVERY_CLASS if validation.criterion == "added_label_score" else None,
         seed=found[-1].settings.seed,
     )
     value, trained, threshold = best[served.chosen]
