@@ -459,15 +459,22 @@ def test_the_list_of_weights(done):
     told = done.metrics["weights"]
     assert told["auroc"] == pytest.approx(auroc(weights["doubt"], weights["label"] != weights["true_label"]))
     assert told["mean"]["label"] == pytest.approx(weights["weight_label"].mean(), abs=1e-6)
+
+
+def test_the_report_shows_the_labels_that_relabel_csv_has_first(done):
     from safetensors.numpy import load_file
 
+    listed = pd.read_csv(done.folder / "relabel.csv", dtype={"id": str})
+    examples = pd.read_parquet(done.folder / "examples.parquet")
     pictures = load_file(done.folder / "gallery.safetensors")
-    assert len(pictures["images"]) == min(evaluation.PICTURES, len(weights))
-    chosen = weights["doubt"].iloc[pictures["rows"]]
-    assert chosen.is_monotonic_decreasing
-    assert chosen.iloc[0] == weights["doubt"].max()
-    rows = task.images.rows("train")[torch.from_numpy(pictures["rows"])]
-    assert np.array_equal(pictures["images"], task.images.images.gather(rows.tolist()).numpy())
+    first = listed["id"].head(evaluation.PICTURES).tolist()
+    assert 0 < len(first) == len(pictures["images"])
+    assert examples["id"].iloc[pictures["rows"]].tolist() == first
+    assert np.array_equal(pictures["images"], tiny().images.images.gather(pictures["rows"].tolist()).numpy())
+    html = (done.folder / "report.html").read_text()
+    assert "The column <code>doubt</code>" not in html
+    assert "holds for wrong with the highest probability" in html
+    assert [html.index(f"<b>{id}</b>") for id in first] == sorted(html.index(f"<b>{id}</b>") for id in first)
 
 
 def test_the_report_says_what_the_figures_say(done):

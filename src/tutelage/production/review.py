@@ -76,9 +76,7 @@ def pictures(run: RunFolder, rows: pd.DataFrame) -> list[str | None]:
     config = run.config or {}
     source = Path(str(config.get("manifest") or config.get("data") or "."))
     root = source if source.is_dir() else source.parent
-    weights = run.folder / "weights.parquet"
-    by_place = weights if run.metrics["pipeline"]["recipe"] == "distill" else run.folder / "examples.parquet"
-    ids = read_parquet(by_place, columns=["id"])["id"].astype(str).tolist()
+    ids = read_parquet(run.folder / "examples.parquet", columns=["id"])["id"].astype(str).tolist()
     gallery = {ids[place]: picture for place, picture in run.gallery.items() if place < len(ids)}
     found: list[str | None] = []
     for path, id in zip(rows["image"] if "image" in rows else [""] * len(rows), rows["id"].astype(str), strict=True):

@@ -28,7 +28,8 @@ def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
     metrics = run.metrics
     served = metrics["choice"]["chosen"]
-    weights = run.table("weights.parquet", "weights and the labels least believed are not shown")
+    weights = run.table("weights.parquet", "weights are not shown")
+    examples = run.table("examples.parquet", "the labels in doubt are not shown")
     importance = run.table("importance.parquet", "importances by module are not shown")
     return {
         "method": metrics["pipeline"]["method"],
@@ -44,8 +45,9 @@ def view(run: RunFolder) -> dict[str, Any]:
         ],
         "figure": None if weights is None else weights_figure(weights, metrics),
         "weighed": None if weights is None else weighed(metrics),
-        "doubted": None if weights is None else list(doubted(run, weights)),
-        "known": weights is not None and "true_label" in weights,
+        "doubted": None if examples is None else list(doubted(run, examples, weights)),
+        "in_doubt": 0 if examples is None else int((examples["doubted"] & (examples["split"] != "left_out")).sum()),
+        "known": examples is not None and "true_label" in examples,
         "curves": [] if importance is None else list(curves(importance)),
     }
 
@@ -83,18 +85,20 @@ def weighed(metrics: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
     return [(title, found[key]) for key, title in rows.items() if key in found]
 
 
-def doubted(run: RunFolder, weights: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The labels that were believed least, with their pictures."""
-    losses = [str(name) for name in weights if str(name).startswith("weight_")]
+def doubted(run: RunFolder, examples: pd.DataFrame, weights: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
+    """The labels in most doubt, with their pictures, and the weights of those that training has seen."""
+    losses = [] if weights is None else [str(name) for name in weights if str(name).startswith("weight_")]
+    weighed = {} if weights is None else weights.set_index("id")[losses].to_dict("index")
     for row, picture in run.gallery.items():
-        facts = weights.iloc[row]
+        facts = examples.iloc[row]
+        told = weighed.get(facts["id"], {})
         yield {
             "id": str(facts["id"]),
             "picture": inlined([picture]),
             "label": facts["label"],
             "predicted": facts["predicted"],
-            "doubt": float(facts["doubt"]),
-            "weights": {name.removeprefix("weight_").replace("_", " "): float(facts[name]) for name in losses},
-            "truth": facts["true_label"] if "true_label" in weights else None,
-            "wrong": bool(facts["true_label"] != facts["label"]) if "true_label" in weights else None,
+            "suspicion": float(facts["suspicion"]),
+            "weights": {str(name).removeprefix("weight_").replace("_", " "): value for name, value in told.items()},
+            "truth": facts["true_label"] if "true_label" in examples else None,
+            "wrong": bool(facts["true_label"] != facts["label"]) if "true_label" in examples else None,
         }

@@ -141,15 +141,14 @@ def _training(name: str, entries: list[dict[str, Any]]) -> Training:
     )
 
 
-def write_gallery(folder: Path, images: Images, rows: Sequence[int], places: Sequence[int] | None = None) -> None:
+def write_gallery(folder: Path, images: Images, rows: Sequence[int]) -> None:
     """Write pictures for a run's report; of data without images there are none.
 
     Args:
         folder: the run's.
         images: all images.
-        rows: of the images, those to be shown.
-        places: the numbers by which the report finds them; by default the rows.
+        rows: of the images and of examples.parquet, those to be shown.
     """
     pictures = images.pictures(rows).contiguous()
-    numbers = torch.tensor(rows if places is None else places, dtype=torch.int64)[: len(pictures)]
+    numbers = torch.tensor(rows, dtype=torch.int64)[: len(pictures)]
     save_tensors({"rows": numbers, "images": pictures}, folder / "gallery.safetensors")

@@ -118,8 +118,7 @@ def evaluate(task: DistillTask, settings: DistillSettings, models: Models, out: 
     write_table(out / "weights.parquet", weights)
     history, modules = (asked.facts.get(name, []) for name in ("weighting_history", "modules"))
     write_table(out / "importance.parquet", importance_table(history, asked.losses[1:], modules))
-    shown = doubted(weights)
-    write_gallery(out, task.images.images, shown.index.tolist(), shown["place"].tolist())
+    write_gallery(out, task.images.images, doubted(examples))
     found = figures(task, settings, students, models.teachers, choice)
     return {**found, "unfrozen": models.unfrozen.told() if models.unfrozen else None}
 
@@ -239,9 +238,7 @@ def weights_table(task: DistillTask, taught: Taught, examples: pd.DataFrame) -> 
     return listed.assign(doubt=doubt)
 
 
-def doubted(weights: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the labels that are doubted most, with their place in weights.parquet."""
-    order = weights.assign(place=np.arange(len(weights))).sort_values(
-        ["doubt", "probability_of_label", "id"], ascending=[False, True, True], na_position="last", kind="stable"
-    )
-    return order[order["label"] != ""].head(PICTURES)
+def doubted(examples: pd.DataFrame) -> list[int]:
+    """Return the rows of the labels in most doubt, as relabel.csv has them first."""
+    listed = examples[examples["doubted"] & (examples["split"] != "left_out")]
+    return listed.sort_values("suspicion", ascending=False, kind="stable").index[:PICTURES].tolist()
