@@ -71,3 +71,13 @@ def test_other_requests_are_refused(body, kind, reason):
 def test_tensors_that_are_not_what_they_say_are_refused(wrong):
     with pytest.raises(Refused, match="features"):
         examples(tensor(**wrong), "features", 4)
+
+
+def test_a_table_of_texts_is_refused_and_one_text_is_not():
+    def read(kind: str) -> Any:
+        return asyncio.run(read_example(b"one\ntwo\n", Headers({"content-type": kind}), "text"))
+
+    assert read("text/plain; charset=utf-8").content == "one\ntwo\n"
+    for kind in ("text/csv", "text/csv; header=absent", "text/tab-separated-values"):
+        with pytest.raises(Refused, match="a table; send each text by itself"):
+            read(kind)

@@ -540,6 +540,7 @@ def test_a_table_of_ones_own_by_the_command_line(tmp_path: Path, capsys: pytest.
     answers = pd.read_csv(tmp_path / "answers.csv")
     assert len(answers) == 79
     assert set(answers["answer"]) <= {"short", "long"}
+    assert answers["probability"].between(0.5, 1).all()  # of the likelier of two
     assert "79 examples answered; 1 left out: format 1" in capsys.readouterr().out
     (tmp_path / "run" / "report.html").unlink()
     cli.main(["report", str(tmp_path / "run")])

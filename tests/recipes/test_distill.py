@@ -133,7 +133,9 @@ def test_parts_that_cannot_be_are_named():
     split = digits().table["split"].to_numpy(object, copy=True)
     with pytest.raises(ValueError, match="split 'teacher_val' has no use here; allowed: train, held_out, val, test"):
         divided(digits().with_split(np.where(split == "test", "teacher_val", split)), Shares())
-    with pytest.raises(ValueError, match="part 'val' has 0 images; give at least 8"):
+    with pytest.raises(
+        ValueError, match=r"part 'val' has 0 images; give at least 8, by more .* larger --shares\.val than"
+    ):
         divided(digits(), Shares(val=0.001))
     for wrong in ({"held_out": 0.0}, {"held_out": 0.6, "val": 0.4}, {"test": 1.0}):
         with pytest.raises(ValueError, match=r"shares\.(held_out|test)="):

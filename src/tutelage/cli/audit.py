@@ -78,7 +78,8 @@ def report(database: str, out: Path = Path("audit"), incumbent: str | None = Non
         from tutelage.production.decisions import DecisionLog
     with DecisionLog(database) as log:
         if judged_again := write_judged_again(log.database, out):
-            print(f"{judged_again} labels that were judged again: {out / 'labels.csv'}")
+            labels = "1 label that was" if judged_again == 1 else f"{judged_again} labels that were"
+            print(f"{labels} judged again: {out / 'labels.csv'}")
             if not drawn_of_what_passed(log.database):
                 return
         found = write_audit_report(log.database, out, incumbent)

@@ -39,11 +39,10 @@ def answers(card: Mapping[str, Any], logits_NC: NDArray[Any], subtasks_NK: NDArr
     probabilities_NC = softmax(logits_NC)
     best_N = probabilities_NC.argmax(1)
     names = [classes[place] if classes else int(place) for place in best_N]
-    if kind == "answer":
-        return [{"answer": name} for name in names]
     most = probabilities_NC.max(1).tolist()
-    if kind == "class":
-        return [{"predicted": name, "probability": share} for name, share in zip(names, most, strict=True)]
+    if kind in ("answer", "class"):
+        named = "answer" if kind == "answer" else "predicted"
+        return [{named: name, "probability": share} for name, share in zip(names, most, strict=True)]
     each = [
         {f"probability of {name}": share for name, share in zip(classes or [], row, strict=True)}
         for row in probabilities_NC.tolist()

@@ -97,6 +97,12 @@ async def read_example(body: bytes, headers: Headers, takes: str) -> Example:
         raise Refused(
             415, "content_type", f"content-type is {kind[:80]!r}; this model reads features: send application/json"
         )
+    if takes == "text" and kind in ("text/csv", "text/tab-separated-values"):
+        raise Refused(
+            415,
+            "content_type",
+            f"content-type is {kind!r}, a table; send each text by itself, or tutelage score the table",
+        )
     if not raw:
         raise Refused(
             415,

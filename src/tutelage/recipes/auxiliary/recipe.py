@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from tutelage.data import TensorData
 from tutelage.data.image_table import features_table
@@ -17,7 +17,6 @@ from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.models import load_ensemble
 from tutelage.recipes.auxiliary.evaluation import evaluate, served, with_mean
-from tutelage.recipes.auxiliary.judgement import Answer
 from tutelage.recipes.auxiliary.network import augment_of
 from tutelage.recipes.auxiliary.pipeline import Learned, Pipeline
 from tutelage.recipes.auxiliary.rehearsal import rehearse, trainings
@@ -27,7 +26,7 @@ from tutelage.recipes.auxiliary.unfreezing import Models, unfreeze
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
-from tutelage.reports.wording import why_served, why_unfrozen
+from tutelage.reports.wording import counted, why_served, why_unfrozen
 from tutelage.training import Log, predict
 
 
@@ -117,13 +116,15 @@ def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples,
 
 
 def answer(loaded: Loaded, examples: Examples) -> pd.DataFrame:
-    """Return id and answer: a class or a number."""
-    answers, _ = predict(Answer(loaded.model, loaded.task), examples.data)
-    assert isinstance(answers, Tensor)
-    listed = answers.tolist()
-    if loaded.task.kind != "regression":
-        listed = [loaded.classes[int(place)] if loaded.classes else int(place) for place in listed]
-    return pd.DataFrame({"id": examples.ids, "answer": listed})
+    """Return id and answer: a number, or a class and its probability."""
+    told, _ = predict(loaded.model, examples.data)
+    assert isinstance(told, Mapping)
+    outputs = told[loaded.task.name].double()
+    if loaded.task.kind == "regression":
+        return pd.DataFrame({"id": examples.ids, "answer": outputs[:, 0].tolist()})
+    most, best = outputs.softmax(1).max(1)
+    names = [loaded.classes[place] if loaded.classes else place for place in best.tolist()]
+    return pd.DataFrame({"id": examples.ids, "answer": names, "probability": most.tolist()})
 
 
 RECIPE = Recipe(
@@ -138,7 +139,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    lambda table: f"{len(table)} examples answered",
+    lambda table: f"{counted(len(table), 'example')} answered",
     view,
     load=load,
     read=read,

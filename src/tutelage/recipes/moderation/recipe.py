@@ -40,7 +40,7 @@ from tutelage.recipes.moderation.trust import corrected_figures
 from tutelage.recipes.recipe import Recipe, logits_of, named
 from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.moderation import view
-from tutelage.reports.wording import why_unfrozen
+from tutelage.reports.wording import counted, why_unfrozen
 from tutelage.training import Log
 
 
@@ -174,7 +174,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> str:
     """Say how many were blocked, and that something is wrong where that is nearly everything."""
     blocked, count = int((table["decision"] == "defective").sum()), len(table)
-    told = f"{count} images scored, {blocked} found defective"
+    told = f"{counted(count, 'image')} scored, {blocked} found defective"
     if count < 10 or blocked < 0.9 * count:
         return told
     return (
