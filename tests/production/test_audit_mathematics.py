@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from tutelage.metrics.beta import beta_cdf, beta_quantile
 from tutelage.production.agreement import krippendorff_alpha
-from tutelage.production.beta import beta_cdf, beta_quantile
 from tutelage.production.drift import drift
 from tutelage.production.estimates import Rate, Stratum, relative_change, weighted_rate
 from tutelage.production.sampling import allocation, inclusion_probabilities, pivotal

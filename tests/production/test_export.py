@@ -17,11 +17,13 @@ from PIL import Image
 from tutelage import recipes
 from tutelage.cli import main
 from tutelage.files import read_parquet
+from tutelage.metrics import threshold_at_fpr
 from tutelage.production import export as exporting
 from tutelage.production.card import read_card, version_of
 from tutelage.production.export import export
 from tutelage.production.exported import ExportedModel
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
+from tutelage.production.review import draw_test, take_answers
 from tutelage.recipes.moderation import recipe
 
 
@@ -129,6 +131,27 @@ def test_a_guarantee_takes_further_held_out_images_and_is_refused_without(modera
     labels = [*task.judged_by()[rows].tolist(), *[0] * 30, *[1] * 10]
     expected = guaranteed_threshold(scores + [each["score"] for each in more], labels, 0.05)
     assert told["value"] == pytest.approx(expected.threshold, abs=1e-6)
+
+
+def test_the_card_has_threshold_npv_and_guarantee_by_the_answers_of_a_review(moderated, task, tmp_path):
+    run = shutil.copytree(moderated.folder, tmp_path / "run")
+    examples = read_parquet(run / "examples.parquet").drop(columns=["true_label", "true_subtask"])
+    examples.to_parquet(run / "examples.parquet")  # nobody knows the truth
+    drawn = draw_test(run, 10_000)
+    test = examples[examples["split"] == "test"].set_index("id")
+    said = test["label"].where(test["score"].rank() % 5 > 0, 1 - test["label"])  # a fifth of the labels is wrong
+    asked = drawn[["id"]].assign(label=np.array(["defective", "acceptable"])[said[drawn["id"]]])
+    asked.to_csv(tmp_path / "answers.csv", index=False)
+    take_answers(run, tmp_path / "answers.csv")
+    card = export(run, tmp_path / "model", task, fpr=0.1, confidence=0.95)
+    told, scores = card["answer"]["thresholds"]["0.1"], test["score"].to_numpy()
+    exact = recipe.load(run, 0.1)[1]
+    assert exact == threshold_at_fpr(scores, said.to_numpy(), 0.1)
+    assert told["run"]["value"] == pytest.approx(exact, abs=1e-5)
+    assert told["npv"]["value"] == pytest.approx((said[scores <= exact] == 0).mean())
+    promised = guaranteed_threshold(scores, said.to_numpy(), 0.1)
+    assert told["guaranteed"]["passed"] == promised.passed
+    assert card["answer"]["threshold"] == pytest.approx(promised.threshold, abs=1e-5)
 
 
 def test_a_graph_that_is_not_the_model_is_refused(moderated, task, tmp_path, monkeypatch):

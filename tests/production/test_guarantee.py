@@ -5,14 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import expit
 
-from tutelage.production.guarantee import (
-    TooFewDefects,
-    defects_needed,
-    guaranteed_threshold,
-    passing_bound,
-    tolerated_passes,
-)
+from tutelage.metrics.promises import defects_needed, passing_bound, tolerated_passes
+from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
+from tutelage.production.sampling import inclusion_probabilities, pivotal
 
 DRAWS = 2_000
 
@@ -63,6 +60,35 @@ def test_the_promise_holds_where_the_wrong_labels_do_their_worst() -> None:
             broken[told] += stats.norm.sf(found.threshold) > fpr
     assert broken[True] / DRAWS <= allowed_breaks(1 - confidence)
     assert broken[False] / DRAWS > 2 * (1 - confidence)  # the correction is needed
+
+
+def test_the_promise_holds_by_the_answers_about_a_sample_that_prefers_suspicious_images() -> None:
+    """A seventh of the labels is wrong, and what the model finds suspicious is drawn more often."""
+
+    def drawn(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        z = rng.normal(0.5, 2.0, n)
+        truth = (rng.random(n) < expit(1.2 * z)).astype(int)
+        return z, truth, np.where(rng.random(n) < 1 / 7, 1 - truth, truth)
+
+    z, truth, _ = drawn(np.random.default_rng(99), 200_000)
+    every, broken, repeats = z[truth == 0], 0, 200
+    for seed in range(repeats):
+        rng = np.random.default_rng(seed)
+        z, truth, labels = drawn(rng, 1500)
+        suspicion = np.where(labels == 1, expit(-1.2 * z), expit(1.2 * z))
+        probability = inclusion_probabilities(np.sqrt(np.maximum(suspicion, 0.01)), 500)
+        inside = np.isin(np.arange(1500), pivotal(probability, rng))
+        weights = np.where(inside, probability[inside].min() / probability, 0.0)
+        found = guaranteed_threshold(z, truth, 0.1, 0.95, weights=weights)
+        assert found.weighing < found.defects
+        broken += (every > found.threshold).mean() > 0.1
+    assert broken / repeats <= 0.05
+    with pytest.raises(
+        TooFewDefects, match=r"held-out defects, worth 3.\.. of a plain sample, .* have more test images"
+    ):
+        guaranteed_threshold(z, truth, 0.01, 0.95, weights=weights)
+    with pytest.raises(ValueError, match="weights must be"):
+        guaranteed_threshold(z, truth, 0.1, 0.95, weights=weights + 1)
 
 
 def test_by_hand() -> None:

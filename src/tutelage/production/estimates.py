@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.production.beta import beta_quantile
+from tutelage.metrics.beta import beta_quantile
 
 
 @dataclass(frozen=True)

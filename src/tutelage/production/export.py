@@ -24,7 +24,7 @@ from tutelage.production.graph import Served, write_graph, write_int8_graph
 from tutelage.production.judgement import lost, thresholds
 from tutelage.production.material import BATCH, Material, images_of, texts_of
 from tutelage.recipes.moderation import recipe as moderation
-from tutelage.recipes.moderation.evaluation import SCORE
+from tutelage.recipes.moderation.judged import judged_test
 from tutelage.recipes.recipe import Task, recipe_of
 from tutelage.reports.subtask_names import called, typed_names
 
@@ -134,11 +134,9 @@ def export(
                 raise ValueError(
                     f"the data are not those of {run_folder}: other examples can be read now; run it again"
                 )
-            scores = told[SCORE].to_numpy(np.float64)[material.test.numpy()]
             draft["answer"] |= thresholds(
-                logits,
-                material.labels,
-                scores,
+                logits[material.labels >= 0],
+                judged_test(run_folder),
                 lambda each: moderation.load(run_folder, each)[1],
                 rate,
                 confidence,

@@ -7,14 +7,13 @@ defects pass, about half let more pass of all defects.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tutelage.checks import check_number
+from tutelage.metrics.promises import defects_needed, passing_bound
 from tutelage.metrics.ranking import by_class
 
 
@@ -33,7 +32,8 @@ class Guarantee:
     Attributes:
         threshold: call defective what scores at most this.
         fpr: the rate that is promised, with this `confidence`.
-        defects: held-out examples labelled defective, of which `passed` score above the threshold.
+        defects: held-out examples labelled defective that say anything, of which `passed` score above the threshold.
+        weighing: as many defects of a plain sample they are worth.
         bound: the rate that is in fact excluded with this confidence, at most `fpr`.
         wrong_labels: the share of the labels "defective" that was taken to be wrong.
     """
@@ -43,12 +43,18 @@ class Guarantee:
     confidence: float
     defects: int
     passed: int
+    weighing: float
     bound: float
     wrong_labels: float
 
 
 def guaranteed_threshold(
-    scores: ArrayLike, labels: ArrayLike, fpr: float, confidence: float = 0.95, wrong_labels: float = 0.0
+    scores: ArrayLike,
+    labels: ArrayLike,
+    fpr: float,
+    confidence: float = 0.95,
+    wrong_labels: float = 0.0,
+    weights: ArrayLike | None = None,
 ) -> Guarantee:
     r"""The lowest threshold of which P(false-positive rate > fpr) <= 1 - confidence can be promised.
 
@@ -64,12 +70,17 @@ def guaranteed_threshold(
     of them scores above the threshold. Where they do, as good ads should, they count as defects that pass, and the threshold
     is higher than it need be: look at the highest-scoring held-out defects first.
 
+    Where labels are people's answers about a sample with unequal probabilities, an example that was drawn with probability pi
+    has the weight w = min pi / pi, with which it would also be in a plain sample of a rate of min pi. The bound is that of as
+    many defects as such a plain sample has on the average: sum w in place of n, and the sum over those that pass in place of k.
+
     Args:
         scores: (N,) high for acceptable, of examples that neither trained nor selected the model.
         labels: (N,) 0 for defective, 1 for acceptable; defects that were labelled acceptable are supposed to score like others.
         fpr: the rate to promise, in (0, 1).
         confidence: of the promise, in (0, 1).
         wrong_labels: the share of the labels "defective" that is wrong, in [0, 1), from an audit of them.
+        weights: (N,) in [0, 1], 1 by default; what has 0 says nothing.
 
     Raises:
         TooFewDefects: even a threshold that no held-out defect passes promises too little.
@@ -79,56 +90,37 @@ def guaranteed_threshold(
     defects, _ = by_class(scores, labels)
     check_number("fpr", fpr, "(0, 1)")
     check_number("confidence", confidence, "(0, 1)")
-    rate = fpr * (1 - wrong_labels)
-    tolerated = tolerated_passes(defects.size, rate, confidence)
-    if tolerated < 0:
-        needed = defects_needed(rate, confidence)
+    weight = np.ones(np.shape(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weight.shape != np.shape(labels) or not ((weight >= 0) & (weight <= 1)).all():
+        raise ValueError("weights must be (N,), all in [0, 1]")
+    weight = weight[np.asarray(labels) == 0]
+    order = np.argsort(-defects[weight > 0], kind="stable")
+    highest, weight = defects[weight > 0][order], weight[weight > 0][order]
+    rate, weighing = fpr * (1 - wrong_labels), float(weight.sum())
+    if not passing_bound(0, weighing, confidence) <= rate * (1 + 1e-12):
         raise TooFewDefects(
-            f"{defects.size} held-out defects cannot promise a false-positive rate of at most {fpr:g} with confidence "
-            f"{confidence:g}: {needed} are needed; label {needed - defects.size} more, or promise "
-            f"{passing_bound(0, defects.size, confidence) / (1 - wrong_labels):.3f}",
-            needed,
+            _too_few(highest.size, weighing, fpr, confidence, wrong_labels), defects_needed(rate, confidence)
         )
-    threshold = float(np.sort(defects)[defects.size - 1 - tolerated])
-    passed = int((defects > threshold).sum())
-    bound = passing_bound(passed, defects.size, confidence) / (1 - wrong_labels)
-    return Guarantee(threshold, fpr, confidence, defects.size, passed, bound, wrong_labels)
+    above = np.concatenate([[0.0], np.cumsum(weight)[:-1]])  # at the threshold highest[i], without regard to ties
+    low, high = 0, highest.size
+    while high - low > 1:  # the bound rises with what lies above
+        middle = (low + high) // 2
+        fits = passing_bound(float(above[middle]), weighing, confidence) <= rate * (1 + 1e-12)
+        low, high = (middle, high) if fits else (low, middle)
+    threshold = float(highest[low])
+    passing = highest > threshold
+    bound = passing_bound(float(weight[passing].sum()), weighing, confidence) / (1 - wrong_labels)
+    return Guarantee(threshold, fpr, confidence, highest.size, int(passing.sum()), weighing, bound, wrong_labels)
 
 
-@cache
-def tolerated_passes(defects: int, fpr: float, confidence: float) -> int:
-    """The largest k with P(Bin(defects, fpr) <= k) <= 1 - confidence, -1 where there is none."""
-    allowed, tolerated = 1 - confidence, -1
-    total = 0.0
-    for count in range(defects):
-        total += math.exp(_log_binomial(count, defects, fpr))
-        if total > allowed * (1 + 1e-12):
-            break
-        tolerated = count
-    return tolerated
-
-
-def defects_needed(fpr: float, confidence: float) -> int:
-    """The least number of held-out defects with which anything can be promised: (1 - fpr)^n <= 1 - confidence."""
-    least = math.ceil(math.log1p(-confidence) / math.log1p(-fpr))
-    while tolerated_passes(least, fpr, confidence) < 0:  # rounding may take one away
-        least += 1
-    return least
-
-
-@cache
-def passing_bound(passed: int, defects: int, confidence: float) -> float:
-    """The upper bound of Clopper and Pearson (1934), one-sided: the f with P(Bin(defects, f) <= passed) = 1 - confidence."""
-    if passed >= defects:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(60):  # the probability falls in f; 2^-60 is below the precision of a rate
-        middle = (low + high) / 2
-        likely = math.fsum(math.exp(_log_binomial(count, defects, middle)) for count in range(passed + 1))
-        low, high = (middle, high) if likely > 1 - confidence else (low, middle)
-    return high
-
-
-def _log_binomial(count: int, trials: int, share: float) -> float:
-    ways = math.lgamma(trials + 1) - math.lgamma(count + 1) - math.lgamma(trials - count + 1)
-    return ways + count * math.log(share) + (trials - count) * math.log1p(-share)
+def _too_few(defects: int, weighing: float, fpr: float, confidence: float, wrong_labels: float) -> str:
+    needed = defects_needed(fpr * (1 - wrong_labels), confidence)
+    least = min(passing_bound(0, weighing, confidence) / (1 - wrong_labels), 1.0)
+    worth, more = "", f"label {needed - defects} more"
+    if weighing < defects * (1 - 1e-9):
+        worth = f", worth {weighing:.1f} of a plain sample,"
+        more = "have more test images judged, or add --held_out"
+    return (
+        f"{defects} held-out defects{worth} cannot promise a false-positive rate of at most {fpr:g} with confidence "
+        f"{confidence:g}: {needed} are needed; {more}, or promise {least:.3f}"
+    )

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.metrics import accuracy, bootstrap, bootstrap_rows, npv_at_fpr, paired_bootstrap
+from tutelage.metrics import accuracy, bootstrap_rows, npv_at_fpr, paired_bootstrap
 from tutelage.production.answers import answers, softmax
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
+from tutelage.recipes.moderation.judged import JudgedTest, npv_by
 
 RATES = (0.01, 0.05)
 CONFIDENCE = 0.95
@@ -20,9 +21,8 @@ Labels = NDArray[Any]
 
 
 def thresholds(
-    logits_N2: Logits,
-    labels_N: Labels,
-    run_scores_N: NDArray[np.float64],
+    logits_n2: Logits,
+    test: JudgedTest,
     run_threshold: Callable[[float], float],
     fpr: float,
     confidence: float | None,
@@ -35,9 +35,8 @@ def thresholds(
     below it. (Scores that were computed in another way differ in their last digits, and in more by 8 bits.)
 
     Args:
-        logits_N2: of the test part, by the exported model.
-        labels_N: 0 defective, 1 acceptable, negative: not known.
-        run_scores_N: of the same examples, by the run.
+        logits_n2: of the test part's labelled images, by the exported model.
+        test: the same images, by the run.
         run_threshold: from a rate to the run's threshold.
         fpr: the rate at which is decided.
         confidence: decide by the threshold that guarantees the rate; by the run's if None.
@@ -47,25 +46,26 @@ def thresholds(
     Raises:
         TooFewDefects: for the guarantee by which is decided; at the other rates, the number that is needed is noted.
     """
-    scores, labels = _judged(logits_N2, labels_N)
-    every = softmax(logits_N2.astype(np.float64))[:, 1]
-    wider = scores, labels
+    scores = softmax(logits_n2.astype(np.float64))[:, 1]
+    wider, labels, weight = scores, test.labels, test.weight
     if more is not None:
-        further = _judged(*more)
-        wider = np.concatenate([scores, further[0]]), np.concatenate([labels, further[1]])
+        further, known = _judged(*more)
+        wider, labels = np.concatenate([wider, further]), np.concatenate([labels, known])
+        weight = np.concatenate([weight, np.ones(len(known))])
     listed = {}
     for rate in sorted({*RATES, fpr}):
-        flagged = int((run_scores_N <= run_threshold(rate)).sum())
-        own = bootstrap_rows(partial(_cut, share=flagged / len(every)), every)
-        npv = bootstrap(partial(npv_of, threshold=own.value), scores, labels)
+        flagged = int((test.scores <= run_threshold(rate)).sum())
+        own = bootstrap_rows(partial(_cut, share=flagged / len(scores)), scores)
+        npv = bootstrap_rows(partial(npv_by, threshold=own.value), scores, test.defect)
         try:
-            found = guaranteed_threshold(*wider, rate, confidence or CONFIDENCE, wrong_labels)
+            found = guaranteed_threshold(wider, labels, rate, confidence or CONFIDENCE, wrong_labels, weight)
             promise: dict[str, Any] = {
                 "value": found.threshold,
                 "confidence": found.confidence,
                 "bound": found.bound,
                 "defects": found.defects,
                 "passed": found.passed,
+                "weighing": found.weighing,
                 "wrong_labels": wrong_labels,
             }
         except TooFewDefects as error:
@@ -112,12 +112,6 @@ def lost(card: Mapping[str, Any], exact: Logits, rounded: Logits, labels: Labels
             for name, logits in (("float32", exact), ("int8", rounded))
         }
     return facts
-
-
-def npv_of(scores: NDArray[np.float64], labels: NDArray[np.int64], threshold: float) -> float:
-    """Return the share of defects among what scores at most the threshold; 0 where nothing does."""
-    flagged = scores <= threshold
-    return float((labels[flagged] == 0).mean()) if flagged.any() else 0.0
 
 
 def _cut(scores: NDArray[np.float64], share: float) -> float:

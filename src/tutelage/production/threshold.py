@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from tutelage.data.manifest import Columns
-from tutelage.metrics import Interval, bootstrap, npv_floor, threshold_at_fpr
+from tutelage.metrics import Interval, bootstrap_rows, npv_floor
 from tutelage.production.guarantee import guaranteed_threshold
-from tutelage.production.held_out import held_out
-from tutelage.production.judgement import npv_of
+from tutelage.production.held_out import HeldOut, held_out
+from tutelage.recipes.moderation.judged import npv_by, threshold_by
 
 SHOWN = 5  # of the defects that decide the threshold
 
@@ -28,34 +28,55 @@ def described(
 
     Arguments and errors: `guaranteed_threshold` and `held_out`.
     """
-    scores, labels, ids = held_out(run_folder, more, columns)
-    found = guaranteed_threshold(scores, labels, fpr, confidence, wrong_labels)
-    observed = threshold_at_fpr(scores, labels, fpr)
-    acceptable = int((labels == 1).sum())
-    defects = np.flatnonzero(labels == 0)
+    held = held_out(run_folder, more, columns)
+    scores, labels = held.scores, held.labels
+    found = guaranteed_threshold(scores, labels, fpr, confidence, wrong_labels, held.weight)
+    observed = threshold_by(scores, held.defect, fpr)
+    says = held.weight > 0
+    defects = np.flatnonzero((labels == 0) & says)
     highest = defects[np.argsort(-scores[defects], kind="stable")][: found.passed + 1][:SHOWN]
-    floor = npv_floor(found.defects, acceptable, fpr)
+    defective = float(np.clip(held.defect.sum(), 1, len(scores) - 1))
+    floor = npv_floor(round(defective), len(scores) - round(defective), fpr)
+    worth = "" if found.weighing > found.defects - 1e-9 else f", worth {found.weighing:.1f} of a plain sample"
     return "\n".join(
         [
             f"threshold {found.threshold!r}: with confidence {confidence:g}, at most {found.bound:.4f} of all defects pass "
-            f"({found.passed} of the {found.defects} held-out defects do; {fpr:g} is promised)",
-            f"  flags {_share(scores, labels, found.threshold)} of the acceptable ads; NPV "
-            f"{_npv(scores, labels, found.threshold)}, floor {floor:.3f}",
-            f"without the guarantee: threshold {observed!r} flags {_share(scores, labels, observed)}; NPV "
-            f"{_npv(scores, labels, observed)}",
-            "the held-out defects that decide it; if one is labelled wrongly, correct it and run this again: "
-            + ", ".join(f"{ids[row]} ({scores[row]:.4f})" for row in highest),
+            f"({found.passed} of the {found.defects} held-out defects do{worth}; {fpr:g} is promised)",
+            f"  flags {_flagged(held, found.threshold)} of the acceptable ads; NPV {_npv(held, found.threshold)}, "
+            f"floor {floor:.3f}",
+            f"without the guarantee: threshold {observed!r} flags {_flagged(held, observed)}; NPV {_npv(held, observed)}",
+            *_assumed(held, wrong_labels),
+            "the held-out defects that decide it: "
+            + ", ".join(f"{held.ids[row]} ({scores[row]:.4f})" for row in highest),
         ]
     )
 
 
-def _flagged(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:
-    return float((scores[labels == 1] <= threshold).mean())
+def _assumed(held: HeldOut, wrong_labels: float) -> list[str]:
+    """Say by which labels the guarantee is made."""
+    answers, errors = held.test.answers, held.test.errors
+    if answers is not None:
+        count, drawn = int(answers.answered.sum()), int(answers.drawn.sum())
+        return [f"the test counts by the {count} answers about {drawn} drawn images alone; assumed: {answers.assumed}"]
+    if any(errors) and not wrong_labels:
+        return [
+            "the guarantee takes the labels for right, although held-out labels show errors (of the defects, "
+            f"{errors[0]:.1%} are labelled acceptable; of what is acceptable, {errors[1]:.1%} defective): check those that "
+            "decide, or a sample of the test (tutelage review)"
+        ]
+    if "true_label" in held.test.table:
+        return []
+    return ["assumed: the labels are right; if one that decides is wrong, correct it and run this again"]
 
 
-def _share(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Interval:
-    return bootstrap(partial(_flagged, threshold=threshold), scores, labels)
+def _flagged(held: HeldOut, threshold: float) -> Interval:
+    return bootstrap_rows(partial(_flagged_share, threshold=threshold), held.scores, held.defect)
 
 
-def _npv(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Interval:
-    return bootstrap(partial(npv_of, threshold=threshold), scores, labels)
+def _flagged_share(scores: np.ndarray, defect: np.ndarray, threshold: float) -> float:
+    acceptable = (1 - defect).sum()
+    return float(np.clip((1 - defect)[scores <= threshold].sum() / acceptable, 0, 1)) if acceptable > 0 else 0.0
+
+
+def _npv(held: HeldOut, threshold: float) -> Interval:
+    return bootstrap_rows(partial(npv_by, threshold=threshold), held.scores, held.defect)

@@ -69,6 +69,15 @@ class Answers:
         chance = np.where(self.answered, np.minimum(self.probability * self.share, 1.0), 1.0)
         return checked_labels(expected, defect, self.answered, chance)
 
+    def plain_weight(self) -> Floats:
+        """Return the weight with which each answer would also be in a plain sample, (n,): min pi / pi, 0 without an answer.
+
+        An image that people judged without its being drawn has 0: nobody knows how it was come by.
+        """
+        found = np.zeros(len(self.label))
+        found[self.answered] = self.probability[self.drawn].min() / self.probability[self.answered]
+        return found
+
     def facts(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Return how many were checked and found wrong, and how many of the test's labels are wrong by the draw.
 

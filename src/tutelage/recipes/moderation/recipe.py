@@ -5,24 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
-from tutelage.files import read_json, read_parquet
-from tutelage.metrics import threshold_at_fpr
 from tutelage.models import Committee, load_committee
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.input import augmentation_of
-from tutelage.recipes.moderation.answers import answers_of
 from tutelage.recipes.moderation.belief import believe, credible
 from tutelage.recipes.moderation.choice import Choice
 from tutelage.recipes.moderation.counts import suited, too_few, without_subtasks
 from tutelage.recipes.moderation.doubts import doubts
-from tutelage.recipes.moderation.evaluation import SCORE, Models, evaluate
+from tutelage.recipes.moderation.evaluation import Models, evaluate
+from tutelage.recipes.moderation.judged import judged_test, threshold_by
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.rehearsal import rehearse, trainings
 from tutelage.recipes.moderation.served import (
@@ -36,7 +33,6 @@ from tutelage.recipes.moderation.served import (
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
-from tutelage.recipes.moderation.trust import corrected_figures
 from tutelage.recipes.recipe import Recipe, logits_of, named
 from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.moderation import view
@@ -151,17 +147,8 @@ def threshold_of(run: Path, fpr: float) -> float:
         raise ValueError(
             f"fpr={fpr:g} has no threshold in {run}, and {path.name}, from which one is found, is not there"
         )
-    test = read_parquet(path)
-    test = test[test["split"] == "test"]
-    labels = test.get("true_label", test["label"])
-    score = test[SCORE].to_numpy(float)
-    if "true_label" not in test:
-        told = read_json(run / "metrics.json")["labels"]
-        errors, answers = (told["false_acceptable"], told["false_defective"]), answers_of(run, test["id"].to_numpy())
-        found = corrected_figures({"model": score}, labels.to_numpy(np.int64), errors, (fpr,), 0, answers)
-        if found is not None:
-            return float(found["model"]["threshold"][f"{fpr:g}"])
-    return threshold_at_fpr(score[labels >= 0], labels[labels >= 0].to_numpy(), fpr)
+    test = judged_test(run)
+    return threshold_by(test.scores, test.defect, fpr)
 
 
 def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:

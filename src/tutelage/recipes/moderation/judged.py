@@ -1,0 +1,103 @@
+"""The test part of a finished run, by all that is known of it: true labels, else people's answers, else labels as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tutelage.files import read_json, read_parquet
+from tutelage.metrics.wrong_test_labels import defective_probability, expected_point
+from tutelage.recipes.moderation.answers import Answers, answers_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class JudgedTest:
+    """The n labelled images of a run's test part.
+
+    Attributes:
+        table: their rows of examples.parquet; ``label`` is the true one where it is known, else what people answered, else
+            the one that was given.
+        defect: how much of a defect each counts as in figures, (n,): 0 or 1 where nothing is doubted.
+        weight: how much each says of all defects to come, (n,), in [0, 1]; see `guaranteed_threshold`. Once people have
+            answered, what has no answer says nothing.
+        errors: the error rates of labels that nobody has checked: false acceptable, false defective.
+        answers: what people said, None where they were not asked.
+    """
+
+    table: pd.DataFrame
+    defect: Floats
+    weight: Floats
+    errors: tuple[float, float]
+    answers: Answers | None
+
+    @property
+    def scores(self) -> Floats:
+        """Of the served model, (n,)."""
+        return self.table["score"].to_numpy(np.float64)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """0 defective, 1 acceptable, (n,)."""
+        return self.table["label"].to_numpy(np.int64)
+
+
+def judged_test(run: Path) -> JudgedTest:
+    """Read the test part of a finished moderation run.
+
+    Raises:
+        FileNotFoundError: no finished run.
+    """
+    table = read_parquet(run / "examples.parquet")
+    table = table[table["split"] == "test"]
+    known = "true_label" in table
+    table = table.assign(label=table["true_label"] if known else table["label"])
+    table = table[table["label"] >= 0].reset_index(drop=True)
+    labels, ones = table["label"].to_numpy(np.int64), np.ones(len(table))
+    if known:
+        return JudgedTest(table, (labels == 0).astype(np.float64), ones, (0.0, 0.0), None)
+    told = read_json(run / "metrics.json")["labels"]
+    errors = told["false_acceptable"], told["false_defective"]
+    answers = answers_of(run, table["id"].astype(str).to_numpy())
+    defect = defects_counted(table["score"].to_numpy(np.float64), labels, errors, answers)
+    if answers is None:
+        return JudgedTest(table, defect, ones, errors, None)
+    said = np.where(answers.label >= 0, answers.label, labels)
+    return JudgedTest(table.assign(label=said), defect, answers.plain_weight(), errors, answers)
+
+
+def defects_counted(
+    scores: Floats, labels: NDArray[np.int64], errors: tuple[float, float], answers: Answers | None
+) -> Floats:
+    """Return how much of a defect each test image counts as, (n,), by its score, its label and people's answers.
+
+    Args:
+        scores: probabilities of acceptable, (n,), calibrated.
+        labels: as given, (n,).
+        errors: their error rates.
+        answers: see `Answers.counted`.
+    """
+    expected = defective_probability(log_odds(scores), labels, errors)
+    return expected if answers is None else answers.counted(expected)
+
+
+def threshold_by(scores: Floats, defect: Floats, fpr: float) -> float:
+    """Return the threshold at a false-positive rate where an image counts as so much of a defect; see `expected_point`."""
+    return expected_point(scores, defect, fpr).threshold
+
+
+def npv_by(scores: Floats, defect: Floats, threshold: float) -> float:
+    """Return the share of defects in what scores at most the threshold, within [0, 1]; 0 where nothing does."""
+    blocked = scores <= threshold
+    return float(np.clip(defect[blocked].mean(), 0, 1)) if blocked.any() else 0.0
+
+
+def log_odds(scores: Floats) -> Floats:
+    """Return the log-odds of probabilities, which are kept from 0 and 1."""
+    kept = np.clip(scores, 1e-15, 1 - 1e-15)
+    return np.log(kept) - np.log1p(-kept)
