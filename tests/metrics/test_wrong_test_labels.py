@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from tutelage.metrics import calibrate, npv_at_fpr, operating_point, threshold_at_fpr
-from tutelage.metrics.wrong_test_labels import defective_probability, expected_point
+from tutelage.metrics import auroc, calibrate, npv_at_fpr, npv_floor, operating_point, threshold_at_fpr
+from tutelage.metrics.wrong_test_labels import defective_probability, expected_auroc, expected_floor, expected_point
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,3 +55,16 @@ def test_what_cannot_be_expected():
     ):
         with pytest.raises(ValueError, match=message):
             expected_point(scores, defective, fpr)
+
+
+def test_auroc_and_floor_of_expected_counts():
+    rng = np.random.default_rng(0)
+    scores, truth = rng.random(60).round(1), rng.integers(0, 2, 60)
+    assert expected_auroc(scores, 1 - truth) == pytest.approx(auroc(scores, truth))
+    assert expected_floor(1 - truth, 0.05) == npv_floor(int((truth == 0).sum()), int(truth.sum()), 0.05)
+    d = rng.random(60)
+    won = (scores[:, None] > scores[None]) + 0.5 * (scores[:, None] == scores[None])
+    pairs = (1 - d)[:, None] * d[None] * (1 - np.eye(60))
+    assert expected_auroc(scores, d) == pytest.approx((won * pairs).sum() / pairs.sum())
+    assert expected_floor(d, 0.05) == pytest.approx(0.95 * d.sum() / (0.95 * d.sum() + 60 - d.sum()))
+    assert expected_auroc([0.1, 0.2], [0.0, 0.0]) == 0.5

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.special import expit
 
 from tutelage import cli
-from tutelage.metrics import doubts, threshold_at_fpr
+from tutelage.metrics import auroc, doubts, npv_at_fpr, threshold_at_fpr
 from tutelage.metrics.wrong_test_labels import checked_labels, expected_point
 from tutelage.production.audits import draw_check
 from tutelage.production.decisions import DecisionLog
@@ -21,8 +21,8 @@ from tutelage.production.sampling import inclusion_probabilities, pivotal
 from tutelage.production.tables import items
 from tutelage.production.verdicts import Desk
 from tutelage.recipes.moderation.answers import FOLDER, Answers
-from tutelage.recipes.moderation.recipe import threshold_of
-from tutelage.recipes.moderation.trust import corrected_figures
+from tutelage.recipes.moderation.corrected import corrected_figures
+from tutelage.recipes.moderation.recipe import closing, threshold_of
 
 sys.path.append(str(Path(__file__).parents[1] / "reports"))
 import fake_run
@@ -105,14 +105,14 @@ def test_threshold_and_npv_by_a_sample_hold_where_the_model_has_learned_the_mist
     for seed in range(8):
         inside = np.isin(np.arange(3000), pivotal(pi, np.random.default_rng(seed)))
         answers = Answers(np.where(inside, truth, -1), pi, inside)
-        figures = corrected_figures({"model": scores}, labels, (0.1, 0.1), (0.05,), 0, answers)
+        figures = corrected_figures({"model": scores, "fine_tuned": scores}, labels, (0.1, 0.1), (0.05,), 0, answers)
         assert figures is not None
         assert figures["checked"]["answered"] == 400
         found.append((figures["model"]["npv_at_fpr"]["0.05"], figures["checked"]["wrong_of_defective"]))
     blocked = scores <= threshold_at_fpr(scores, truth, 0.05)
     npv = (truth[blocked] == 0).mean()
     means = np.array([each["value"] for each, _ in found])
-    by_rates = corrected_figures({"model": scores}, labels, (0.1, 0.1), (0.05,), 0, None)
+    by_rates = corrected_figures({"model": scores, "fine_tuned": scores}, labels, (0.1, 0.1), (0.05,), 0, None)
     assert by_rates is not None
     assert abs(means.mean() - npv) < 0.04 < abs(by_rates["model"]["npv_at_fpr"]["0.05"]["value"] - npv)
     assert sum(each["low"] <= npv <= each["high"] for each, _ in found) >= 6
@@ -161,7 +161,26 @@ def test_answers_change_figures_threshold_report_and_predict(run):
     assert checked["wrong"] == (test["truth"] != test["label"]).sum()
     assert f"{len(test)} of {len(test)} drawn test images are checked, {checked['wrong']} labels were wrong" in said
     assert metrics["model"] == before["model"]  # by the labels as they are
-    assert "nothing of the other labels, since the draw" in (run / "report.html").read_text()
+    html = (run / "report.html").read_text()
+    assert "nothing of the other labels, since the draw" in html
+    assert "by people’s answers about" in html
+    told, scores, truth = metrics["corrected"], test["score"].to_numpy(), test["truth"].to_numpy()
+    assert told["model"]["npv_at_fpr"]["0.01"]["value"] == npv_at_fpr(scores, truth, 0.01)
+    assert told["model"]["auroc"]["value"] == pytest.approx(auroc(scores, truth))
+    assert told["floor"]["0.01"] == before["floor"]["0.01"]  # the run was judged by the truth, which the answers are
+    assert told["candidates"]["fine_tuned"]["auroc"] == pytest.approx(auroc(test["score_fine_tuned"], truth))
+    assert told["candidates"]["fine_tuned+student"]["npv_at_fpr"]["0.05"] == npv_at_fpr(scores, truth, 0.05)
+    plain = npv_at_fpr(test["score_fine_tuned"], truth, 0.01)
+    assert told["difference"]["npv_at_fpr"]["0.01"]["value"] == pytest.approx(npv_at_fpr(scores, truth, 0.01) - plain)
+    assert checked["false_acceptable"] == pytest.approx((test["label"] == 1)[truth == 0].mean())
+    by_answers = f"{told['model']['npv_at_fpr']['0.01']['value']:.3f} ["
+    assert f"NPV at 1% FPR, by {len(test)} answers of people: {by_answers}" in said
+    lines = closing(metrics)  # what tutelage moderate says when it is run again
+    assert f"NPV at 1% FPR, by {len(test)} answers of people: {by_answers}" in lines[-2]
+    assert lines[-1].startswith("NPV at 1% FPR by the labels as they are, which does not decide: ")
+    assert f"{100 * told['model']['npv_at_fpr']['0.01']['value']:.0f} of 100 <small>" in html
+    passed = int(((truth == 0) & (scores > exact)).sum())
+    assert f"{passed} of the {(truth == 0).sum()} test images that people called defective score above it" in html
 
 
 def test_answers_that_cannot_be_taken(run, tmp_path):

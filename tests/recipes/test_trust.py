@@ -12,8 +12,10 @@ from scipy.special import expit
 
 from tutelage.metrics import npv_at_fpr, threshold_at_fpr
 from tutelage.recipes.moderation.choice import Choice, choose
+from tutelage.recipes.moderation.corrected import corrected
+from tutelage.recipes.moderation.judged import JudgedTest
 from tutelage.recipes.moderation.recipe import summary
-from tutelage.recipes.moderation.trust import alarms, alarms_of, corrected
+from tutelage.recipes.moderation.trust import alarms, alarms_of, label_facts
 
 PARTS = {"train": 2000, "student_val": 2000, "test": 4000}
 
@@ -72,32 +74,81 @@ def test_nothing_is_corrected_where_the_truth_is_known_or_no_errors_are_seen():
 
 def test_a_threshold_by_wrong_labels_raises_an_alarm_and_a_corrected_one_does_not():
     task, _, _, choice = drawn()
-    (alarm,) = alarms(task, choice, thresholds(task, choice))
+    (alarm,) = alarms(task, choice, thresholds(task, choice), Path())
     assert "at 1.00% of the defects passing" in alarm
     assert "set the threshold" in alarm
     found = corrected(task, choice, (0.01,), 0, Path())
     assert found is not None
-    assert alarms(task, choice, found["model"]["threshold"]) == []
+    assert alarms(task, choice, found["model"]["threshold"], Path()) == []
+
+
+def of_test(
+    scores: np.ndarray, labels: np.ndarray, at: dict[str, float], errors: tuple[float, float] = (0.0, 0.0)
+) -> list[str]:
+    """The alarms of a run that has a test and no training part."""
+    table = pd.DataFrame({"score": scores, "label": labels})
+    test = JudgedTest.of(table, errors, None)
+    return alarms_of(scores, labels, np.full(len(scores), "test", dtype=object), errors, at, test)
 
 
 def test_a_useless_threshold_of_a_model_that_ranks_poorly_raises_an_alarm_too():
     rng = np.random.default_rng(0)
-    scores, labels, split = rng.random(400), rng.integers(0, 2, 400), np.repeat(["train", "test"], 200)
-    (alarm,) = alarms_of(scores, labels, split, (0.0, 0.0), {"0.01": 0.99, "0.5": 0.5})
-    assert "at 1.00% of the defects passing" in alarm
-    assert "it ranks poorly (AUROC 0." in alarm
+    scores, labels = rng.random(400), rng.integers(0, 2, 400)
+    blocked, few = of_test(scores, labels, {"0.01": 0.99, "0.5": 0.5})
+    assert "at 1.00% of the defects passing" in blocked
+    assert "it ranks poorly (AUROC 0." in blocked
+    assert "which takes 299 for 1%;" in few
+
+
+def test_a_small_test_raises_no_alarm_about_what_chance_explains():
+    scores = np.array([0.5, 0.45, 0.4, 0.35, 0.42, 0.68, 0.5, 0.55, 0.45, 0.52, 0.4])
+    labels = np.repeat([0, 1], [7, 4])  # the mean score is 0.11 above the share of acceptable images; none of 4 passes
+    (few,) = of_test(scores, labels, {"0.01": 0.68, "0.05": 0.68})
+    assert few == (
+        "7 images of the test are defects by their labels, too few for a promise with 95% confidence, which takes 299 for 1% "
+        "and 59 for 5%; 0 of them score higher than the threshold, the same for 1% and 5%, so that up to 35% of all defects "
+        "may pass"
+    )
+
+
+def test_labelled_defects_that_pass_raise_an_alarm_where_the_errors_of_labels_explain_it_and_where_they_do_not():
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([np.linspace(0.3, 0.99, 300), rng.random(3000)])
+    labels = np.repeat([0, 1], [300, 3000])
+
+    def said(scores: np.ndarray, threshold: float, false_defective: float) -> list[str]:
+        found = of_test(scores, labels, {"0.05": threshold}, (0.0, false_defective))
+        return [alarm for alarm in found if "labelled defective pass" in alarm]
+
+    (beyond,) = said(scores, 0.7, 0.005)
+    assert "126 of the 300 test images labelled defective pass at the threshold for 5%" in beyond
+    assert "more than the estimated errors of the labels explain" in beyond
+    (explained,) = said(scores, 0.5, 0.07)
+    assert "of these labels are taken to be wrong, by estimated error rates alone" in explained
+    assert said(np.sort(scores), 0.5, 0.005) == []  # no labelled defect passes
+
+
+def test_held_out_labels_of_which_no_score_is_sure_are_too_few_to_tell():
+    task, _, _, choice = drawn(noise=0.0)
+    facts = label_facts(task, choice)
+    assert (facts["held_out"], facts["too_few"]) == (2000, False)
+    assert facts["contradicted"] / facts["sure"] < facts["at_most"] < 0.02
+    few = np.flatnonzero(task.table["split"] == "student_val")[20:]
+    task.table.loc[few, "split"] = "left_out"
+    facts = label_facts(task, choice)
+    assert (facts["held_out"], facts["too_few"]) == (20, True)
 
 
 def test_a_level_that_is_not_the_tests_raises_an_alarm():
     task, _, _, choice = drawn(shift=-4.0)
-    assert any("the mean score on the test is" in alarm for alarm in alarms(task, choice, {}))
+    assert any("the mean score on the test is" in alarm for alarm in alarms(task, choice, {}, Path()))
 
 
 def test_more_contradicted_labels_than_can_be_wrong_raise_an_alarm():
     task, _, _, choice = drawn()
     train = task.images.rows("train")
     task.labels[train] = torch.from_numpy(np.random.default_rng(1).integers(0, 2, len(train)))
-    assert any("do not trust the list of doubted labels" in alarm for alarm in alarms(task, choice, {}))
+    assert any("do not trust the list of doubted labels" in alarm for alarm in alarms(task, choice, {}, Path()))
 
 
 def test_predict_warns_where_nearly_everything_is_blocked():

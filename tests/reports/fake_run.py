@@ -145,7 +145,15 @@ def fake_run(
                 "fine_tuned+student": {"held_out_auroc": 0.75, "gain": 0.0123, "standard_error": 0.0045},
             },
         },
-        "labels": {"false_acceptable": 0.2, "false_defective": 0.2},
+        "labels": {
+            "false_acceptable": 0.2,
+            "false_defective": 0.2,
+            "held_out": 700,
+            "sure": 400,
+            "contradicted": 60,
+            "at_most": 0.19,
+            "too_few": True,
+        },
         "calibration": {"error": 0.0321, "error_uncalibrated": 0.1234},
         "corrected": None,
         "alarms": [],
@@ -159,6 +167,7 @@ def fake_run(
             "purity": purity(part[assigned & (part >= 0)], subtask[assigned & (part >= 0)]),
         },
     }
+    metrics["thresholds"] = metrics["model"]["threshold"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     examples.to_parquet(folder / "examples.parquet", index=False)

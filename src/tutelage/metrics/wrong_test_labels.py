@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tutelage.metrics.calibration import right_labels
+from tutelage.metrics.moderation import npv_floor
 
 Floats = NDArray[np.float64]
 
@@ -98,3 +99,39 @@ def expected_point(scores: ArrayLike, defective: ArrayLike, fpr: float) -> Expec
     acceptable = d.size - cumulated[-1]
     recall = (d.size - blocked - (cumulated[-1] - caught)) / acceptable
     return ExpectedPoint(float(ordered[first]), min(max(caught / blocked, 0.0), 1.0), min(max(float(recall), 0.0), 1.0))
+
+
+def expected_floor(defective: ArrayLike, fpr: float) -> float:
+    """Return `npv_floor` of expected counts: the NPV of scores that know nothing of what is acceptable.
+
+    Args:
+        defective: (N,) of each example how much of a defect is expected.
+        fpr: a share in [0, 1).
+    """
+    d = np.asarray(defective, dtype=np.float64)
+    total = float(np.clip(d.sum(), 0, d.size))
+    if np.isin(d, (0.0, 1.0)).all() and 0 < total < d.size:
+        return npv_floor(round(total), d.size - round(total), fpr)
+    caught = (1 - fpr) * total
+    return caught / (caught + d.size - total) if caught else 0.0
+
+
+def expected_auroc(scores: ArrayLike, defective: ArrayLike) -> float:
+    r"""Return AUROC where each example counts as so much of a defect: over all pairs of two different examples,
+
+    .. math:: \frac{\sum_{i \ne j} (1 - d_i)\, d_j \left(1[s_i > s_j] + \tfrac12 1[s_i = s_j]\right)}
+        {\sum_{i \ne j} (1 - d_i)\, d_j}
+
+    With d of 0 and 1 it is `auroc`; it is kept within [0, 1], and 0.5 where no pair is expected.
+
+    Args:
+        scores: (N,) high for acceptable.
+        defective: (N,) of each example how much of a defect is expected.
+    """
+    s, d = np.asarray(scores, dtype=np.float64), np.asarray(defective, dtype=np.float64)
+    _, place = np.unique(s, return_inverse=True)
+    tied = np.bincount(place, weights=d)
+    below = np.cumsum(tied) - tied
+    won = ((1 - d) * (below[place] + 0.5 * (tied[place] - d))).sum()
+    pairs = (1 - d).sum() * d.sum() - ((1 - d) * d).sum()
+    return float(np.clip(won / pairs, 0, 1)) if pairs > 0 else 0.5

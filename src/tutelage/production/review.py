@@ -18,7 +18,10 @@ from tutelage.decoding import Limits, UnreadableImage, locate, preview, read_byt
 from tutelage.files import literal, read_json, read_parquet, write_atomically, write_table
 from tutelage.production.sampling import inclusion_probabilities, pivotal
 from tutelage.recipes.moderation.answers import ANSWERS, DRAWN, FOLDER, VERDICTS, answers_of
-from tutelage.recipes.moderation.trust import alarms_of, corrected_figures
+from tutelage.recipes.moderation.corrected import corrected_figures
+from tutelage.recipes.moderation.judged import JudgedTest
+from tutelage.recipes.moderation.recipe import npv_lines
+from tutelage.recipes.moderation.trust import alarms_of
 from tutelage.recipes.recipe import recipe_of, report
 from tutelage.recipes.relabel import FILE
 from tutelage.reports.page import rendered
@@ -168,15 +171,15 @@ def take_answers(run: Path, file: Path) -> str:
     write_table(before, of_test)
     metrics = _rejudged(run)
     found, fpr = metrics["corrected"], f"{metrics['pipeline']['fpr']:g}"
-    checked, told = found["checked"], found["model"]
-    npv = told["npv_at_fpr"][fpr]
+    checked = found["checked"]
     lines = [
         f"{len(of_test)} of {checked['drawn']} drawn test images are checked, {checked['wrong']} labels were wrong; of all "
         f"test labels 'defective' about {checked['wrong_of_defective']:.1%} are wrong, of 'acceptable' "
         f"{checked['wrong_of_acceptable']:.1%}",
-        f"NPV at {float(fpr):.0%} FPR: {npv['value']:.3f} [{npv['low']:.3f}, {npv['high']:.3f}]; threshold "
-        f"{told['threshold'][fpr]:.4f}, by which tutelage predict decides from now on",
+        *npv_lines(metrics, fpr),
+        f"tutelage predict decides by the threshold {metrics['thresholds'][fpr]:.4f} from now on",
         f"assumed: {found['assumed']}",
+        *(f"ALARM: {alarm}" for alarm in metrics["alarms"]),
     ]
     if others := len(given) - int(given["id"].isin(set(test["id"].astype(str))).sum()):
         lines.insert(1, f"{others} answers are about other images: correct these labels in your table, and train again")
@@ -200,12 +203,16 @@ def _rejudged(run: Path) -> dict[str, Any]:
     scores = {"model": test["score"].to_numpy(float), "fine_tuned": test["score_fine_tuned"].to_numpy(float)}
     answers = answers_of(run, test["id"].astype(str).to_numpy())
     labels, seed = test["label"].to_numpy(np.int64), metrics["pipeline"]["seed"]
-    found = corrected_figures(scores, labels, errors, rates, seed, answers)
+    kept = {name: f"score_{name}" for name in metrics["candidates"]}
+    candidates = {name: test[column].to_numpy(float) for name, column in kept.items() if column in test}
+    candidates[metrics["choice"]["chosen"]] = scores["model"]
+    found = corrected_figures(scores, labels, errors, rates, seed, answers, candidates)
     assert found is not None
     thresholds = found["model"]["threshold"]
     given, split = examples["label"].to_numpy(np.int64), examples["split"].to_numpy()
     metrics |= {"corrected": found, "thresholds": thresholds}
-    metrics["alarms"] = alarms_of(examples["score"].to_numpy(float), given, split, errors, thresholds)
+    own = examples["score"].to_numpy(float)
+    metrics["alarms"] = alarms_of(own, given, split, errors, thresholds, JudgedTest.of(test, errors, answers))
     config = run / "model" / "config.json"
     for path, content in (
         (config, {**read_json(config), "thresholds": thresholds}),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
 from tutelage.data.table import SPLITS
+from tutelage.files import literal
 from tutelage.reports.curves import MODELS, judged_test, operating_plots
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import duplicate_groups, subtasks, suspects
 from tutelage.reports.subtask_names import NAMES, typed_names
-from tutelage.reports.wording import Names, verdict, why_unfrozen
+from tutelage.reports.wording import Names, rate, verdict, why_unfrozen
 
 FIGURES = {
     "npv_at_fpr": "NPV: share of defects among the blocked",
@@ -60,8 +63,9 @@ def view(run: RunFolder) -> dict[str, Any]:
         "rates": rates,
         "fpr": fpr,
         "splits": sorted(metrics["data"]["counts"], key=SPLITS.index),
-        "verdict": verdict(metrics["difference"]["npv_at_fpr"][fpr]),
-        "defects": metrics["data"]["counts"]["test"]["defective"] if test is None else int((test["truth"] == 0).sum()),
+        "verdict": verdict((metrics["corrected"] or metrics)["difference"]["npv_at_fpr"][fpr]),
+        "passing": passing(run, test, fpr),
+        "same": same_threshold(metrics),
         "competence": COMPETENCES.get(metrics["subtasks"]["competence"], metrics["subtasks"]["competence"]),
         "bar": bar if bar is not None and math.isfinite(bar) else None,
         "subtasks": None if table is None else list(subtasks(table, examples, gallery, names)),
@@ -69,3 +73,24 @@ def view(run: RunFolder) -> dict[str, Any]:
         "suspects": None if examples is None else suspects(examples, gallery),
         "duplicates": None if duplicates is None else duplicate_groups(duplicates),
     }
+
+
+def passing(run: RunFolder, test: pd.DataFrame | None, fpr: str) -> dict[str, int]:
+    """Return how many test images are defective, by answers where people gave some, and how many of these pass."""
+    if test is None:
+        return {"defects": run.metrics["data"]["counts"]["test"]["defective"], "passed": 0}
+    defects = test["truth"] == 0
+    answers = run.folder / "review" / "answers.csv"
+    if (run.metrics["corrected"] or {}).get("checked"):
+        said = pd.read_csv(answers, dtype=str, keep_default_na=False).map(literal).set_index("id")["label"]
+        defects = test["id"].astype(str).map(said) == "defective"
+    passed = defects & (test["score"] > run.metrics["thresholds"][fpr])
+    return {"defects": int(defects.sum()), "passed": int(passed.sum())}
+
+
+def same_threshold(metrics: dict[str, Any]) -> list[list[str]]:
+    """Return the rates that share a threshold, in words, of each threshold that several share."""
+    by_threshold: dict[float, list[str]] = {}
+    for name in sorted(metrics["thresholds"], key=float):
+        by_threshold.setdefault(metrics["thresholds"][name], []).append(rate(name))
+    return [names for names in by_threshold.values() if len(names) > 1]

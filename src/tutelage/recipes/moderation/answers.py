@@ -81,6 +81,8 @@ class Answers:
     def facts(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Return how many were checked and found wrong, and how many of the test's labels are wrong by the draw.
 
+        Both ways: of each label the share that is wrong, and of each truth the share that is labelled wrongly.
+
         Args:
             labels: as given, (n,).
         """
@@ -95,6 +97,10 @@ class Answers:
             own = labels == given
             share = float(((wrong / chance)[own & self.answered]).sum() + wrong[own & ~self.drawn].sum())
             told[f"wrong_of_{name}"] = share / max(int(own.sum()), 1)
+        stands_for = np.where(self.answered, 1 / chance, self.label >= 0)
+        for truth, name in ((0, "false_acceptable"), (1, "false_defective")):
+            own = self.label == truth
+            told[name] = float(stands_for[own & wrong].sum() / max(stands_for[own].sum(), 1.0))
         return told
 
 

@@ -29,13 +29,14 @@ from tutelage.metrics import (
 )
 from tutelage.metrics.error_rates import most_wrong
 from tutelage.models import Committee, save_committee
-from tutelage.recipes.moderation.choice import ORDER, PLAIN, Choice, probability
+from tutelage.recipes.moderation.choice import PLAIN, Choice, probability
+from tutelage.recipes.moderation.corrected import corrected
 from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.pipeline import TOKENS
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import WEIGHTS
-from tutelage.recipes.moderation.trust import alarms, calibration_facts, corrected
+from tutelage.recipes.moderation.trust import alarms, calibration_facts, label_facts
 from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.run_folder import write_gallery
 from tutelage.reports.subtask_names import NAMES
@@ -146,11 +147,11 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models, 
         "candidates": {name: on_test(each.scores[rows.numpy()], labels, rates) for name, each in candidates.items()},
         "choice": models.choice.plain(),
         "unfrozen": models.unfrozen.told() if models.unfrozen else None,
-        "labels": dict(zip(("false_acceptable", "false_defective"), models.choice.errors, strict=True)),
+        "labels": label_facts(task, models.choice),
         "calibration": calibration_facts(task, models.choice, models.fine_tuned),
         "corrected": by_errors,
         "thresholds": thresholds,
-        "alarms": alarms(task, models.choice, thresholds),
+        "alarms": alarms(task, models.choice, thresholds, out),
         "difference": {
             "npv_at_fpr": {
                 f"{rate:g}": paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed).plain()
@@ -203,7 +204,7 @@ def examples_table(task: ModerationTask, models: Models) -> pd.DataFrame:
             "subtask_confidence": np.where(subtask >= 0, found.confidence.numpy(), np.nan),
             "subtask_kept": kept,
             "score": score,
-            **{f"score_{name}": candidates[name].scores for name in ORDER if name in candidates},
+            **{f"score_{name}": each.scores for name, each in candidates.items()},
             **others,
             "suspected": np.where(label >= 0, 1 - label, -1),
             "suspicion": models.wrong,

@@ -28,6 +28,7 @@ class JudgedTest:
             answered, what has no answer says nothing.
         errors: the error rates of labels that nobody has checked: false acceptable, false defective.
         answers: what people said, None where they were not asked.
+        checked: whether ``defect`` rests on true labels or on answers, and not on labels as they are.
     """
 
     table: pd.DataFrame
@@ -35,6 +36,21 @@ class JudgedTest:
     weight: Floats
     errors: tuple[float, float]
     answers: Answers | None
+    checked: bool
+
+    @classmethod
+    def of(
+        cls, table: pd.DataFrame, errors: tuple[float, float], answers: Answers | None, *, known: bool = False
+    ) -> JudgedTest:
+        """Return it of rows with columns ``score`` and ``label``, true ones where ``known``."""
+        labels, ones = table["label"].to_numpy(np.int64), np.ones(len(table))
+        if known:
+            return cls(table, (labels == 0).astype(np.float64), ones, (0.0, 0.0), None, True)
+        defect = defects_counted(table["score"].to_numpy(np.float64), labels, errors, answers)
+        if answers is None:
+            return cls(table, defect, ones, errors, None, False)
+        said = np.where(answers.label >= 0, answers.label, labels)
+        return cls(table.assign(label=said), defect, answers.plain_weight(), errors, answers, True)
 
     @property
     def scores(self) -> Floats:
@@ -58,17 +74,11 @@ def judged_test(run: Path) -> JudgedTest:
     known = "true_label" in table
     table = table.assign(label=table["true_label"] if known else table["label"])
     table = table[table["label"] >= 0].reset_index(drop=True)
-    labels, ones = table["label"].to_numpy(np.int64), np.ones(len(table))
     if known:
-        return JudgedTest(table, (labels == 0).astype(np.float64), ones, (0.0, 0.0), None)
+        return JudgedTest.of(table, (0.0, 0.0), None, known=True)
     told = read_json(run / "metrics.json")["labels"]
-    errors = told["false_acceptable"], told["false_defective"]
     answers = answers_of(run, table["id"].astype(str).to_numpy())
-    defect = defects_counted(table["score"].to_numpy(np.float64), labels, errors, answers)
-    if answers is None:
-        return JudgedTest(table, defect, ones, errors, None)
-    said = np.where(answers.label >= 0, answers.label, labels)
-    return JudgedTest(table.assign(label=said), defect, answers.plain_weight(), errors, answers)
+    return JudgedTest.of(table, (told["false_acceptable"], told["false_defective"]), answers)
 
 
 def defects_counted(

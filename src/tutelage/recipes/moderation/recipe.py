@@ -117,14 +117,39 @@ def begins(task: ModerationTask, settings: ModerationSettings, *, subtasks: bool
 def closing(metrics: dict[str, Any]) -> list[str]:
     """Say how the chosen model and plain fine-tuning do, and what cannot be."""
     fpr = metrics["pipeline"]["fpr"]
-    rate = f"{fpr:g}"
-    ours, theirs = (metrics[name]["npv_at_fpr"][rate] for name in ("model", "fine_tuned"))
     return [
         *(f"ALARM: {alarm}" for alarm in metrics["alarms"]),
         *why_unfrozen(metrics.get("unfrozen")),
-        f"NPV at {fpr:.0%} FPR: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
-        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {metrics['floor'][rate]:.3f}",
+        *npv_lines(metrics, f"{fpr:g}"),
     ]
+
+
+def npv_lines(metrics: dict[str, Any], rate: str) -> list[str]:
+    """Say NPV by which the run decides, of the model and of plain fine-tuning, and by the labels as they are beside it."""
+    told = metrics["corrected"] or metrics
+    name = f"NPV at {100 * float(rate):g}% FPR"
+    lines = [f"{name}{by_whom(metrics)}: {_npv(told, rate)}; threshold {metrics['thresholds'][rate]:.4f}"]
+    if metrics["corrected"]:
+        lines.append(f"{name} by the labels as they are, which does not decide: {_npv(metrics, rate)}")
+    return lines
+
+
+def by_whom(metrics: dict[str, Any]) -> str:
+    """Say by what the figures are that decide, where labels are not taken for right."""
+    if not metrics["corrected"]:
+        return ""
+    checked = metrics["corrected"].get("checked")
+    if checked is None:
+        return ", corrected for the labels' estimated errors"
+    return f", by {checked['answered']} answers of people"
+
+
+def _npv(told: dict[str, Any], rate: str) -> str:
+    ours, theirs = (told[name]["npv_at_fpr"][rate] for name in ("model", "fine_tuned"))
+    return (
+        f"{ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; plain fine-tuning "
+        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; floor {told['floor'][rate]:.3f}"
+    )
 
 
 def load(run: Path, fpr: float | None = None) -> Any:
