@@ -59,5 +59,7 @@ def test_what_is_not_listed_is_told_with_its_number():
 
 def test_too_few_left(problems):
     problems.require(10, 10)
+    with pytest.raises(ValueError, match=r"^there are only 9 defects, none was left out, and 10 are needed$"):
+        Problems().require(9, 10, "defects")
     with pytest.raises(ValueError, match="only 9 defects are left and 10 are needed; 3 left out: empty 2, unknown"):
         problems.require(9, 10, "defects")

@@ -70,8 +70,10 @@ def test_table_3_compares_four_weeks_with_those_before_and_beside(log):
     draw(log.database, 10_000, overlap=0)
     judge(log, defects)
     found = figures(log.database)
-    rows = {(row["weeks_since_deployment"], row["against"][:9]): row for row in found["table3"]}
-    assert set(rows) == {(since, against) for since in (4, 6) for against in ("its avera", "it in the")}
+    rows = {(row["weeks_since_deployment"], row["against"]): row for row in found["table3"]}
+    assert set(rows) == {
+        (since, against) for since in (4, 6) for against in ("in the 4 weeks before", "in the same weeks")
+    }
     audited = read_audits(log.database).items
     audited["defective"] = audited["ad_id"].map(defects).astype(float)
 
@@ -80,13 +82,18 @@ def test_table_3_compares_four_weeks_with_those_before_and_beside(log):
         return (chosen["impressions"] @ chosen["defective"]) / chosen["impressions"].sum()
 
     days = weeks(10)
-    assert rows[4, "its avera"]["change"] == pytest.approx(rate("new", days[4:8]) / rate("old", days[:4]) - 1)
-    assert rows[6, "its avera"]["change"] == pytest.approx(rate("new", days[6:]) / rate("old", days[:4]) - 1)
-    assert rows[6, "it in the"]["change"] == pytest.approx(rate("new", days[6:]) / rate("old", days[6:]) - 1)
+    assert rows[4, "in the 4 weeks before"]["change"] == pytest.approx(
+        rate("new", days[4:8]) / rate("old", days[:4]) - 1
+    )
+    assert rows[6, "in the 4 weeks before"]["change"] == pytest.approx(
+        rate("new", days[6:]) / rate("old", days[:4]) - 1
+    )
+    assert rows[6, "in the same weeks"]["change"] == pytest.approx(rate("new", days[6:]) / rate("old", days[6:]) - 1)
     assert [row["week"] for row in found["sequential"]] == days[4:]
     text = table3(found)
     assert "Weeks Since Deployment" in text
-    assert f"{100 * rows[4, 'its avera']['change']:+.1f}".replace("-", "−") in text
+    assert "new against old in the same weeks\n" in text
+    assert f"{100 * rows[4, 'in the 4 weeks before']['change']:+.1f}".replace("-", "−") in text
 
 
 def test_a_real_difference_is_found_and_stays_found_and_a_week_without_all_verdicts_does_not_count(log):

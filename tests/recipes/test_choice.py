@@ -1,11 +1,13 @@
 """The choice of what is served: never worse than plain fine-tuning beyond noise, and most of the gain stays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
 from tutelage.metrics import Calibration, auroc
-from tutelage.recipes.moderation.choice import Choice, bounded, choose, probability
+from tutelage.recipes.moderation.choice import Choice, _why, bounded, choose, probability
 
 N_HELD, N_TEST = 1000, 6000
 
@@ -96,8 +98,8 @@ def test_what_held_out_labels_clearly_prefer_is_served_alone():
 
 def test_the_choice_says_why_and_is_a_function_of_its_arguments():
     made, _ = simulated(5, student=0.4)
-    told = f"{made.served.gain:+.4f} ± {made.served.error:.4f}"
-    assert made.why.startswith(f"held-out labels are likelier than by plain fine-tuning by {told} nats each")
+    told = f"{made.served.gain:.4f} ± {made.served.error:.4f}"
+    assert made.why.startswith(f"held-out labels are likelier than by plain fine-tuning, by {told} nats each")
     again, _ = simulated(5, student=0.4)
     assert again.plain() == made.plain()
     rng = np.random.default_rng(0)
@@ -105,6 +107,25 @@ def test_the_choice_says_why_and_is_a_function_of_its_arguments():
     alone = choose({"fine_tuned": truth + rng.normal(size=100)}, truth, np.arange(100), np.arange(100))
     assert (alone.chosen, alone.why) == ("fine_tuned", "there is no other candidate")
     assert alone.plain()["candidates"]["fine_tuned"]["gain"] == 0
+
+
+def test_the_choice_calls_nothing_likelier_that_is_not():
+    made, _ = simulated(5, student=0.4)
+    served = made.served
+    for gain, words in (
+        (
+            -0.0006,
+            f"held-out labels are about as likely as by plain fine-tuning (-0.0006 ± {served.error:.4f} nats each)",
+        ),
+        (-5.0, f"held-out labels are less likely than by plain fine-tuning, by 5.0000 ± {served.error:.4f} nats each"),
+    ):
+        assert served.error > 0.0006
+        candidates = {**made.candidates, made.chosen: replace(served, gain=gain)}
+        said = _why(candidates, "fine_tuned", made.chosen)
+        assert (
+            said
+            == f"{words}; plain fine-tuning, the best by held-out labels (+0.0000), is not better with 90% confidence"
+        )
 
 
 def test_labels_without_a_say_leave_the_choice_as_it_is_and_the_level_to_all():

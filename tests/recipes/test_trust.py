@@ -14,7 +14,7 @@ from tutelage.metrics import npv_at_fpr, threshold_at_fpr
 from tutelage.recipes.moderation.choice import Choice, choose
 from tutelage.recipes.moderation.corrected import corrected
 from tutelage.recipes.moderation.judged import JudgedTest
-from tutelage.recipes.moderation.recipe import summary
+from tutelage.recipes.moderation.recipe import summary, weighed
 from tutelage.recipes.moderation.trust import alarms, alarms_of, label_facts
 
 PARTS = {"train": 2000, "student_val": 2000, "test": 4000}
@@ -149,6 +149,11 @@ def test_more_contradicted_labels_than_can_be_wrong_raise_an_alarm():
     train = task.images.rows("train")
     task.labels[train] = torch.from_numpy(np.random.default_rng(1).integers(0, 2, len(train)))
     assert any("do not trust the list of doubted labels" in alarm for alarm in alarms(task, choice, {}, Path()))
+
+
+def test_a_weight_that_is_the_same_for_all_is_said_to_change_nothing():
+    assert weighed(1.0, 1.0) == "the column weight is 1 for every example, so that training counts all alike"
+    assert weighed(0.5, 3.0) == "training weighs the examples by their column weight, from 0.5 to 3"
 
 
 def test_predict_warns_where_nearly_everything_is_blocked():

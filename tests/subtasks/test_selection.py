@@ -163,11 +163,22 @@ def test_a_specialist_counts_only_where_its_evidence_excludes_chance():
     tested = select(noise(20), PAPER, Settings())
     assert not tested.kept.any()
     assert tested.p_value.tolist() == beyond_chance(noise(20), PAPER).tolist()
-    assert tested.reasons[0].endswith(
-        f"but the best of 20 that know nothing does as well with probability {tested.p_value[0]:.2g}"
-    )
+    for reason, passes, p in zip(tested.reasons, useless.kept, tested.p_value, strict=True):
+        joined = "but" if passes else "and"
+        assert reason.endswith(f", {joined} the best of 20 that know nothing does as well with probability {p:.2g}")
     both = select(np.concatenate([experts(), noise(16, seed=2)], axis=1), PAPER, Settings())
     assert both.kept.tolist() == [True] * KINDS + [False] * 16
+
+
+def test_where_all_that_is_flagged_is_right_the_interval_leaves_one():
+    """15 defects below all of 200 acceptable examples, of which 2 % may be flagged: 15 of 15, and none of the 4 is reached."""
+    labels = np.repeat([0, 1], [15, 200])
+    scores = np.where(labels == 0, -5.0, np.arange(215.0) / 215)
+    verdict = select(scores[:, None], labels, SelectionSettings(rule="npv", threshold=0.5, fpr=0.0))
+    assert verdict.competence[0] == 1.0
+    assert (verdict.low[0], verdict.high[0]) == (pytest.approx(0.025 ** (1 / 15)), 1.0)
+    swapped = select(scores[:, None], labels, SelectionSettings(threshold=0.5, flagged=0.0))
+    assert (swapped.competence[0], swapped.low[0]) == (1.0, pytest.approx(0.025 ** (1 / 15)))
 
 
 def test_a_failure_is_not_tried_and_does_not_count_as_one():

@@ -100,4 +100,6 @@ class Problems:
             ValueError: fewer than `least` are left.
         """
         if left < least:
+            if not len(self):
+                raise ValueError(f"there are only {left} {what}, none was left out, and {least} are needed")
             raise ValueError(f"only {left} {what} are left and {least} are needed; {self.summary()}. See {listed}.")

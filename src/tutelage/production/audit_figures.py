@@ -23,7 +23,7 @@ from tutelage.production.variants import INCUMBENT
 
 WINDOW = 4  # weeks of an average, as in the paper's Table 3
 ALPHA = 0.05
-BEFORE, BESIDE = "its average of the 4 weeks before", "it in the same weeks"
+BEFORE, BESIDE = "in the 4 weeks before", "in the same weeks"
 
 
 @dataclass(frozen=True)

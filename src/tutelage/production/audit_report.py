@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tutelage.files import write_atomically, write_table
-from tutelage.production.audit_figures import Audited, figures, read_audits
+from tutelage.production.audit_figures import BESIDE, Audited, figures, read_audits
 from tutelage.production.database import Database
 from tutelage.reports.page import rendered
 from tutelage.reports.plots import Line, line_plot
@@ -103,7 +103,7 @@ def closing(found: dict[str, Any]) -> list[str]:
     """Return what an audit found, in sentences: each variant against the incumbent, and what is open."""
     base = found["incumbent"]
     said = []
-    for row in {row["variant"]: row for row in found["table3"] if row["against"].startswith("it in")}.values():
+    for row in {row["variant"]: row for row in found["table3"] if row["against"] == BESIDE}.values():
         between = f"{_change(row['low'])} to {_change(row['high'])}"
         if math.isnan(row["change"]):
             said.append(
@@ -146,7 +146,7 @@ def table3(found: dict[str, Any]) -> str:
             ["95 % interval", *(f"{_change(row['low'])} to {_change(row['high'])}" for row in rows)],
         ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines.append(f"{variant} against {found['incumbent']}: {against}")
+        lines.append(f"{variant} against {found['incumbent']} {against}")
         lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
         lines.append("")
     return "\n".join(lines)

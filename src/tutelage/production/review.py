@@ -122,8 +122,8 @@ def draw_test(run: Path, count: int, seed: int = 0) -> pd.DataFrame | None:
         drawn = read_parquet(path)
         if len(drawn) != size or not set(drawn["id"]) <= set(test["id"]):
             raise ValueError(
-                f"check={count}: {len(drawn)} test images were drawn before, whose answers would be lost; remove "
-                f"{path.parent} to draw anew"
+                f"check={count}: {len(drawn)} test images were drawn before, and answers about them count by that draw; give "
+                f"check={len(drawn)}, or remove {path.parent}, answers and all, to draw anew"
             )
         return drawn
     rng = np.random.default_rng(seed)

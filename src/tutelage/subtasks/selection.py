@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.checks import check
-from tutelage.metrics import auroc, beyond_chance, bootstrap, local_precision, npv_at_fpr, npv_floor
+from tutelage.metrics import auroc, beyond_chance, bootstrap, local_precision, npv_at_fpr, npv_floor, operating_point
+from tutelage.metrics.beta import beta_quantile
+from tutelage.metrics.moderation import Convention
 from tutelage.subtasks.operating import operating_points
 
 FloatArray = NDArray[np.float64]
@@ -64,7 +66,7 @@ class Selection:
     """The verdict on each specialist, arrays of (K,).
 
     Attributes:
-        competence: what the rule looks at, with its 95 % bootstrap interval in ``low`` and ``high``; NaN for a failure.
+        competence: what the rule looks at, with its 95 % interval in ``low`` and ``high``; NaN for a failure.
         npv: NPV at the false-positive rate on the whole task.
         auroc: on the whole task.
         local_precision: see `SelectionSettings`.
@@ -146,7 +148,7 @@ def select(
         column = scores_NK[:, k]
         interval = bootstrap(measures[settings.rule], column, labels_N, seed=seed)
         values["competence"][k] = interval.value
-        values["low"][k], values["high"][k] = interval.low, interval.high
+        values["low"][k], values["high"][k] = _exact(column, labels_N, settings) or (interval.low, interval.high)
         values["npv"][k], values["local_precision"][k] = npv(column, labels_N), precision(column, labels_N)
         values["auroc"][k] = auroc(column, labels_N)
 
@@ -184,7 +186,26 @@ def select(
             verdict = "reaches" if k in keep else "is below"
             reasons.append(f"{called[settings.rule]} {values['competence'][k]:.3f} {verdict} {bar:.3f}")
             if k not in able:
+                joined, p = "but" if k in keep else "and", values["p_value"][k]
                 reasons[-1] += (
-                    f", but the best of {len(good)} that know nothing does as well with probability {values['p_value'][k]:.2g}"
+                    f", {joined} the best of {len(good)} that know nothing does as well with probability {p:.2g}"
                 )
     return Selection(**values, kept=kept, operating_point=points, reasons=reasons, threshold=float(bar))
+
+
+def _exact(
+    scores_N: FloatArray, labels_N: NDArray[np.int64], settings: SelectionSettings
+) -> tuple[float, float] | None:
+    """Return Clopper and Pearson's 95 % interval where all that is flagged is right, or nothing: no resample differs from that.
+
+    None where resamples differ, and for a lift.
+    """
+    if settings.rule == "lift":
+        return None
+    convention: Convention = "paper" if settings.rule == "npv" else "swapped"
+    share = settings.fpr if settings.rule == "npv" else settings.flagged
+    point = operating_point(scores_N, labels_N, share, convention)
+    right, wrong = point.true_negatives, point.false_negatives
+    if right and wrong:
+        return None
+    return beta_quantile(0.025, right, wrong + 1), beta_quantile(0.975, right + 1, wrong)

@@ -196,13 +196,16 @@ def _why(candidates: Mapping[str, Candidate], best: str, chosen: str) -> str:
     served, first = candidates[chosen], candidates[best]
     told = []
     if chosen != PLAIN:
-        told.append(
-            f"held-out labels are likelier than by plain fine-tuning by {served.gain:+.4f} ± {served.error:.4f} nats each"
-        )
+        error = f"± {served.error:.4f} nats each"
+        if abs(served.gain) <= served.error:
+            told.append(f"held-out labels are about as likely as by plain fine-tuning ({served.gain:+.4f} {error})")
+        else:
+            less = "likelier" if served.gain > 0 else "less likely"
+            told.append(f"held-out labels are {less} than by plain fine-tuning, by {abs(served.gain):.4f} {error}")
     if chosen == best:
         told.append("no other candidate explains held-out labels better")
     else:
-        name = best.replace("_", " ").replace("+", " + ")
+        name = "plain fine-tuning" if best == PLAIN else best.replace("_", " ").replace("+", " + ")
         told.append(
             f"{name}, the best by held-out labels ({first.gain:+.4f}), is not better with {CONFIDENCE:.0%} confidence"
         )

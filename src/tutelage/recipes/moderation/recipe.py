@@ -49,7 +49,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
     if (weights := task.weights) is not None:
-        log.say(f"training weighs the examples by their column weight, from {weights.min():g} to {weights.max():g}")
+        log.say(weighed(float(weights.min()), float(weights.max())))
     if why := too_few(task, settings):
         log.say(f"{why}: a plain model is the result")
         log.say(begins(task, settings, subtasks=False))
@@ -91,6 +91,13 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     others = told_by_others(pipeline, choice, belief)
     wrong = doubted_labels(pipeline, choice, others)
     return Models(found, selection, student, fine_tuned, choice, served, wrong, others, unfrozen)
+
+
+def weighed(least: float, most: float) -> str:
+    """Say how training weighs the examples."""
+    if least == most:
+        return f"the column weight is {least:g} for every example, so that training counts all alike"
+    return f"training weighs the examples by their column weight, from {least:g} to {most:g}"
 
 
 def chosen(choice: Choice) -> str:
