@@ -4,6 +4,7 @@ from tutelage.metrics.calibration import Calibration, calibrate, calibration_err
 from tutelage.metrics.chance import beyond_chance
 from tutelage.metrics.classification import accuracy, f1, macro_f1
 from tutelage.metrics.clustering import normalised_mutual_information, purity
+from tutelage.metrics.confusion_intervals import confusion_interval
 from tutelage.metrics.intervals import Interval, bootstrap, bootstrap_rows, paired_bootstrap
 from tutelage.metrics.label_issues import LabelIssues, doubts, find_label_issues
 from tutelage.metrics.moderation import (
@@ -44,6 +45,7 @@ __all__ = [
     "bootstrap_rows",
     "calibrate",
     "calibration_error",
+    "confusion_interval",
     "doubts",
     "f1",
     "find_label_issues",
