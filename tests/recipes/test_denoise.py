@@ -22,7 +22,7 @@ from tutelage.data import TensorData, Votes
 from tutelage.data.text_table import TextColumns
 from tutelage.data.votes import unipolar
 from tutelage.hypergradient import look_ahead_gradient
-from tutelage.metrics import bootstrap, paired_bootstrap
+from tutelage.metrics import confusion_interval
 from tutelage.models import RuleModel, RuleModelSpec
 from tutelage.recipes.denoise import (
     METHODS,
@@ -32,8 +32,11 @@ from tutelage.recipes.denoise import (
     pocket,
     text_task,
 )
-from tutelage.recipes.denoise.methods import Refit, divided_val, lesson_of, spear_terms, train
+from tutelage.recipes.denoise.candidates import ALONE, METHOD, VOTES, chosen, settings_of, sign_test
+from tutelage.recipes.denoise.lesson import evened, lesson_of, spear_terms
+from tutelage.recipes.denoise.methods import Refit, divided_val, train
 from tutelage.recipes.denoise.settings import LOSSES
+from tutelage.recipes.denoise.tables import rules_table
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Optimization, predict
 
@@ -63,8 +66,7 @@ WORDS = {"spam": ["subscribe", "channel", "click", "free"], "ham": ["love", "voi
 def _in_a_hurry():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr(evaluation, "bootstrap", partial(bootstrap, resamples=20))
-        patch.setattr(evaluation, "paired_bootstrap", partial(paired_bootstrap, resamples=20))
+        patch.setattr(evaluation, "confusion_interval", partial(confusion_interval, resamples=20))
         patch.setattr("tutelage.training.checkpoint.due", lambda *_: True)
         yield
 
@@ -90,7 +92,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(**changes) -> DenoiseSettings:
     tiny = replace(
-        pocket(), budget=Budget(steps=8), training=Optimization(lr=0.05, weight_decay=0.0, batch_size=16), suggest=5
+        pocket(),
+        weighting="amal",
+        budget=Budget(steps=8),
+        training=Optimization(lr=0.05, weight_decay=0.0, batch_size=16),
+        suggest=5,
     )
     return replace(tiny, **changes)
 
@@ -152,10 +158,9 @@ def test_what_a_run_leaves_behind(task, denoised):
         "method": "spear",
         "weighting": "amal",
     }
-    assert set(metrics["test"]) == {"model", "before_refit", "all_labels", "labels_alone", "majority", "label_model"}
-    assert metrics["labels_used"] == {
-        "model": 42, "all_labels": 42, "before_refit": 24, "labels_alone": 24, "label_model": 42, "majority": 0,
-    }  # fmt: skip
+    assert set(metrics["test"]) == {"model", "method", "votes", "all_labels", "majority", "label_model"}
+    assert metrics["labels_used"] == dict.fromkeys(metrics["test"], 42) | {"majority": 0}
+    assert metrics["tested_on"] == 18
     scores = {name: each["macro_f1"]["value"] for name, each in metrics["test"].items()}
     assert scores[metrics["best"]] == max(scores.values())
     assert metrics["data"]["rules"] == 4
@@ -166,16 +171,21 @@ def test_what_a_run_leaves_behind(task, denoised):
     assert len(examples) == 160
     assert examples["probability"].between(0.5, 1).all()
     test = examples[(examples["split"] == "test") & (examples["label"] != "")]
-    served = metrics["choice"]["chosen"]
-    assert metrics["test"][served]["accuracy"]["value"] == pytest.approx((test["predicted"] == test["label"]).mean())
+    accuracy = (test["predicted"] == test["label"]).mean()
+    assert metrics["test"]["model"]["accuracy"]["value"] == pytest.approx(accuracy)
+    for name, gain in metrics["difference"].items():
+        theirs = metrics["test"][name]["accuracy"]["value"]
+        assert gain["accuracy"]["value"] == pytest.approx(accuracy - theirs), name
     rules = pd.read_parquet(run / "rules.parquet").set_index("rule")
     assert rules.loc["both", "classes"] == "ham, spam"
     assert rules["failures"].to_dict() == {"begs": 0, "praises": 0, "both": 0, "breaks": 1}
     trust = pd.read_parquet(run / "trust.parquet")
     assert len(trust) == (task.votes.values >= 0).sum()
     spam = trust[trust["vote"] == "spam"].merge(examples, on="id")
-    outputs, _ = predict(RuleModel.load(run / "stages" / "spear-amal-refit")[0], task.data(unipolar(task.votes)))
-    own = dict(zip(task.table["id"], outputs["classifier"].softmax(1)[:, 1].tolist(), strict=True))
+    stages = {"method": "spear-amal-refit", "votes": "weak-labels-equal-refit", "all_labels": "only-labels-equal-refit"}
+    members = [RuleModel.load(run / "stages" / stages[name])[0] for name in metrics["choice"]["members"]]
+    told = [predict(member, task.data(unipolar(task.votes)))[0]["classifier"].softmax(1)[:, 1] for member in members]
+    own = dict(zip(task.table["id"], torch.stack(told).mean(0).tolist(), strict=True))
     np.testing.assert_allclose(spam["trust"], spam["id"].map(own), rtol=1e-5)
     weights = pd.read_parquet(run / "weights.parquet")
     assert weights.columns.tolist() == [
@@ -199,7 +209,7 @@ def test_what_a_run_leaves_behind(task, denoised):
 
 def test_the_refit_has_the_validation_labels_and_the_weights_that_were_learned(task):
     """Without rules and with every label known, it is a training of as many steps on training and validation labels."""
-    own = settings(method="only_labels")
+    own = settings(method="only_labels", weighting="equal")
     first = train(task, own)
     refit = train(task, own, refit=Refit(first.steps, Path()))
     table = task.table.assign(split=task.table["split"].mask(task.table["split"] == "val", "train"))
@@ -227,11 +237,12 @@ def test_the_headline_names_a_better_row_and_rules_that_never_voted(task, denois
         np.column_stack([task.votes.values, np.full(len(task.table), -1, np.int16)]), (*task.votes.names, "never"),
         None if task.votes.scores is None else np.pad(task.votes.scores, ((0, 0), (0, 1)), constant_values=np.nan),
     )  # fmt: skip
-    ruined = settings(budget=Budget(steps=1), training=Optimization(lr=1e-9, weight_decay=0.0, batch_size=16))
+    ruined = settings(budget=Budget(steps=1), training=Optimization(lr=1e-60, weight_decay=0.0, batch_size=16))
     run = recipes.run("denoise", replace(task, votes=votes), ruined, tmp_path, quiet=True)
     assert run.metrics["data"]["rules"] == 4
     assert run.metrics["data"]["silent_rules"] == ["never"]
     assert run.metrics["best"] in ("majority", "label_model")
+    assert "macro F1 of 18 test texts: " in repr(run)
     assert "the best on this test is another: " in repr(run)
     html = run.report.read_text()
     assert "Rules that never voted, and count for nothing: never." in html
@@ -244,16 +255,99 @@ def test_rules_that_are_always_wrong_are_not_served(files, tmp_path):
     contrary = tmp_path / "rules.py"
     wrong = RULES.replace('"spam" if "subscribe"', '"ham" if "subscribe"')
     contrary.write_text(wrong.replace('"ham" if "love"', '"spam" if "love"'))
-    own = settings(method="weak_labels", weighting="equal", budget=Budget(steps=40))
+    own = settings(weighting="equal", budget=Budget(steps=40))
     task = text_task(files / "comments.csv", own, rules=contrary, quiet=True)
     run = recipes.run("denoise", task, own, tmp_path / "run", quiet=True)
     choice = run.metrics["choice"]
-    assert (choice["plain"], choice["asked"], choice["chosen"]) == ("all_labels", "model", "all_labels")
-    assert choice["judged_on"] == 10  # those of the validation part on which no weight is learned
-    assert "Served: the labels without rules, not labels and rules" in repr(run)
+    assert (choice["plain"], choice["asked"], choice["chosen"]) == ("all_labels", "method", "all_labels")
+    assert choice["judged_on"] == 18  # the whole validation part, since no weights are learned on it
+    said = "Served: one of the labels without rules, not the method on labels and rules, since the rules' majority, right on "
+    assert said in repr(run)
+    assert "labelled texts, is worse than chance; by macro F1 on the validation part (18 examples)" in repr(run)
     table, _ = recipes.predict(run.folder, files / "comments.csv", tmp_path / "answers.csv")
     told = pd.read_parquet(run.folder / "examples.parquet")
     assert table["label"].tolist() == told["predicted"].tolist()
+
+
+def test_what_no_label_tells_apart_is_served_together_and_labels_alone_have_a_prior(task):
+    own = replace(settings(), weighting=None)
+    planned = settings_of(task, own)
+    assert list(planned) == [METHOD, VOTES, ALONE]
+    assert {name: each.weighed_by for name, each in planned.items()} == dict.fromkeys(planned, "equal")  # 18 texts
+    assert planned[ALONE].training.weight_decay == 1 / 42
+    assert planned[VOTES].training == own.training
+    assert list(settings_of(task, settings(method="only_labels", weighting=None))) == [ALONE]
+    assert list(settings_of(task, settings(method="weak_labels", weighting="equal"))) == [VOTES, ALONE]
+    first = {name: train(task, each, even=True) for name, each in planned.items()}
+    right = (task.labels.clip(0)[:, None] == torch.arange(2)).float()
+    val = task.parts()[2]
+
+    def told(wrong: int):
+        logits = 9 * right
+        logits[val[:wrong]] *= -1
+        return {"classifier": logits}
+
+    for wrong, members in ((3, (METHOD, VOTES, ALONE)), (4, (METHOD, VOTES))):  # 1/8 and 1/16 by chance
+        answers = dict(zip(first, (told(0), told(0), told(wrong)), strict=True))
+        found = chosen(task, own, {name: replace(each, outputs=answers[name]) for name, each in first.items()})
+        assert (found.members, found.chosen, found.judged_on) == (members, "mean", 18)
+
+
+def test_without_any_label_the_rules_alone_teach(files, command, tmp_path):
+    table = pd.read_csv(files / "comments.csv").assign(label="")
+    table.to_csv(tmp_path / "comments.csv", index=False)
+    words = ["denoise", tmp_path / "comments.csv", "--rules", files / "rules.py", "--classes", '["ham", "spam"]']
+    small = ["--budget.steps", 30, "--training.lr", 0.05, "--training.batch_size", 16]
+    code, _, err = command(*words, "--out", tmp_path / "spear", *small)
+    assert (code, "learn from the rules alone by --method='cage'" in err) == (2, True)
+    code, _, err = command(*words, "--out", tmp_path / "run", *small, "--method", "cage")
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["test"], metrics["difference"], metrics["best"], metrics["tested_on"]) == ({}, {}, None, 0)
+    assert metrics["choice"]["members"] == ["method", "votes"]
+    assert "nothing is known of how good it is" in (tmp_path / "run" / "report.html").read_text()
+    assert command("predict", tmp_path / "run", files / "comments.csv", "--out", tmp_path / "p.csv")[0] == 0
+    given = pd.read_csv(files / "comments.csv").dropna()
+    told = pd.read_csv(tmp_path / "p.csv").set_index("id").loc[given["id"], "label"].to_numpy()
+    assert (told == given["label"].to_numpy()).mean() > 0.7
+    assert command("export", tmp_path / "run", "--out", tmp_path / "served")[0] == 0
+
+
+def test_trust_in_a_rule_is_what_labels_say_and_where_there_are_few_what_the_model_says(task):
+    texts = len(task.table)
+    trust = pd.DataFrame(
+        {"id": task.table["id"], "rule": "begs", "trust": 0.6, "right": pd.array([None] * texts, "boolean")}
+    )
+    votes = np.full((texts, 3), -1, np.int16)
+    votes[:, 0] = np.where(task.labels >= 0, task.labels.numpy(), 1)  # always right
+    votes[:, 1] = np.where(task.labels >= 0, 1 - task.labels.numpy(), 1)  # always wrong
+    votes[task.labels.numpy() < 0, 2] = 1  # never where a label tells
+    names = ("right", "wrong", "unknown")
+    trust = pd.concat([trust.assign(rule=name) for name in names])
+    table = rules_table(replace(task, votes=Votes(votes, names), failures={}), trust).set_index("rule")
+    known = int((task.labels >= 0).sum())
+    assert table["trust"].to_dict() == pytest.approx(
+        {"right": (known + 1.2) / (known + 2), "wrong": 1.2 / (known + 2), "unknown": 0.6}
+    )
+
+
+def test_the_sign_test_is_the_binomial_one():
+    stats = pytest.importorskip("scipy.stats")
+    for b, c in ((0, 0), (4, 0), (3, 0), (7, 2), (2, 7)):
+        ours = np.array([True] * b + [False] * c + [True])
+        theirs = np.array([False] * b + [True] * c + [True])
+        expected = stats.binomtest(b, b + c, alternative="greater").pvalue if b + c else 1
+        assert sign_test(ours, theirs) == pytest.approx(expected)
+
+
+def test_classes_are_shown_equally_often_and_ties_teach_no_class(task):
+    rows = evened(torch.arange(10, 17), torch.tensor([0, 0, 0, 0, 1, 1, -1]))
+    assert rows.tolist() == [16, 10, 11, 12, 13, 14, 15, 14, 15]
+    lesson = lesson_of(task, settings(method="weak_labels", weighting="equal"), even=True)
+    unlabelled = lesson.rows[task.labels[lesson.rows] < 0]
+    assert not task.tied()[unlabelled].any()
+    counts = torch.bincount(torch.from_numpy(task.majority())[unlabelled]).tolist()
+    assert counts[0] == counts[1]
 
 
 def test_names_of_classes_that_differ_in_case_are_one_class(files, tmp_path):
@@ -331,9 +425,10 @@ def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_f
     for name in ("metrics.json", "examples.parquet", "trust.parquet", "weights.parquet", "label_next.csv"):
         assert (tmp_path / name).read_bytes() == (denoised.folder / name).read_bytes(), name
     kept = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["spear-amal"]
+    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["spear-amal", "weak-labels-equal"]
     done = [event["stage"] for event in kept if event["event"] == "stage done"]
-    assert done == ["spear-amal", "only-labels-equal", "spear-amal-refit", "only-labels-equal-refit"]
+    first = ["spear-amal", "weak-labels-equal", "only-labels-equal"]
+    assert done == [*first, *(f"{name}-refit" for name in first)]
 
 
 def test_from_the_command_line_and_back(files, command, tmp_path):

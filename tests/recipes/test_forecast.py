@@ -47,6 +47,8 @@ def test_each_model_is_measured_once_on_a_whole_batch_and_changes_nothing(monkey
 
 
 def test_short_ones_are_told_in_seconds() -> None:
+    told = forecast([Training("a", 1, partial(nn.Linear, 3, 2), 100, 0.5)], points(), 2)
+    assert "about 50 s" in told
     told = forecast([Training("a", 1, partial(nn.Linear, 3, 2), 1)], points(), 2)
     assert told.startswith("1 training: a (1 steps). By the time of a step they take about 1 s")
 
@@ -68,10 +70,9 @@ def test_the_steps_that_are_told_are_those_that_are_taken(
     said = next(line for line in capfd.readouterr().err.splitlines() if " trainings: " in line)
     told = [int(steps.replace(",", "")) for steps in re.findall(r"\(([\d,]+) steps\)", said)]
     assert int(said.split(" trainings")[0]) == len(told)
-    if name == "denoise":  # trained again for as many steps as had been best
-        assert all(before >= after for before, after in zip(told, taken, strict=True))
-    else:
-        assert sorted(told) == sorted(taken)
+    if name == "denoise":
+        taken = taken[len(told) :]  # each candidate was trained twice for a few steps, to tell the time of one
+    assert sorted(told) == sorted(taken)
 
 
 def test_steps_of_a_budget() -> None:

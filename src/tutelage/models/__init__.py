@@ -33,6 +33,7 @@ from tutelage.models.self_supervised import check_checkpoint, load_self_supervis
 from tutelage.models.settings import ModelSettings
 from tutelage.models.small import POCKET, SMALL
 from tutelage.models.squared_norm import WithSquaredNorm
+from tutelage.models.text import TextClassifier, TextClassifierSpec, text_classifier
 
 __all__ = [
     "AUTOINT",
@@ -57,6 +58,8 @@ __all__ = [
     "Reliability",
     "RuleModel",
     "RuleModelSpec",
+    "TextClassifier",
+    "TextClassifierSpec",
     "WithSquaredNorm",
     "build",
     "build_multi_head",
@@ -78,5 +81,6 @@ __all__ = [
     "save_ensemble",
     "save_model",
     "save_multi_head",
+    "text_classifier",
     "with_encoder",
 ]

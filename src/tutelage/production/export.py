@@ -258,7 +258,7 @@ def _auxiliary(loaded: Any, run: Path) -> Target:
 
 def _denoise(loaded: Any, run: Path) -> Target:
     features = {"kind": "text", "features": loaded.model.spec.features}
-    return Target(loaded.model.classifier, None, features, {"kind": "text"}, list(loaded.classes))
+    return Target(loaded.model, None, features, {"kind": "text"}, list(loaded.classes))
 
 
 TARGETS = {

@@ -12,15 +12,54 @@ from tutelage.reports.wording import verdict, why_served
 
 LISTED = 30
 MODELS = {
-    "model": "Labels and rules",
+    "model": "Served",
+    "method": "Labels and rules, by the method",
+    "votes": "Labels and the majority of the rules",
     "all_labels": "The same labels, without rules",
-    "before_refit": "Labels and rules, before validation's labels were trained on",
-    "labels_alone": "The labels of the row above, without rules",
     "label_model": "The rules' label model alone",
     "majority": "Majority of the rules",
 }
+"""The rows of the figures; what is served is one of the next three, or the mean of several."""
 
-CANDIDATES = {"model": "labels and rules", "all_labels": "the labels without rules"}
+CANDIDATES = {
+    "method": "the method on labels and rules",
+    "votes": "a classifier of the labels and the rules' majority",
+    "all_labels": "one of the labels without rules",
+    "mean": "the mean",
+}
+BASELINES = ("all_labels", "majority")
+"""What the headline compares with: the first of them that there is."""
+
+
+def closing(metrics: dict[str, Any]) -> list[str]:
+    """Say how what is served does, beside the labels without rules and the rules alone, and which row is the best."""
+    test, lines = metrics["test"], []
+    if test:
+        others = [
+            f"{title} {_told(test[name])}"
+            for name, title in (("all_labels", "the same labels without rules"), ("majority", "majority of the rules"))
+            if name in test
+        ]
+        lines.append("; ".join([f"macro F1 of {metrics['tested_on']} test texts: {_told(test['model'])}", *others]))
+        if metrics["best"] != "model":
+            best = test[metrics["best"]]["macro_f1"]["value"]
+            lines.append(f"the best on this test is another: {MODELS[metrics['best']].lower()}, {best:.3f}")
+    else:
+        lines.append("no text is labelled, so that nothing is known of how good the model is")
+    return lines + why(metrics["choice"])
+
+
+def why(choice: dict[str, Any]) -> list[str]:
+    """Say what is served and why."""
+    if choice["judged_on"]:
+        return why_served(choice, CANDIDATES)
+    members = " and ".join(CANDIDATES[name] for name in choice["members"])
+    return [f"Served: {'the mean of ' if len(choice['members']) > 1 else ''}{members}, {choice['why']}."]
+
+
+def _told(figures: dict[str, dict[str, float]]) -> str:
+    f1 = figures["macro_f1"]
+    return f"{f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}]"
 
 
 def view(run: RunFolder) -> dict[str, Any]:
@@ -30,11 +69,12 @@ def view(run: RunFolder) -> dict[str, Any]:
     trust = run.table("trust.parquet", "contradictions are not shown")
     rules = run.table("rules.parquet", "the rules are not shown")
     following = run.table("label_next.csv", "no text is proposed")
+    plain = next((name for name in BASELINES if name in metrics["difference"]), None)
     return {
         "models": {name: title for name, title in MODELS.items() if name in metrics["test"]},
-        "served": metrics["choice"]["chosen"],
-        "why": why_served(metrics["choice"], CANDIDATES),
-        "verdict": verdict(metrics["difference"]["all_labels"]["macro_f1"]),
+        "why": why(metrics["choice"]),
+        "plain": plain,
+        "verdict": verdict(metrics["difference"][plain]["macro_f1"]) if plain else None,
         "rules": None if rules is None else _plain(rules.sort_values("trust", ascending=False, na_position="last")),
         "disagreed": None if examples is None or trust is None else disagreed(examples, trust),
         "suspects": None if examples is None else suspects(examples),

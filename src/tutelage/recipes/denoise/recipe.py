@@ -18,25 +18,26 @@ from tutelage.data.text import FeatureRows, Features
 from tutelage.data.text_table import PLACE, TextColumns, read_texts
 from tutelage.data.votes import unipolar
 from tutelage.files import read_yaml
-from tutelage.models import RuleModel
+from tutelage.models import RuleModel, TextClassifier
+from tutelage.recipes.denoise.candidates import Candidate, Models, chosen, settings_of
 from tutelage.recipes.denoise.doubts import doubts
-from tutelage.recipes.denoise.evaluation import WEIGHTS, Models, evaluate
-from tutelage.recipes.denoise.methods import Refit, Trained, lesson_of, weighting_of
+from tutelage.recipes.denoise.evaluation import WEIGHTS, evaluate
+from tutelage.recipes.denoise.lesson import even, lesson_of
+from tutelage.recipes.denoise.methods import Refit, Trained, weighting_of
 from tutelage.recipes.denoise.methods import train as train_one
 from tutelage.recipes.denoise.rehearsal import rehearse, trainings
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe
-from tutelage.reports.denoise import CANDIDATES, MODELS, view
-from tutelage.reports.wording import why_served
+from tutelage.reports.denoise import closing, view
 from tutelage.training import Log, Stages, predict
 
 WEIGHTING = "weighting.safetensors"
 
 
 def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Models:
-    """Train the classifier on labels and rules, the same one on labels alone, and both anew on all labels but the test's."""
+    """Train each candidate, choose what is served, and train all anew on all labels but the test's."""
     covered = task.votes.covered.mean()
     log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
     if task.failures:
@@ -44,16 +45,21 @@ def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Mod
         log.say(f"rules that failed: {failed} texts; see problems.csv")
     if silent := task.silent_rules():
         log.say(f"rules that never voted: {', '.join(silent)}")
-    alone = replace(settings, method="only_labels", weighting=None, weighting_options={})
-    lesson = lesson_of(task, settings)
+    planned = settings_of(task, settings)
+    lesson = lesson_of(task, settings, even=even(settings))
     examples = lesson.data.subset(lesson.rows)
-    log.say(forecast(trainings(task, settings, alone), examples, settings.training.batch_size))
+    log.say(forecast(trainings(task, planned), examples, settings.training.batch_size))
     stages = Stages(out, log)
-    ours, stage = trained_stage(task, settings, stages, log)
-    labels_alone, alone_stage = trained_stage(task, alone, stages, log)
-    refit, _ = trained_stage(task, settings, stages, log, Refit(ours.steps, stage / WEIGHTING))
-    all_labels, _ = trained_stage(task, alone, stages, log, Refit(labels_alone.steps, alone_stage / WEIGHTING))
-    return Models(refit, ours, labels_alone, all_labels, stage)
+    first = {name: trained_stage(task, own, stages, log) for name, own in planned.items()}
+    choice = chosen(task, settings, {name: trained for name, (trained, _) in first.items()})
+    candidates = {}
+    for name, own in planned.items():
+        trained, stage = first[name]
+        refit = trained
+        if len(task.parts()[2]) > 0:
+            refit, _ = trained_stage(task, own, stages, log, Refit(trained.steps, stage / WEIGHTING))
+        candidates[name] = Candidate(trained, refit, stage)
+    return Models(candidates, choice)
 
 
 def trained_stage(
@@ -64,7 +70,7 @@ def trained_stage(
     name = first if refit is None else f"{first}-refit"
 
     def work(folder: Path) -> dict[str, Any]:
-        trained = train_one(task, settings, refit=refit, out=folder, log=log)
+        trained = train_one(task, settings, refit=refit, even=even(settings), out=folder, log=log)
         trained.model.save(folder)
         trained.weighting.save(folder / WEIGHTING)
         trained.weighting.export(folder / WEIGHTS, trained.signals, task.table["id"].tolist())
@@ -86,25 +92,12 @@ def trained_stage(
     return Trained(model, columns, outputs, weighting, facts["signals"], validation, facts["steps"]), folder
 
 
-def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how the classifier does, beside the same labels without rules and the rules alone, and which row is the best."""
-    ours, theirs, rules = (metrics["test"][name]["macro_f1"] for name in ("model", "all_labels", "majority"))
-    lines = [
-        f"macro F1: {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}]; the same labels without rules "
-        f"{theirs['value']:.3f} [{theirs['low']:.3f}, {theirs['high']:.3f}]; majority of the rules {rules['value']:.3f}"
-    ]
-    if metrics["best"] != "model":
-        best = metrics["test"][metrics["best"]]["macro_f1"]["value"]
-        lines.append(f"the best on this test is another: {MODELS[metrics['best']].lower()}, {best:.3f}")
-    return lines + why_served(metrics["choice"], CANDIDATES)
-
-
 @dataclass(frozen=True)
 class Loaded:
     """A run's classifier, the run's folder, and where the features of new ones come from."""
 
     run: Path
-    model: RuleModel
+    model: TextClassifier
     classes: list[str]
     vectors: GivenFeatures | None
 
@@ -115,7 +108,7 @@ def load(run: Path, vectors: Path | None = None) -> Loaded:
     Raises:
         ValueError: the run was given features, and ``vectors`` is not, or the other way round.
     """
-    model, facts = RuleModel.load(run / "model")
+    model, facts = TextClassifier.load(run / "model")
     if vectors is None and not (run / "model" / "features.json").is_file():
         raise ValueError(f"{run} learned from given features; give vectors, a file of those of the new texts")
     given = None if vectors is None else read_given_features(vectors)
@@ -142,7 +135,7 @@ def answer(loaded: Loaded, table: pd.DataFrame) -> pd.DataFrame:
     width = loaded.model.spec.features
     if vectors.shape[1] != width:
         raise ValueError(f"the features of the new texts are {vectors.shape[1]} wide, those of {loaded.run} {width}")
-    outputs, _ = predict(loaded.model.classifier, FeatureRows(vectors), batch_size=1024)
+    outputs, _ = predict(loaded.model, FeatureRows(vectors), batch_size=1024)
     assert isinstance(outputs, Tensor)
     probabilities_NC = outputs.double().softmax(1).numpy()
     return table[["id", "text"]].assign(

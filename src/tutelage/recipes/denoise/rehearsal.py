@@ -7,7 +7,8 @@ from functools import partial
 
 from tutelage import training
 from tutelage.models import RuleModel
-from tutelage.recipes.denoise.methods import lesson_of, weighting_of
+from tutelage.recipes.denoise.lesson import even, lesson_of
+from tutelage.recipes.denoise.methods import seconds_of_step, weighting_of
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.forecast import Training, steps_of
@@ -19,7 +20,7 @@ def rehearse(task: RuleTask, settings: DenoiseSettings) -> None:
     Raises:
         ValueError: something of it does not work, or there is nothing for the method to learn from.
     """
-    lesson = lesson_of(task, settings)
+    lesson = lesson_of(task, settings, even=even(settings))
     training.rehearse(
         f"classifier.kind={settings.classifier.kind!r}, method={settings.method!r}",
         partial(RuleModel, lesson.spec),
@@ -30,11 +31,13 @@ def rehearse(task: RuleTask, settings: DenoiseSettings) -> None:
     )
 
 
-def trainings(task: RuleTask, settings: DenoiseSettings, alone: DenoiseSettings) -> list[Training]:
-    """Return what a run trains: on rules and labels, on labels alone, and both again on all labels but the test's."""
+def trainings(task: RuleTask, planned: dict[str, DenoiseSettings]) -> list[Training]:
+    """Return what a run trains: each candidate, and each again on all labels but the test's."""
     found = []
-    for name, each in (("rules and labels", settings), ("labels alone", alone)):
-        lesson = lesson_of(task, each)
+    for name, each in planned.items():
+        lesson = lesson_of(task, each, even=even(each))
+        seconds = seconds_of_step(task, each, even=even(each))
         steps = steps_of(each.budget, len(lesson.sampler(0)), each.training.batch_size)
-        found.append(Training(name, "rules", partial(RuleModel, lesson_of(task, settings).spec), steps))
-    return [*found, *(replace(each, name=f"{each.name}, all but the test's") for each in found)]
+        found.append(Training(name.replace("_", " "), lesson.spec, partial(RuleModel, lesson.spec), steps, seconds))
+    again = [replace(each, name=f"{each.name}, all but the test's") for each in found]
+    return found + again if len(task.parts()[2]) else found

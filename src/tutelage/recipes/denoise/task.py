@@ -19,7 +19,7 @@ from tutelage.data.given_features import read_given_features
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features
 from tutelage.data.text_table import PLACE, TextColumns, count_rows, divide_texts, read_texts
-from tutelage.data.votes import ABSTAIN, UnipolarRules, Votes, majority_vote, read_votes, read_wrench
+from tutelage.data.votes import ABSTAIN, UnipolarRules, Votes, counts_of, majority_vote, read_votes, read_wrench
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.training import seeds
 
@@ -57,7 +57,7 @@ class RuleTask:
         if len(self.classes) < 2:
             named = f"name one class, {self.classes[0]!r}" if self.classes else "name no class: no text is labelled"
             raise ValueError(f"{self.title}: the labels {named}; some texts of at least two classes are needed")
-        for split in ("train", "val", "test"):
+        for split in ("train", "val", "test") if (self.labels >= 0).any() else ():
             labels = self.labels[self.rows(split)]
             missing = [name for number, name in enumerate(self.classes) if not (labels == number).any()]
             if missing:
@@ -101,13 +101,20 @@ class RuleTask:
         ]
 
     def default_class(self) -> int:
-        """Return the class with the most training labels: what majority vote says where no rule votes."""
+        """Return the class with the most training labels, or votes where there are none: the majority's where no rule votes."""
         labelled, _, _ = self.parts()
+        if len(labelled) == 0:
+            return int(counts_of(self.votes.values, len(self.classes)).sum(0).argmax())
         return int(torch.bincount(self.labels[labelled], minlength=len(self.classes)).argmax())
 
     def majority(self) -> NDArray[np.int64]:
         """Return the majority's class for every text, (N,)."""
         return majority_vote(self.votes, len(self.classes), self.default_class())
+
+    def tied(self) -> NDArray[np.bool_]:
+        """Return whether no class has more votes than every other, as where no rule votes, (N,)."""
+        counts_NC = counts_of(self.votes.values, len(self.classes))
+        return (counts_NC == counts_NC.max(1, keepdims=True)).sum(1) > 1
 
     def data(self, columns: UnipolarRules) -> FeatureRows:
         """Return all texts as batches: features, fired columns and scores in ``input``, and what the signals name."""
