@@ -276,6 +276,8 @@ def test_what_no_label_tells_apart_is_served_together_and_labels_alone_have_a_pr
     assert {name: each.weighed_by for name, each in planned.items()} == dict.fromkeys(planned, "equal")  # 18 texts
     assert planned[ALONE].training.weight_decay == 1 / 42
     assert planned[VOTES].training == own.training
+    named = replace(own, weighting_options={"lr": 0.3})
+    assert settings_of(task, named)[METHOD].weighed_by == "amal"  # whose options were named
     assert list(settings_of(task, settings(method="only_labels", weighting=None))) == [ALONE]
     assert list(settings_of(task, settings(method="weak_labels", weighting="equal"))) == [VOTES, ALONE]
     first = {name: train(task, each, even=True) for name, each in planned.items()}

@@ -93,7 +93,7 @@ def settings_of(task: RuleTask, settings: DenoiseSettings) -> dict[str, DenoiseS
         alone = replace(alone, training=prior)
     if settings.method == "only_labels":
         return {ALONE: replace(alone, weighting=settings.weighting, weighting_options=settings.weighting_options)}
-    if settings.weighting is None and len(val) < SELECTING:
+    if settings.weighting is None and not settings.weighting_options and len(val) < SELECTING:
         settings = replace(settings, weighting="equal")
     votes = replace(plain, method="weak_labels", weighting="equal")
     same = (settings.method, settings.weighed_by) == (votes.method, votes.weighed_by)
