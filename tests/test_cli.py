@@ -87,6 +87,7 @@ DISTILL = [
     "encoder",
     "unfreeze",
     *(
+        "radius",
         "noise",
         "shares",
         "student",

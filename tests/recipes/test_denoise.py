@@ -237,7 +237,7 @@ def test_the_headline_names_a_better_row_and_rules_that_never_voted(task, denois
         np.column_stack([task.votes.values, np.full(len(task.table), -1, np.int16)]), (*task.votes.names, "never"),
         None if task.votes.scores is None else np.pad(task.votes.scores, ((0, 0), (0, 1)), constant_values=np.nan),
     )  # fmt: skip
-    ruined = settings(budget=Budget(steps=1), training=Optimization(lr=1e-60, weight_decay=0.0, batch_size=16))
+    ruined = settings(budget=Budget(steps=1), training=Optimization(lr=1e-30, weight_decay=0.0, batch_size=16))
     run = recipes.run("denoise", replace(task, votes=votes), ruined, tmp_path, quiet=True)
     assert run.metrics["data"]["rules"] == 4
     assert run.metrics["data"]["silent_rules"] == ["never"]

@@ -87,6 +87,7 @@ def test_few_labels_select_a_plain_checkpoint_by_their_likelihood(settings, tmp_
     monkeypatch.setattr(pipeline, "selects", lambda by, fpr: asked.append(by) or real(by, fpr))
     for few, by in ((1, "auroc"), (1000, "likelihood")):
         monkeypatch.setattr(pipeline, "FEW", few)
+        monkeypatch.setattr(pipeline, "RARE", 1)
         task = moderation_task(table(tmp_path, 44), settings)
         recipes.run("moderation", task, settings, tmp_path / by, quiet=True)
         assert asked.pop() == by
