@@ -132,9 +132,9 @@ NOTES = [
     "A fifth of the labels of training and validation is wrong; which ones is known here and to no model. Listed and ranked "
     "are the training labels, in which the served model has learned. Nothing was tuned on these seeds, nor ever on other "
     "products.",
-    f"{WRITTEN}: the columns suspicion and doubted as `tutelage moderate` writes them: the probability that a label is wrong, on "
-    "the average over the error rates that agree with the labels, and as many labels as are wrong by that. At pocket scale by "
-    "the served model; at laptop scale by it and the kernel ridge regression that leaves each example out, weighed alike.",
+    f"{WRITTEN}: the columns suspicion and doubted as `tutelage moderate` writes them: the probability that a label is wrong, "
+    "on the average over the error rates that agree with the labels, and as many labels as are wrong by that. At pocket scale "
+    "by the served model; at laptop scale by it and the kernel ridge regression that leaves each example out, weighed alike.",
     "Before calibration: the mean of the log-odds of the models that are served together, as they come. Calibration is by "
     "held-out labels, as wrong as all others, with their error rates estimated.",
     "find_label_issues: see `find_label_issues(features=...)`; without scores its own ridge regression predicts. Features are "
