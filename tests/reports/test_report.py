@@ -191,6 +191,16 @@ def test_it_claims_what_the_interval_allows(copy, low, high, expected):
     assert [claim for claim in claims if claim in text] == [expected]
 
 
+@pytest.mark.parametrize("lacking", ["difference", "labels"])
+def test_a_run_of_another_version_is_named_as_one(copy, lacking):
+    metrics = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps({name: own for name, own in metrics.items() if name != lacking}))
+    with pytest.raises(
+        ValueError, match=f"is a run of another version: its files lack what .*{lacking}.* run the same command"
+    ):
+        write_report(copy)
+
+
 def test_no_difference_is_no_claim():
     assert verdict({"value": 0.0, "low": 0.0, "high": 0.0}) == "open"
 

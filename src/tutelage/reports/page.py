@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, UndefinedError
 
 from tutelage.files import write_atomically
 from tutelage.reports.curves import training_plots
@@ -31,8 +31,19 @@ def write_report(run: Path, template: str, view: Callable[[RunFolder], dict[str,
 
     Raises:
         FileNotFoundError: the folder holds no metrics.json.
+        ValueError: its files lack what a report shows, as those of another version do.
     """
     folder = RunFolder(run)
+    try:
+        return _written(folder, run, template, view)
+    except (KeyError, UndefinedError) as error:
+        raise ValueError(
+            f"{run} is a run of another version: its files lack what the report shows ({error}); run the same command again, "
+            "which goes on from its finished stages"
+        ) from error
+
+
+def _written(folder: RunFolder, run: Path, template: str, view: Callable[[RunFolder], dict[str, Any]]) -> Path:
     own = view(folder)
     problems = folder.table("problems.csv", "what was left out is not listed")
     shared = {
