@@ -76,10 +76,10 @@ def report(database: str, out: Path = Path("audit"), incumbent: str | None = Non
             write_judged_again,
         )
         from tutelage.production.decisions import DecisionLog
+        from tutelage.reports.wording import counted
     with DecisionLog(database) as log:
         if judged_again := write_judged_again(log.database, out):
-            labels = "1 label that was" if judged_again == 1 else f"{judged_again} labels that were"
-            print(f"{labels} judged again: {out / 'labels.csv'}")
+            print(f"{counted(judged_again, 'label that was', 'labels that were')} judged again: {out / 'labels.csv'}")
             if not drawn_of_what_passed(log.database):
                 return
         found = write_audit_report(log.database, out, incumbent)

@@ -100,8 +100,8 @@ def corrected_figures(
 def _of_model(scores: Floats, mass: Floats, rates: tuple[float, ...], seed: int) -> dict[str, Any]:
     """Return a model's figures with their intervals."""
     found: dict[str, Any] = {name: {} for name in AT_RATE}
+    exact = np.isin(mass, (0.0, 1.0)).all()
     for rate in rates:
-        exact = np.isin(mass, (0.0, 1.0)).all()
         told = intervals_at_fpr(scores, (1 - mass).astype(np.int64), rate, seed=seed) if exact else {}
         for name, of in AT_RATE.items():
             interval = told.get(name) or bootstrap_rows(
