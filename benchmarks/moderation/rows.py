@@ -128,8 +128,9 @@ def _taught(
 @lru_cache(maxsize=1)
 def _trained(pipeline: Pipeline, name: str = "student") -> Trained:
     """Train the full method."""
-    found = pipeline.discovery()
-    belief = believe(pipeline, found) if pipeline.settings.doubt.used else None
+    discoveries = pipeline.discoveries() if pipeline.settings.doubt.used else [pipeline.discovery()]
+    found = discoveries[0]
+    belief = believe(pipeline, discoveries) if pipeline.settings.doubt.used else None
     log_odds_NK, failures = pipeline.specialists(found, belief.right if belief else None)
     selection = pipeline.selection(log_odds_NK, failures)
     if belief:
@@ -170,7 +171,7 @@ def _served(pipeline: Pipeline) -> torch.Tensor:
 
 
 def _believed(pipeline: Pipeline) -> Belief:
-    return believe(pipeline, pipeline.discovery())
+    return believe(pipeline, pipeline.discoveries())
 
 
 def _regression(pipeline: Pipeline) -> torch.Tensor:

@@ -53,11 +53,11 @@ def clusters(per: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tens
 @pytest.fixture
 def judged(tmp_path: Path) -> tuple[Belief, Tensor, Tensor]:
     features, labels, subtask = clusters(100, torch.Generator().manual_seed(0))
-    return judge(tmp_path, features, labels, subtask), labels, subtask
+    return judge(tmp_path, features, labels, [subtask]), labels, subtask
 
 
-def judge(folder: Path, features: Tensor, labels: Tensor, subtask: Tensor) -> Belief:
-    """Return what is believed of the labels of four fifths; the sub-task of the others is taken away."""
+def judge(folder: Path, features: Tensor, labels: Tensor, subtasks: list[Tensor]) -> Belief:
+    """Return what is believed of the labels of four fifths; the sub-tasks of the others are taken away."""
     split = torch.arange(len(labels)) % 5 < 4
 
     def rows(*splits: str) -> Tensor:
@@ -71,11 +71,12 @@ def judge(folder: Path, features: Tensor, labels: Tensor, subtask: Tensor) -> Be
         rows=rows,
         features=lambda wanted: features[wanted],
         stages=Stages(folder, Log(folder / "log.jsonl", quiet=True)),
-        discovery_stage="discovery",
+        discovery_stages=["discovery"],
     )
     pipeline.stages.run("discovery", lambda folder: {}, cache_key=[])
-    subtask[~split] = -1
-    found = Found(subtask, (subtask >= 0).float(), torch.ones(2), torch.zeros(0, 2), {})
+    for subtask in subtasks:
+        subtask[~split] = -1
+    found = [Found(each, (each >= 0).float(), torch.ones(2), torch.zeros(0, 2), {}) for each in subtasks]
     return believe(pipeline, found)
 
 
@@ -87,7 +88,7 @@ def test_labels_drawn_by_lot_are_not_believed_and_the_others_are(judged):
     assert belief.right[subtask < 0].min() > 0.3  # of acceptable and held-out labels no sub-task says anything
     assert belief.apart[0] > 0.99
     assert 0.3 < belief.apart[1] < 0.7
-    assert belief.purity[0] == 1
+    assert belief.pure[:100].unique().tolist() == [1.0]
     assert belief.believed == pytest.approx([float(belief.right[real].mean()), float(belief.right[drawn].mean())])
     acceptable = belief.regression.log_odds > 0  # what they are, by the labels that are believed
     assert acceptable[drawn].float().mean() > 0.9
@@ -97,10 +98,23 @@ def test_where_features_tell_no_subtask_no_label_loses_its_say(tmp_path):
     generator = torch.Generator().manual_seed(1)
     features, labels, subtask = clusters(100, generator)
     blurred = features + 8 * torch.randn(features.shape, generator=generator)
-    belief = judge(tmp_path, blurred, labels, subtask)
+    belief = judge(tmp_path, blurred, labels, [subtask])
     assert (belief.apart < 0.75).all()
-    assert (belief.purity == 1).all()
+    assert (belief.pure == 1).all()
     assert not belief.unjudged(labels).any()
+
+
+def test_what_is_believed_is_the_mean_over_the_discoveries(tmp_path, judged):
+    one, labels, subtask = judged
+    merged = torch.where(labels == 0, 0, -1)  # a discovery that divides nothing
+    features, *_ = clusters(100, torch.Generator().manual_seed(0))
+    other = judge(tmp_path / "other", features, labels, [merged.clone()])
+    both = judge(tmp_path / "both", features, labels, [subtask.clone(), merged])
+    assert not torch.allclose(one.right, other.right)
+    assert torch.allclose(both.right, (one.right + other.right) / 2)
+    assert torch.allclose(both.pure, (one.pure + other.pure) / 2)
+    assert np.array_equal(both.apart, one.apart, equal_nan=True)
+    assert both.believed[0] == pytest.approx(float(both.right[subtask == 0].mean()))
 
 
 def test_held_out_labels_of_such_a_subtask_have_no_say_and_its_specialist_is_not_kept(judged):
@@ -129,13 +143,15 @@ def test_a_run_that_judges_labels_ends_serves_and_says_the_same_again(tmp_path, 
         encoder=EncoderSettings(pretrained=str(encoder), cache=tmp_path / "cache", views=1),
         student=ModelSettings("feature_student", options={"widths": [8]}),
         specialist=ModelSettings("feature_mlp"),
-        doubt=DoubtSettings(used=True),
+        doubt=DoubtSettings(used=True, discoveries=2),
     )
     scores = []
     for name in ("one", "two"):
         task = moderation.moderation_task(posters, made)
         run = recipes.run("moderation", task, made, tmp_path / name, quiet=True)
         assert (run.folder / "stages" / "doubt").is_dir()
+        discoveries = [each.name for each in (run.folder / "stages").glob("discovery-*-again-*")]
+        assert len(discoveries) == 1
         scores.append(pd.read_parquet(run.folder / "examples.parquet")["score"].to_numpy())
     assert np.array_equal(*scores)
     listed = pd.read_parquet(run.folder / "examples.parquet")

@@ -25,15 +25,17 @@ class DoubtSettings:
         used: Whether the other examples judge each label. Without, as in the paper, `lesson` alone says what is believed.
         lookalikes: Number of look-alikes for each defective example of a sub-task (see `told_apart`).
         apart: AUROC from which all of a sub-task's labels are believed (see `purity`).
+        discoveries: Number of times that sub-tasks are found, from another seed each time, to judge the labels.
     """
 
     used: bool = False
     lookalikes: float = 2.0
     apart: float = 0.75
+    discoveries: int = 1
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check(self, "doubt", lookalikes="(0, inf)", apart="(0.5, 1]")
+        check(self, "doubt", lookalikes="(0, inf)", apart="(0.5, 1]", discoveries="[1, 100]")
 
 
 def told_apart(

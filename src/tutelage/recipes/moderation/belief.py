@@ -1,7 +1,8 @@
-"""How far each training label is believed: by what the other examples say of it, and by its sub-task."""
+"""How far each training label is believed: by what the other examples say of it, and by its sub-tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,22 +31,19 @@ class Belief:
 
     Attributes:
         right: the probability that a training label is right, (N,); 1 elsewhere.
-        posterior: the same by the other examples alone, whatever the sub-task, (N,).
         scores: what the other examples say, high for acceptable, (N,).
-        apart: the AUROC at which each sub-task is told from its look-alikes, (K,); see `told_apart`.
-        purity: the share of each sub-task's labels that are right, where no rate and no poor features explain the rest, (K,).
-        believed: the mean of ``right`` over each sub-task's labels, (K,).
-        nearest: the sub-task that each example would most likely belong to, were it defective, (N,).
+        apart: the AUROC at which each of the run's sub-tasks is told from its look-alikes, (K,); see `told_apart`.
+        believed: the mean of ``right`` over each of these sub-tasks' labels, (K,).
+        pure: how many labels would be right, were each example defective, among those of its sub-task, (N,): the mean over the
+            discoveries of the `purity` of the sub-task that it would most likely belong to.
         regression: on the labels as far as they are believed.
     """
 
     right: Tensor
-    posterior: Tensor
     scores: Tensor
     apart: NDArray[np.float64]
-    purity: NDArray[np.float64]
     believed: NDArray[np.float64]
-    nearest: Tensor
+    pure: Tensor
     regression: Regression
 
     def unjudged(self, labels: Tensor) -> Tensor:
@@ -53,38 +51,47 @@ class Belief:
 
         What is wrong with such labels in the training is wrong with them in the validation: they prefer whoever learned it.
         """
-        return (labels == 0) & torch.from_numpy(self.purity < HALF)[self.nearest]
+        return (labels == 0) & (self.pure < HALF)
 
 
-def believe(pipeline: Pipeline, found: Found) -> Belief:
+def believe(pipeline: Pipeline, discoveries: Sequence[Found]) -> Belief:
     """Judge the training labels.
 
     A label is right with the probability that its calibrated leave-one-out score and the labels' error rates give it (see
     `right_labels`). Where that promises more of a sub-task's labels than its purity allows, it is lowered in proportion: errors
     that belong to one kind of image are no errors at a rate. What a rate explains counts against no sub-task (see
-    `unexplained`), nor does what the features cannot tell (see `telling`).
+    `unexplained`), nor does what the features cannot tell (see `telling`). Sub-tasks cut one kind of image now here, now there:
+    a label's probability is the mean over several discoveries.
+
+    Args:
+        pipeline: of the run, whose stages `Pipeline.discoveries` are done.
+        discoveries: the sub-tasks as they were found each time; the first are the run's.
     """
     settings, task = pipeline.settings, pipeline.task
     train, count = pipeline.rows("train"), settings.discovery.subtasks
-    labels, subtask = task.labels[train], found.subtask[train]
-    rest = others(pipeline)
+    labels, rest = task.labels[train], others(pipeline)
 
     def work(folder: Path) -> dict[str, Any]:
         known, further = pipeline.features(train), pipeline.features(rest)
-        targets = torch.zeros(len(train), 1 + count)
-        targets[:, 0] = labels.float()
-        targets[labels == 0, 1 + subtask[labels == 0]] = 1.0
-        told = torch.zeros(len(task.images), 1 + count)
-        fitted = kernel_regression(known, targets, settings.seed)
+        columns = [labels.float()[:, None]]
+        for found in discoveries:
+            member = torch.zeros(len(train), count)
+            member[labels == 0, found.subtask[train][labels == 0]] = 1.0
+            columns.append(member)
+        told = torch.zeros(len(task.images), 1 + count * len(discoveries))
+        fitted = kernel_regression(known, torch.cat(columns, dim=1), settings.seed)
         told[train], told[rest] = fitted.without_own, fitted.tell(further)
-        apart = told_apart(known, told[train, 0], labels, subtask, count, settings.doubt.lookalikes)
-        nearest = told[:, 1:].argmax(1)
-        tensors = {"scores": told[:, 0].contiguous(), "nearest": nearest, "apart": torch.from_numpy(apart)}
+        scores, members = told[:, 0].contiguous(), told[:, 1:].unflatten(1, (-1, count))
+        lookalikes = settings.doubt.lookalikes
+        apart = [
+            told_apart(known, scores[train], labels, each.subtask[train], count, lookalikes) for each in discoveries
+        ]
+        tensors = {"scores": scores, "nearest": members.argmax(2), "apart": torch.from_numpy(np.stack(apart))}
         save_tensors(tensors, folder / "judged.safetensors")
         return {}
 
     stage = pipeline.stages.run(
-        "doubt", work, cache_key=[settings.doubt.lookalikes, settings.seed], after=[pipeline.discovery_stage]
+        "doubt", work, cache_key=[settings.doubt.lookalikes, settings.seed], after=pipeline.discovery_stages
     )
     saved = load_file(stage.folder / "judged.safetensors")
     given, scores = labels.numpy(), saved["scores"][train].double().numpy()
@@ -92,14 +99,29 @@ def believe(pipeline: Pipeline, found: Found) -> Belief:
     posterior = torch.ones(len(task.images))
     told = right_labels(calibrate(scores, given, errors=rates).log_odds(scores), given, *rates)
     posterior[train] = torch.from_numpy(told).float()
-    right, own, apart = posterior.clone(), found.subtask >= 0, saved["apart"].numpy()
-    promised, size = _means(posterior[own], found.subtask[own], count)
-    pure = purity(apart, settings.doubt.apart)
-    pure = 1 - telling(apart, settings.doubt.apart, size) * unexplained(promised, pure, size) * (1 - pure)
-    right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[found.subtask[own]]
-    believed, _ = _means(right[own], found.subtask[own], count)
-    told_again = regression(pipeline, right, cache_key=[settings.doubt], after="doubt")
-    return Belief(right, posterior, saved["scores"], apart, pure, believed, saved["nearest"], told_again)
+    right, pure = [], []
+    for found, nearest, apart in zip(discoveries, saved["nearest"].T, saved["apart"].numpy(), strict=True):
+        lowered, purity_K = _within(posterior, found.subtask, apart, settings.doubt.apart)
+        right.append(lowered)
+        pure.append(torch.from_numpy(purity_K)[nearest])
+    believed = torch.stack(right).mean(0)
+    first = discoveries[0].subtask
+    shares, _ = _means(believed[first >= 0], first[first >= 0], count)
+    told_again = regression(pipeline, believed, cache_key=[settings.doubt], after="doubt")
+    apart_K = saved["apart"][0].numpy()
+    return Belief(believed, saved["scores"], apart_K, shares, torch.stack(pure).mean(0), told_again)
+
+
+def _within(
+    posterior: Tensor, subtask: Tensor, apart_K: NDArray[np.float64], full: float
+) -> tuple[Tensor, NDArray[np.float64]]:
+    """Return the probabilities that labels are right, (N,), of no sub-task more than its purity allows, and that, (K,)."""
+    own, right = subtask >= 0, posterior.clone()
+    promised, size = _means(posterior[own], subtask[own], len(apart_K))
+    pure = purity(apart_K, full)
+    pure = 1 - telling(apart_K, full, size) * unexplained(promised, pure, size) * (1 - pure)
+    right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[subtask[own]]
+    return right, pure
 
 
 def regression_of(pipeline: Pipeline, belief: Belief | None) -> Regression | None:

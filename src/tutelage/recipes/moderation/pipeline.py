@@ -112,13 +112,19 @@ class Pipeline:
             name=name,
         )
 
-    def discovery(self) -> Found:
-        """Find the sub-tasks of the defective training examples."""
+    def discoveries(self) -> list[Found]:
+        """Find the sub-tasks as often as the settings of doubt say, from another seed each time; the first are the run's."""
+        seed, stages = self.settings.seed, self.discovery_stages
+        seeded = [seed, *(seeds.derive(seed, "discovery", again) for again in range(1, len(stages)))]
+        pipelines = [self.with_settings(replace(self.settings, seed=each)) for each in seeded]
+        return [each.discovery(name) for each, name in zip(pipelines, stages, strict=True)]
+
+    def discovery(self, name: str | None = None) -> Found:
+        """Find the sub-tasks of the defective training examples, in the stage of this name."""
         settings, images = self.settings, self.task.images
         train = self.rows("train")
         defects, acceptable = train[self.task.labels[train] == 0], train[self.task.labels[train] == 1]
         unlabelled = self.rows("unlabelled")
-        name = self.discovery_stage
 
         def work(folder: Path) -> dict[str, Any]:
             discriminator = self.new(settings.specialist, settings.discovery.outputs)
@@ -148,7 +154,7 @@ class Pipeline:
             return found.facts()
 
         stage = self.stages.run(
-            name,
+            name or self.discovery_stage,
             work,
             cache_key=[
                 self.fingerprint,
@@ -175,6 +181,12 @@ class Pipeline:
         return f"discovery-{found.subtasks}-{found.epochs}" + (
             "" if found.assignment == "sinkhorn" else f"-{found.assignment}"
         )
+
+    @property
+    def discovery_stages(self) -> list[str]:
+        """The names of the stages of `discoveries`."""
+        name, again = self.discovery_stage, range(1, self.settings.doubt.discoveries)
+        return [name, *(f"{name}-again-{number}" for number in again)]
 
     @property
     def specialists_stage(self) -> str:

@@ -67,10 +67,11 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         log.say(line)
     log.say(begins(task, settings, subtasks=True))
     pipeline = Pipeline(task, settings, out, log)
-    found = pipeline.discovery()
+    discoveries = pipeline.discoveries() if settings.doubt.used else [pipeline.discovery()]
+    found = discoveries[0]
     sizes = f"{found.facts['smallest']} to {found.facts['largest']}"
     log.say(f"found {settings.discovery.subtasks} sub-tasks of {sizes} examples")
-    belief = believe(pipeline, found) if settings.doubt.used else None
+    belief = believe(pipeline, discoveries) if settings.doubt.used else None
     log_odds_NK, failures = pipeline.specialists(found, belief.right if belief else None)
     selection = pipeline.selection(log_odds_NK, failures)
     if belief:

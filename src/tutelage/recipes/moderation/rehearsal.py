@@ -83,15 +83,17 @@ def trainings(task: ModerationTask, settings: ModerationSettings, *, subtasks: b
             outputs, times, own = 1, found.subtasks, len(train) - defects + defects // found.subtasks
         size = settings.specialist_training.batch_size
         specialists = of("specialists", settings.specialist, outputs, special.budget, own, size)
+        discovery = of(
+            "discovery of sub-tasks",
+            settings.specialist,
+            found.outputs,
+            found.budget,
+            defects + acceptable,
+            settings.discovery_training.batch_size,
+        )
+        discoveries = settings.doubt.discoveries if settings.doubt.used else 1
         listed = [
-            of(
-                "discovery of sub-tasks",
-                settings.specialist,
-                found.outputs,
-                found.budget,
-                defects + acceptable,
-                settings.discovery_training.batch_size,
-            ),
+            replace(discovery, steps=discoveries * discovery.steps),
             replace(specialists, steps=times * specialists.steps),
             plain,
             of("student", settings.student, 2, settings.budget.times(settings.learning.times), taught, batch),

@@ -138,7 +138,7 @@ def laptop() -> ModerationSettings:
         budget=Budget(steps=400, least_epochs=2, most_epochs=100),
         discovery=DiscoverySettings(subtasks=24, lam=25.0, epochs=30, start="kmeans", acceptable=True),
         specialists=SpecialistSettings(sharing="trunk", epochs=20, select=False, smoothing=0.0),
-        doubt=DoubtSettings(used=True),
+        doubt=DoubtSettings(used=True, discoveries=5),
         learning=replace(SMALL_LEARNING, times=2),
         lesson=SMALL_LESSON,
     )
