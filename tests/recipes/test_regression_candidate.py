@@ -59,7 +59,7 @@ def test_without_a_student_it_is_what_plain_fine_tuning_is_compared_with(count, 
 
 def test_a_row_that_counts_three_times_counts_as_three_rows(tmp_path, monkeypatch):
     """Of ten rows the first three count three times; in the other task they stand there three times."""
-    monkeypatch.setattr("tutelage.subtasks.kernel_regression._median_distance", lambda known: 3.0)
+    monkeypatch.setattr("tutelage.subtasks.kernels._median_distance", lambda known: 3.0)
     features, labels = torch.tensor(DIGITS.data[:12], dtype=torch.float32), torch.tensor(DIGITS.target[:12] % 2)
     once = torch.arange(10)
     thrice = torch.cat([once[:3], once[:3], once])
@@ -72,6 +72,7 @@ def test_a_row_that_counts_three_times_counts_as_three_rows(tmp_path, monkeypatc
             task=SimpleNamespace(images=range(len(known)), labels=labels[train], weights=weights),
             rows=lambda split: rows,
             features=lambda wanted: known[wanted],
+            feature_std=None,
             stages=Stages(tmp_path / str(len(train)), Log(None, quiet=True)),
         )
         return regression(made, cache_key=[]).log_odds[-2:]

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from tutelage.subtasks import kernel_regression as module
 from tutelage.subtasks.kernel_regression import answers, kernel_regression
+from tutelage.subtasks.kernels import WIDTH
 
 
 def directions(count: int, seed: int = 0, size: int = 6) -> torch.Tensor:
@@ -28,7 +29,7 @@ def test_leave_one_out_is_the_fit_of_all_others_with_the_mean_of_all(monkeypatch
     fitted = kernel_regression(known, targets, 0)
     inside, outside = fitted.without_own, fitted.tell(others)
     x, y = known.double().numpy(), targets.double().numpy()
-    scale = module.WIDTH / np.median(pdist(x, "sqeuclidean"))
+    scale = WIDTH / np.median(pdist(x, "sqeuclidean"))
     assert outside.numpy() == pytest.approx(refitted(x, y, others.double().numpy(), scale), abs=1e-3)
     centred, gram = y - y.mean(0), RBF(1 / np.sqrt(2 * scale))(x) + np.eye(40)
     for i in (0, 17, 39):
@@ -68,6 +69,6 @@ def test_several_parts_as_one_answer_as_their_mean(monkeypatch):
     monkeypatch.setattr(module, "PART", 30)
     fitted = kernel_regression(directions(80), torch.rand(80, 2), 0, torch.linspace(0.1, 1, 80))
     others = directions(7, 1)
-    together = torch.nn.functional.normalize(others, dim=1)
-    torch.testing.assert_close(answers(fitted.flat(80), together, fitted.scale), fitted.tell(others))
+    together = fitted.kernel.mapped(others)
+    torch.testing.assert_close(answers(fitted.flat(80), together, fitted.kernel), fitted.tell(others))
     assert [len(fitted.flat(most).known) for most in (80, 60, 53, 27, 1)] == [80, 54, 27, 27, 27]

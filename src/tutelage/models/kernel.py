@@ -10,10 +10,10 @@ SURE = 0.02  # a regression on 0 and 1 is surer of nothing than of this
 
 
 class FeatureKernel(nn.Module):
-    r"""A regression on 0 and 1, by the Gaussian kernel of directions, as the logits of two classes.
+    r"""A regression on 0 and 1, by a Gaussian kernel, as the logits of two classes.
 
-    .. math:: f(x) = c + \sum_i \alpha_i\, e^{-s \| \hat x - \hat x_i \|^2}, \qquad
-        z = \log \frac{f}{1 - f}
+    .. math:: f(x) = c + \sum_i \alpha_i\, e^{-s \| m(x) - m_i \|^2}, \qquad
+        m(x) = a \odot x \ \text{ or }\ \frac{a \odot x}{\|a \odot x\|}, \qquad z = \log \frac{f}{1 - f}
 
     and beyond 0.02 and 0.98, of which a regression on 0 and 1 can be no surer, z goes on as a straight line: ranks stay.
 
@@ -28,6 +28,8 @@ class FeatureKernel(nn.Module):
 
     known: Tensor
     dual: Tensor
+    stretch: Tensor
+    direction: Tensor
     scale: Tensor
     offset: Tensor
 
@@ -40,6 +42,8 @@ class FeatureKernel(nn.Module):
         self.num_features = num_features
         self.register_buffer("known", torch.zeros(examples, num_features))
         self.register_buffer("dual", torch.zeros(examples))
+        self.register_buffer("stretch", torch.ones(num_features))
+        self.register_buffer("direction", torch.ones(()))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offset", torch.full((), 0.5))
         self.head = nn.Identity()
@@ -49,14 +53,16 @@ class FeatureKernel(nn.Module):
         return self.head
 
     def forward_features(self, input: Tensor) -> Tensor:
-        """Return the directions of features (B, D)."""
-        return F.normalize(input, dim=1)
+        """Return the vectors whose distances count, m(x), of features (B, D)."""
+        stretched = input * self.stretch
+        return torch.where(self.direction > 0, F.normalize(stretched, dim=1), stretched)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (B, 2) of directions (B, D), or these."""
+        """Return the logits (B, 2) of what `forward_features` returns, (B, D), or this."""
         if pre_logits:
             return features
-        kernel_BN = (-self.scale * (2 - 2 * features @ self.known.T).clamp_min(0)).exp()
+        lengths_BN = features.square().sum(1, keepdim=True) + self.known.square().sum(1)
+        kernel_BN = (-self.scale * (lengths_BN - 2 * features @ self.known.T).clamp_min(0)).exp()
         told_B = self.offset + kernel_BN @ self.dual
         within_B = told_B.clamp(SURE, 1 - SURE)
         beyond_B = (told_B - within_B) / (SURE * (1 - SURE))

@@ -79,7 +79,7 @@ def believe(pipeline: Pipeline, discoveries: Sequence[Found]) -> Belief:
             member[labels == 0, found.subtask[train][labels == 0]] = 1.0
             columns.append(member)
         told = torch.zeros(len(task.images), 1 + count * len(discoveries))
-        fitted = kernel_regression(known, torch.cat(columns, dim=1), settings.seed)
+        fitted = kernel_regression(known, torch.cat(columns, dim=1), settings.seed, std_D=pipeline.feature_std)
         told[train], told[rest] = fitted.without_own, fitted.tell(further)
         scores, members = told[:, 0].contiguous(), told[:, 1:].unflatten(1, (-1, count))
         lookalikes = settings.doubt.lookalikes

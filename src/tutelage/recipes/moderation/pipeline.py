@@ -299,6 +299,12 @@ class Pipeline:
         discriminator, _ = load_model(self.stages.folder / "stages" / self.discovery_stage)
         return features(discriminator, self.task.images.subset(rows))
 
+    @property
+    def feature_std(self) -> Tensor | None:
+        """What `features` of an encoder were divided by, (D,); None where there is no encoder."""
+        images = self.task.images
+        return images.features.std if isinstance(images, EncodedTable) else None
+
     def trained(
         self,
         name: str,

@@ -61,7 +61,8 @@ def regression(
     def work(folder: Path) -> dict[str, Any]:
         told, targets = torch.zeros(len(task.images), 1), task.labels[train].float()[:, None]
         known = pipeline.features(train)
-        fitted = kernel_regression(known, targets, settings.seed, None if weight is None else weight[train].to(known))
+        counts = None if weight is None else weight[train].to(known)
+        fitted = kernel_regression(known, targets, settings.seed, counts, pipeline.feature_std)
         told[train], told[rest] = fitted.without_own, fitted.tell(pipeline.features(rest))
         tensors = {"log_odds": torch.logit(told[:, 0], eps=SURE)}
         if served:
@@ -100,5 +101,7 @@ def _network(fitted: KernelRegression, image_size: int) -> ImageClassifier:
     network.backbone.known.copy_(part.known)
     network.backbone.dual.copy_(part.dual[:, 0])
     network.backbone.offset.copy_(part.mean[0])
-    network.backbone.scale.fill_(fitted.scale)
+    network.backbone.stretch.copy_(fitted.kernel.stretch)
+    network.backbone.direction.fill_(float(fitted.kernel.direction))
+    network.backbone.scale.fill_(fitted.kernel.scale)
     return network.eval()
