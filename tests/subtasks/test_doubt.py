@@ -42,10 +42,10 @@ def test_errors_that_a_rate_explains_count_against_no_subtask():
 def test_features_that_tell_no_subtask_speak_against_no_label():
     size = np.array([30, 10, 40, 40])
     poor, good = np.array([0.5, 0.6, 0.7, np.nan]), np.array([0.5, 0.6, 0.8, 0.75])
-    assert telling(poor, 0.75, size) == 0
-    assert telling(good, 0.75, size) == 1  # 80 of 120
-    assert telling(np.array([0.5, 0.9, 0.5, 0.5]), 0.75, size) == pytest.approx(3 * 10 / 120)
-    assert telling(good, 0.75, np.zeros(4, dtype=np.int64)) == 0
+    assert telling(poor, size) == 0
+    assert telling(good, size) == 1  # 80 of 120
+    assert telling(np.array([0.5, 0.9, 0.5, 0.5]), size) == pytest.approx(3 * 10 / 120)
+    assert telling(good, np.zeros(4, dtype=np.int64)) == 0
 
 
 @pytest.mark.parametrize("changed", [{"apart": 0.5}, {"lookalikes": 0.0}, {"apart": 1.5}])

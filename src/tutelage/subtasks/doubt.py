@@ -14,6 +14,7 @@ from tutelage.checks import check
 from tutelage.metrics import auroc
 
 LEAST = 15  # look-alikes of a sub-task, however small
+TOLD = 0.75  # AUROC from which a sub-task is told from its look-alikes at all
 TELLING = 1 / 3  # of the defective labels in sub-tasks that are told from their look-alikes: enough to go by
 
 
@@ -30,7 +31,7 @@ class DoubtSettings:
 
     used: bool = False
     lookalikes: float = 2.0
-    apart: float = 0.75
+    apart: float = 0.85
     discoveries: int = 1
 
     def __post_init__(self) -> None:
@@ -103,17 +104,16 @@ def unexplained(promised_K: NDArray[np.float64], purity_K: NDArray[np.float64], 
     return float(gap_K.sum().clip(min=0) / against) if against > 0 else 0.0
 
 
-def telling(apart_K: NDArray[np.float64], full: float, size_K: NDArray[np.int64]) -> float:
+def telling(apart_K: NDArray[np.float64], size_K: NDArray[np.int64]) -> float:
     r"""Return how far a low AUROC of `told_apart` speaks against labels, and not against the features, 0 to 1.
 
-    .. math:: t = \min\left(1,\ 3\,\frac{\sum_{k:\, a_k \ge A} n_k}{\sum_k n_k}\right)
+    .. math:: t = \min\left(1,\ 3\,\frac{\sum_{k:\, a_k \ge 3/4} n_k}{\sum_k n_k}\right)
 
-    Features in which hardly any sub-task is told from its look-alikes at A = ``full`` would not tell a right label either.
+    Features in which hardly any sub-task is told from its look-alikes at an AUROC of 0.75 would not tell a right label either.
 
     Args:
         apart_K: the AUROC of each sub-task, a; NaN is none.
-        full: A.
         size_K: its examples, n.
     """
     total = size_K.sum()
-    return min(1.0, float(size_K[apart_K >= full].sum() / total) / TELLING) if total else 0.0
+    return min(1.0, float(size_K[apart_K >= TOLD].sum() / total) / TELLING) if total else 0.0

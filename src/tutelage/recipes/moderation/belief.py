@@ -36,7 +36,7 @@ class Belief:
         believed: the mean of ``right`` over each of these sub-tasks' labels, (K,).
         pure: how many labels would be right, were each example defective, among those of its sub-task, (N,): the mean over the
             discoveries of the `purity` of the sub-task that it would most likely belong to.
-        regression: on the labels as far as they are believed.
+        regression: on the labels, each counting by the square of ``right``.
     """
 
     right: Tensor
@@ -107,7 +107,8 @@ def believe(pipeline: Pipeline, discoveries: Sequence[Found]) -> Belief:
     believed = torch.stack(right).mean(0)
     first = discoveries[0].subtask
     shares, _ = _means(believed[first >= 0], first[first >= 0], count)
-    told_again = regression(pipeline, believed, cache_key=[settings.doubt], after="doubt")
+    # Squared: many wrong labels that are half believed would still be learned. NPV at 5 % FPR on tuning seeds: 0.60, not 0.57.
+    told_again = regression(pipeline, believed.square(), cache_key=[settings.doubt, "squared"], after="doubt")
     apart_K = saved["apart"][0].numpy()
     return Belief(believed, saved["scores"], apart_K, shares, torch.stack(pure).mean(0), told_again)
 
@@ -119,7 +120,7 @@ def _within(
     own, right = subtask >= 0, posterior.clone()
     promised, size = _means(posterior[own], subtask[own], len(apart_K))
     pure = purity(apart_K, full)
-    pure = 1 - telling(apart_K, full, size) * unexplained(promised, pure, size) * (1 - pure)
+    pure = 1 - telling(apart_K, size) * unexplained(promised, pure, size) * (1 - pure)
     right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[subtask[own]]
     return right, pure
 
