@@ -31,6 +31,7 @@ class Belief:
 
     Attributes:
         right: the probability that a training label is right, (N,); 1 elsewhere.
+        posterior: the same by the other examples alone, whatever the sub-task, (N,).
         scores: what the other examples say, high for acceptable, (N,).
         apart: the AUROC at which each of the run's sub-tasks is told from its look-alikes, (K,); see `told_apart`.
         believed: the mean of ``right`` over each of these sub-tasks' labels, (K,).
@@ -40,6 +41,7 @@ class Belief:
     """
 
     right: Tensor
+    posterior: Tensor
     scores: Tensor
     apart: NDArray[np.float64]
     believed: NDArray[np.float64]
@@ -110,7 +112,7 @@ def believe(pipeline: Pipeline, discoveries: Sequence[Found]) -> Belief:
     # Squared: many wrong labels that are half believed would still be learned. NPV at 5 % FPR on tuning seeds: 0.60, not 0.57.
     told_again = regression(pipeline, believed.square(), cache_key=[settings.doubt, "squared"], after="doubt")
     apart_K = saved["apart"][0].numpy()
-    return Belief(believed, saved["scores"], apart_K, shares, torch.stack(pure).mean(0), told_again)
+    return Belief(believed, posterior, saved["scores"], apart_K, shares, torch.stack(pure).mean(0), told_again)
 
 
 def _within(
