@@ -84,7 +84,7 @@ def learned(evidence: float | None, useful: bool) -> tuple[Tensor, MAOAL]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     held = torch.randn(200, 8)
     held_label = (held[:, :4].sum(1) > 0).long()
-    for step in range(240):
+    for step in range(120):
         rows = torch.cat([torch.randperm(40)[:16], torch.randint(40, 400, (48,))])
         batch = {"index": rows, "input": x[rows], "label": label[rows], "side": side[rows]}
         weighting.backward(objective(batch), batch, model)

