@@ -8,11 +8,25 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from tutelage import recipes
 from tutelage.recipes.moderation import ModerationTask
+from tutelage.reports import plots
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))  # hostile images
+
+
+DRAWN: dict[str, Markup] = {}
+_draw = plots.svg
+
+
+def drawn_once(figure: Figure, name: str, alt: str) -> Markup:
+    """Draw the first plot of each name, and give it for all later ones: to draw takes longer than most of these runs."""
+    if name not in DRAWN:
+        DRAWN[name] = _draw(figure, name, alt)
+    return DRAWN[name]
 
 
 @contextmanager
@@ -21,6 +35,7 @@ def in_a_hurry() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # else the command line takes all cores
         tiny.hurry(patch.setattr)
+        patch.setattr(plots, "svg", drawn_once)
         yield
     torch.set_num_threads(threads)
 

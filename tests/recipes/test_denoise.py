@@ -391,7 +391,7 @@ def test_every_method_interrupted_and_resumed_ends_in_the_same_bits(method, weig
     straight = train(task, own)
     assert len(straight.signals) == LOSSES[method][0]
     assert straight.weighting.name == own.weighed_by == (weighting or LOSSES[method][1])
-    fit = sys.modules["tutelage.training.fit"]._Run
+    fit = sys.modules["tutelage.training.loop"].Loop
     step = fit.train_step
 
     def interrupted(self, batch, steps):
@@ -411,7 +411,7 @@ def test_every_method_interrupted_and_resumed_ends_in_the_same_bits(method, weig
 
 
 def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_figures(task, denoised, tmp_path):
-    fit = sys.modules["tutelage.training.fit"]._Run
+    fit = sys.modules["tutelage.training.loop"].Loop
     step = fit.train_step
 
     def interrupted(self, batch, steps):

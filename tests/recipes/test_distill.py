@@ -580,7 +580,7 @@ def test_killed_and_run_again_is_the_same_run(method: str, tmp_path):
     """The signal comes in the middle of an epoch of the student."""
     given = settings(weighting=method, baselines=())
     straight = recipes.run("distill", tiny(given), given, tmp_path / "straight", quiet=True)
-    fit = sys.modules["tutelage.training.fit"]._Run
+    fit = sys.modules["tutelage.training.loop"].Loop
     step = fit.train_step
 
     def interrupted(self, batch, steps):

@@ -30,7 +30,7 @@ def test_killed_at_random_moments_and_run_again(moderated: recipes.Run, tmp_path
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_stops_and_goes_on(stop, moderated: recipes.Run, tmp_path: Path) -> None:
     """The signal comes while the student learns; nothing is lost."""
-    fit = sys.modules["tutelage.training.fit"]._Run
+    fit = sys.modules["tutelage.training.loop"].Loop
     step = fit.train_step
 
     def interrupted(self, batch, steps):

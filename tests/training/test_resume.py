@@ -135,9 +135,9 @@ def test_a_signal_stops_cleanly(number: signal.Signals, straight, tmp_path: Path
 
 def test_a_request_to_stop_during_the_last_evaluation_is_heard(straight, tmp_path: Path, monkeypatch: Any) -> None:
     """What follows the training must not begin."""
-    from tutelage.training.fit import _Run
+    from tutelage.training.loop import Loop
 
-    evaluate, evaluated = _Run.evaluate, []
+    evaluate, evaluated = Loop.evaluate, []
 
     def asked(run: Any, bar: Any) -> None:
         evaluated.append(run.step)
@@ -145,7 +145,7 @@ def test_a_request_to_stop_during_the_last_evaluation_is_heard(straight, tmp_pat
             signal.raise_signal(signal.SIGTERM)
         evaluate(run, bar)
 
-    monkeypatch.setattr(_Run, "evaluate", asked)
+    monkeypatch.setattr(Loop, "evaluate", asked)
     with pytest.raises(Interrupted) as stopped:
         runs.whole_training(tmp_path)
     assert f"stopped at step {evaluated[-1]} of {evaluated[-1]}" in str(stopped.value)
