@@ -45,7 +45,7 @@ FLOORS = (
     {"signals", "models", "data", "metrics"},
     {"_vision", "batches", "configured", "distributed"},
     {"decoding", "joint_batch_norm"},
-    {"checks", "files", "hardware"},
+    {"checks", "files", "greedy", "hardware", "modes"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

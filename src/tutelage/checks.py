@@ -62,10 +62,22 @@ def check_arguments(function: Any, arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={value!r} must be {wanted}")
 
 
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is written most alike, or None where none is near."""
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the question whether the nearest known name was meant, to stand at a message's end; nothing where none is near."""
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = closest(name, known)
+    return "" if near is None else f"; did you mean {near!r}?"
+
+
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the nearest known name was meant, or all of them where none is near."""
+    known = list(known)
+    near = closest(name, known)
+    return f"known: {', '.join(known) or 'none'}" if near is None else f"did you mean {near!r}?"
 
 
 @cache

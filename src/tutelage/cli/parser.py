@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from inspect import signature
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import Any, Literal, NoReturn, get_args
 import jsonargparse
 import yaml
 
+from tutelage.checks import closest
 from tutelage.cli.commands import COMMANDS, OURS
 from tutelage.files import load_yaml, read_yaml
 from tutelage.recipes import load
@@ -60,7 +60,7 @@ class Parser(jsonargparse.ArgumentParser):
 def nearest(name: str, known: list[str]) -> str:
     """Return the hint at the known name that was probably meant: one that ends in this one, or is written alike."""
     inside = [other for other in known if other.endswith("." + name.lstrip("-"))]
-    near = inside or get_close_matches(name, known, n=1)
+    near = inside or list(filter(None, [closest(name, known)]))
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

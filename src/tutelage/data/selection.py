@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tutelage.greedy import choose_lazily
 
 
 def facility_location(
@@ -46,20 +47,13 @@ def facility_location(
         ]
     )
     taken = set(known.tolist())
-    heap = [(-gain, j) for j, gain in enumerate(first_N.tolist()) if j not in taken]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    gains: list[float] = []
-    while len(chosen) < count:
-        _, j = heapq.heappop(heap)
+
+    def trial(j: int, covered_N: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         similarity_N = _similarity(unit, np.array([j]))[0]
-        gain = float(np.maximum(similarity_N - covered_N, 0).sum())
-        if heap and (-gain, j) > heap[0]:
-            heapq.heappush(heap, (-gain, j))
-            continue
-        chosen.append(j)
-        gains.append(gain)
-        covered_N = np.maximum(covered_N, similarity_N)
+        return float(np.maximum(similarity_N - covered_N, 0).sum()), np.maximum(covered_N, similarity_N)
+
+    first = ((j, gain) for j, gain in enumerate(first_N.tolist()) if j not in taken)
+    chosen, gains = choose_lazily(first, count, trial, covered_N)
     return np.array(chosen, dtype=np.int64), np.array(gains)
 
 

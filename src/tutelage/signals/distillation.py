@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.batches import Batch, tensors_of
+from tutelage.modes import in_eval_mode
 from tutelage.signals.base import Outputs, Signal, ask, entry, head_of, masked, probing, teaching_precision
 
 
@@ -57,14 +58,8 @@ class Frozen(nn.Module):
 
     def _answer(self, input: Any) -> Any:
         held = self._held[0]
-        training = [module for module in held.modules() if module.training]
-        for module in training:
-            module.training = False
-        try:
+        with in_eval_mode(held):
             return ask(held, input)
-        finally:
-            for module in training:
-                module.training = True
 
     def _state(self, asked: Sequence[Tensor]) -> list[tuple[int, int]]:
         """Return what an answer depends on beside the tensors' identity; a write in place counts a tensor's version up."""

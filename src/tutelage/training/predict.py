@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tutelage.batches import call, map_tensors
 from tutelage.distributed import is_distributed, rank_world
+from tutelage.modes import in_eval_mode
 from tutelage.signals.base import by_head
 from tutelage.training.batches import Augmentation, Batches, Examples
 
@@ -45,10 +46,8 @@ def predict(
     places = torch.arange(len(examples)) if places is None else places
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.get_default_device()
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     outputs, rest = [], []
-    try:
+    with in_eval_mode(model):
         batches = Batches(examples, places, batch_size, augment, seed)
         rank, world = rank_world() if shared else (0, 1)
         start, end = (len(batches) * each // world for each in (rank, rank + 1))
@@ -60,9 +59,6 @@ def predict(
                 else {head: value.float().cpu() for head, value in output.items() if value.dim()}
             )
             rest.append({key: value for key, value in batch.items() if key != "input"})
-    finally:
-        for module in training:
-            module.training = True
     if shared and is_distributed():
         shares: list[Any] = [None] * world
         dist.all_gather_object(shares, (outputs, rest))

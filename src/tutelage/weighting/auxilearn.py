@@ -15,7 +15,7 @@ from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient import Optimizers, directional_derivatives
 from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective, Outputs, Signal
-from tutelage.weighting.base import Weighting
+from tutelage.weighting.base import Makers, Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 from tutelage.weighting.implicit import NeumannSeries
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
@@ -46,6 +46,7 @@ class AuxiLearn(Weighting):
     """
 
     name: ClassVar[str] = "auxilearn"
+    made_of: ClassVar[Makers] = {"meta_optimizer": MetaOptimizer.of_plain}
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ for that column's modules, down to those modules and no further. Many losses ove
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +28,9 @@ from tutelage.hypergradient import ModuleWeights, Optimizers
 from tutelage.hypergradient.passes import keep_compiled_graphs, passes, weighted_gradient
 from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective
+
+Makers = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+"""By the name of an option, what makes its value of the plain values of a file."""
 
 
 class Weighting(Configured, nn.Module):
@@ -45,6 +48,7 @@ class Weighting(Configured, nn.Module):
         adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
         shows_wrong_labels: whether it is shown held-out examples with other classes of ``label``, so that it needs one.
         weighs_signals: whether it weighs signals against one another, or examples whose signals keep their proportions.
+        made_of: for options that are objects, how each is made of the plain values of a file.
         several_passes: whether `backward` passes through one graph several times, as weights by module do.
         skipped: how many examples have had no weight because a loss of theirs was not finite (a buffer, int64).
     """
@@ -57,6 +61,7 @@ class Weighting(Configured, nn.Module):
     shows_wrong_labels: ClassVar[bool] = False
     weighs_signals: ClassVar[bool] = True
     several_passes: ClassVar[bool] = False
+    made_of: ClassVar[Makers] = {}
     skipped: Tensor
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -13,10 +13,10 @@ from tutelage.distributed import all_gather_rows, all_reduce_sum
 from tutelage.hypergradient import Optimizers
 from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, full_types, primary_only
+from tutelage.modes import in_eval_mode
 from tutelage.signals import Batch, Objective
 from tutelage.signals.base import entry
-from tutelage.weighting.base import Weighting
-from tutelage.weighting.crust import in_eval_mode
+from tutelage.weighting.base import Makers, Weighting
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 from tutelage.weighting.table import ExampleTable, index_of
 from tutelage.weighting.verified import WrongLabels, finite_anywhere
@@ -51,6 +51,7 @@ class CleanNet(Weighting):
     """
 
     name: ClassVar[str] = "cleannet"
+    made_of: ClassVar[Makers] = {"meta_optimizer": MetaOptimizer.of_plain}
     title: ClassVar[str] = "CleanNet-like"
     shows_wrong_labels: ClassVar[bool] = True
     weighs_signals: ClassVar[bool] = False

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.hypergradient.passes import Pass, add_scaled, module_products
-from tutelage.weighting.base import Weighting, add_gradients, mean_of_trained, other_leaves
+from tutelage.weighting.base import Makers, Weighting, add_gradients, mean_of_trained, other_leaves
 from tutelage.weighting.partition import Level, Partition
 
 
@@ -31,6 +31,7 @@ class GradientCosine(Weighting):
     """
 
     name: ClassVar[str] = "gradient_cosine"
+    made_of: ClassVar[Makers] = {"partition": Partition.of_plain}
     title: ClassVar[str] = "gradient cosine"
     several_passes: ClassVar[bool] = True
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tutelage.checks import check_number
 from tutelage.distributed import all_gather_rows
+from tutelage.greedy import choose_lazily
 from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, primary_only
+from tutelage.modes import in_eval_mode
 from tutelage.signals import Batch, Objective
 from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
@@ -151,30 +151,14 @@ def gradient_distances(features_Nd: Tensor, pulls_NC: Tensor, biased: bool) -> T
 def facility_location(similarity_NN: Tensor, size: int) -> Tensor:
     r"""Return ``size`` examples that greedily maximise :math:`\sum_i \max_{j \in S} s_{ij}`, in the order of their choice.
 
-    Lazy: as the gain of an example never rises, only those at the top of a heap are asked again. Ties go to the first.
+    Ties go to the first.
     """
-    covered_N = torch.zeros_like(similarity_NN[0])
-    heap = [(-gain, j) for j, gain in enumerate(similarity_NN.sum(0).tolist())]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    while len(chosen) < size:
-        _, j = heapq.heappop(heap)
-        gain = float((similarity_NN[:, j] - covered_N).clamp(min=0).sum())
-        if heap and (-gain, j) > heap[0]:
-            heapq.heappush(heap, (-gain, j))
-            continue
-        chosen.append(j)
-        covered_N = torch.maximum(covered_N, similarity_NN[:, j])
+
+    def trial(j: int, covered_N: Tensor) -> tuple[float, Tensor]:
+        return float((similarity_NN[:, j] - covered_N).clamp(min=0).sum()), torch.maximum(
+            covered_N, similarity_NN[:, j]
+        )
+
+    first = enumerate(similarity_NN.sum(0).tolist())
+    chosen, _ = choose_lazily(first, size, trial, torch.zeros_like(similarity_NN[0]))
     return torch.tensor(chosen, device=similarity_NN.device)
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Switch a model to eval mode, and each of its modules back to its own."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -11,10 +11,10 @@ from torch import Tensor
 from tutelage.distributed import all_gather_rows
 from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, primary_only
+from tutelage.modes import in_eval_mode
 from tutelage.signals import Batch, Objective
 from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.crust import in_eval_mode
 from tutelage.weighting.table import ExampleTable, index_of
 
 SUBSETS = 3  # clean, noisy, highly noisy

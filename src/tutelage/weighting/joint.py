@@ -20,7 +20,7 @@ from tutelage.hypergradient import (
 )
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.amal import AMAL
-from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.base import Makers, ModuleWeights, Weighting
 from tutelage.weighting.maoal import MAOAL, Constraint
 from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.partition import Level, Partition
@@ -70,6 +70,7 @@ class Joint(Weighting):
     """
 
     name: ClassVar[str] = "joint"
+    made_of: ClassVar[Makers] = {"partition": Partition.of_plain, "meta_optimizer": MetaOptimizer.of_plain}
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tutelage.checks import check_number
 from tutelage.hypergradient import Optimizers, module_derivatives
 from tutelage.signals import Batch, Objective
-from tutelage.weighting.base import ModuleWeights, Weighting
+from tutelage.weighting.base import Makers, ModuleWeights, Weighting
 from tutelage.weighting.implicit import NeumannSeries
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 from tutelage.weighting.partition import Level, Partition
@@ -63,6 +63,7 @@ class MAOAL(Weighting):
     """
 
     name: ClassVar[str] = "maoal"
+    made_of: ClassVar[Makers] = {"partition": Partition.of_plain, "meta_optimizer": MetaOptimizer.of_plain}
     free: Tensor
     help_sum: Tensor
     help_squares: Tensor

@@ -12,7 +12,7 @@ from tutelage.distributed import all_gather_rows, all_reduce_sum
 from tutelage.hypergradient import Optimizers
 from tutelage.hypergradient.probe import full_types, primary_only
 from tutelage.signals import Batch, Objective
-from tutelage.weighting.base import Weighting
+from tutelage.weighting.base import Makers, Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 from tutelage.weighting.verified import WrongLabels, finite_anywhere
@@ -114,6 +114,7 @@ class LearnedMentorNet(MentorNet):
     """
 
     name: ClassVar[str] = "mentornet_learned"
+    made_of: ClassVar[Makers] = {"meta_optimizer": MetaOptimizer.of_plain}
     title: ClassVar[str] = "MentorNet, data-driven"
     shows_wrong_labels: ClassVar[bool] = True
 

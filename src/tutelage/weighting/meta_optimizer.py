@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.checks import check
+from tutelage.checks import check, nearest_or_all
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,19 @@ class MetaOptimizer:
     def __post_init__(self) -> None:
         """Check the values."""
         check(self, lr="(0, inf)", momentum="[0, 1)", betas="[0, 1)", weight_decay="[0, inf)", clip_norm="(0, inf)")
+
+    @classmethod
+    def of_plain(cls, values: Mapping[str, Any]) -> MetaOptimizer:
+        """Return the rules that a file states.
+
+        Raises:
+            ValueError: an unknown key, with the nearest known one, or a value that makes no sense.
+        """
+        takes = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in takes:
+                raise ValueError(f"meta_optimizer has no option {key!r}; {nearest_or_all(key, takes)}")
+        return cls(**values)
 
 
 class MetaOptimizerState(nn.Module):

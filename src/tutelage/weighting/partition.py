@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -79,6 +79,12 @@ class Partition:
         else:
             groups = {"model": names} if level == "model" else blocks(model, names)
         return cls._of_groups(groups, names, model)
+
+    @classmethod
+    def of_plain(cls, values: Mapping[str, Any]) -> Partition:
+        """Return the partition that a file states, by the names of the attributes."""
+        module_of, sizes, tied = (dict(values[key]) for key in ("module_of", "sizes", "tied"))
+        return cls(tuple(values["names"]), module_of, sizes, tied)
 
     @classmethod
     def given(cls, model: nn.Module, modules: Mapping[str, Sequence[str]]) -> Partition:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from tutelage.checks import check_arguments
+from tutelage.checks import check_arguments, nearest_or_all
 from tutelage.weighting.amal import AMAL
 from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import Weighting
@@ -24,7 +23,6 @@ from tutelage.weighting.ieg import IEG
 from tutelage.weighting.joint import Joint
 from tutelage.weighting.maoal import MAOAL
 from tutelage.weighting.mentornet import LearnedMentorNet, MentorNet
-from tutelage.weighting.meta_optimizer import MetaOptimizer
 from tutelage.weighting.meta_weight_net import MetaWeightNet
 from tutelage.weighting.partition import Level, Partition
 from tutelage.weighting.reweight import LearningToReweight
@@ -86,7 +84,7 @@ def build(
     takes = inspect.signature(cls).parameters
     told = dict(zip(GIVEN, (model, num_examples, num_signals), strict=True))
     arguments: dict[str, Any] = {key: value for key, value in told.items() if key in takes and value is not None}
-    arguments |= {key: _declared(key, value) for key, value in options.items()}
+    arguments |= {key: _made(cls, key, value) for key, value in options.items()}
     if divide is not None and "partition" in takes:
         level = arguments.get("partition", takes["partition"].default)
         arguments["partition"] = level if isinstance(level, Partition) else divide(level)
@@ -103,13 +101,13 @@ def known(name: str, options: Mapping[str, Any]) -> type[Weighting]:
         ValueError: an unknown name or option, with the nearest known one, or a value of another kind.
     """
     if name not in WEIGHTINGS:
-        raise ValueError(f"weighting {name!r} is unknown; {_nearest(name, WEIGHTINGS)}")
-    takes = [option for option in inspect.signature(WEIGHTINGS[name]).parameters if option not in GIVEN]
+        raise ValueError(f"weighting {name!r} is unknown; {nearest_or_all(name, WEIGHTINGS)}")
+    cls = WEIGHTINGS[name]
+    takes = [option for option in inspect.signature(cls).parameters if option not in GIVEN]
     for option in options:
         if option not in takes:
-            raise ValueError(f"weighting {name!r} has no option {option!r}; {_nearest(option, takes)}")
-    cls = WEIGHTINGS[name]
-    check_arguments(cls.__init__, {key: _declared(key, value) for key, value in options.items()})
+            raise ValueError(f"weighting {name!r} has no option {option!r}; {nearest_or_all(option, takes)}")
+    check_arguments(cls.__init__, {key: _made(cls, key, value) for key, value in options.items()})
     return cls
 
 
@@ -123,21 +121,7 @@ def check(name: str, num_signals: int, options: Mapping[str, Any]) -> None:
         build(name, model=nn.Sequential(nn.Linear(1, 1)), num_examples=1, num_signals=num_signals, **options)
 
 
-def _declared(option: str, value: Any) -> Any:
-    """Return an option's value, made of the plain values of a file where it is an object."""
-    if option == "partition" and isinstance(value, Mapping):
-        mappings = (dict(value[key]) for key in ("module_of", "sizes", "tied"))
-        return Partition(tuple(value["names"]), *mappings)
-    if option == "meta_optimizer" and isinstance(value, Mapping):
-        takes = inspect.signature(MetaOptimizer).parameters
-        for key in value:
-            if key not in takes:
-                raise ValueError(f"meta_optimizer has no option {key!r}; {_nearest(key, takes)}")
-        return MetaOptimizer(**value)
-    return value
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    words = list(words)
-    near = get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words) or 'none'}"
+def _made(cls: type[Weighting], option: str, value: Any) -> Any:
+    """Return an option's value, made of the plain values of a file where the class says how."""
+    make = cls.made_of.get(option)
+    return make(value) if make is not None and isinstance(value, Mapping) else value

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -22,9 +21,8 @@ from tutelage.signals import (
     SquaredNorm,
     SurfaceNormals,
 )
-from tutelage.training import seeds
 from tutelage.training.batches import Augmentation
-from tutelage.weighting import Partition, Weighting, registry
+from tutelage.weighting import Partition
 from tutelage.weighting.multi_head import of_multi_head
 from tutelage.weighting.partition import Level
 
@@ -100,23 +98,3 @@ def partition_of(model: nn.Module, level: Level, tasks: Sequence[TaskSpec]) -> P
     everywhere = any(task.kind == "l2" for task in tasks)
     shared = {task.head for task in tasks if task.head} | {task.name for task in tasks if everywhere}
     return of_multi_head(model, level, shared)
-
-
-def weighting_of(
-    name: str,
-    options: Mapping[str, Any],
-    problem: AuxiliaryTask,
-    tasks: Sequence[TaskSpec],
-    model: nn.Module,
-    seed: int,
-) -> Weighting:
-    """Return what weighs the losses of the tasks."""
-    with seeds.fixed(seed, "weighting"):  # of which one may begin with a random network
-        return registry.build(
-            name,
-            model=model,
-            num_examples=len(problem.split),
-            num_signals=len(tasks),
-            divide=lambda level: partition_of(model, level, tasks),
-            **options,
-        )

@@ -16,10 +16,11 @@ from tutelage.files import save_tensors
 from tutelage.models import Ensemble, build_multi_head, ensemble_of, load_multi_head, save_multi_head
 from tutelage.models.features import FeatureDoor
 from tutelage.recipes.auxiliary.judgement import Answer, Outcomes, outcomes, selected_by, selects
-from tutelage.recipes.auxiliary.network import augment_of, partition_of, signals_of, spec_of, weighting_of
+from tutelage.recipes.auxiliary.network import augment_of, partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import ENSEMBLE, PLAIN, REFIT, AuxiliarySettings, Method, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.base import plan_of
+from tutelage.recipes.weighing import weighting_of
 from tutelage.training import Log, Stages, fit, predict, seeds
 from tutelage.weighting import WEIGHTINGS, Weighting, registry, tune_weights
 from tutelage.weighting.fixed import FixedByModule
@@ -206,7 +207,15 @@ class Pipeline:
             with seeds.fixed(settings.seed, "init", settings.body.name):
                 model = build_multi_head(spec, settings.body.pretrained)
             if weigh is None:
-                weighting = weighting_of(weighting_name, options, problem, tasks, model, settings.seed)
+                weighting = weighting_of(
+                    weighting_name,
+                    options,
+                    model,
+                    examples=len(problem.split),
+                    signals=len(tasks),
+                    seed=settings.seed,
+                    divide=lambda level: partition_of(model, level, tasks),
+                )
             else:
                 weighting = weigh(model)
             fitted = fit(

@@ -9,10 +9,11 @@ from torch import nn
 
 from tutelage import training
 from tutelage.models import build_multi_head
-from tutelage.recipes.auxiliary.network import augment_of, signals_of, spec_of, weighting_of
+from tutelage.recipes.auxiliary.network import augment_of, partition_of, signals_of, spec_of
 from tutelage.recipes.auxiliary.settings import REFIT, AuxiliarySettings, Method
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.forecast import Training, steps_of
+from tutelage.recipes.weighing import weighting_of
 from tutelage.reports.auxiliary import NAMES
 from tutelage.weighting import WEIGHTINGS
 from tutelage.weighting.hpo import check_search
@@ -39,7 +40,15 @@ def rehearse(problem: AuxiliaryTask, settings: AuxiliarySettings) -> None:
     def weigh(model: nn.Module) -> None:
         for name in methods:
             if name not in (*get_args(Method), REFIT):
-                weighting_of(name, options_of(settings, name), problem, problem.tasks, model, settings.seed)
+                weighting_of(
+                    name,
+                    options_of(settings, name),
+                    model,
+                    examples=len(problem.split),
+                    signals=len(problem.tasks),
+                    seed=settings.seed,
+                    divide=lambda level: partition_of(model, level, problem.tasks),
+                )
 
     rows = problem.rows("train")
     turned = settings.turned if any(task.kind == "rotation" for task in problem.tasks) else 0.0

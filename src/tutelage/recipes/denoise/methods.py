@@ -19,9 +19,10 @@ from tutelage.models import RuleModel
 from tutelage.recipes.denoise.lesson import Lesson, lesson_of
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
+from tutelage.recipes.weighing import weighting_of
 from tutelage.signals import Batch, Outputs
 from tutelage.training import Budget, Fitted, Log, Plan, fit, predict, seeds
-from tutelage.weighting import Partition, Weighting, build
+from tutelage.weighting import Weighting
 from tutelage.weighting.settings import options_of
 
 SELECT: dict[str, Callable[[Any, Any], float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
@@ -131,7 +132,7 @@ def _fitted(
     data, val = lesson.data, lesson.val
     with seeds.fixed(settings.seed, "init"):
         model = RuleModel(lesson.spec)
-    weighting = weighting_of(settings, len(task.table), len(lesson.signals), model)
+    weighting = weighting_for(settings, len(task.table), len(lesson.signals), model)
     judged = task.labels if settings.judged_on == "both" else torch.full_like(task.labels, -1)
     judged = torch.where(torch.from_numpy(task.votes.covered), judged, -1)
     weak = {"weak_label": task.labels} if weighting.learns else {}
@@ -173,17 +174,10 @@ def _fitted(
     return model, weighting, fitted
 
 
-def weighting_of(settings: DenoiseSettings, texts: int, signals: int, model: nn.Module) -> Weighting:
-    """Return what weighs the losses; each part of the model is a module, as several losses reach them all."""
-    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-        return build(
-            settings.weighed_by,
-            model=model,
-            num_examples=texts,
-            num_signals=signals,
-            divide=lambda level: Partition.of(model, level, heads=[]),
-            **options_of(settings, settings.weighed_by),
-        )
+def weighting_for(settings: DenoiseSettings, texts: int, signals: int, model: nn.Module) -> Weighting:
+    """Return what weighs the losses of the settings' method."""
+    name = settings.weighed_by
+    return weighting_of(name, options_of(settings, name), model, examples=texts, signals=signals, seed=settings.seed)
 
 
 def divided_val(task: RuleTask, val: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from tutelage.recipes.denoise.candidates import Candidate, Models, chosen, setti
 from tutelage.recipes.denoise.doubts import doubts
 from tutelage.recipes.denoise.evaluation import WEIGHTS, evaluate
 from tutelage.recipes.denoise.lesson import even, lesson_of
-from tutelage.recipes.denoise.methods import Refit, Trained, weighting_of
+from tutelage.recipes.denoise.methods import Refit, Trained, weighting_for
 from tutelage.recipes.denoise.methods import train as train_one
 from tutelage.recipes.denoise.rehearsal import rehearse, trainings
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
@@ -86,7 +86,7 @@ def trained_stage(
     columns = unipolar(task.votes)
     outputs, _ = predict(model, task.data(columns))
     assert isinstance(outputs, dict)
-    weighting = weighting_of(settings, len(task.table), len(facts["signals"]), model)
+    weighting = weighting_for(settings, len(task.table), len(facts["signals"]), model)
     weighting.load(folder / WEIGHTING)
     validation = float("nan") if facts["validation"] is None else facts["validation"]
     return Trained(model, columns, outputs, weighting, facts["signals"], validation, facts["steps"]), folder

@@ -8,7 +8,7 @@ from functools import partial
 from tutelage import training
 from tutelage.models import RuleModel
 from tutelage.recipes.denoise.lesson import even, lesson_of
-from tutelage.recipes.denoise.methods import seconds_of_step, weighting_of
+from tutelage.recipes.denoise.methods import seconds_of_step, weighting_for
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.forecast import Training, steps_of
@@ -27,7 +27,7 @@ def rehearse(task: RuleTask, settings: DenoiseSettings) -> None:
         lesson.data.subset(lesson.rows[:2]),
         optimization=lesson.optimization,
         signals=lesson.signals,
-        weigh=lambda model: weighting_of(settings, len(task.table), len(lesson.signals), model),
+        weigh=lambda model: weighting_for(settings, len(task.table), len(lesson.signals), model),
     )
 
 

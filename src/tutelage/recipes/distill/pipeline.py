@@ -21,10 +21,11 @@ from tutelage.recipes.distill.methods import Method, method_of, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.input import augmentation_of
+from tutelage.recipes.weighing import weighting_of
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.example_weights import example_weights
-from tutelage.weighting import Fixed, Partition, Weighting, registry, tune_weights
+from tutelage.weighting import Fixed, tune_weights
 from tutelage.weighting.amal import coreset_probabilities
 
 LABEL = "label"
@@ -171,7 +172,14 @@ class Pipeline:
             network = self.new(settings.student, "student")
             examples, signals = self._lesson(images.subset(rows), teachers, method.mixed)
             if weighed is None:
-                weighting = weighting_of(settings, method, network, len(images), len(losses))
+                weighting = weighting_of(
+                    method.weighting,
+                    method.options,
+                    network,
+                    examples=len(images),
+                    signals=len(losses),
+                    seed=settings.seed,
+                )
             else:
                 columns = [f"weight_{loss}" for loss in losses]
                 given = refit_weights(weighed, self.rows("held_out")).unbind(1)
@@ -294,21 +302,6 @@ def given_teacher(folder: Path, task: DistillTask) -> ImageClassifier:
             f"the teacher in {folder} has {network.spec.num_classes} classes, the data {len(task.classes)}"
         )
     return network
-
-
-def weighting_of(
-    settings: DistillSettings, method: Method, network: ImageClassifier, images: int, losses: int
-) -> Weighting:
-    """Return what weighs the losses of a student."""
-    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-        return registry.build(
-            method.weighting,
-            model=network,
-            num_examples=images,
-            num_signals=losses,
-            divide=lambda level: Partition.of(network, level, heads=[]),  # one head, to which all losses speak
-            **method.options,
-        )
 
 
 def refit_weights(weighed: Taught, held_out: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ import torch
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier, ModelSettings, build
 from tutelage.recipes.distill.methods import method_of
-from tutelage.recipes.distill.pipeline import LABEL, given_teacher, weighting_of
+from tutelage.recipes.distill.pipeline import LABEL, given_teacher
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.forecast import Training, steps_of
 from tutelage.recipes.input import one_head
 from tutelage.recipes.rehearsal import rehearse_model
+from tutelage.recipes.weighing import weighting_of
 from tutelage.reports.distill import NAMES
 from tutelage.signals import CrossEntropy, Distillation
 from tutelage.training import Budget
@@ -51,7 +52,9 @@ def rehearse(task: DistillTask, settings: DistillSettings) -> None:
                 continue
             method = method_of(settings.weighting if by_weights else name, settings)
             heard = losses if method.teachers else 1
-            made = weighting_of(settings, method, student, len(images), heard)
+            made = weighting_of(
+                method.weighting, method.options, student, examples=len(images), signals=heard, seed=settings.seed
+            )
             if (
                 by_weights
                 and made.last_weights(torch.zeros(1, heard), {"index": torch.zeros(1, dtype=torch.int64)}) is None

@@ -15,11 +15,12 @@ from tutelage.recipes.moderation.counts import suited
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.start import ENCODER_BUDGET, starts_from_encoder
 from tutelage.recipes.moderation.task import ModerationTask
-from tutelage.recipes.moderation.teaching import weighting_of
 from tutelage.recipes.rehearsal import rehearse_model
+from tutelage.recipes.weighing import weighting_of
 from tutelage.subtasks.lesson import most_unlabelled
 from tutelage.subtasks.specialists import Membership
 from tutelage.training import Budget
+from tutelage.weighting.settings import options_of
 
 
 def rehearse(task: ModerationTask, settings: ModerationSettings) -> None:
@@ -51,7 +52,14 @@ def rehearse(task: ModerationTask, settings: ModerationSettings) -> None:
 
     def weigh(student: ImageClassifier) -> None:
         if settings.weighting is not None:
-            weighting_of(settings, settings.weighting, student, len(task.images), 3 + settings.lesson.substitute)
+            weighting_of(
+                settings.weighting,
+                options_of(settings, settings.weighting),
+                student,
+                examples=len(task.images),
+                signals=3 + settings.lesson.substitute,
+                seed=settings.seed,
+            )
 
     tried("student", settings.student, 2, optimization=settings.training, weigh=weigh, fits=two_heads)
 

@@ -15,10 +15,8 @@ from tutelage.recipes.moderation.found import Found, ModelScores
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.regression import STAGE as REGRESSION
 from tutelage.recipes.moderation.served import calibrated_teacher, joint_teacher
-from tutelage.recipes.moderation.settings import ModerationSettings
+from tutelage.recipes.weighing import weighting_of
 from tutelage.subtasks import Selection, prepare, select, teach, two_way
-from tutelage.training import seeds
-from tutelage.weighting import Partition, Weighting, registry
 from tutelage.weighting.settings import options_of
 
 WEIGHTS = "weights.parquet"
@@ -67,7 +65,16 @@ def taught(
 
     def train(network: ImageClassifier, folder: Path) -> dict[str, Any]:
         made = (
-            None if weighting is None else weighting_of(settings, weighting, network, len(images), len(lesson.sources))
+            None
+            if weighting is None
+            else weighting_of(
+                weighting,
+                options_of(settings, weighting),
+                network,
+                examples=len(images),
+                signals=len(lesson.sources),
+                seed=settings.seed,
+            )
         )
         fitted = teach(
             network,
@@ -98,18 +105,3 @@ def performance(pipeline: Pipeline, log_odds_NK: Tensor) -> Tensor:
     on_val = replace(pipeline.settings.selection, rule="npv", threshold=1.0)
     verdict = select(log_odds_NK[rows].double().numpy(), pipeline.task.labels[rows].numpy(), on_val)
     return torch.from_numpy(verdict.npv).nan_to_num(0.0)
-
-
-def weighting_of(
-    settings: ModerationSettings, name: str, network: ImageClassifier, images: int, sources: int
-) -> Weighting:
-    """Return what weighs the sources of a student."""
-    with seeds.fixed(settings.seed, "weighting"):  # of which one may begin with a random network
-        return registry.build(
-            name,
-            model=network,
-            num_examples=images,
-            num_signals=sources,
-            divide=lambda level: Partition.of(network, level, heads=[]),  # several sources reach each token's head
-            **options_of(settings, name),
-        )
