@@ -3,14 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage import find_label_issues
-from tutelage.metrics import doubts
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 ONE = np.array(
@@ -106,27 +104,3 @@ def test_senseless_arguments(arguments, message):
         find_label_issues(*arguments[:2], **options)
     with pytest.raises(ValueError, match="1 ids for 2: give one for each"):
         find_label_issues([0, 1], np.eye(2), ids=["a"])
-
-
-def test_a_runs_folder(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"has no examples\.parquet: give the folder of a run that has finished"
-    ):
-        find_label_issues(tmp_path)
-    facts = {
-        "id": [f"i{row}" for row in range(8)],
-        "label": LABELS,
-        "split": "train",
-        **doubts(LABELS, P),
-    }
-    unlabelled = {"id": ["u"], "label": [-1], "split": ["unlabelled"], **doubts([-1], [[0.1, 0.9]])}
-    left_out = {"id": ["copy"], "label": [1], "split": ["left_out"], **doubts([1], [[0.99, 0.01]])}
-    rows = pd.concat([pd.DataFrame(part) for part in (left_out, facts, unlabelled)])
-    rows.to_parquet(tmp_path / "examples.parquet")
-    (tmp_path / "metrics.json").write_text('{"data": {"classes": ["defective", "acceptable"]}}')
-    found = find_label_issues(str(tmp_path))
-    assert found.table()["id"].tolist() == ["i3", "i7", "i6"]  # all whose other class is likelier
-    assert found.table()["given"].tolist() == ["defective", "acceptable", "acceptable"]
-    assert found.noise_rate == pytest.approx(1 - P[range(8), LABELS].mean())
-    with pytest.raises(ValueError, match="a run's folder has its own"):
-        find_label_issues(tmp_path, P)

@@ -21,7 +21,7 @@ from tutelage import cli, recipes
 from tutelage.data.digits import handwritten_digits
 from tutelage.data.drawn import PARTS
 from tutelage.data.table import ImageArray, ImageTable
-from tutelage.metrics import auroc, bootstrap, find_label_issues, paired_bootstrap
+from tutelage.metrics import auroc, bootstrap, paired_bootstrap
 from tutelage.models import ModelSettings, load_model
 from tutelage.recipes.distill import (
     CoresetSettings,
@@ -425,7 +425,7 @@ def test_the_runs_folder(done):
         table = pd.read_parquet(done.folder / f"{file}.parquet")
         assert set(table["label"]) | set(table["predicted"]) | set(table["true_label"]) == names
     assert listed.set_index("id")["suspected"].to_dict() == doubted.set_index("id")["suspected"].to_dict()
-    assert find_label_issues(done.folder).table()["id"].tolist() == listed["id"].tolist()
+    assert recipes.label_issues(done.folder).table()["id"].tolist() == listed["id"].tolist()
     assert listed["reason"].str.contains(r"^the model says \w+ \(\d+%\) and gives \w+ \d+%").all()
     assert set(done.metrics["difference"]) == {"amal", "ce", "kd"} - {done.metrics["choice"]["chosen"]}
 

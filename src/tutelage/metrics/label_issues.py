@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tutelage.files import read_json, read_parquet
 from tutelage.metrics.label_evidence import all_evidence, leave_one_out
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ class LabelIssues:
 
 
 def find_label_issues(
-    labels: ArrayLike | str | os.PathLike[str],
+    labels: ArrayLike,
     probabilities: ArrayLike | None = None,
     *,
     select: Literal["noise_rate", "confident"] = "noise_rate",
@@ -97,8 +94,8 @@ def find_label_issues(
     of all evidence (see `label_evidence.all_evidence`).
 
     Args:
-        labels: the given labels, 0 to C - 1, (N,), -1 where there is none; or the folder of a finished run of `moderate`,
-            `distill` or `denoise`: the list is that of its ``relabel.csv``.
+        labels: the given labels, 0 to C - 1, (N,), -1 where there is none. Those of a finished run are in
+            `recipes.label_issues`.
         probabilities: of each class, (N, C), by a model that was not trained on the example, as by cross-validation: one that
             was has learned the wrong labels too. By default those of a ridge regression on the features.
         select: which labels are in doubt.
@@ -110,16 +107,9 @@ def find_label_issues(
 
     Raises:
         ValueError: shapes, labels, probabilities or features that make no sense.
-        FileNotFoundError: the folder has no ``examples.parquet``.
 
     Source: Northcutt, Jiang and Chuang, *Confident Learning: Estimating Uncertainty in Dataset Labels*, JAIR 2021.
     """
-    if isinstance(labels, str | os.PathLike):
-        if probabilities is not None or features is not None:
-            raise ValueError(
-                f"probabilities or features are given beside {os.fspath(labels)!r}: a run's folder has its own"
-            )
-        return _of_run(Path(labels))
     x = None if features is None else _finite(labels, features)
     if probabilities is None:
         if x is None:
@@ -137,28 +127,13 @@ def find_label_issues(
     y, p = given[known], p_NC[known]
     sizes_C = np.bincount(y, minlength=count)
     confident = _confident_class(y, p, sizes_C)
-    joint_CC = np.zeros((count, count))
-    np.add.at(joint_CC, (y[confident >= 0], confident[confident >= 0]), 1)
-    totals_C = joint_CC.sum(1, keepdims=True)
-    joint_CC = np.where(totals_C > 0, joint_CC / np.maximum(totals_C, 1), np.eye(count)) * sizes_C[:, None]
-    if select == "confident":
-        doubted = (confident >= 0) & (confident != y)
-    elif select == "noise_rate":
-        doubted = _largest_margins(y, p, joint_CC)
-    else:
-        raise ValueError(f"select={select!r} is not one of noise_rate, confident")
-    own = p[np.arange(len(y)), y]
+    joint_CC = _joint(y, confident, sizes_C)
+    doubted = _doubted(select, y, p, confident, joint_CC) & (p.argmax(1) != y)
     others = p.copy()
     others[np.arange(len(y)), y] = -1
-    if rank_by == "normalised_margin":
-        quality = (1 + own - others.max(1)) / 2 if count > 1 else np.ones(len(y))
-    elif rank_by == "self_confidence":
-        quality = own
-    else:
-        raise ValueError(f"rank_by={rank_by!r} is not one of self_confidence, normalised_margin")
+    quality = _quality(rank_by, p[np.arange(len(y)), y], others)
     if x is not None and len(y) > 1:
         quality = all_evidence(y, p, x[known])
-    doubted &= p.argmax(1) != y
     score, suspected = np.full(len(given), np.nan), p_NC.argmax(1)
     score[known], suspected[known] = quality, others.argmax(1)
     rows = np.flatnonzero(doubted)
@@ -194,6 +169,31 @@ def _confident_class(y: Ints, p: Floats, sizes_C: Ints) -> Ints:
     return np.where(reached.max(1, initial=-1) >= 0, reached.argmax(1), -1)
 
 
+def _joint(y: Ints, confident: Ints, sizes_C: Ints) -> Floats:
+    """Return how many labels of each class (rows) belong to each true one: the confident counts, scaled to the class's size."""
+    joint_CC = np.zeros((len(sizes_C), len(sizes_C)))
+    np.add.at(joint_CC, (y[confident >= 0], confident[confident >= 0]), 1)
+    totals_C = joint_CC.sum(1, keepdims=True)
+    return np.where(totals_C > 0, joint_CC / np.maximum(totals_C, 1), np.eye(len(sizes_C))) * sizes_C[:, None]
+
+
+def _doubted(select: str, y: Ints, p: Floats, confident: Ints, joint_CC: Floats) -> NDArray[np.bool_]:
+    if select == "confident":
+        return (confident >= 0) & (confident != y)
+    if select == "noise_rate":
+        return _largest_margins(y, p, joint_CC)
+    raise ValueError(f"select={select!r} is not one of noise_rate, confident")
+
+
+def _quality(rank_by: str, own: Floats, others: Floats) -> Floats:
+    """Return each label's score, by its probability and those of the other classes, (N, C) with -1 at the label's."""
+    if rank_by == "normalised_margin":
+        return (1 + own - others.max(1)) / 2 if others.shape[1] > 1 else np.ones(len(own))
+    if rank_by == "self_confidence":
+        return own
+    raise ValueError(f"rank_by={rank_by!r} is not one of self_confidence, normalised_margin")
+
+
 def _largest_margins(y: Ints, p: Floats, joint_CC: Floats) -> NDArray[np.bool_]:
     """Return which examples of each class have the largest margins for each other class, as many as the joint counts say."""
     doubted = np.zeros(len(y), dtype=bool)
@@ -207,7 +207,7 @@ def _largest_margins(y: Ints, p: Floats, joint_CC: Floats) -> NDArray[np.bool_]:
 
 
 def doubts(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, NDArray[Any]]:
-    """Return the columns of a run's table by which `find_label_issues` knows what its model doubts, each (N,).
+    """Return the columns of a run's table that say what its model doubts, each (N,).
 
     Args:
         labels: 0 to C - 1, (N,), -1 where there is none.
@@ -241,34 +241,3 @@ def _by_ridge(given: NDArray[Any], x: Floats) -> Floats:
     p_NC = np.full((len(given), count := int(given.max()) + 1), 1 / count)
     p_NC[known] = leave_one_out(given[known].astype(np.int64), x[known], count)
     return p_NC
-
-
-def _of_run(folder: Path) -> LabelIssues:
-    """Return the labels that a run's model contradicts, by the columns label, suspected and suspicion of its table."""
-    path = folder / "examples.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no examples.parquet: give the folder of a run that has finished")
-    examples = read_parquet(path)
-    if missing := {"label", "suspected", "suspicion", "doubted"} - set(examples):
-        raise ValueError(
-            f"{path} has no column {min(missing)}: only runs of moderate, distill and denoise have it, by this version"
-        )
-    examples = examples[examples["split"] != "left_out"]
-    classes = [str(name) for name in read_json(folder / "metrics.json")["data"]["classes"]]
-
-    def numbers(column: str) -> Ints:
-        cells = examples[column]
-        place = {name: number for number, name in enumerate(classes)}
-        named = cells if cells.dtype.kind in "iuf" else cells.map(lambda name: place.get(name, -1))
-        return named.fillna(-1).to_numpy(np.int64)
-
-    given, suspected = numbers("label"), numbers("suspected")
-    wrong = examples["suspicion"].to_numpy(np.float64)
-    joint_CC = np.zeros((len(classes), len(classes)))
-    known = given >= 0
-    np.add.at(joint_CC, (given[known], given[known]), 1 - wrong[known])
-    np.add.at(joint_CC, (given[known], suspected[known]), wrong[known])
-    doubted = np.flatnonzero(known & examples["doubted"].to_numpy(bool))
-    ranked = doubted[np.argsort(-wrong[doubted], kind="stable")]
-    ids = examples["id"].astype(str).tolist()
-    return LabelIssues(ranked, 1 - wrong, given, suspected, joint_CC / max(int(known.sum()), 1), ids, classes)

@@ -15,11 +15,11 @@ from sqlalchemy.exc import IntegrityError
 
 from tutelage.checks import check_number
 from tutelage.files import read_parquet
-from tutelage.metrics import find_label_issues
 from tutelage.production.database import Database
 from tutelage.production.decisions import monday, week_of
 from tutelage.production.sampling import allocation, inclusion_probabilities, pivotal
 from tutelage.production.tables import audits, decisions, impressions, items, strata
+from tutelage.recipes import label_issues
 from tutelage.recipes.moderation.answers import DRAWN, FOLDER
 from tutelage.reports.subtask_names import called, typed_names
 
@@ -99,7 +99,7 @@ def draw_check(database: Database, run: Path, *, seed: int = 0) -> Drawn:
 
 
 def draw_doubts(database: Database, run: Path, budget: int, *, seed: int = 0) -> Drawn:
-    """Send the labels that a moderation run doubts most to be judged again, the first of `find_label_issues`' list.
+    """Send the labels that a moderation run doubts most to be judged again, the first of `label_issues`' list.
 
     Args:
         database: where the verdicts go.
@@ -118,7 +118,7 @@ def draw_doubts(database: Database, run: Path, budget: int, *, seed: int = 0) ->
             f"{run} holds no examples.parquet: give the folder of a moderation run that has finished"
         )
     examples = read_parquet(path)
-    doubted = examples[examples["split"] != "left_out"].iloc[find_label_issues(run).ranked]
+    doubted = examples[examples["split"] != "left_out"].iloc[label_issues(run).ranked]
     doubted = doubted[doubted["image"] != ""].head(budget)
     if doubted.empty:
         raise ValueError(f"{path} has no doubted label whose image is a file")

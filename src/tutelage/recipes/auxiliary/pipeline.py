@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +33,25 @@ WEIGHTS, OUTCOMES = "weights.parquet", "outcomes.safetensors"
 
 
 @dataclass(frozen=True)
+class Training:
+    """What a network is trained with.
+
+    Attributes:
+        name: of the stage.
+        tasks: whose losses are there.
+        weighting: the name of what weighs them.
+        options: its own.
+        weigh: makes that of a model, where it is not of the registry.
+    """
+
+    name: str
+    tasks: tuple[TaskSpec, ...]
+    weighting: str
+    options: dict[str, Any] = field(default_factory=dict)
+    weigh: Callable[[nn.Module], Weighting] | None = None
+
+
+@dataclass(frozen=True)
 class Learned:
     """A training.
 
@@ -46,7 +65,7 @@ class Learned:
         folder: holds the network.
         facts: further plain values.
         tasks: those that it learned.
-        how: what it is trained with: the arguments of `Pipeline._trained`.
+        how: what it is trained with; None of several networks.
         members: the trainings whose mean it is, none for a single network.
     """
 
@@ -59,7 +78,7 @@ class Learned:
     folder: Path
     facts: dict[str, Any]
     tasks: tuple[TaskSpec, ...]
-    how: tuple[Any, ...] = ()
+    how: Training | None = None
     members: tuple[Learned, ...] = ()
 
 
@@ -108,10 +127,10 @@ class Pipeline:
         if method == "hpo":
             return self._tuned()
         if method == PLAIN:
-            return self._trained(method, (self.problem.primary,), "equal", {})
+            return self._trained(Training(method, (self.problem.primary,), "equal"))
         if method == REFIT:
             return self._again(self.learned("maoal"))
-        return self._trained(method, self.problem.tasks, method, options_of(self.settings, method))
+        return self._trained(Training(method, self.problem.tasks, method, options_of(self.settings, method)))
 
     def together(self, members: Sequence[Learned]) -> Learned:
         """Return several networks, and copies of each from other first weights, as one, whose answer is the mean of theirs."""
@@ -132,13 +151,13 @@ class Pipeline:
         found = {part: each.numpy() for part, each in load_file(folder / OUTCOMES).items()}
         val = selected_by(self.problem.primary, found["val"])
         facts = {"members": names, "copies": self.settings.copies}
-        return Learned(ENSEMBLE, found["test"], found["val"], val, [], [], folder, facts, (), (), tuple(networks))
+        return Learned(ENSEMBLE, found["test"], found["val"], val, [], [], folder, facts, (), None, tuple(networks))
 
     def copy_of(self, first: Learned, place: int) -> Learned:
         """Train again as before, from other first weights and with other batches."""
-        name, *how = first.how
+        assert first.how is not None
         other = self.with_settings(replace(self.settings, seed=self.settings.seed + place * APART))
-        return other._trained(f"{name}-copy-{place}", *how)
+        return other._trained(replace(first.how, name=f"{first.how.name}-copy-{place}"))
 
     def _tuned(self) -> Learned:
         """Search constant weights on the validation part; each trial is a training of the same budget."""
@@ -147,7 +166,8 @@ class Pipeline:
 
         def evaluate(weighting: Any) -> float:
             weights = tuple(weighting.weights)
-            tried[weights] = self._trained(f"hpo-{len(tried)}", problem.tasks, "fixed", {"weights": weights})
+            training = Training(f"hpo-{len(tried)}", problem.tasks, "fixed", {"weights": weights})
+            tried[weights] = self._trained(training)
             return tried[weights].val
 
         tuned = tune_weights(
@@ -178,27 +198,13 @@ class Pipeline:
             places = [first.modules.index(name) for name in partition.names]
             return FixedByModule([[rows[task][place] for place in places] for task in kept], partition)
 
-        return self._trained(REFIT, tasks, "equal", {"importance": [rows[task] for task in kept]}, weigh)
+        importance = [rows[task] for task in kept]
+        return self._trained(Training(REFIT, tasks, "equal", {"importance": importance}, weigh))
 
-    def _trained(
-        self,
-        name: str,
-        tasks: tuple[TaskSpec, ...],
-        weighting_name: str,
-        options: dict[str, Any],
-        weigh: Callable[[nn.Module], Weighting] | None = None,
-    ) -> Learned:
-        """Train in a stage; a weighting that learns does so on the held-out part, on which the others are trained.
-
-        Args:
-            name: of the stage.
-            tasks: whose losses are there.
-            weighting_name, options: what weighs them.
-            weigh: makes that of a model, where it is not of the registry.
-        """
-        how = (name, tasks, weighting_name, options, weigh)
-        problem, settings = self.problem, self.settings
-        learns = WEIGHTINGS[weighting_name].learns
+    def _trained(self, how: Training) -> Learned:
+        """Train in a stage; a weighting that learns does so on the held-out part, on which the others are trained."""
+        problem, settings, tasks = self.problem, self.settings, how.tasks
+        learns = WEIGHTINGS[how.weighting].learns
         rows = problem.rows("train") if learns else problem.rows("train", "held_out")
         turned = settings.turned if any(task.kind == "rotation" for task in tasks) else 0.0
         spec = spec_of(problem, tasks, settings)
@@ -206,10 +212,10 @@ class Pipeline:
         def work(folder: Path) -> dict[str, Any]:
             with seeds.fixed(settings.seed, "init", settings.body.name):
                 model = build_multi_head(spec, settings.body.pretrained)
-            if weigh is None:
+            if how.weigh is None:
                 weighting = weighting_of(
-                    weighting_name,
-                    options,
+                    how.weighting,
+                    how.options,
                     model,
                     examples=len(problem.split),
                     signals=len(tasks),
@@ -217,7 +223,7 @@ class Pipeline:
                     divide=lambda level: partition_of(model, level, tasks),
                 )
             else:
-                weighting = weigh(model)
+                weighting = how.weigh(model)
             fitted = fit(
                 model,
                 problem.part(rows, tasks, turned),
@@ -231,7 +237,7 @@ class Pipeline:
                     augment=augment_of(problem, settings),
                     val=problem.part(problem.rows("val"), (problem.primary,)),
                     select_by=selects(problem.primary, self.classes, problem.standard(problem.primary)),
-                    name=name,
+                    name=how.name,
                 ),
             )
             assert fitted.best is not None
@@ -249,19 +255,19 @@ class Pipeline:
 
         cache_key = [
             self.fingerprint,
-            [weighting_name, options, settings.adapt if learns else None],
+            [how.weighting, how.options, settings.adapt if learns else None],
             [(asdict(task), problem.standard(task)) for task in tasks],
             asdict(spec),
             settings.seed,
             settings.body,
         ]
         cache_key += [settings.training, settings.budget, settings.augmentation, settings.hardware.precision, turned]
-        stage = self.stages.run(name, work, cache_key=cache_key)
+        stage = self.stages.run(how.name, work, cache_key=cache_key)
         folder, facts = stage.folder, stage.facts
         found = {part: each.numpy() for part, each in load_file(folder / OUTCOMES).items()}
         history, further = facts["weighting_history"], {"step": facts["step"]}
         return Learned(
-            name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further, tasks, how
+            how.name, found["test"], found["val"], facts["val"], history, facts["modules"], folder, further, tasks, how
         )
 
     def outcomes_of(self, model: nn.Module, part: str) -> Outcomes:
