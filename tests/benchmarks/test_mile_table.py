@@ -14,7 +14,7 @@ from benchmarks.results_table import ResultRow
 from PIL import Image
 
 from tutelage.generations import IteratedSettings
-from tutelage.recipes.multilabel import training
+from tutelage.recipes.multilabel import methods
 from tutelage.training import Budget
 
 
@@ -38,12 +38,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory):
         rhos=(0.1, 0.25),
     )
     trainings: list[str] = []
-    real = training.fit, training.iterate
+    real = methods.fit, methods.iterate
     with pytest.MonkeyPatch.context() as patch:
         for module in (table, summary):
             patch.setattr(module, "pocket_variants", lambda: tiny)
-        patch.setattr(training, "fit", lambda *a, **k: (trainings.append(k["plan"].name), real[0](*a, **k))[1])
-        patch.setattr(training, "iterate", lambda *a, **k: (trainings.append(a[3].name), real[1](*a, **k))[1])
+        patch.setattr(methods, "fit", lambda *a, **k: (trainings.append(k["plan"].name), real[0](*a, **k))[1])
+        patch.setattr(methods, "iterate", lambda *a, **k: (trainings.append(a[3].name), real[1](*a, **k))[1])
         rows, notes = summary.results("pocket", seeds=2, data=None, runs=runs)
         once = len(trainings)
         again, _ = summary.results("pocket", seeds=2, data=None, runs=runs)

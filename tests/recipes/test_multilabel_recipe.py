@@ -27,11 +27,13 @@ from tutelage.recipes.multilabel import (
     SearchSettings,
     evaluation,
     grids_task,
+    methods,
     multilabel_task,
     training,
 )
 from tutelage.recipes.multilabel.choice import choose
-from tutelage.recipes.multilabel.training import TrainedCandidate, balanced, candidates, new_model, training_rows
+from tutelage.recipes.multilabel.lesson import balanced, new_model, training_rows
+from tutelage.recipes.multilabel.training import TrainedCandidate, candidates
 from tutelage.reports.multilabel import advice, verdict
 from tutelage.training import Budget, Log, Stages
 
@@ -210,13 +212,13 @@ def unlabelled_grids() -> recipe.MultilabelTask:
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What each training of a run was asked to do."""
     seen: list[dict[str, Any]] = []
-    real = training.fit
+    real = methods.fit
 
     def spy(model, train, **others):
         seen.append({"model": model, "size": len(train), "name": others["plan"].name, **others})
         return real(model, train, **others)
 
-    for module in (training, sys.modules["tutelage.generations.noisy_student"]):
+    for module in (methods, sys.modules["tutelage.generations.noisy_student"]):
         monkeypatch.setattr(module, "fit", spy)
     return seen
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from tutelage.metrics import added_label_score, label_sets, mean_set_size, real_f1
 from tutelage.models import load_model, save_model
 from tutelage.recipes.encoding import whole
+from tutelage.recipes.multilabel.lesson import training_rows
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings, plain_of
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.recipes.multilabel.training import TrainedCandidate, training_rows
+from tutelage.recipes.multilabel.training import TrainedCandidate
 from tutelage.recipes.served import Served, gain_of, serve_best
 from tutelage.recipes.unfreezing import LEVEL, STAGE, Unfrozen, half_label, unfrozen
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy

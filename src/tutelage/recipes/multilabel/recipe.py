@@ -14,10 +14,11 @@ from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.multilabel.choice import Choice, choose, unfreeze
 from tutelage.recipes.multilabel.doubts import doubts
 from tutelage.recipes.multilabel.evaluation import evaluate, named
+from tutelage.recipes.multilabel.lesson import training_rows
 from tutelage.recipes.multilabel.rehearsal import rehearse, trainings
 from tutelage.recipes.multilabel.settings import MultilabelSettings, laptop, pocket
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.recipes.multilabel.training import candidates, training_rows
+from tutelage.recipes.multilabel.training import candidates
 from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.recipes.recipe import named as known

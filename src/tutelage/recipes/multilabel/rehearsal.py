@@ -8,17 +8,10 @@ from tutelage import training
 from tutelage.generations.schedule import schedule_of
 from tutelage.recipes.forecast import Training, steps_of
 from tutelage.recipes.input import augmentation_of, described
+from tutelage.recipes.multilabel.lesson import given_labels, new_model, teacher_settings, training_rows
 from tutelage.recipes.multilabel.settings import ONE_LABEL, MultilabelSettings
 from tutelage.recipes.multilabel.task import MultilabelTask
-from tutelage.recipes.multilabel.training import (
-    ITERATED,
-    candidates,
-    given_labels,
-    new_model,
-    stage_name,
-    teacher_settings,
-    training_rows,
-)
+from tutelage.recipes.multilabel.training import ITERATED, candidates, stage_name
 from tutelage.signals import BinaryCrossEntropy, CrossEntropy
 
 
