@@ -15,8 +15,7 @@ from tutelage.subtasks.discovery import DiscoverySettings, SelfLabels
 from tutelage.subtasks.kmeans import kmeans
 from tutelage.subtasks.sinkhorn import sinkhorn
 from tutelage.subtasks.student import acceptability
-from tutelage.weighting import AMAL
-from tutelage.weighting.amal import coreset_probabilities
+from tutelage.weighting import AMAL, coreset_probabilities
 
 
 class NoFloat64(TorchDispatchMode):

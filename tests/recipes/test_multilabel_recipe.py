@@ -27,6 +27,7 @@ from tutelage.recipes.multilabel import (
     SearchSettings,
     evaluation,
     grids_task,
+    lesson,
     methods,
     multilabel_task,
     training,
@@ -301,9 +302,7 @@ def test_sigmoids_start_at_one_label_and_softmaxes_do_not():
 
 @pytest.mark.parametrize("layout", ["moco_v2", "simclr_v2"])
 def test_an_encoder_from_self_supervision_sees_what_it_was_trained_on(layout, monkeypatch):
-    import tutelage.models.self_supervised as module
-
-    monkeypatch.setattr(module, "load_self_supervised", lambda encoder, path: layout)
+    monkeypatch.setattr(lesson, "load_self_supervised", lambda encoder, path: layout)
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     seen = new_model(grids(), settings(self_supervised="weights.pth")).pixels(images)
     assert torch.equal(seen, images / 255) == (layout == "simclr_v2")

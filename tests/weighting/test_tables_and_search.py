@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from weighting_zoo import Loop, N, examples, network, objective_of
 
-from tutelage.weighting import AMAL, CRUST, ExampleTable, Fixed, Joint, MetaOptimizer, tune_weights
+from tutelage.weighting import (
+    AMAL,
+    CRUST,
+    ExampleTable,
+    Fixed,
+    Joint,
+    MetaOptimizer,
+    coreset_probabilities,
+    tune_weights,
+)
 from tutelage.weighting.meta_optimizer import MetaOptimizerState
 
 
@@ -35,12 +44,14 @@ def test_coreset_probabilities():
         "ratio": [1.0, 1.0, 0.0],
     }.items():
         expected = torch.tensor(scores, dtype=torch.float64)
-        torch.testing.assert_close(weighting.coreset_probabilities(rule), expected / expected.sum())
-    assert torch.equal(AMAL(4, 2).coreset_probabilities("difference"), torch.full((4,), 0.25, dtype=torch.float64))
+        torch.testing.assert_close(coreset_probabilities(weighting.weights, rule), expected / expected.sum())
+    assert torch.equal(
+        coreset_probabilities(AMAL(4, 2).weights, "difference"), torch.full((4,), 0.25, dtype=torch.float64)
+    )
     with pytest.raises(ValueError, match="'best' is not one of sum_of_squares, difference, ratio"):
-        weighting.coreset_probabilities("best")
+        coreset_probabilities(weighting.weights, "best")
     with pytest.raises(ValueError, match="there are none"):
-        AMAL(4, 1).coreset_probabilities("ratio")
+        coreset_probabilities(AMAL(4, 1).weights, "ratio")
 
 
 @pytest.mark.parametrize("name", ["AMAL", "Joint", "CRUST"])

@@ -76,10 +76,10 @@ def report(database: str, out: Path = Path("audit"), incumbent: str | None = Non
             write_judged_again,
         )
         from tutelage.production.decisions import DecisionLog
-        from tutelage.reports.wording import counted
+        from tutelage.reports.wording import pluralise
     with DecisionLog(database) as log:
         if judged_again := write_judged_again(log.database, out):
-            print(f"{counted(judged_again, 'label that was', 'labels that were')} judged again: {out / 'labels.csv'}")
+            print(f"{pluralise(judged_again, 'label that was', 'labels that were')} judged again: {out / 'labels.csv'}")
             if not drawn_of_what_passed(log.database):
                 return
         found = write_audit_report(log.database, out, incumbent)

@@ -23,7 +23,7 @@ def review(
     """
     from tutelage import recipes
     from tutelage.production import review as reviewing
-    from tutelage.reports.wording import counted
+    from tutelage.reports.wording import pluralise
 
     moderation = recipes.recipe_of(run_folder).name == "moderation"
     if not moderation and (answers is not None or database is not None):
@@ -39,10 +39,10 @@ def review(
         with DecisionLog(database) as log:
             print(draw_check(log.database, run_folder, seed=seed).summary())
     page, doubted = reviewing.write_page(run_folder)
-    told = counted(doubted, "label is in doubt", "labels are in doubt")
+    told = pluralise(doubted, "label is in doubt", "labels are in doubt")
     print(f"{told}: {page}, and {run_folder / 'relabel.csv'}")
     if drawn is not None:
-        listed = counted(len(drawn), "test image to check is", "test images to check are")
+        listed = pluralise(len(drawn), "test image to check is", "test images to check are")
         print(
             f"{listed} listed in {page.parent / reviewing.CHECK}: fill in the column label, then\n"
             f"  tutelage review {run_folder} --answers {page.parent / reviewing.CHECK}"

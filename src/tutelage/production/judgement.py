@@ -66,7 +66,7 @@ def thresholds(
                 "defects": found.defects,
                 "passed": found.passed,
                 "weighing": found.weighing,
-                "wrong_labels": wrong_labels,
+                "wrong_labels": found.wrong_labels,
             }
         except TooFewDefects as error:
             if confidence is not None and rate == fpr:

@@ -24,7 +24,7 @@ from tutelage.metrics import Interval
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.models.features import EncoderDoor
 from tutelage.signals import Signal
-from tutelage.subtasks import counted
+from tutelage.subtasks import with_example_weights
 from tutelage.training import Budget, Log, Optimization, Plan, Stages, fit, predict
 from tutelage.weighting.structure import blocks, within
 
@@ -124,7 +124,9 @@ def unfrozen(
     pixels = ImageTable(images.images, images.table)
     learns = any(True for _ in network.get_submodule(heads).parameters())
     training = TRAINING if learns else replace(TRAINING, lr=BLOCK_LR, encoder_lr=None)
-    examples, signals = counted(WithColumns(pixels.subset(rows), target=target_NC), [signal], weight_N, rows)
+    examples, signals = with_example_weights(
+        WithColumns(pixels.subset(rows), target=target_NC), [signal], weight_N, rows
+    )
 
     def work(folder: Path) -> dict[str, Any]:
         made = deepcopy(network)

@@ -49,7 +49,7 @@ def view(run: RunFolder) -> dict[str, Any]:
         ],
         "curves": [] if importance is None else list(curves(importance)),
         "last": None if importance is None else last(importance),
-        "weighed": weighed(run.folder / "weights.parquet"),
+        "mean_weights": mean_weights(run.folder / "weights.parquet"),
     }
 
 
@@ -84,7 +84,7 @@ def _plot(own: pd.DataFrame, modules: list[str], name: str, alt: str) -> Markup:
     return plot(draw, "step", "importance", name, alt, (SIZE[0], SIZE[1] + 0.4))
 
 
-def weighed(path: Path) -> dict[str, float]:
+def mean_weights(path: Path) -> dict[str, float]:
     """The mean weight of each task over the training examples, where the method has learned weights of examples."""
     means = read_parquet(path).filter(like="weight_").mean() if path.is_file() else pd.Series(dtype=float)
     return {str(column).removeprefix("weight_"): float(mean) for column, mean in means.items()}

@@ -44,7 +44,7 @@ def view(run: RunFolder) -> dict[str, Any]:
             ),
         ],
         "figure": None if weights is None else weights_figure(weights, metrics),
-        "weighed": None if weights is None else weighed(metrics),
+        "mean_weights": None if weights is None else mean_weights(metrics),
         "doubted": None if examples is None else list(doubted(run, examples, weights)),
         "in_doubt": 0 if examples is None else int((examples["doubted"] & (examples["split"] != "left_out")).sum()),
         "known": examples is not None and "true_label" in examples,
@@ -78,7 +78,7 @@ def weights_figure(weights: pd.DataFrame, metrics: dict[str, Any]) -> Markup | N
     )
 
 
-def weighed(metrics: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
+def mean_weights(metrics: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
     """The mean weight of each loss over the examples with right and with wrong labels, as far as that is known."""
     found = metrics["weights"] or {}
     rows = {"right": "examples with the right label", "wrong": "examples with a wrong label", "mean": "all examples"}
@@ -88,10 +88,10 @@ def weighed(metrics: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
 def doubted(run: RunFolder, examples: pd.DataFrame, weights: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
     """The labels in most doubt, with their pictures, and the weights of those that training has seen."""
     losses = [] if weights is None else [str(name) for name in weights if str(name).startswith("weight_")]
-    weighed = {} if weights is None else weights.set_index("id")[losses].to_dict("index")
+    by_id = {} if weights is None else weights.set_index("id")[losses].to_dict("index")
     for row, picture in run.gallery.items():
         facts = examples.iloc[row]
-        told = weighed.get(facts["id"], {})
+        told = by_id.get(facts["id"], {})
         yield {
             "id": str(facts["id"]),
             "picture": inlined([picture]),

@@ -31,7 +31,7 @@ def fixed(value: float | None, digits: int = 3, sign: str = "") -> str:
     return DASH if value is None or not math.isfinite(value) else f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
-def counted(count: int, one: str, several: str | None = None) -> str:
+def pluralise(count: int, one: str, several: str | None = None) -> str:
     """A number with what is counted: 1 label, 2 labels, 1,200 labels."""
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 

@@ -1,8 +1,8 @@
 """Which hidden sub-tasks does a label contain, which are worth learning, and in what order?"""
 
-from tutelage.subtasks.counted import counted
 from tutelage.subtasks.curricula import Curriculum
 from tutelage.subtasks.discovery import Discovery, DiscoverySettings, SelfLabels, discover, features
+from tutelage.subtasks.example_weights import with_example_weights
 from tutelage.subtasks.kmeans import kmeans
 from tutelage.subtasks.lesson import Lesson, LessonSettings, joint_log_odds, prepare, two_way
 from tutelage.subtasks.operating import operating_points
@@ -29,7 +29,6 @@ __all__ = [
     "StudentSettings",
     "VacuousThreshold",
     "acceptability",
-    "counted",
     "discover",
     "features",
     "joint_log_odds",
@@ -44,4 +43,5 @@ __all__ = [
     "token_cosine",
     "train_specialists",
     "two_way",
+    "with_example_weights",
 ]

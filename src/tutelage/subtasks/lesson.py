@@ -65,7 +65,7 @@ class Lesson:
         left_out: how many examples do not take part, by reason.
         fine_tuned_logits: what a plainly fine-tuned model says, (N, 2): a further teacher of a student whose weighting decides
             how far to follow it; or None.
-        weight: how often each example counts, (N,), see `counted`; or None.
+        weight: how often each example counts, (N,), see `with_example_weights`; or None.
     """
 
     rows: Tensor

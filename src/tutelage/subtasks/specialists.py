@@ -13,7 +13,7 @@ from tutelage.checks import check
 from tutelage.data import WithColumns
 from tutelage.metrics import auroc, npv_at_fpr
 from tutelage.signals import BinaryCrossEntropy
-from tutelage.subtasks.counted import counted
+from tutelage.subtasks.example_weights import with_example_weights
 from tutelage.training import Budget, Hardware, Interrupted, Plan, fit, predict
 from tutelage.training.batches import Examples
 
@@ -142,7 +142,7 @@ def train_specialists(
         plan: as in `fit`, but for budget, heads and selection, which follow from the other arguments.
         count: K.
         heads: the names of a network's heads.
-        weight: how often each row of the table counts, (N,); see `counted`.
+        weight: how often each row of the table counts, (N,); see `with_example_weights`.
 
     Raises:
         Interrupted: training was asked to stop.
@@ -159,7 +159,7 @@ def train_specialists(
             network = make(len(group))
             told_apart = WithColumns(examples(taking_part), membership=own)
             membership = Membership(_weight(own[rows], settings.balance), settings.smoothing)
-            data, signals = counted(told_apart, [membership], weight, taking_part)
+            data, signals = with_example_weights(told_apart, [membership], weight, taking_part)
             fit(
                 network,
                 data,

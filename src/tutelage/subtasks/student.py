@@ -16,8 +16,8 @@ from tutelage.hardware import precise
 from tutelage.metrics import auroc
 from tutelage.models import ImageClassifier, joint_logits
 from tutelage.signals import Batch, CrossEntropy, Distillation, Outputs, Scaled, Signal
-from tutelage.subtasks.counted import COUNT, counted
 from tutelage.subtasks.curricula import Curriculum, CurriculumName
+from tutelage.subtasks.example_weights import COUNT, with_example_weights
 from tutelage.subtasks.lesson import Lesson, two_way
 from tutelage.subtasks.specialists import npv_then_auroc
 from tutelage.training import Fitted, Plan, fit, predict
@@ -222,7 +222,7 @@ def teach(
                 name="fine_tuned",
             )
         )
-    data, signals = counted(WithColumns(examples, **columns), signals, lesson.weight, lesson.rows)
+    data, signals = with_example_weights(WithColumns(examples, **columns), signals, lesson.weight, lesson.rows)
     return fit(
         student,
         data,

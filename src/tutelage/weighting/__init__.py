@@ -1,6 +1,6 @@
 """How far each signal counts, for each example and each module: one file a method."""
 
-from tutelage.weighting.amal import AMAL
+from tutelage.weighting.amal import AMAL, coreset_probabilities
 from tutelage.weighting.auxilearn import AuxiLearn
 from tutelage.weighting.base import ModuleWeights, Weighting
 from tutelage.weighting.cleannet import CleanNet
@@ -52,6 +52,7 @@ __all__ = [
     "Uncertainty",
     "Weighting",
     "build",
+    "coreset_probabilities",
     "super_loss",
     "sweep",
     "tune_weights",

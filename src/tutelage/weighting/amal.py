@@ -141,10 +141,6 @@ class AMAL(Weighting):
         )
         return torch.maximum(size, FLOOR * self.largest.to(size))
 
-    def coreset_probabilities(self, rule: Rule = "sum_of_squares") -> Tensor:
-        """Return the probability of drawing each example into a coreset, (N,), as `coreset_probabilities` says."""
-        return coreset_probabilities(self.weights, rule)
-
     def columns(self, names: Sequence[str] | None) -> dict[str, Tensor]:
         """Return the weights of each signal (which ones did the model not believe?), and how often each example was visited."""
         weights_NK = self.weights

@@ -26,7 +26,7 @@ from tutelage.recipes.auxiliary.unfreezing import Models, unfreeze
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
-from tutelage.reports.wording import counted, why_served, why_unfrozen
+from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log, predict
 
 
@@ -139,7 +139,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    lambda table: f"{counted(len(table), 'example')} answered",
+    lambda table: f"{pluralise(len(table), 'example')} answered",
     view,
     load=load,
     read=read,

@@ -25,8 +25,7 @@ from tutelage.recipes.weighing import weighting_of
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.example_weights import example_weights
-from tutelage.weighting import Fixed, tune_weights
-from tutelage.weighting.amal import coreset_probabilities
+from tutelage.weighting import Fixed, coreset_probabilities, tune_weights
 
 LABEL = "label"
 TRUSTED = 2.0
@@ -114,9 +113,9 @@ class Pipeline:
             return taught
         return self.refit(f"{taught.name}-refit", made, taught)
 
-    def refit(self, name: str, method: Method, weighed: Taught) -> Taught:
+    def refit(self, name: str, method: Method, learned: Taught) -> Taught:
         """Train a student in a stage with the weights of another one, and on the held-out examples too."""
-        return self._student(name, method, weighed=weighed)
+        return self._student(name, method, learned=learned)
 
     def coreset(self, coreset: CoresetSettings) -> Taught:
         """Train a student with the labels alone, on a part of the examples that the weighting's weights draw.
@@ -127,9 +126,9 @@ class Pipeline:
         count = max(1, round(coreset.share * len(train)))
         probabilities, after = torch.ones(len(train), dtype=torch.float64), []
         if coreset.rule != "random":
-            weighed = self.student(settings.weighting)
-            assert weighed.weights is not None
-            probabilities, after = coreset_probabilities(weighed.weights[train], coreset.rule), [weighed.name]
+            learned = self.student(settings.weighting)
+            assert learned.weights is not None
+            probabilities, after = coreset_probabilities(learned.weights[train], coreset.rule), [learned.name]
         drawn = torch.multinomial(probabilities, count, generator=seeds.generator(settings.seed, "coreset"))
         rows = train[drawn.sort().values]
         name = f"student-coreset-{coreset.rule.replace('_', '-')}-{coreset.share:g}"
@@ -157,11 +156,11 @@ class Pipeline:
         *,
         rows: Tensor | None = None,
         after: Sequence[str] = (),
-        weighed: Taught | None = None,
+        learned: Taught | None = None,
     ) -> Taught:
-        """Train a student in a stage; with the weights that another one has learned where ``weighed`` is given."""
+        """Train a student in a stage; with the weights that another one has learned where ``learned`` is given."""
         settings, images = self.settings, self.task.images
-        learns = method.learns and weighed is None
+        learns = method.learns and learned is None
         teachers = self.teachers() if method.teachers else []
         losses = [LABEL, *self.names[: len(teachers)]]
         if rows is None:
@@ -171,7 +170,7 @@ class Pipeline:
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
             network = self.new(settings.student, "student")
             examples, signals = self._lesson(images.subset(rows), teachers, method.mixed)
-            if weighed is None:
+            if learned is None:
                 weighting = weighting_of(
                     method.weighting,
                     method.options,
@@ -182,7 +181,7 @@ class Pipeline:
                 )
             else:
                 columns = [f"weight_{loss}" for loss in losses]
-                given = refit_weights(weighed, self.rows("held_out")).unbind(1)
+                given = refit_weights(learned, self.rows("held_out")).unbind(1)
                 examples = WithColumns(examples, **dict(zip(columns, given, strict=True)))
                 weighting = Fixed(columns)
             fitted = fit(
@@ -194,8 +193,8 @@ class Pipeline:
                 plan=self.plan(folder, name, settings.budget, settings.select),
             )
             facts = {"steps": fitted.steps, "skipped": fitted.skipped}
-            if weighed is not None:
-                return network, {**{name: weighed.facts[name] for name in ("weighting_history", "modules")}, **facts}
+            if learned is not None:
+                return network, {**{name: learned.facts[name] for name in ("weighting_history", "modules")}, **facts}
             found = example_weights(weighting, Objective(network, signals), examples, len(images))
             if found is not None:
                 save_tensors({"weights": found}, folder / "weights.safetensors")
@@ -204,10 +203,10 @@ class Pipeline:
 
         common = [settings.student, settings.budget, settings.select, *self.shared_key()]
         by = [method, settings.kd_weight if method.mixed else None, settings.adapt if method.learns else None]
-        stages = [teacher.name for teacher in teachers] + ([] if weighed is None else [weighed.name])
+        stages = [teacher.name for teacher in teachers] + ([] if learned is None else [learned.name])
         taught = self.judged(name, train, [*common, *by, settings.temperature, rows], [*stages, *after])
-        if weighed is not None:
-            return replace(taught, weights=weighed.weights, losses=losses)
+        if learned is not None:
+            return replace(taught, weights=learned.weights, losses=losses)
         file = taught.folder.parent / "weights.safetensors"
         weights = load_file(file)["weights"] if file.is_file() else None
         return replace(taught, weights=weights, losses=losses)
@@ -304,13 +303,13 @@ def given_teacher(folder: Path, task: DistillTask) -> ImageClassifier:
     return network
 
 
-def refit_weights(weighed: Taught, held_out: Tensor) -> Tensor:
+def refit_weights(learned: Taught, held_out: Tensor) -> Tensor:
     """Return the weights of a student that is trained again, (N, K): those learned, and of held-out examples the label's alone.
 
     These labels are what the weights were learned by, so that theirs is `TRUSTED`, the most that a weight can be.
     """
-    assert weighed.weights is not None
-    weights_NK = weighed.weights.clone()
+    assert learned.weights is not None
+    weights_NK = learned.weights.clone()
     weights_NK[held_out] = 0.0
     weights_NK[held_out, 0] = TRUSTED
     return weights_NK

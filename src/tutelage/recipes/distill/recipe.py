@@ -19,7 +19,7 @@ from tutelage.recipes.forecast import forecast
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.recipe import Recipe, logits_of, named
 from tutelage.reports.distill import NAMES, view
-from tutelage.reports.wording import counted, why_served, why_unfrozen
+from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log
 
 
@@ -75,7 +75,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    lambda table: f"{counted(len(table), 'image')} classified",
+    lambda table: f"{pluralise(len(table), 'image')} classified",
     view,
     doubts,
     encodes=True,

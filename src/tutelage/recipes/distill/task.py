@@ -26,7 +26,7 @@ from tutelage.models import load_model
 from tutelage.recipes.distill.settings import DistillSettings, Shares
 from tutelage.recipes.encoding import given_features
 from tutelage.recipes.input import input_size
-from tutelage.reports.wording import counted
+from tutelage.reports.wording import pluralise
 from tutelage.training import seeds
 
 LEAST = 8  # images in every part, under which nothing can be said
@@ -171,7 +171,7 @@ def divided(images: ImageTable, shares: Shares) -> ImageTable:
     for part in PARTS:
         if (count := int((split == part).sum())) < LEAST:
             raise ValueError(
-                f"part {part!r} has {counted(count, 'image')}; give at least {LEAST}, by more images or "
+                f"part {part!r} has {pluralise(count, 'image')}; give at least {LEAST}, by more images or "
                 + (
                     "smaller --shares"
                     if part == "train"

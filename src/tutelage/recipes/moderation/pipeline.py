@@ -30,13 +30,13 @@ from tutelage.subtasks import (
     Criterion,
     Selection,
     acceptability,
-    counted,
     discover,
     features,
     select,
     selects,
     token_cosine,
     train_specialists,
+    with_example_weights,
 )
 from tutelage.training import Log, Plan, Stages, fit, predict, seeds
 from tutelage.weighting import Equal
@@ -285,7 +285,7 @@ class Pipeline:
                 for head in heads
             ]
             examples = WithColumns(images.subset(train_rows), label=target)
-            examples, weighed = counted(examples, signals, self.task.weights, train_rows)
+            examples, weighed = with_example_weights(examples, signals, self.task.weights, train_rows)
             plan = self.selected(folder, network, name, "likelihood" if few else None)
             fit(network, examples, signals=weighed, plan=plan, weighting=Equal())
 

@@ -36,7 +36,7 @@ from tutelage.recipes.moderation.teaching import taught
 from tutelage.recipes.recipe import Recipe, logits_of, named
 from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.moderation import view
-from tutelage.reports.wording import counted, why_unfrozen
+from tutelage.reports.wording import pluralise, why_unfrozen
 from tutelage.training import Log
 
 
@@ -49,7 +49,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     used = int((task.table["split"] != "left_out").sum())
     log.say(f"{task.title}: {used} images are used, {task.problems.summary()}")
     if (weights := task.weights) is not None:
-        log.say(weighed(float(weights.min()), float(weights.max())))
+        log.say(weights_message(float(weights.min()), float(weights.max())))
     if why := too_few(task, settings):
         log.say(f"{why}: a plain model is the result")
         log.say(begins(task, settings, subtasks=False))
@@ -94,7 +94,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
     return Models(found, selection, student, fine_tuned, choice, served, wrong, others, unfrozen)
 
 
-def weighed(least: float, most: float) -> str:
+def weights_message(least: float, most: float) -> str:
     """Say how training weighs the examples."""
     if least == most:
         return f"the column weight is {least:g} for every example, so that training counts all alike"
@@ -194,7 +194,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> str:
     """Say how many were blocked, and that something is wrong where that is nearly everything."""
     blocked, count = int((table["decision"] == "defective").sum()), len(table)
-    told = f"{counted(count, 'image')} scored, {blocked} found defective"
+    told = f"{pluralise(count, 'image')} scored, {blocked} found defective"
     if count < 10 or blocked < 0.9 * count:
         return told
     return (

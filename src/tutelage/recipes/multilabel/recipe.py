@@ -23,7 +23,7 @@ from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.recipe import Recipe, logits_of
 from tutelage.recipes.recipe import named as known
 from tutelage.reports.multilabel import NAMES, verdict, view
-from tutelage.reports.wording import counted, why_served, why_unfrozen
+from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log, Stages
 
 
@@ -43,7 +43,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
     f1, size = test["chosen"]["f1"], test["chosen"]["mean_set_size"]
     lines = [
         f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
-        f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {counted(metrics['labels']['new'], 'new label')}"
+        f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {pluralise(metrics['labels']['new'], 'new label')}"
     ]
     lines += why_served(metrics["choice"], NAMES, points=chosen["criterion"] != "added_label_score")
     return [*lines, *why_unfrozen(metrics.get("unfrozen")), *filter(None, [verdict(metrics)])]
@@ -69,7 +69,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    lambda table: f"{counted(len(table), 'image')} scored, {table['labels'].map(len).mean():.2f} labels each",
+    lambda table: f"{pluralise(len(table), 'image')} scored, {table['labels'].map(len).mean():.2f} labels each",
     view,
     doubts,
     encodes=True,

@@ -12,7 +12,7 @@ from tutelage.data import TensorData
 from tutelage.data.indexed import batch_of
 from tutelage.recipes.moderation import pipeline
 from tutelage.signals import CrossEntropy, Objective
-from tutelage.subtasks import SpecialistSettings, counted, specialists, train_specialists
+from tutelage.subtasks import SpecialistSettings, specialists, train_specialists, with_example_weights
 from tutelage.training import Log
 
 TIMES = torch.tensor([2, 0, 1, 3])
@@ -22,15 +22,15 @@ def test_by_hand():
     """Losses log 2, log 4 and 0: twice the first, none of the second, once the third."""
     logits = torch.tensor([[0.0, 0.0], [0.0, torch.tensor(3.0).log()], [50.0, 0.0]])
     examples = TensorData(input=logits, label=torch.tensor([1, 0, 0]))
-    data, signals = counted(examples, [CrossEntropy()], torch.tensor([2.0, 0.0, 1.0]), torch.arange(3))
+    data, signals = with_example_weights(examples, [CrossEntropy()], torch.tensor([2.0, 0.0, 1.0]), torch.arange(3))
     losses = Objective(torch.nn.Identity(), signals)(batch_of(data, range(3)))
     assert torch.allclose(losses.mean(), 2 * torch.tensor(2.0).log() / 3)
-    again, _ = counted(examples, [CrossEntropy()], torch.tensor([50.0, 0.0, 25.0]), torch.arange(3))
+    again, _ = with_example_weights(examples, [CrossEntropy()], torch.tensor([50.0, 0.0, 25.0]), torch.arange(3))
     assert torch.equal(batch_of(again, range(3))["example_weight"], batch_of(data, range(3))["example_weight"])
-    given, alone = counted(examples, [CrossEntropy()], None, torch.arange(3))
+    given, alone = with_example_weights(examples, [CrossEntropy()], None, torch.arange(3))
     assert (given, len(alone)) == (examples, 1)
     with pytest.raises(ValueError, match="weight is 0 for all of 2 training examples"):
-        counted(examples, [CrossEntropy()], torch.tensor([0.0, 0.0, 1.0]), torch.arange(2))
+        with_example_weights(examples, [CrossEntropy()], torch.tensor([0.0, 0.0, 1.0]), torch.arange(2))
 
 
 @pytest.fixture(scope="module")

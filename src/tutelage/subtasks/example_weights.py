@@ -13,7 +13,7 @@ from tutelage.signals import Scaled, Signal
 COUNT = "example_weight"
 
 
-def counted(
+def with_example_weights(
     examples: Any, signals: Sequence[Signal], weight_N: Tensor | None, rows: Tensor
 ) -> tuple[Any, list[Signal]]:
     r"""Return a data set and signals with which each example counts as often as its weight says.
