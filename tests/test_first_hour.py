@@ -181,7 +181,7 @@ def test_the_page_sends_to_the_card_of_every_weighting_and_says_which_take_losse
     cards = [(PAGES / target).read_text() for target in re.findall(r"\]\((\.\./methods/[\w-]+\.md)\)", page)]
     for weighting in WEIGHTINGS.values():
         assert any(f"{weighting.__name__}(" in card for card in cards), weighting
-    sentence = re.search(r"These take losses as they are: (.*?)\.", page, re.DOTALL)
+    sentence = re.search(r"These take losses directly: (.*?)\.", page, re.DOTALL)
     assert sentence is not None
     model = weighting_zoo.network(torch.float32)
     alone = {

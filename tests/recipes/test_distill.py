@@ -475,7 +475,7 @@ def test_the_report_shows_the_labels_that_relabel_csv_has_first(done):
     assert np.array_equal(pictures["images"], tiny().images.images.gather(pictures["rows"].tolist()).numpy())
     html = (done.folder / "report.html").read_text()
     assert "The column <code>doubt</code>" not in html
-    assert "holds for wrong with the highest probability" in html
+    assert "most likely to be wrong, by the model" in html
     assert [html.index(f"<b>{id}</b>") for id in first] == sorted(html.index(f"<b>{id}</b>") for id in first)
 
 

@@ -264,7 +264,7 @@ def test_the_student_follows_label_specialists_and_fine_tuned_model_as_far_as_he
     trained = set(task.images.rows("train", "unlabelled").tolist())
     assert set(weights["index"]) <= trained
     assert (weights["specialists"] != 1).any()
-    assert "Weighed by Joint" in done.report.read_text()
+    assert "Weighted by Joint" in done.report.read_text()
     assert (tmp_path / "stages" / "fine-tuned").is_dir()
     (tmp_path / "config.yaml").unlink()
     recipes.run("moderation", task, tiny.settings(), tmp_path, quiet=True)
