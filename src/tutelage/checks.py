@@ -68,13 +68,13 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the nearest known name was meant, to stand at a message's end; nothing where none is near."""
+    """Return a 'did you mean …?' suffix for a message, or an empty string if no known name is near."""
     near = closest(name, known)
     return "" if near is None else f"; did you mean {near!r}?"
 
 
 def nearest_or_all(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the nearest known name was meant, or all of them where none is near."""
+    """Return 'did you mean …?' with the nearest known name, or a list of all names if none is near."""
     known = list(known)
     near = closest(name, known)
     return f"known: {', '.join(known) or 'none'}" if near is None else f"did you mean {near!r}?"

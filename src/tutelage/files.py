@@ -156,7 +156,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, 
 
 
 def flush(path: Path) -> None:
-    """Return when a file's content, or which files a folder has, is on the disk."""
+    """Block until a file's content, or a folder's list of files, is on disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -105,7 +105,7 @@ def test_what_does_not_fit_together_is_refused():
         ModelSpec("pocket_vit", encoder=ENCODER)
     with pytest.raises(ValueError, match="'feature_mlp' cannot see images by the encoder 'feature_mlp'"):
         ModelSpec("feature_mlp", encoder=SPECS[0])
-    with pytest.raises(ValueError, match=r"feature_mlp' reads features, and options=\{\} says not how many"):
+    with pytest.raises(ValueError, match=r"feature_mlp' reads features, but options=\{\} does not say how many"):
         build(ModelSpec("feature_mlp"))
     with pytest.raises(ValueError, match="pretrained='timm': timm has no weights of 'feature_mlp'"):
         build(SPECS[0], "timm")

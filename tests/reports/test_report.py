@@ -308,7 +308,7 @@ def test_doubted_labels_are_those_the_model_turns_round(run):
 def test_no_doubted_label_is_said(copy):
     examples = pd.read_parquet(copy / "examples.parquet").assign(suspicion=0.1)
     examples.to_parquet(copy / "examples.parquet")
-    assert "there is none whose label" in write_report(copy).read_text()
+    assert "For none of the" in write_report(copy).read_text()
 
 
 def test_the_curve_is_the_metric_at_every_rate():

@@ -20,11 +20,11 @@ def draw(
 
     Args:
         database: Decision log: SQLite file, or a URL as postgresql://user@host/name.
-        verdicts: Budget: how many verdicts are asked for.
-        weeks: ISO weeks as [2026-W07,2026-W08]; by default all that are over and were not drawn yet.
+        verdicts: Budget: number of verdicts to ask for.
+        weeks: ISO weeks as [2026-W07,2026-W08]; by default all past weeks not drawn yet.
         impressions: CSV or Parquet file with columns id, week and impressions, to be added to the log first.
-        overlap: Share of the advertisements that two moderators judge, by which their agreement is known.
-        run: Folder of a moderation run, whose most doubted labels are sent to the moderators in place of a sample.
+        overlap: Share of the advertisements that two moderators judge, to measure their agreement.
+        run: Folder of a moderation run, whose most doubtful labels are sent to the moderators instead of a sample.
         seed: Seed of the draw.
     """
     with extra("serve"):
@@ -46,10 +46,10 @@ def serve(database: str, images: Path, host: str = "127.0.0.1", port: int = 8090
 
     Args:
         database: Decision log: SQLite file, or a URL as postgresql://user@host/name.
-        images: Folder that the decisions' images lie under.
-        host: Address to listen on; 0.0.0.0 lets other machines in, behind a proxy that encrypts.
+        images: Folder that contains the images of the decisions.
+        host: Address to listen on; 0.0.0.0 admits other machines; use it behind a proxy that encrypts.
         port: Port to listen on.
-        token: What moderators must know; by default TUTELAGE_TOKEN, or a fresh one, which is printed. none lets everybody in.
+        token: Token that moderators must give; by default TUTELAGE_TOKEN, or a fresh, printed one. none admits everybody.
     """
     with extra("serve"):
         from tutelage.production import audit_server

@@ -45,12 +45,12 @@ class Command:
 
 COMMANDS = {
     "audit draw": Command(
-        "Draw a sample of what passed, by impressions, for moderators to judge.", "tutelage.cli.audit:draw"
+        "Draw a sample of the ads that passed, by impressions, for moderators to judge.", "tutelage.cli.audit:draw"
     ),
-    "audit report": Command("Say what the audits found, by variant and week.", "tutelage.cli.audit:report"),
+    "audit report": Command("Report what the audits found, by variant and week.", "tutelage.cli.audit:report"),
     "audit serve": Command("Serve the page on which moderators judge.", "tutelage.cli.audit:serve"),
     "auxiliary": Command(
-        "Train a model on a primary task with auxiliary tasks, each weighed in the modules that it helps.",
+        "Train a model on a primary task with auxiliary tasks, each weighted in the modules that it helps.",
         "tutelage.recipes.auxiliary:auxiliary_task",
         "auxiliary",
     ),
@@ -71,12 +71,12 @@ COMMANDS = {
         "denoise",
     ),
     "distill": Command(
-        "Train a small model on its labels and larger models, each weighed by how much it helps for each example.",
+        "Train a small model on its labels and larger models, each weighted by how much it helps on each example.",
         "tutelage.recipes.distill:distill_task",
         "distill",
     ),
     "export": Command(
-        "Write a run's model as ONNX and safetensors, checked against PyTorch, to score and serve with.",
+        "Write a run's model as ONNX and safetensors, checked against PyTorch, for scoring and serving.",
         "tutelage.cli.production:export",
     ),
     "moderate": Command(
@@ -90,17 +90,17 @@ COMMANDS = {
         "multilabel",
     ),
     "predict": Command("Apply a run's model to new images, texts or rows of a table.", "tutelage.cli.runs:predict"),
-    "report": Command("Write a run's report.html again from the files in its folder.", "tutelage.cli.runs:report"),
+    "report": Command("Rewrite a run's report.html from the files in its folder.", "tutelage.cli.runs:report"),
     "review": Command(
-        "Show the labels of a run that a person should check first, and take answers back.",
+        "Show the labels of a run that a person should check first, and read the answers.",
         "tutelage.cli.review:review",
     ),
     "score": Command(
-        "Score a table of images or texts of any length by an exported model.",
+        "Score a table of images or texts of any length with an exported model.",
         "tutelage.cli.production:score",
     ),
     "serve": Command(
-        "Serve an exported model over HTTP, with a page on which to try it.",
+        "Serve an exported model over HTTP, with a page to try it on.",
         "tutelage.cli.production:serve",
     ),
     "threshold": Command(

@@ -36,7 +36,7 @@ def threshold(
         run_folder: Folder of a finished moderation run, whose test part the guarantee comes from.
         fpr: False-positive rate to guarantee: the share of all defects that may pass.
         confidence: Confidence of the guarantee.
-        wrong_labels: Share of the held-out labels "defective" that is wrong, by an audit of them.
+        wrong_labels: Share of the held-out labels "defective" that are wrong, by an audit.
         held_out: CSV or Parquet file of further labelled images that the run has not seen.
         columns: Names of that file's columns.
     """
@@ -60,12 +60,12 @@ def export(
 
     Args:
         run_folder: Folder of a finished run.
-        out: Folder to write; an exported model that is there is replaced.
-        data: The run's data, where they no longer lie where the run found them.
-        int8: Compute in 8 bits; what that costs is measured on the test part.
+        out: Folder to write; an exported model already there is replaced.
+        data: Path of the run's data, if they have moved since the run.
+        int8: Compute in 8 bits; the cost is measured on the test part.
         fpr: For a moderation run: false-positive rate at which to decide; the run's own by default.
         confidence: For a moderation run: decide by the threshold that guarantees the rate with this confidence.
-        wrong_labels: Share of the held-out labels "defective" that is wrong, for the guarantee.
+        wrong_labels: Share of the held-out labels "defective" that are wrong, for the guarantee.
         held_out: CSV or Parquet file of further labelled images that the run has not seen, for the guarantee.
         columns: Names of that file's columns.
     """
@@ -104,12 +104,12 @@ def serve(
     """Serve an exported model over HTTP: a page to try it, SageMaker's contract, and the Open Inference Protocol.
 
     Args:
-        model: Folder that tutelage export wrote; a new export there is served without a dropped request.
+        model: Folder written by tutelage export; a new export there is served without dropping a request.
         challengers: Further exported models, by variant; the model's own variant is incumbent.
         weights: Share of the ads that each variant decides; one without a weight scores every ad and decides none.
-        host: Address to listen on; 127.0.0.1 hears this machine alone.
+        host: Address to listen on; 127.0.0.1 accepts requests from this machine only.
         port: Port to listen on.
-        token: What requests must name; by default TUTELAGE_TOKEN, or a fresh one, which is printed. none lets everybody in.
+        token: Token that requests must give; by default TUTELAGE_TOKEN, or a fresh, printed one. none admits everybody.
         decisions: SQLite file or PostgreSQL URL in which decisions about ads with an id are logged; none logs nothing.
         service: Sizes and times.
     """
@@ -127,16 +127,16 @@ def score(
     ray_address: str | None = None,
     columns: Columns = Columns(),
 ) -> None:
-    """Score a table of images or texts of any length by an exported model; killed and started again, it goes on.
+    """Score a table of images or texts of any length with an exported model; killed and started again, it resumes.
 
     Args:
-        model: Folder that tutelage export wrote.
-        data: CSV or Parquet file with a column image (a path under its folder), or text; for a model of features a file of
-            those.
+        model: Folder written by tutelage export.
+        data: CSV or Parquet file with a column image (a path under its folder), or text; for a model of features, a file of
+            features.
         out: Table to write, .parquet or .csv; what was left out is listed beside it.
         processes: Processes that decode images; one for each processor by default.
-        ray: Score by many processes of a Ray cluster, which see model and images under the same paths (extra ray).
-        ray_address: Address of the cluster: auto, host:6379 or ray://host:10001; by default it is this machine alone.
+        ray: Score on a Ray cluster, whose machines see model and images under the same paths (extra ray).
+        ray_address: Address of the cluster: auto, host:6379 or ray://host:10001; by default this machine alone.
         columns: Names of the table's columns.
     """
     with extra("serve"):

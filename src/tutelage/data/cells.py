@@ -39,14 +39,14 @@ def read_table(path: Path, problems: Problems, hint: str = "", **parquet: Any) -
         _require_once(pq.read_schema(path).names, path)
         return read_parquet(path, **parquet)
     if suffix not in (".csv", ".tsv"):
-        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file{hint}.")
+        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file{hint}")
     return pd.read_csv(path, **_as_text(path, problems))
 
 
 def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
     """Return all cells as stripped text, the empty text where there is nothing."""
     if path.is_dir():
-        raise ValueError(f"manifest {path} is a folder: give a .csv, .tsv, .parquet or .pq file.")
+        raise ValueError(f"manifest {path} is a folder: give a .csv, .tsv, .parquet or .pq file")
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise FileNotFoundError(f"there is no manifest {path}{nearest(path.name, beside)}")
@@ -55,7 +55,7 @@ def read_cells(path: Path, problems: Problems) -> pd.DataFrame:
         cells = read_table(path, problems, dtype_backend="numpy_nullable")
     except pd.errors.EmptyDataError as error:
         raise ValueError(
-            f"manifest {path} is empty: it needs a line of column names, and a row for each image."
+            f"manifest {path} is empty: it needs a line of column names, and a row for each image"
         ) from error
     if not isinstance(cells.index, pd.RangeIndex):
         cells = cells.reset_index()
@@ -91,7 +91,7 @@ def table_parts(path: Path, rows: int, problems: Problems, columns: Sequence[str
                 yield batch.to_pandas().apply(as_text)
         return
     if suffix not in (".csv", ".tsv"):
-        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file.")
+        raise ValueError(f"{path} ends in {suffix!r}: give a .csv, .tsv, .parquet or .pq file")
     with pd.read_csv(path, **_as_text(path, problems), chunksize=rows) as parts:
         for part in parts:
             yield part[[name for name in columns if name in part]]

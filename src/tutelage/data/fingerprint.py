@@ -27,10 +27,10 @@ _known: ContextVar[WeakTensorKeyDictionary | None] = ContextVar("known", default
 
 @runtime_checkable
 class Identified(Protocol):
-    """An object that is told from another by less than all of its attributes."""
+    """An object whose identity depends on only some of its attributes."""
 
     def identity(self) -> Any:
-        """Return the values that tell it from another."""
+        """Return the values that identify it."""
 
 
 def fingerprint(*values: Any) -> str:

@@ -91,7 +91,7 @@ class Indexed(Batched):
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"{type(dataset).__name__} can only be iterated over, so that its examples have no place to be found by again: "
-                "give a map-style data set, with __len__ and __getitem__, or let its own examples be dicts with an 'index'."
+                "give a map-style data set, with __len__ and __getitem__, or let its own examples be dicts with an 'index'"
             )
         self.dataset = dataset
 
@@ -115,12 +115,12 @@ class Indexed(Batched):
 def _as_dict(example: Any) -> dict[str, Any]:
     if isinstance(example, Mapping):
         if "index" in example:
-            raise ValueError("the data set's examples already hold an 'index': use it without Indexed().")
+            raise ValueError("the data set's examples already hold an 'index': use it without Indexed()")
         return dict(example)
     if isinstance(example, (tuple, list)):
         if len(example) != 2:
             raise ValueError(
-                f"the data set's examples are tuples of {len(example)}: give (input, label) or a dict by name."
+                f"the data set's examples are tuples of {len(example)}: give (input, label) or a dict by name"
             )
         return {"input": example[0], "label": example[1]}
     return {"input": example}
@@ -139,9 +139,9 @@ class TensorData(Batched):
     def __init__(self, **tensors: Tensor) -> None:
         lengths = {name: len(tensor) for name, tensor in tensors.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"tensors must have one common length; given: {lengths}.")
+            raise ValueError(f"tensors must have one common length; given: {lengths}")
         if "index" in tensors:
-            raise ValueError("'index' is the place of a row and is added here: give that tensor another name.")
+            raise ValueError("'index' is the place of a row and is added here: give that tensor another name")
         self.tensors = tensors
 
     def __len__(self) -> int:

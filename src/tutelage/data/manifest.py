@@ -27,15 +27,15 @@ class Columns:
     """What a manifest calls its columns. `image` (and `label`, to train) must be there, the others may be.
 
     Args:
-        image: path of the image under the manifest's folder.
-        label: one of the label names; an empty cell is an unlabelled image.
-        id: unique name of the example; the image's path where it is absent.
-        headline: the advertisement's text, to find duplicates by.
-        submitted_at: date or time (UTC where it names no zone), to split by.
-        advertiser: who submitted it.
-        impressions: how often it was shown, a number.
-        split: train, val or validation (divided later), test, unlabelled, or any other split's name.
-        weight: how often the example counts when `tutelage moderate` trains, a number from 0; once where the cell is empty.
+        image: Path of the image under the manifest's folder.
+        label: One of the label names; an empty cell is an unlabelled image.
+        id: Unique name of the example; by default the image's path.
+        headline: The advertisement's text, used to find duplicates.
+        submitted_at: Date or time (UTC if it names no zone), used to split.
+        advertiser: Who submitted it.
+        impressions: How often it was shown, a number.
+        split: One of train, val or validation (divided later), test, unlabelled, or any other split's name.
+        weight: How often the example counts when `tutelage moderate` trains, a number from 0; an empty cell is 1.
     """
 
     image: str = "image"
@@ -137,7 +137,7 @@ def read_image_folder(
     """
     path = Path(path)
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}.")
+        raise FileNotFoundError(f"there is no folder {path}")
     problems = Problems()
     rows = []
     for folder, folders, names in os.walk(path):

@@ -40,9 +40,9 @@ def symmetric_noise(
         ValueError: `rate` or `classes` is out of range, or a label is not below `classes`.
     """
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate is {rate}: give a share between 0 and 1.")
+        raise ValueError(f"rate is {rate}: give a share between 0 and 1")
     if classes < 2:
-        raise ValueError(f"classes is {classes}: a wrong label needs at least 2.")
+        raise ValueError(f"classes is {classes}: a wrong label needs at least 2")
     same = torch.eye(classes, dtype=torch.float64, device=labels.device)
     drawn = torch.full_like(same, 1 / classes) if include_true else (1 - same) / (classes - 1)
     return class_conditional_noise(labels, (1 - rate) * same + rate * drawn, generator)
@@ -66,12 +66,12 @@ def class_conditional_noise(
         ValueError: a row is no distribution, or an example has no row.
     """
     if transition_GC.ndim != 2 or (transition_GC < 0).any() or ((transition_GC.sum(1) - 1).abs() > 1e-6).any():
-        raise ValueError("each row of the transition matrix must be a distribution over labels (sum 1, none below 0).")
+        raise ValueError("each row of the transition matrix must be a distribution over labels (sum 1, none below 0)")
     labelled = labels >= 0
     given = labels if given is None else given
     if labelled.any() and not 0 <= int(given[labelled].min()) <= int(given[labelled].max()) < len(transition_GC):
         raise ValueError(
-            f"the transition matrix has {len(transition_GC)} rows, which is too few for the classes given."
+            f"the transition matrix has {len(transition_GC)} rows, which is too few for the classes given"
         )
     noisy = labels.clone()
     if labelled.any():

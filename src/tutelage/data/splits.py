@@ -30,15 +30,15 @@ class SplitSettings:
     """How a table is split. The defaults are the proportions of the sub-task imputation paper's Table 1.
 
     Args:
-        train: weight of the training part, relative to `val` and `test`.
-        val: weight of the validation part.
-        test: weight of the test part.
-        teacher_val: share of the validation part that selects the specialists' checkpoints.
-        teacher_test: share of the validation part that judges the specialists; the student gets the rest.
-        gap_days: days left out at the end of the training and of the validation part, before the next one starts; by default
-            the paper's 15, or fewer where these would leave out more than a tenth of the rows.
-        burst_days: submissions of one advertiser that follow within this many days belong together.
-        seed: of every random draw.
+        train: Weight of the training part, relative to `val` and `test`.
+        val: Weight of the validation part.
+        test: Weight of the test part.
+        teacher_val: Share of the validation part that selects the specialists' checkpoints.
+        teacher_test: Share of the validation part that judges the specialists; the student gets the rest.
+        gap_days: Days left out at the end of the training and of the validation part, before the next one starts; by default
+            the paper's 15, or fewer if these would leave out more than a tenth of the rows.
+        burst_days: Submissions of one advertiser within this many days of each other stay together.
+        seed: Seed of every random draw.
     """
 
     train: float = 17_500
@@ -58,12 +58,12 @@ class SplitSettings:
         if self.teacher_val + self.teacher_test >= 1:
             raise ValueError(
                 f"splits.teacher_val + teacher_test is {self.teacher_val + self.teacher_test}: "
-                "nothing is left for the student; give shares that sum to less than 1."
+                "nothing is left for the student; give shares that sum to less than 1"
             )
         if self.burst_days > (GAP_DAYS if self.gap_days is None else self.gap_days):
             raise ValueError(
                 f"splits.burst_days is {self.burst_days} and gap_days {self.gap_days or GAP_DAYS}: "
-                "give 0 <= burst_days <= gap_days, or a burst would reach over the gap."
+                "give 0 <= burst_days <= gap_days, or a burst would reach over the gap"
             )
 
     @property

@@ -63,7 +63,7 @@ class ImageArray:
 
     def __init__(self, images: Tensor, files: "ImageFiles | None" = None) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}: give uint8 (N, 3, H, W).")
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}: give uint8 (N, 3, H, W)")
         self.images = images
         self.files = files
 
@@ -217,15 +217,15 @@ class ImageTable(Batched):
         self.table = table.reset_index(drop=True)
         for column in ("id", "label", "split"):
             if column not in table:
-                raise ValueError(f"the table has no column {column!r}; it has: {', '.join(map(str, table))}.")
+                raise ValueError(f"the table has no column {column!r}; it has: {', '.join(map(str, table))}")
         if len(images) != len(table):
-            raise ValueError(f"{len(images)} images, but {len(table)} rows: give one row per image.")
+            raise ValueError(f"{len(images)} images, but {len(table)} rows: give one row per image")
         if (twice := self.table["id"].duplicated()).any():
-            raise ValueError(f"id {self.table['id'][twice].iloc[0]!r} comes twice: ids must be unique.")
+            raise ValueError(f"id {self.table['id'][twice].iloc[0]!r} comes twice: ids must be unique")
         if not pd.api.types.is_integer_dtype(table["label"]) or table["label"].min() < UNLABELLED:
-            raise ValueError("column 'label' must hold classes 0, 1, ... or -1 for an unlabelled row.")
+            raise ValueError("column 'label' must hold classes 0, 1, ... or -1 for an unlabelled row")
         if strange := sorted(set(table["split"]) - set(SPLITS), key=str):
-            raise ValueError(f"column 'split' holds {strange[0]!r}; known: {', '.join(SPLITS)}.")
+            raise ValueError(f"column 'split' holds {strange[0]!r}; known: {', '.join(SPLITS)}")
         self.labels = torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
 
     @property
@@ -253,7 +253,7 @@ class ImageTable(Batched):
         """
         for split in splits:
             if split not in SPLITS:
-                raise ValueError(f"split is {split!r}; known: {', '.join(SPLITS)}.")
+                raise ValueError(f"split is {split!r}; known: {', '.join(SPLITS)}")
         return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
 
     def with_table(self, table: pd.DataFrame) -> "ImageTable":

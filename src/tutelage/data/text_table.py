@@ -27,10 +27,10 @@ class TextColumns:
     """What a file calls its columns. `text` must be there, the others may be.
 
     Args:
-        text: the text.
-        label: the name of its class; an empty cell is a text without label.
-        id: unique name of the text; the row's number where it is absent.
-        split: train, val or test; without it labelled texts are divided at random.
+        text: The text.
+        label: Name of its class; an empty cell is a text without a label.
+        id: Unique name of the text; by default the row's number.
+        split: One of train, val or test; without it labelled texts are divided at random.
     """
 
     text: str = "text"

@@ -68,7 +68,7 @@ def confusion_interval(
         raise ValueError(f"metric={metric!r} is not one of {', '.join(each.__name__ for each in FIGURES)}")
     truth_N = np.asarray(labels, dtype=np.int64)
     if not len(truth_N):
-        raise ValueError("labels: there are none, of which nothing can be said")
+        raise ValueError("labels is empty: give at least one")
     models = [np.asarray(each, dtype=np.int64) for each in (predicted, against) if each is not None]
     answer_N = np.ravel_multi_index(models, (classes,) * len(models))
     answers = classes ** len(models)

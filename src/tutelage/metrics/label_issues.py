@@ -77,7 +77,7 @@ def find_label_issues(
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> LabelIssues:
-    r"""Find the labels that out-of-sample predictions contradict, and rank them by all that speaks against them.
+    r"""Find the labels that out-of-sample predictions contradict, and rank them by all evidence against them.
 
     With :math:`X_i` the examples labelled i, a prediction is confident of class j where it reaches the class's mean,
 
@@ -96,13 +96,13 @@ def find_label_issues(
     Args:
         labels: the given labels, 0 to C - 1, (N,), -1 where there is none. Those of a finished run are in
             `recipes.label_issues`.
-        probabilities: of each class, (N, C), by a model that was not trained on the example, as by cross-validation: one that
+        probabilities: of each class, (N, C), by a model that was not trained on the example, as in cross-validation: one that
             was has learned the wrong labels too. By default those of a ridge regression on the features.
         select: which labels are in doubt.
-        rank_by: their score, where there are no features.
+        rank_by: their score, if there are no features.
         features: of each example by an encoder that was not trained on these labels, (N, D): with them more of the wrong
             labels are found (``benchmarks/results/labels-laptop.md``), in time of N².
-        ids: what the examples are called, (N,).
+        ids: names of the examples, (N,).
         classes: the classes' names, (C,).
 
     Raises:

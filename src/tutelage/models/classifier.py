@@ -205,7 +205,7 @@ def _door(spec: ModelSpec) -> FeatureDoor:
     count = spec.options.get("num_features")
     if not isinstance(count, int):
         raise ValueError(
-            f"model {spec.name!r} reads features, and options={spec.options} says not how many: it needs an encoder, or "
+            f"model {spec.name!r} reads features, but options={spec.options} does not say how many: give an encoder, or "
             "options.num_features"
         )
     return FeatureDoor(count) if spec.encoder is None else EncoderDoor(build(spec.encoder), count)

@@ -13,7 +13,7 @@ from tutelage.models.options import check_options
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """A model and the weights that it starts from.
+    """A model and its initial weights.
 
     Args:
         name: Name of a timm model, of a pocket model, or of a model of an encoder's features: feature_mlp, or feature_student

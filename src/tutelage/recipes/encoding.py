@@ -43,18 +43,18 @@ SECONDS = 5  # in which the hub must answer whether it has an encoder
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """A frozen encoder, from whose features every model of the run learns in the place of pixels.
+    """A frozen encoder, whose features every model of the run learns from instead of pixels.
 
     Args:
         name: Name of a timm model; null for no encoder, unless pretrained is a model folder.
         pretrained: Its weights: timm, the path of a safetensors file, or a model folder (with config.json and
-            model.safetensors), which says itself what model it holds.
+            model.safetensors), which determines the model.
         options: Further arguments of the model, as plain values.
-        views: Number of augmented views of each image beside the image itself.
+        views: Number of augmented views of each image, in addition to the image itself.
         batch_size: Images in one forward pass of the encoder.
         cache: Folder in which features are kept for further runs; null is tutelage/features in the user's cache folder.
-        features: File of features that were computed elsewhere, in the place of an encoder: .parquet or .csv with a column id,
-            or .npy with a row for each row of the data, in their order. The model then reads features, too, and no images.
+        features: File of features computed elsewhere, instead of an encoder: .parquet or .csv with a column id, or .npy with a
+            row for each row of the data, in their order. The model then also reads features instead of images.
     """
 
     name: str | None = None

@@ -23,19 +23,19 @@ from tutelage.training import Budget, Plan, fit, predict, seeds
 
 @dataclass(frozen=True)
 class DiscoverySettings:
-    """How the hidden sub-tasks are looked for (sub-task imputation, 4.1 and 5.2).
+    """How the hidden sub-tasks are discovered (sub-task imputation, 4.1 and 5.2).
 
     Args:
         subtasks: Number K of sub-tasks.
         lam: Sharpness of the assignment; large is sharp (the paper tried 10, 50, 125, 250 and 1000).
         epochs: Passes over the defective examples.
         relabel_every: Epochs between two assignments.
-        settled_share: Discovery ends when at most this share of assignments changes, three times in a row; 0 never does.
-        minimum_size: Least share of N / K that every sub-task keeps in the final assignment; 0 takes the plain argmax.
-        assignment: sinkhorn, or argmax, which collapses and is here to be compared with.
-        start: First labels: random, as SeLa's, or by k-means on the starting features.
-        acceptable: Whether the discriminator learns acceptable examples too, as one more class, as many in an epoch as
-            defects. The paper's does not; with it, what is wrongly labelled defective gathers in sub-tasks of its own.
+        settled_share: Discovery ends when at most this share of assignments changes three times in a row; 0 disables this.
+        minimum_size: Smallest share of N / K that every sub-task keeps in the final assignment; 0 uses the plain argmax.
+        assignment: Rule of assignment: sinkhorn, or argmax, which collapses and is here for comparison.
+        start: First labels: random, as in SeLa, or by k-means on the initial features.
+        acceptable: Whether the discriminator also learns acceptable examples, as one more class, in each epoch as many as
+            defects. The paper's does not; with it, examples wrongly labelled defective gather in sub-tasks of their own.
     """
 
     subtasks: int = 100

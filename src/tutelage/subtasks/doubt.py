@@ -20,13 +20,13 @@ TELLING = 1 / 3  # of the defective labels in sub-tasks that are told from their
 
 @dataclass(frozen=True)
 class DoubtSettings:
-    """How far each training label is believed.
+    """How far each training label is trusted.
 
     Args:
-        used: Whether the other examples judge each label. Without, as in the paper, `lesson` alone says what is believed.
+        used: Whether each label is judged by the other examples. If not, as in the paper, only `lesson` decides on trust.
         lookalikes: Number of look-alikes for each defective example of a sub-task (see `told_apart`).
-        apart: AUROC from which all of a sub-task's labels are believed (see `purity`).
-        discoveries: Number of times that sub-tasks are found, from another seed each time, to judge the labels.
+        apart: AUROC from which all labels of a sub-task are trusted (see `purity`).
+        discoveries: Number of times that sub-tasks are discovered, each from another seed, to judge the labels.
     """
 
     used: bool = False

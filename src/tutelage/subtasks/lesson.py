@@ -19,21 +19,20 @@ class LessonSettings:
     """How specialists become lessons (sub-task imputation, 4.2, 4.3 and 5.3).
 
     Args:
-        rejected: What becomes of the examples of a sub-task whose specialist is not kept. unlabelled takes away their
-            label and leaves them to the teachers; weighed lets the label count as much as its sub-task's local precision
-            (an estimate of how often it is right), and the teachers for the rest; dropped leaves them out, as the paper does;
-            kept trusts their label.
-        teacher: own is the paper's: each example is taught by its sub-task's specialist, an acceptable one by the
-            sub-task that it is dealt to in an epoch. joint asks all kept specialists of every example (see `joint_log_odds`).
+        rejected: What happens to the examples of a sub-task whose specialist is not kept: unlabelled removes their label and
+            leaves them to the teachers; weighed weights the label by the sub-task's local precision (an estimate of how
+            often it is right) and the teachers by the rest; dropped leaves them out, as in the paper; kept trusts their label.
+        teacher: Who teaches an example: own (the paper's), the specialist of its sub-task, or for an acceptable example of a
+            sub-task drawn in each epoch; joint, all kept specialists together (see `joint_log_odds`).
         contradicted: A label that is right with less than this probability, by the joint teacher and the error rates of the
-            held-out labels, is taken away, unless it is weighed; 0 trusts all labels.
-        calibrated: Whether held-out labels calibrate the joint teacher before it speaks. Where they do not, as in the paper, a
-            label is right with the probability that the teacher gives it.
-        substitute: Whether the class token hears the joint teacher where an example has no label.
-        unlabelled: Which unlabelled images take part: none, those that the discriminator assigns to a kept sub-task with
-            confidence (the paper's), or all.
-        confidence: The discriminator's least probability of that sub-task.
-        unlabelled_share: At most this share of the student's examples is unlabelled images, the most confident first.
+            held-out labels, is removed, unless it is weighed; 0 trusts all labels.
+        calibrated: Whether the joint teacher is calibrated on held-out labels first. If not, as in the paper, a label is right
+            with the probability that the teacher gives it.
+        substitute: Whether the class token learns from the joint teacher if an example has no label.
+        unlabelled: Which unlabelled images are used: none, those that the discriminator confidently assigns to a kept sub-task
+            (the paper's), or all.
+        confidence: Smallest probability of that sub-task, by the discriminator.
+        unlabelled_share: Largest share of unlabelled images among the student's examples, the most confident first.
     """
 
     rejected: Literal["unlabelled", "weighed", "dropped", "kept"] = "kept"

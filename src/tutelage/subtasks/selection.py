@@ -30,20 +30,20 @@ class SelectionSettings:
     """How specialists are selected on teacher-test.
 
     Args:
-        rule: precision keeps those whose local precision (the share of defects among the examples that a specialist flags
-            first, until it has flagged 2 % of the acceptable ones) is at least the threshold; without one, half way between
-            chance (the share of defects) and Otsu's threshold, which parts the specialists into two groups as distinct as
-            possible: with a sub-task that is wrongly dropped all its defects pass, one that is wrongly kept is only noise.
-            npv is the paper's: NPV at 1 % FPR of at least threshold. lift is NPV minus its floor of at least threshold. top
-            keeps the share threshold of the specialists that have the highest local precision.
-        threshold: Of the rule; every rule but precision needs one. 0.1 is the paper's for npv, where it lies below the lowest
-            value possible and keeps everybody.
-        flagged: Share of the acceptable examples that local precision lets a specialist flag.
-        fpr: The false-positive rate of NPV.
-        judged_on: teacher_test, as in the paper, or both: teacher-val too, where there are few held-out examples.
-        window: Held-out examples over which a specialist's operating point averages (see `operating_points`).
-        significance: Whatever the rule says, a specialist counts only where its held-out evidence excludes chance at this
-            level, for all specialists together (see `beyond_chance`); 1 leaves that out, as the paper does.
+        rule: Rule that keeps specialists. precision: a local precision (the share of defects among the examples that a
+            specialist flags first, until it has flagged 2 % of the acceptable ones) of at least the threshold, by default half
+            way between chance (the share of defects) and Otsu's threshold, which divides the specialists into the two most
+            distinct groups; the default is low because all defects of a wrongly dropped sub-task pass, while a wrongly kept
+            one only adds noise. npv (the paper's): an NPV at 1 % FPR of at least threshold. lift: an NPV of at least threshold
+            above its floor. top: the share threshold of specialists with the highest local precision.
+        threshold: Threshold of the rule; every rule except precision needs one. The paper's 0.1 for npv lies below the lowest
+            possible value and keeps every specialist.
+        flagged: Share of the acceptable examples that a specialist may flag, for local precision.
+        fpr: False-positive rate of NPV.
+        judged_on: Part that judges: teacher_test, as in the paper, or both (also teacher-val), for few held-out examples.
+        window: Held-out examples over which a specialist's operating point is averaged (see `operating_points`).
+        significance: With any rule, a specialist counts only if its held-out evidence excludes chance at this level, for
+            all specialists together (see `beyond_chance`); 1 disables this, as in the paper.
     """
 
     rule: Literal["precision", "npv", "lift", "top"] = "precision"

@@ -25,13 +25,13 @@ class SpecialistSettings:
     """How the specialists are trained (sub-task imputation, 4.2 and 5.2).
 
     Args:
-        sharing: separate trains one network a sub-task, as the paper does. trunk trains one network with one output a
-            sub-task in a single pass, so that the acceptable examples, which are nearly all, are seen once and not K times.
+        sharing: Networks: separate trains one per sub-task, as in the paper; trunk trains one with an output per sub-task in
+            a single pass, so that the acceptable examples, which are nearly all, are processed once instead of K times.
         epochs: Passes over the data, for each network.
-        balance: 0 leaves the imbalance as it is, as the paper does; 1 gives a specialist's defects as much weight as all that
-            is acceptable; between, that ratio to this power.
+        balance: Power of re-balancing: 0 keeps the imbalance, as in the paper; 1 gives a specialist's defects as much weight
+            as all acceptable examples; values between use that ratio to this power.
         select: Whether teacher-val selects each network's checkpoint, by NPV on the whole task, as in the paper. On a shared
-            trunk that prefers the early heads, which know a little of every defect, to those that have learned their own.
+            trunk this favours early heads, which know a little about every defect, over those that have learned their own.
         smoothing: Label smoothing.
     """
 

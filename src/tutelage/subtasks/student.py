@@ -29,12 +29,12 @@ class StudentSettings:
     """How the student learns (sub-task imputation, eq. 8 and 5).
 
     Args:
-        distillation: soft hears the teacher's probabilities, hard its verdict.
-        temperature: Of soft distillation.
-        weight: Of the distillation token's loss beside the class token's; the paper's is 1.
+        distillation: Target of the distillation token: soft, the teacher's probabilities, or hard, its decision.
+        temperature: Temperature of soft distillation.
+        weight: Weight of the distillation token's loss relative to the class token's; the paper's is 1.
         curriculum: Order of the sub-tasks; cc is the paper's best.
         smoothing: Label smoothing of the moderator's label; teachers' probabilities are not smoothed.
-        times: How many times as long as plain fine-tuning the student learns: labels that are weighed bear more of it.
+        times: Length of the student's training relative to plain fine-tuning: weighted labels allow a longer one.
     """
 
     distillation: Literal["soft", "hard"] = "soft"

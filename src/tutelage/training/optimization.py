@@ -18,17 +18,17 @@ class Optimization:
     """The optimiser and its schedule.
 
     Args:
-        optimizer: adamw, adam or sgd.
-        lr: Learning rate of the heads, and of everything where encoder_lr is not given.
-        encoder_lr: Learning rate of all parameters that are not a head's.
+        optimizer: One of adamw, adam or sgd.
+        lr: Learning rate of the heads, and of everything else unless encoder_lr is given.
+        encoder_lr: Learning rate of all parameters outside the heads.
         weight_decay: Decay of every parameter except biases (and the scales of normalisations, which are one-dimensional).
         momentum: Momentum of sgd.
         nesterov: Nesterov momentum for sgd.
         schedule: constant, cosine (to zero), quartiles (times 0.1 after each quarter of training), or milestones (times 0.1
             after 5/8, 6/8 and 7/8 of it: AMAL's epochs 150, 180 and 210 of 240).
         warmup: Share of training over which the learning rate rises linearly from zero.
-        clip_norm: The gradient's norm is clipped to this; none leaves it as it is.
-        batch_size: Examples in a step's batch; several processes share them, batch_size / processes each.
+        clip_norm: Largest norm of the gradient, which is clipped to it; null does not clip.
+        batch_size: Examples in the batch of a step, shared by all processes: batch_size / processes each.
     """
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -100,14 +100,14 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long training lasts: a number of epochs, or of optimiser steps; it is the same for any number of processes.
+    """How long training lasts: a number of epochs, or of optimiser steps; the same for any number of processes.
 
     Args:
-        epochs: Passes over the data, as the sampler makes them, of all processes together.
-        steps: Optimiser steps, each with batch_size examples of all processes together.
-        least_steps: Few examples are passed over more often than epochs says, until there are so many steps.
-        least_epochs: Many examples are passed over so often, however few steps that would be.
-        most_epochs: Few examples are passed over no more often, however many steps that would be.
+        epochs: Passes over the data, as the sampler makes them, by all processes together.
+        steps: Optimiser steps, each with batch_size examples over all processes together.
+        least_steps: Minimum number of steps, overriding epochs if there are few examples.
+        least_epochs: Minimum number of epochs, overriding steps.
+        most_epochs: Maximum number of epochs, overriding steps.
     """
 
     epochs: int | None = None

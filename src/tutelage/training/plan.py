@@ -22,12 +22,12 @@ class Hardware:
     Args:
         precision: float32, or bf16 for automatic mixed precision.
         compile: Compile the model with torch.compile.
-        sync_batchnorm: With several processes, normalise batches in training by the examples of all of them, as one process
-            does, and not each by its share.
+        sync_batchnorm: With several processes, normalise training batches over the examples of all processes, as one process
+            would, instead of each over its share.
         workers: Processes that load and augment data.
         checkpoint_seconds: Seconds between two checkpoints; 0 makes one after every step.
-        patience: Seconds that a process waits for the others of the run before it ends with an error that names them.
-        image_cache: Gigabytes of decoded images that are kept on the disk when they do not fit in 2 GB of memory; 0 for none.
+        patience: Seconds that a process waits for the others of the run before it stops with an error that names them.
+        image_cache: Gigabytes of decoded images to keep on disk if they do not fit in 2 GB of memory; 0 for none.
         trackers: Accelerate's experiment trackers to log to besides log.jsonl, by name, such as tensorboard or wandb.
     """
 
@@ -61,7 +61,7 @@ class Hardware:
         return int(self.image_cache * 1e9)
 
     def identity(self) -> list[Any]:
-        """Return what a result depends on, so that a stage goes on where only who loads and who listens has changed."""
+        """Return what a result depends on, so that changed loading workers or trackers do not keep a stage from resuming."""
         return [self.precision, *(["sync_batchnorm"] if self.sync_batchnorm else [])]
 
 

@@ -21,7 +21,7 @@ GROWN = 1000.0
 
 
 class Tally:
-    """The losses since the last evaluation, and what is wrong with a training. No step waits for the device.
+    """The losses since the last evaluation, and the problems of a training. No step waits for the device.
 
     Args:
         plan: the training's plan.

@@ -15,8 +15,8 @@ class AdaptSettings:
     """When weights are learned on held-out examples, by a weighting that learns some.
 
     Args:
-        every: Training steps between two steps of the weights.
-        batch_size: Held-out examples that one such step looks at; none is as many as in a training batch.
+        every: Training steps between two updates of the weights.
+        batch_size: Held-out examples in one update; null takes as many as in a training batch.
     """
 
     every: int = 10

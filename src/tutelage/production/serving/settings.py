@@ -1,4 +1,4 @@
-"""What a service may be told."""
+"""Settings of the service."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class ServiceSettings:
 
     Args:
         batch: Largest batch.
-        wait: Seconds for which the first of a batch waits for others.
-        queue: Requests that may be scored or wait for it at once; more are answered 429.
+        wait: Seconds that the first request of a batch waits for others.
+        queue: Requests that may be in progress or waiting at once; more are answered 429.
         threads: Processors for one batch; all by default.
         max_bytes: Largest body in bytes.
         max_pixels: Largest image in pixels.
         patience: Seconds within which a request's headers, and then its body, must arrive.
-        drain: Seconds for which SIGTERM lets requests finish.
+        drain: Seconds that requests have to finish after SIGTERM.
     """
 
     batch: int = 16

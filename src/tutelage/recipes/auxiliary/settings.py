@@ -100,8 +100,8 @@ class Shares:
     """Division of the examples that have no split, and the share of primary labels that is used.
 
     Args:
-        test: Share of the examples, where the data have no test part.
-        val: Share of the rest, where the data have no validation part; it selects a checkpoint and tunes constant weights.
+        test: Share of the examples, if the data have no test part.
+        val: Share of the rest, if the data have no validation part; it selects a checkpoint and tunes constant weights.
         held_out: Share of the rest on which weights are learned; methods that learn none train on it.
         labels: Share of the primary labels outside validation and test that is used.
     """
@@ -130,19 +130,19 @@ class AuxiliarySettings:
         weighting: How far each auxiliary loss counts: maoal, joint, amal, auxilearn, gradient_cosine, uncertainty, equal, fixed
             or any other weighting, each of which has a card in docs/methods.
         weighting_options: Its options, such as {constraint: relu}.
-        weighting_defaults: What a weighting's options are where they are not given, by its name.
+        weighting_defaults: Default options of weightings, by name; weighting_options overrides them.
         method: Instead of a weighting: single (the primary loss alone) or hpo (constant weights, tuned).
         adapt: When weights are learned.
-        copies: Trainings, each from other first weights, of every network in the mean that is served.
+        copies: Trainings of every network in the served mean, each from different initial weights.
         trials: Trainings of hpo.
-        bounds: The least and the greatest weight that hpo tries.
+        bounds: Smallest and largest weight that hpo tries.
         baselines: Methods to compare with: single, hpo, or names of weightings.
         image_size: Height and width of the images in pixels.
-        encoder: Frozen encoder of images, from whose features the network learns instead of pixels; maps need pixels.
-        unfreeze: What of the encoder learns in the end: last trains its last block together with the networks on the images, a
-            few passes, and that is kept where validation says it is better; null nothing.
+        encoder: Frozen encoder of images, whose features the network learns from instead of pixels; maps need pixels.
+        unfreeze: Part of the encoder to train at the end: last trains its last block and the networks on the images, for
+            a few passes, and keeps the result if it is better on validation; null trains none of it.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
-        turned: Share of the training images to rotate where the rotation is predicted; 0.75 makes all four equally likely.
+        turned: Share of the training images to rotate if the rotation is predicted; 0.75 makes all four equally likely.
         shares: Division of the examples.
         body: Network below the heads.
         training: Optimisation.

@@ -95,17 +95,17 @@ class DenoiseSettings:
 
     Args:
         seed: Random seed for everything except the parts, which have their own.
-        method: Losses: spear (labels, rules, and that classifier and label model agree), imply_loss, cage, weak_labels (each
-            text by the majority of its rules), or only_labels.
+        method: Losses: spear (labels, rules, and agreement of classifier and label model), imply_loss, cage, weak_labels
+            (each text by the majority of its rules), or only_labels.
         weighting: Weighting of the losses: amal, equal, joint, meta_weight_net or any other in docs/methods; null is the
             method's own: amal for spear, learning_to_reweight for weak_labels, equal for the others.
         weighting_options: Options of the weighting, such as {lr: 0.3}.
-        weighting_defaults: Options that a weighting has where weighting_options gives no others, by its name.
+        weighting_defaults: Default options of weightings, by name; weighting_options overrides them.
         adapt: Schedule of learned weights (learning_to_reweight learns them at each step).
-        held_out: Share of the validation part on which weights are learned; the rest then selects. With 1 all of it does both,
-            as in the paper, and the selection is flattered.
-        judged_on: Models that the held-out loss of spear judges: classifier, or both, without which no weight of a term that
-            concerns the label model alone has a derivative.
+        held_out: Share of the validation part on which weights are learned; the rest then selects. With 1, all of it does
+            both, as in the paper, which biases the selection.
+        judged_on: Models that the held-out loss of spear judges: classifier, or both; with classifier, the weights of terms
+            that concern only the label model have no derivative.
         features: Features of a text.
         classifier: Model that labels new texts.
         rule_model: Model of the rules.

@@ -91,15 +91,15 @@ class DistillSettings:
         weighting: How far the label and the teachers count: amal, maoal, joint, fixed, superloss, uncertainty or another of
             docs/methods.
         weighting_options: Its options, such as {lr: 0.3}.
-        weighting_defaults: What a weighting's options are where they are not given, by its name.
+        weighting_defaults: Default options of weightings, by name; weighting_options overrides them.
         method: Instead of a weighting: ce (the label alone), kd (constant weights), hpo (constant weights, tuned) or coreset
             (the label alone, on examples that the weighting draws).
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: crop_flip (CIFAR's), randaugment, shift, light, or none (teachers then predict once).
         encoder: Frozen encoder, from whose features all models learn instead of pixels.
-        unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
-            passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
-        radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 does not look for any.
+        unfreeze: Part of the encoder to train at the end: last trains its last block and the heads on the images, for a
+            few passes with small steps, and keeps the result if it is better by held-out labels; null trains none of it.
+        radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 disables the search.
         noise: Label noise, for experiments.
         shares: Division of the images that have no split.
         student: Model of the student.
@@ -109,16 +109,16 @@ class DistillSettings:
             superloss, crust or learning_to_reweight; of each teacher in dropped_teachers.
         smoothing: Label smoothing.
         adapt: When weights are learned.
-        refit: Train a second student with the weights that the first one ends with, on the held-out examples too, where the
-            weighting learns a weight for each example. It takes twice as long.
+        refit: Train a second student with the final weights of the first, and on the held-out examples too, if the weighting
+            learns a weight for each example. It takes twice as long.
         trials: Trainings of hpo.
         coreset: Coreset of method coreset.
         training: Optimisation of teachers and student.
         budget: Training budget of the student.
         select: Keep the student's weights that are best on the validation part, instead of the last ones.
-        train_on_held_out: Train methods that learn no weights on the held-out examples, too.
-        baselines: Methods to compare with: ce, kd, hpo, or names of weightings. Of these and the method's student the best
-            that validation says is surely better than ce is served, or else ce, which is always among them.
+        train_on_held_out: Train methods that learn no weights on the held-out examples too.
+        baselines: Methods to compare with: ce, kd, hpo, or names of weightings. Of these and the method's student, the best
+            one that is significantly better than ce on validation is served, or else ce, which is always among them.
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 

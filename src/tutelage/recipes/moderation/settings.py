@@ -33,8 +33,8 @@ class ModerationSettings:
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment (the paper's), shift or light (for images of a few pixels), or none.
         encoder: Frozen encoder, from whose features all models learn instead of pixels.
-        unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
-            passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
+        unfreeze: Part of the encoder to train at the end: last trains its last block and the heads on the images, for a
+            few passes with small steps, and keeps the result if it is better by held-out labels; null trains none of it.
         radius: Number of bits in which the perceptual hashes of near-duplicates may differ.
         duplicates: What makes two examples near-duplicates, of which one is kept: image (the same picture), headline_or_image
             (a repeated headline alone is enough, as in the paper), or none.
@@ -42,7 +42,7 @@ class ModerationSettings:
         student: Model of the student; it must have a distillation token.
         specialist: Model of the specialists and of the latent discriminator.
         training: Optimisation of the student and of plain fine-tuning.
-        budget: Training budget of plain fine-tuning; the student's is learning.times as much.
+        budget: Training budget of plain fine-tuning; the student's is learning.times as long.
         select_by: Metric that selects a checkpoint on student-val: npv at the false-positive rate, as in the paper, or auroc,
             which is less sensitive to wrong labels in the validation part.
         discovery: Discovery of the sub-tasks.
@@ -53,11 +53,11 @@ class ModerationSettings:
         doubt: Trust in each training label.
         lesson: Targets of the student.
         learning: Losses and curriculum of the student.
-        weighting: Weighting of what the student follows: label, specialists, the specialists in the label's place where that is
-            missing, and the plainly fine-tuned model; amal, maoal, joint or any other in docs/methods. null is the paper's:
+        weighting: Weighting of the sources that the student follows: label, specialists, the specialists in place of a missing
+            label, and the plainly fine-tuned model; amal, maoal, joint or any other in docs/methods. null is the paper's:
             label and specialists, with constant weights.
         weighting_options: Options of the weighting, such as {lr: 0.3}.
-        weighting_defaults: Options that a weighting has where weighting_options gives no others, by its name.
+        weighting_defaults: Default options of weightings, by name; weighting_options overrides them.
         adapt: Schedule of learned weights; they are learned on teacher-val and teacher-test.
         hardware: Precision, compilation, data-loading workers and trackers.
     """

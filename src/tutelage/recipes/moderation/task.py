@@ -99,7 +99,7 @@ def moderation_task(
         settings: Image size, duplicate radius, splits and seed.
         columns: Names of the manifest's columns.
         labels: Class of each label name: 0 defective, 1 acceptable, -1 not labelled; such as '{"bad": 0, "ok": 1}'.
-        dates: What stands first in dates such as 05/06/2024: day_first, month_first, or auto, which looks at the column.
+        dates: What comes first in dates such as 05/06/2024: day_first, month_first, or auto, which looks at the column.
         out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:

@@ -85,21 +85,21 @@ class DistilledSettings:
 
 @dataclass(frozen=True)
 class MultilabelSettings:
-    """Settings of multi-label learning from one label an image. The defaults are the paper's.
+    """Settings of multi-label learning from one label per image. The defaults are the paper's.
 
     Args:
         method: Training method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations
-            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence); distilled learns what a trained
-            teacher says of all images; in noisy_student students learn from the one before, and from the labels. Sigmoid (for
-            mile) or softmax (for the others) is trained beside it, and served unless validation says that the
-            method is surely better.
+            as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence); distilled learns a trained
+            teacher's answers for all images; in noisy_student each student learns from the previous one and from the labels.
+            Sigmoid (for mile) or softmax (for the others) is also trained, and is served unless the method is significantly
+            better on validation.
         seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
         encoder: Frozen encoder, from whose features the model learns instead of pixels.
-        unfreeze: What of the encoder learns in the end: last trains its last block together with the heads on the images, a few
-            passes with small steps, and keeps that if held-out labels say that it is better; null leaves the encoder as it is.
-        radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 does not look for any.
+        unfreeze: Part of the encoder to train at the end: last trains its last block and the heads on the images, for a
+            few passes with small steps, and keeps the result if it is better by held-out labels; null trains none of it.
+        radius: Number of bits in which the perceptual hashes of near-duplicates may differ; -1 disables the search.
         val: Share of the examples without a split on which thresholds and settings are chosen.
         test: Share of the examples without a split that are the test set.
         share: Share of the training examples to use, drawn class by class.
@@ -114,7 +114,7 @@ class MultilabelSettings:
         distilled: Distillation from one teacher.
         noisy_student: Students one after another; their noise is the augmentation, and model.dropout.
         threshold: Probability above which a class is predicted; null chooses it on validation.
-        choose_by: Labels of the validation images that choose: given (one an image may do), or truth (all of them, by F1).
+        choose_by: Labels of the validation images to choose by: given (one per image is enough), or truth (all of them, by F1).
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 
