@@ -14,11 +14,11 @@ def review(
 
     Args:
         run_folder: Folder of a finished run of moderate, distill, multilabel or denoise.
-        answers: For a moderation run: CSV or Parquet file with columns id and label, which is review/check.csv filled in or
-            labels.csv of tutelage audit report; the run's figures, threshold and report are made by them.
+        answers: For a moderation run: CSV or Parquet file with columns id and label, such as the completed review/check.csv
+            or labels.csv of tutelage audit report; the run's figures, threshold and report then use them.
         check: For a moderation run: number of test images to draw.
-        database: For a moderation run: decision log, SQLite file or URL, through which the drawn images get to the page of
-            tutelage audit serve, in place of a spreadsheet.
+        database: For a moderation run: decision log, SQLite file or URL, which sends the drawn images to the page of
+            tutelage audit serve, instead of a spreadsheet.
         seed: Seed of the draw.
     """
     from tutelage import recipes

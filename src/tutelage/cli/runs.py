@@ -22,10 +22,10 @@ def predict(
     Args:
         run_folder: Folder of a finished run.
         manifest: CSV or Parquet file of new examples, with a column image for a run of images, or a folder of images; for a run
-            that was given features, a file of those.
+            on given features, a file of features.
         out: Table to write, .csv, or .parquet with a .csv file beside it.
         fpr: For a moderation run: false-positive rate at which to decide; the run's own by default.
-        vectors: For a denoise run that was given features: file of those of the new texts, as it was given them.
+        vectors: For a denoise run on given features: file of the features of the new texts, in the same form.
         columns: Names of the manifest's columns.
     """
     table, problems = recipes.predict(run_folder, manifest, out, columns=columns, fpr=fpr, vectors=vectors)

@@ -70,9 +70,7 @@ def class_conditional_noise(
     labelled = labels >= 0
     given = labels if given is None else given
     if labelled.any() and not 0 <= int(given[labelled].min()) <= int(given[labelled].max()) < len(transition_GC):
-        raise ValueError(
-            f"the transition matrix has {len(transition_GC)} rows, which is too few for the classes given"
-        )
+        raise ValueError(f"the transition matrix has {len(transition_GC)} rows, which is too few for the classes given")
     noisy = labels.clone()
     if labelled.any():
         noisy[labelled] = torch.multinomial(transition_GC[given[labelled]], 1, generator=generator).squeeze(1)

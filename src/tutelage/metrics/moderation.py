@@ -95,7 +95,7 @@ def npv_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float, convention: Con
 
 
 def recall_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float, convention: Convention = "paper") -> float:
-    """Recall at a false-positive rate: how much is kept of the class that the rate does not already fix.
+    """Recall at a false-positive rate: the share kept of the class that the rate does not fix.
 
         "paper":   TP / (TP + FN), the share of acceptable examples that pass when at most `fpr` of the defects do
         "swapped": TN / (TN + FP), the share of defects that are caught when at most `fpr` of the acceptable are flagged
@@ -137,7 +137,7 @@ def lift_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
 
 
 def local_precision(scores: ArrayLike, labels: ArrayLike, share: float = 0.02) -> float:
-    """Precision of a specialist where it is sure: of what it flags first, the share that are defects.
+    """Precision of a specialist where it is confident: the share of defects among the examples it flags first.
 
     It flags from its lowest score upwards until `share` of the acceptable examples are flagged: NPV in the swapped
     convention. A specialist of a cluster of noise flags acceptable examples as readily as defects, and scores the base

@@ -1,4 +1,4 @@
-"""How good a model's label sets are: each image may have several labels, and may have been given only one of them."""
+"""How good a model's label sets are: each image may have several labels, of which only one may be given."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +34,7 @@ def label_sets(scores: ArrayLike, threshold: float | None) -> Sets:
 
 
 def mean_set_size(sets: ArrayLike) -> float:
-    """Mean number of labels in a set: the paper's label coverage, of which 1.15 means 15 % more labels than one an image.
+    """Mean number of labels in a set: the paper's label coverage, of which 1.15 means 15 % more labels than one per image.
 
     It stands beside every F1: where images have many labels, whoever names all of them scores high.
     """
@@ -81,7 +81,7 @@ def real_f1(sets: ArrayLike, truth: ArrayLike) -> float:
 
 
 def pw_jaccard(sets: ArrayLike, truth: ArrayLike) -> float:
-    """Precision-weighted Jaccard similarity, the mean over images: how good a model is that learns its classes task by task.
+    """Precision-weighted Jaccard similarity, the mean over images: for models that learn their classes task by task.
 
         pw-JS = mean over i of  |P_i & Y_i| / |P_i or Y_i|  *  |P_i & Y_i| / |P_i|
 

@@ -1,4 +1,4 @@
-"""What can be promised of the share of all defects that pass a threshold, from how many held-out ones do."""
+"""What can be guaranteed about the share of all defects that pass a threshold, from the held-out ones that do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tolerated_passes(defects: int, fpr: float, confidence: float) -> int:
 
 
 def defects_needed(fpr: float, confidence: float) -> int:
-    """The least number of held-out defects with which anything can be promised: (1 - fpr)^n <= 1 - confidence."""
+    """The smallest number of held-out defects that allows a guarantee: (1 - fpr)^n <= 1 - confidence."""
     least = math.ceil(math.log1p(-confidence) / math.log1p(-fpr))
     while tolerated_passes(least, fpr, confidence) < 0:  # rounding may take one away
         least += 1

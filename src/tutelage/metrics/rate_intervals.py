@@ -1,4 +1,4 @@
-r"""Intervals of the figures at a false-positive rate, which count how little a few defects say of the threshold.
+r"""Intervals of the figures at a false-positive rate, which account for the uncertainty of the threshold with few defects.
 
 The threshold at rate f is the (1 - f)-quantile of the defects' scores. Of n defects, B lie above it, and B is binomial:
 

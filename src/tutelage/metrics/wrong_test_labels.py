@@ -1,4 +1,4 @@
-"""Moderation at a false-positive rate where the test's own labels are wrong at times: expected counts for counts."""
+"""Moderation at a false-positive rate if some test labels are wrong: expected counts in place of counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ExpectedPoint:
-    """A threshold, and what is expected of it: NPV, and the share of acceptable examples that pass."""
+    """A threshold with its expected NPV and expected share of acceptable examples that pass."""
 
     threshold: float
     npv: float
@@ -37,7 +37,7 @@ def defective_probability(log_odds: ArrayLike, labels: ArrayLike, errors: tuple[
 def checked_labels(
     expected: ArrayLike, true: ArrayLike, drawn: ArrayLike, probability: ArrayLike
 ) -> NDArray[np.float64]:
-    r"""Return how much of a defect each example counts as, (N,), where a person has checked a sample of known probabilities.
+    r"""Return how much of a defect each example counts as, (N,), after a person has checked a sample with known probabilities.
 
     .. math:: \hat d_i = m_i + \frac{I_i}{\pi_i} (d_i - m_i)
 
@@ -64,7 +64,7 @@ def checked_labels(
 
 
 def expected_point(scores: ArrayLike, defective: ArrayLike, fpr: float) -> ExpectedPoint:
-    r"""Return the least threshold above which at most a share of the expected defects lies, and what is expected of it.
+    r"""Return the smallest threshold above which at most a share of the expected defects lies, with its expected figures.
 
     .. math:: t = \min\Big\{s_j : \sum_{s_i > s_j} d_i \le f \sum_i d_i\Big\}, \qquad
         \mathrm{NPV} = \frac{\sum_{s_i \le t} d_i}{\#\{s_i \le t\}}, \qquad
@@ -102,7 +102,7 @@ def expected_point(scores: ArrayLike, defective: ArrayLike, fpr: float) -> Expec
 
 
 def expected_floor(defective: ArrayLike, fpr: float) -> float:
-    """Return `npv_floor` of expected counts: the NPV of scores that know nothing of what is acceptable.
+    """Return `npv_floor` of expected counts: the NPV of scores that carry no information on acceptable examples.
 
     Args:
         defective: (N,) of each example how much of a defect is expected.

@@ -1,4 +1,4 @@
-"""What a source of supervision is: one loss for each example, never reduced."""
+"""A source of supervision: one loss for each example, never reduced."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Signal(Configured, nn.Module, ABC):
     """One source of supervision: ``signal(outputs, batch) -> (B,)``.
 
     A signal is a module, so that whatever it remembers (self-labels, moving averages) is a buffer that moves, saves and
-    loads with the rest. Anything of one row per example is indexed by ``batch["index"]``, never by the place in a batch.
+    loads with the rest. Anything with one row per example is indexed by ``batch["index"]``, never by position in a batch.
 
     Supervision that an example lacks (no teacher, an abstaining rule, an unlabelled image) is a loss of exactly 0 with no
     gradient, chosen by a mask; it is never a made-up target.
 
     ``separable = False`` marks a loss that couples the examples of a batch (pairwise, mixed): it returns one scalar,
-    and no weighting may weigh its examples apart.
+    and no weighting may weight its examples separately.
 
     ``config()`` are the arguments that it was made with, in plain values: of a teacher its class and a hash of its weights.
     """
@@ -81,22 +81,22 @@ class Signal(Configured, nn.Module, ABC):
         return observing()
 
     def remember(self, name: str, at: Any, values: Tensor) -> None:
-        """Write values at some places of a buffer; an `Objective` that finds an example not finite takes it back."""
+        """Write values into rows of a buffer; an `Objective` undoes this if an example is not finite."""
         buffer = getattr(self, name)
         self._written[name] = (at, buffer[at].clone())
         buffer[at] = values
 
     def undo(self) -> None:
-        """Take back what was remembered since `forget_before`."""
+        """Undo what was remembered since `forget_before`."""
         for name, (at, before) in self._written.items():
             getattr(self, name)[at] = before
 
     def forget_before(self) -> None:
-        """Let what has been remembered stand."""
+        """Make permanent what has been remembered."""
         self._written.clear()
 
     def own_output(self, outputs: Any) -> Tensor:
-        """Return the tensor that this signal judges: the whole output, or the head that it names; see `head_of`."""
+        """Return the tensor that this signal judges: the whole output, or the head it names; see `head_of`."""
         return head_of(outputs, self.head, f"signal {self.name!r}")
 
 
@@ -196,12 +196,12 @@ def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
 
 
 def observing() -> bool:
-    """Return whether what is evaluated is a step of the training, and not a probe."""
+    """Return whether this evaluation is a step of the training, not a probe."""
     return _observing.get() and torch.is_grad_enabled()
 
 
 def probing() -> bool:
-    """Return whether what is evaluated is a probe: for a derivative, or a second look at a batch."""
+    """Return whether this evaluation is a probe: for a derivative, or a second look at a batch."""
     return not _observing.get()
 
 

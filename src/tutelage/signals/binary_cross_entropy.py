@@ -23,7 +23,7 @@ class BinaryCrossEntropy(Signal):
             labelled" and contributes 0: one class of one example, or a whole example.
         reduction: "sum" over classes, as in the released program of MILe (with "mean" at C = 1000 the same learning rate
             barely trains), or "mean", as equation 1 of the paper prints it.
-        head: the model's head that is judged, where it has several.
+        head: the head of the model to use, if it has several.
 
     Raises:
         ValueError: targets of another shape, a label that is no class of the model, or a target above 1. On an accelerator,

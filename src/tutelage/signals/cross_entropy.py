@@ -26,7 +26,7 @@ class CrossEntropy(Signal):
             negative entry or NaN, means "not labelled": loss 0, no gradient.
         smoothing: s in [0, 1).
         class_weights: w, one positive number or 0 a class; 1 for all where it is None.
-        head: the model's head that is judged, where it has several.
+        head: the head of the model to use, if it has several.
 
     Raises:
         ValueError: an output or labels of another shape, a class that the model has not (on an accelerator, where to look would

@@ -16,7 +16,7 @@ from tutelage.signals.base import Outputs, Signal, ask, entry, head_of, masked, 
 
 
 class Frozen(nn.Module):
-    """A model that is asked in eval mode and never trained, whatever mode it is left in between.
+    """A model that is run in eval mode and never trained, whatever mode it is in otherwise.
 
     It moves with its owner (``.to``), and is no part of its owner's parameters or state. Its last answer is remembered for
     a weighting that probes the batch of a step, before that step or after it, so that a large teacher is paid once a step and
@@ -80,7 +80,7 @@ class Distillation(Signal):
             that the student sees), or the batch's key under which its logits (B, C) lie ready.
         temperature: tau > 0. Not used by hard distillation.
         kind: "soft" or "hard".
-        teacher_head: the teacher's head, where it has several.
+        teacher_head: the head of the teacher to use, if it has several.
         head: the student's head that follows the teacher, where it has several.
 
     A row of the teacher's logits that is not finite means "no teacher for this example": loss 0, no gradient.

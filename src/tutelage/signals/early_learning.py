@@ -1,4 +1,4 @@
-"""Early-learning regularisation: what the model said early on holds it back from learning wrong labels by heart."""
+"""Early-learning regularisation: the model's early answers keep it from memorising wrong labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLAMP = 1e-4
 
 
 class EarlyLearning(Signal):
-    r"""The regulariser of ELR, for each example; weigh it by lambda beside a cross-entropy.
+    r"""The regulariser of ELR, for each example; add it to a cross-entropy with weight lambda.
 
     .. math:: t_i \leftarrow \beta t_i + (1-\beta)\,\bar p_i,\qquad \ell_i = \log\big(1 - \langle t_i, p_i\rangle\big)
 
@@ -27,7 +27,7 @@ class EarlyLearning(Signal):
         num_examples: N; ``batch["index"]`` is an example's place among them.
         num_classes: C.
         beta: how slowly the averages move, in [0, 1); 0.7 for CIFAR-10 and WebVision, 0.9 for CIFAR-100.
-        head: the model's head that is judged, where it has several.
+        head: the head of the model to use, if it has several.
 
     Attributes:
         averages_NC: t (a buffer, saved with the checkpoint; the released program loses it).

@@ -1,4 +1,4 @@
-r"""ImplyLoss: a rule that is right on an example implies its class there, and how often it is right is learned beside.
+r"""ImplyLoss: a rule that is right on an example implies its class there; how likely that is, is learned too.
 
 The head ``reliability`` holds the log-odds of :math:`r_{ij} = P(\text{rule } j \text{ is right on } x_i)`, (B, J), and
 ``batch["fired"]`` (B, J) which columns fire, each for the class ``rule_class[j]``.
@@ -22,7 +22,7 @@ class RuleReliability(Signal):
     r"""What labelled examples say about the rules that fire on them.
 
     A rule whose class is not the label is wrong: :math:`-\log(1 - r_{ij})`. On its own exemplar it is right:
-    :math:`-\log r_{ij}`. Elsewhere it may be right by chance, so that a loss is taken which forgives that:
+    :math:`-\log r_{ij}`. Elsewhere it may be right by chance, so the loss tolerates that:
     :math:`(1 - r_{ij}^q) / q` (eq. 3, generalised cross-entropy).
 
     Args:

@@ -43,12 +43,12 @@ class _OfBoth(Signal):
 
 
 class LabelledByBoth(_OfBoth):
-    r"""Cross-entropy of the classifier with the label and, where a second label is given, of the label model with that.
+    r"""Cross-entropy of the classifier with the label and, if a second label is given, of the label model with it.
 
     .. math:: \ell_i = -\log f_i(y_i) - [y'_i \ge 0]\,\log g_i(y'_i)
 
     As the primary signal this lets held-out examples judge both models: give y' there, and -1 in training, where it is then
-    SPEAR's first term. Weights of terms that move the label model alone have a derivative only so.
+    SPEAR's first term. Only then do weights of terms that change only the label model have a derivative.
 
     Args:
         second: the batch's key of y'.
@@ -75,7 +75,7 @@ class LabelledByBoth(_OfBoth):
 
 
 class Entropy(Signal):
-    r"""The entropy of the classifier on what has no label, :math:`\ell_i = H(f_i)` (SPEAR's second term).
+    r"""The entropy of the classifier on unlabelled examples, :math:`\ell_i = H(f_i)` (SPEAR's second term).
 
     Source: Grandvalet and Bengio, *Semi-supervised Learning by Entropy Minimization*, NIPS 2004.
     """
@@ -90,7 +90,7 @@ class Entropy(Signal):
 
 
 class FollowLabelModel(_OfBoth):
-    r"""Cross-entropy of the classifier with what the label model holds for likeliest (SPEAR's third term).
+    r"""Cross-entropy of the classifier with the label model's likeliest class (SPEAR's third term).
 
     .. math:: \ell_i = -\log f_i(\arg\max_y g_i(y)), \qquad i\ \text{unlabelled and covered}
     """

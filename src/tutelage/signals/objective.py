@@ -1,4 +1,4 @@
-"""A model and its signals: the matrix of losses that everything else weighs."""
+"""A model and its signals: the matrix of losses that everything else weights."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Objective(nn.Module):
 
     @property
     def separable(self) -> list[bool]:
-        """For each column, whether its examples may be weighed apart."""
+        """For each column, whether its examples may be weighted separately."""
         return [signal.separable for signal in self.signals]
 
     def outputs(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Outputs:

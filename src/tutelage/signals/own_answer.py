@@ -9,15 +9,15 @@ from tutelage.signals.base import Batch, Outputs, Signal
 
 
 class OwnAnswer(Signal):
-    r"""Cross-entropy with what the model itself says now, sharpened and without gradient.
+    r"""Cross-entropy with the model's own current answer, sharpened and without gradient.
 
     .. math:: \ell_i = -\sum_c q_{ic} \log p_{ic}, \qquad q_{ic} = \frac{p_{ic}^{1/T}}{\sum_j p_{ij}^{1/T}}
 
-    with :math:`p = \mathrm{softmax}(z)`. The smaller T, the surer the answer; at 1 there is no gradient.
+    with :math:`p = \mathrm{softmax}(z)`. The smaller T, the more confident the answer; at 1 there is no gradient.
 
     Args:
         temperature: T, in (0, 1].
-        head: the model's head that is judged, where it has several.
+        head: the head of the model to use, if it has several.
 
     Source: Zhang et al., *Distilling Effective Supervision from Severe Label Noise*, CVPR 2020, section 3, which sharpens the
     mean answer over augmented copies of the image; here the one copy of the batch.

@@ -1,4 +1,4 @@
-"""Losses of maps, one prediction a pixel: the mean over those pixels of an image of which the truth is known."""
+"""Losses of maps, one prediction per pixel: the mean over the pixels of an image whose truth is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tutelage.signals.reading import classes_of, known_classes
 
 
 def mean_over_present(losses_BHW: Tensor, present_BHW: Tensor) -> Tensor:
-    """Return each image's mean loss over its present pixels, (B,); exactly 0, without a gradient, where there are none."""
+    """Return each image's mean loss over its present pixels, (B,); exactly 0, without a gradient, if there are none."""
     kept_BHW = torch.where(present_BHW, losses_BHW, torch.zeros_like(losses_BHW))
     return kept_BHW.flatten(1).sum(1) / present_BHW.flatten(1).sum(1).clamp_min(1)
 

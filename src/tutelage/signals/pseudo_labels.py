@@ -35,7 +35,7 @@ class PseudoLabels(Signal):
         reduction: "sum" over the classes, or "mean".
         remember: (examples, classes) keeps, for each, the first ``generation`` in which a pseudo-label was said.
         generations: how many generations `tally` counts.
-        head: the model's head that is judged, where it has several.
+        head: the head of the model to use, if it has several.
 
     Attributes:
         generation: what `first_said` counts in; whoever changes the teacher sets it.

@@ -1,4 +1,4 @@
-"""In what order do the sub-tasks teach? One order of all examples an epoch, as fit wants it."""
+"""In what order do the sub-tasks teach? One order of all examples per epoch, as `fit` needs it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Curriculum(Configured):
         self.tasks = ranked[::-1] if name in ("acc", "apc") else ranked
 
     def deal(self, epoch: int) -> Tensor:
-        """Return the sub-task with which each place is learned in this epoch, (n,): its own, or one dealt to it."""
+        """Return the sub-task with which each position is learned in this epoch, (n,): its own, or one drawn for it."""
         task = self.subtask.clone()
         shared = (task < 0).nonzero().squeeze(1)
         if not self.tasks:

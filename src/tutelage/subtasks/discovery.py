@@ -65,7 +65,7 @@ class DiscoverySettings:
 
 
 class SelfLabels(Signal):
-    r"""Cross-entropy with labels that an optimal transport draws from the model itself.
+    r"""Cross-entropy with labels that optimal transport assigns from the model's own outputs.
 
     Before an epoch, the labels become the argmax of the plan
 
@@ -114,7 +114,7 @@ class SelfLabels(Signal):
         return F.cross_entropy(self.own_output(outputs), self.labels[batch["index"]], reduction="none")
 
     def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
-        """Assign the labels anew; the first epoch learns those that were given, as SeLa's does."""
+        """Assign the labels anew; the first epoch learns the given ones, as in SeLa."""
         if epoch == 0 or epoch % self.settings.relabel_every:
             return
         index, outputs = predict_fn(augmented=True)

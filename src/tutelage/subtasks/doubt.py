@@ -1,4 +1,4 @@
-"""Which labels are right? Models that have not learned a label judge it, and so do the acceptable images that look like it."""
+"""Which labels are right? Models that have not learned a label judge it, and so do its acceptable look-alikes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DoubtSettings:
 def told_apart(
     features_ND: Tensor, scores_N: Tensor, label_N: Tensor, subtask_N: Tensor, count: int, lookalikes: float = 2.0
 ) -> NDArray[np.float64]:
-    """Return the AUROC at which each sub-task's defects are told from the acceptable examples that look like them, (K,).
+    """Return the AUROC with which each sub-task's defects are told from the acceptable examples that look like them, (K,).
 
     The look-alikes of a sub-task are the acceptable examples whose features have the greatest cosine with the mean of its own,
     `lookalikes` for each of its examples and at least 15. Defects that a model cannot tell from them, though it has learned
@@ -86,7 +86,7 @@ def purity(apart_K: NDArray[np.float64], full: float) -> NDArray[np.float64]:
 
 
 def unexplained(promised_K: NDArray[np.float64], purity_K: NDArray[np.float64], size_K: NDArray[np.int64]) -> float:
-    r"""Return how much of what look-alikes say against sub-tasks the errors at a rate leave unexplained, 0 to 1.
+    r"""Return how much of the look-alikes' evidence against sub-tasks errors at a rate leave unexplained, 0 to 1.
 
     .. math:: s = \frac{\left(\sum_k n_k (p_k - u_k)\right)_+}{\sum_k n_k (p_k - u_k)_+}
 
@@ -105,7 +105,7 @@ def unexplained(promised_K: NDArray[np.float64], purity_K: NDArray[np.float64], 
 
 
 def telling(apart_K: NDArray[np.float64], size_K: NDArray[np.int64]) -> float:
-    r"""Return how far a low AUROC of `told_apart` speaks against labels, and not against the features, 0 to 1.
+    r"""Return how far a low AUROC of `told_apart` is evidence against labels rather than against the features, 0 to 1.
 
     .. math:: t = \min\left(1,\ 3\,\frac{\sum_{k:\, a_k \ge 3/4} n_k}{\sum_k n_k}\right)
 

@@ -1,4 +1,4 @@
-"""Examples that count more or less often than once, as those of a sample do that stand for others."""
+"""Examples that count more or less than once, such as those of a sample that represent others."""
 
 from __future__ import annotations
 

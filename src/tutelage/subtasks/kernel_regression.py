@@ -1,4 +1,4 @@
-"""Kernel ridge regression on features, in closed form: of further examples, and of each known one without itself."""
+"""Kernel ridge regression on features, in closed form: predictions for new examples, leave-one-out ones for known examples."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class KernelRegression:
         return torch.stack([answers(part, asked, self.kernel) for part in self.parts]).mean(0)
 
     def flat(self, most: int) -> Part:
-        """Return as many parts as have so many examples, and at least one, as one part whose answer is their mean."""
+        """Merge the first parts, with at most ``most`` examples (but at least one part), into one whose answer is their mean."""
         sizes = accumulate(len(part.known) for part in self.parts)
         parts = self.parts[: max(1, sum(size <= most for size in sizes))]
         known, dual = torch.cat([part.known for part in parts]), torch.cat([part.dual for part in parts])
@@ -69,7 +69,7 @@ class KernelRegression:
 def kernel_regression(
     features_ND: Tensor, targets_NM: Tensor, seed: int, weight_N: Tensor | None = None, std_D: Tensor | None = None
 ) -> KernelRegression:
-    r"""Fit M targets at once, and answer for each example without its own.
+    r"""Fit M targets at once, and predict each example without its own.
 
     .. math:: \hat y_{-i} = y_i - \frac{\alpha_i}{(G^{-1})_{ii}}, \quad \alpha = G^{-1}(y - \bar y),
         \quad G = K + \rho\,\mathrm{diag}(w)^{-1}

@@ -79,7 +79,7 @@ class Lesson:
 
     @property
     def sources(self) -> list[str]:
-        """The names of what the student follows, the label first."""
+        """The names of the student's sources, the label first."""
         further = {"substitute": self.substitute_logits, "fine_tuned": self.fine_tuned_logits}
         return ["label", "specialists", *(name for name, logits in further.items() if logits is not None)]
 
@@ -90,7 +90,7 @@ def two_way(log_odds: Tensor) -> Tensor:
 
 
 def joint_log_odds(log_odds_NK: Tensor, operating_point_K: Tensor, kept_K: Tensor) -> Tensor:
-    r"""Return what the kept specialists say together, log-odds of acceptable, (N,); NaN where nobody is kept.
+    r"""Return the kept specialists' joint log-odds of acceptable, (N,); NaN if none is kept.
 
     .. math:: \frac{P(-\mid x)}{P(+\mid x)} = \sum_{k\in C} e^{-(z_k(x) - b_k)}
 
@@ -120,7 +120,7 @@ def prepare(
     unlabelled: Tensor | None = None,
     unlabelled_probabilities: Tensor | None = None,
 ) -> Lesson:
-    """Decide who takes part, with which label, taught by whom.
+    """Decide which examples are used, with which label, and which teacher.
 
     Unlabelled images (the paper keeps "the samples classified as c in C by F_LD"): one takes part where F_LD assigns it to a
     kept sub-task with confidence. That gives it a teacher and a place in the curriculum, never a label, since F_LD judges
@@ -211,7 +211,7 @@ def _unlabelled(
 
 
 def most_unlabelled(unlabelled: int, labelled: int, settings: LessonSettings) -> int:
-    """Return how many of the unlabelled rows can take part beside so many labelled ones."""
+    """Return how many of the unlabelled rows can be used with so many labelled ones."""
     if settings.unlabelled == "none":
         return 0
     return min(unlabelled, int(settings.unlabelled_share / (1 - settings.unlabelled_share) * labelled))

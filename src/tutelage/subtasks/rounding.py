@@ -1,4 +1,4 @@
-"""Hard assignments that keep a promise about cluster sizes, which the argmax of a transport plan does not."""
+"""Hard assignments that guarantee cluster sizes, which the argmax of a transport plan does not."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Which specialists are competent, and worth listening to?"""
+"""Which specialists are competent?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One specialist a sub-task: its defects against everything acceptable."""
+"""One specialist per sub-task: its defects against everything acceptable."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _weight(told_NK: Tensor, balance: float) -> float:
 
 
 def memberships(subtask: Tensor, label: Tensor, count: int) -> Tensor:
-    """Return what each specialist is told of each example, (N, K): 1 acceptable, 0 its own defect, -1 nothing."""
+    """Return the target of each specialist for each example, (N, K): 1 acceptable, 0 its own defect, -1 nothing."""
     told = torch.full((len(label), count), -1.0)
     told[label == 1] = 1.0
     own = ((label == 0) & (subtask >= 0)).nonzero().squeeze(1)

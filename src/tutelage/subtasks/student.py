@@ -1,4 +1,4 @@
-"""The generalist: a transformer that hears the label at its class token and the specialists at its distillation token."""
+"""The generalist: a transformer whose class token learns the label and whose distillation token follows the specialists."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class OwnSpecialist(Distillation):
     task_N: Tensor
 
     def begin_epoch(self, epoch: int, predict_fn: Any) -> None:
-        """Follow the curriculum's deal of this epoch."""
+        """Use the sub-tasks that the curriculum draws for this epoch."""
         self.task_N[self.index] = self.curriculum.deal(epoch).to(self.task_N.device)
 
     def teacher_logits(self, batch: Batch) -> Tensor:

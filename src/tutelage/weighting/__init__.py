@@ -1,4 +1,4 @@
-"""How far each signal counts, for each example and each module: one file a method."""
+"""How far each signal counts, for each example and each module: one file per method."""
 
 from tutelage.weighting.amal import AMAL, coreset_probabilities
 from tutelage.weighting.auxilearn import AuxiLearn

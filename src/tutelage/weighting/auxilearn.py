@@ -87,7 +87,7 @@ class AuxiLearn(Weighting):
         return {name: mean[name] if name in mean else torch.zeros_like(value) for name, value in phi.items()}
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
-        """Take one step on the network, and cut off what is negative; none while the learning rate is 0."""
+        """Take one step on the network and clip negative weights to 0; none while the learning rate is 0."""
         if self.neumann.eta(optimizer, objective.model) == 0:
             return
         parameters = dict(self.network.named_parameters())
@@ -116,7 +116,7 @@ _combined: WeakKeyDictionary[AuxiLearn, WeakKeyDictionary[Objective, Objective]]
 
 
 class Combined(Signal):
-    """The primary loss plus a network's word on all losses."""
+    """The primary loss plus a network's output for all losses."""
 
     def __init__(self, signals: Sequence[Signal], network: nn.Module) -> None:
         super().__init__("combined losses")

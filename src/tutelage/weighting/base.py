@@ -88,7 +88,7 @@ class Weighting(Configured, nn.Module):
         return None
 
     def module_weights(self, model: nn.Module) -> ModuleWeights | None:
-        """Return a and the partition that it speaks of, or None for all ones."""
+        """Return a and the partition it refers to, or None for all ones."""
         return None
 
     def begin_epoch(self, epoch: int, objective: Objective, batches: Iterable[Batch]) -> None:
@@ -103,7 +103,7 @@ class Weighting(Configured, nn.Module):
 
     @full_types()
     def backward(self, losses: Tensor, batch: Batch, model: nn.Module, scale: float | Tensor = 1.0) -> None:
-        """Add the weighted gradient to ``.grad`` of all that the losses depend on, in the place of ``loss.backward()``.
+        """Add the weighted gradient to ``.grad`` of all that the losses depend on, instead of ``loss.backward()``.
 
         Args:
             losses: (B, K), as an `Objective` returns them, not scaled: many weights are functions of the losses. A row that is
@@ -144,7 +144,7 @@ class Weighting(Configured, nn.Module):
         self.descend(totals_K if share == 1 else share * totals_K, model, scale)
 
     def descend(self, totals_K: Tensor, model: nn.Module, scale: float | Tensor) -> None:
-        """Add the gradient of each signal's total, weighed for each module and times ``scale``, to ``.grad``.
+        """Add the gradient of each signal's total, weighted for each module and times ``scale``, to ``.grad``.
 
         With several processes a total counts as many times as there are processes, whose gradients are then averaged.
         """
@@ -173,15 +173,15 @@ class Weighting(Configured, nn.Module):
         return {"name": self.name, **plain(self._arguments)}
 
     def learned(self) -> dict[str, Any]:
-        """Return what has been learned so far, as few plain numbers by name, to be followed over a training."""
+        """Return what has been learned so far, as a few plain numbers by name, for the curves of a training."""
         return {}
 
     def module_names(self) -> list[str]:
-        """Return the names of the modules that `learned` tells apart, M of them; none for most weightings."""
+        """Return the names of the M modules that `learned` distinguishes; none for most weightings."""
         return []
 
     def last_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor | None:
-        """Return how far each signal of some examples counts when training has ended, (B, K).
+        """Return the weights of some examples at the end of training, (B, K).
 
         None for a weighting whose weights of a batch are forgotten with it.
         """

@@ -110,12 +110,12 @@ class CleanNet(Weighting):
         return self.table.lookup(index_of(batch, "CleanNet")).to(losses_BK.dtype).expand_as(losses_BK)
 
     def begin_epoch(self, epoch: int, objective: Objective, batches: Iterable[Batch]) -> None:
-        """Weigh all examples anew, from the epoch ``start`` on."""
+        """Weight all examples anew, from the epoch ``start`` on."""
         if epoch >= self.start:
             self.weigh(objective, batches)
 
     def weigh(self, objective: Objective, batches: Iterable[Batch]) -> None:
-        """Take the classes' prototypes from all examples, and weigh these by them.
+        """Compute the classes' prototypes from all examples, and weight the examples by them.
 
         Args:
             objective: its model ends in one linear layer.

@@ -1,4 +1,4 @@
-"""CRUST: train on the examples whose gradients stand for the most others, weighted by how many they stand for."""
+"""CRUST: train on the examples whose gradients represent the most others, weighted by how many they represent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CurriculumNet: what lies near the densest place of its class comes first, and what lies far off counts half, and last."""
+"""CurriculumNet: examples near the densest point of their class come first; those far from it come last and count half."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUBSETS = 3  # clean, noisy, highly noisy
 
 
 class CurriculumNet(Weighting):
-    r"""A curriculum by density: each class is divided into clean, noisy and highly noisy examples, which come one by one.
+    r"""A curriculum by density: each class is divided into clean, noisy and highly noisy examples, learned in turn.
 
     .. math:: D_{ij} = \lVert h_i - h_j \rVert^2, \qquad \rho_i = \big|\{j : D_{ij} < d_c\}\big|, \qquad
         c = \arg\max_i \rho_i

@@ -1,4 +1,4 @@
-"""Constant weights of which those of the teachers are 0 in some steps."""
+"""Constant weights, of which the teachers' are 0 in some steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tutelage.weighting.fixed import Fixed
 
 
 class DroppedTeachers(Fixed):
-    """Constant weights of which those after the first are 0 in some steps, drawn anew, each on its own, in every step.
+    """Constant weights, of which those after the first are set to 0 at random, independently, in every step.
 
     Args:
         weights: one for each signal, the labels' first, which is never dropped; see `Fixed`.

@@ -1,4 +1,4 @@
-"""Weights that are given and stay."""
+"""Weights that are given and never change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Fixed(Weighting):
 
 
 class FixedByModule(Weighting):
-    """Constant importances of each signal in each module: a[k, m] is given and stays, that of the first signal is 1.
+    """Constant importances of each signal in each module: a[k, m] is given and never changes; that of the first signal is 1.
 
     Args:
         importance: a list of M finite numbers for each signal after the first.

@@ -1,4 +1,4 @@
-"""Constant weights by search: train, look at the validation, and propose again."""
+"""Constant weights by search: train, validate, and propose again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tuned:
 
 
 def check_search(num_signals: int, trials: int, bounds: tuple[float, float]) -> None:
-    """Refuse what `tune_weights` could not do.
+    """Refuse arguments that `tune_weights` cannot use.
 
     Raises:
         ValueError: there is nothing to search.

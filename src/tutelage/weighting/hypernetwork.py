@@ -1,4 +1,4 @@
-"""Small networks from losses to weights: how they are evaluated, and kept from the model's optimiser."""
+"""Small networks from losses to weights: how they are evaluated, and kept out of the model's optimiser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def leaves(network: nn.Module, like: Tensor) -> dict[str, Tensor]:
 
 
 def evaluate(network: nn.Module, losses_BK: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Return what a network says of losses, computed in their type and place.
+    """Return a network's output for losses, in their type and on their device.
 
     Raises:
         ValueError: it was made for another number of signals.

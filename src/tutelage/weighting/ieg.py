@@ -1,4 +1,4 @@
-"""IEG: of each example's label and pseudo-label the one that would have helped held-out examples most, as far as it would."""
+"""IEG: of each example's label and pseudo-label, the one that would help held-out examples more, weighted by how much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The direction of the implicit derivative, as weightings ask for it again and again."""
+"""The direction of the implicit derivative, as weightings compute it repeatedly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRODUCTS: tuple[Products, ...] = get_args(Products)
 
 
 class NeumannSeries(nn.Module):
-    """A Neumann series that says once, and counts, that it had to be damped or stopped.
+    """A Neumann series that warns once, and counts, when it has to be damped or stopped.
 
     Args:
         neumann_steps: M, how many Hessian-vector products; 0 is one step of look-ahead.
@@ -44,7 +44,7 @@ class NeumannSeries(nn.Module):
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
     def eta(self, optimizer: Optimizers, model: nn.Module) -> float:
-        """Return the step size; of several learning rates, the one of most of the model's parameters."""
+        """Return the step size; of several learning rates, that of most of the model's parameters."""
         lr = learning_rate(optimizer, model)
         return lr if self.step_size is None else self.step_size
 

@@ -141,7 +141,7 @@ class MAOAL(Weighting):
             self.update(self.hypergradient(objective, batch, held_out, optimizer))
 
     def update(self, gradient_KM: Tensor) -> None:
-        """Take one step against a derivative by the importances, (K - 1, M), which is evidence where that is asked."""
+        """Take one step against a derivative by the importances, (K - 1, M), which is evidence if ``evidence`` is set."""
         if self.evidence is not None:
             help_KM = -gradient_KM.to(self.free)
             self.help_sum.mul_(MEMORY).add_(help_KM)

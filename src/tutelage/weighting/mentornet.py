@@ -1,4 +1,4 @@
-"""MentorNet: a curriculum by the loss, as a formula or as a small network that has seen right and wrong labels."""
+"""MentorNet: a curriculum by the loss, as a formula or as a small network trained on right and wrong labels."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class MentorNet(Weighting):
         return self.last_weights(losses_BK, batch)
 
     def last_weights(self, losses_BK: Tensor, batch: Batch) -> Tensor:
-        """Return the weights (B, K) at the percentile as it is."""
+        """Return the weights (B, K) at the current percentile."""
         if self.epoch < self.start:
             return torch.ones_like(losses_BK)
         primary_B = losses_BK[:, 0]
@@ -95,7 +95,7 @@ class MentorNet(Weighting):
 
 
 class LearnedMentorNet(MentorNet):
-    r"""The data-driven curriculum: a small network is taught on held-out examples with right and with wrong labels.
+    r"""The data-driven curriculum: a small network is trained on held-out examples with right and with wrong labels.
 
     .. math:: v_i = g(\ell_i, \ell_i - \lambda_1; \phi), \qquad \min_\phi \sum_{j \in V}
         \mathrm{BCE}\big(g(\ell_j(y_j)), 1\big) + \mathrm{BCE}\big(g(\ell_j(\tilde y_j)), 0\big)

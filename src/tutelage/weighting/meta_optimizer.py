@@ -1,4 +1,4 @@
-"""The meta step: how what a weighting learns follows its own gradient, with a state that is saved like all else."""
+"""The meta step: how a weighting's own parameters follow their gradient, with a state that is saved like everything else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tutelage.checks import check, nearest_or_all
 
 @dataclass(frozen=True)
 class MetaOptimizer:
-    """How what a weighting learns is moved: the rules of `torch.optim`.
+    """How a weighting's own parameters are updated: the rules of `torch.optim`.
 
     Args:
         kind: adam, whose step does not depend on the gradient's scale (hypergradients are as small as the learning
@@ -72,7 +72,7 @@ class MetaOptimizerState(nn.Module):
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
-        """Move the tensors in place, by one step of `torch.optim.Adam` or `SGD`; not at all where no gradient says anything."""
+        """Update the tensors in place by one step of `torch.optim.Adam` or `SGD`; not at all if all gradients are 0."""
         if not any(gradient.any() for gradient in gradients.values()):
             return
         self.steps += 1

@@ -16,7 +16,7 @@ Level = Literal["block", "parameter", "model"]
 
 @dataclass(frozen=True)
 class Partition:
-    """The modules of a model, for which importances are learned apart; printed, a table of them.
+    """The modules of a model, for which importances are learned separately; it prints as a table.
 
     Attributes:
         names: the modules' names, M of them.
@@ -88,7 +88,7 @@ class Partition:
 
     @classmethod
     def given(cls, model: nn.Module, modules: Mapping[str, Sequence[str]]) -> Partition:
-        """Divide a model as told; what is in no module has weight 1 for every signal.
+        """Divide a model as given; what is in no module has weight 1 for every signal.
 
         Args:
             model: any model.
@@ -140,7 +140,7 @@ class Partition:
         return list(dict.fromkeys(next(part for part in _prefixes(name) if part not in others) for name in held))
 
     def within(self, model: nn.Module) -> dict[str, int]:
-        """Return ``module_of`` by the names of the same model as it is now, which a wrapper may have put a prefix before.
+        """Return ``module_of`` by the names of the same model as it is now, to which a wrapper may have added a prefix.
 
         Raises:
             ValueError: it is another model.

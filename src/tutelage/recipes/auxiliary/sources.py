@@ -282,11 +282,11 @@ def auxiliary_task(
     Args:
         data: digits (built in), movielens, ratings, products, people (of CIFAR-100), pets, birds, rooms, or a table's path.
         settings: Image size, parts and seed.
-        folder: Folder of a named set; by default its folder in the one that TUTELAGE_DATA names.
+        folder: Folder of a named set; by default its folder inside TUTELAGE_DATA.
         primary: Primary task: name, kind (classification, regression, segmentation), column. A named set has its own.
         sides: Auxiliary tasks, a list such as [{name: colour}, {name: turned, kind: rotation}]; the keys are name, kind,
             column, weight and head; further kinds are map, normals, rotation and l2. A named set has its own.
-        fields: For a table: columns that are the input; by default the images in its column image.
+        fields: For a table: columns to use as input; by default the images in its column image.
         out: Folder in which problems.csv is written if the table cannot be worked on.
 
     Raises:

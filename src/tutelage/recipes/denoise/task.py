@@ -159,7 +159,7 @@ def text_task(
         data: CSV, TSV or Parquet file with a column text (and label, id, split), or a folder in WRENCH's form with votes.
         settings: Features, and how labelled texts without a split are divided.
         rules: Python file of labelling functions, which is executed.
-        votes: File of votes (CSV, Parquet or WRENCH's JSON) of labelling functions that were applied elsewhere.
+        votes: File of votes (CSV, Parquet or WRENCH's JSON) of labelling functions applied elsewhere.
         vectors: File of features instead of computed ones: CSV or Parquet with a column id, or NPY or NPZ in the order of data.
         columns: Names of the file's columns.
         classes: Names of the classes in the order of their numbers; by default the labels that occur, sorted.

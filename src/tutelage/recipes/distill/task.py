@@ -91,7 +91,7 @@ def distill_task(
         data: digits (built in), cifar10, cifar100, cars (Stanford's), a CSV or Parquet table of image and label, or a folder
             with a subfolder for each class.
         settings: Image size, division and noise.
-        folder: Folder of their files; one in TUTELAGE_DATA by default.
+        folder: Folder of their files; by default inside TUTELAGE_DATA.
         columns: Names of a manifest's columns.
         train_images: For CIFAR: number of training images, a random sample; null takes all.
         test_images: For CIFAR: number of test images, a random sample; null takes all.

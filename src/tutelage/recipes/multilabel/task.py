@@ -107,11 +107,11 @@ def multilabel_task(
             grids of scikit-learn's handwritten digits.
         settings: Image size, duplicate radius, shares and seed.
         columns: Names of the manifest's columns.
-        truth: Name of the column of all labels of an image, divided by |; may be empty where they are not known.
-        real: File real.json of ReaL: all labels of ImageNet's validation images, which are known by their file names.
+        truth: Name of the column of all labels of an image, separated by |; a cell may be empty if they are not known.
+        real: File real.json of ReaL: all labels of ImageNet's validation images, identified by file name.
         domain: Name of the column of an image's domain, such as photo or sketch.
-        leave_out: Domain that is the test set (domain generalisation); the others are trained on, a share val of each class and
-            domain selects, and the column split is not used.
+        leave_out: Domain to use as the test set (domain generalisation); the others are for training, except a share val of
+            each class and domain for selection; the column split is not used.
         out: Folder in which problems.csv is written if the task cannot be worked on.
 
     Raises:
