@@ -179,7 +179,7 @@ def test_answers_change_figures_threshold_report_and_predict(run):
     assert f"NPV at 1% FPR, by {len(test)} answers of people: {by_answers}" in said
     lines = closing(metrics)  # what tutelage moderate says when it is run again
     assert f"NPV at 1% FPR, by {len(test)} answers of people: {by_answers}" in lines[-2]
-    assert lines[-1].startswith("NPV at 1% FPR by the labels as they are, which does not decide: ")
+    assert lines[-1].startswith("NPV at 1% FPR by the original labels, which does not decide: ")
     assert f"{100 * told['model']['npv_at_fpr']['0.01']['value']:.0f} of 100 <small>" in html
     passed = int(((truth == 0) & (scores > exact)).sum())
     assert f"{passed} of the {(truth == 0).sum()} test images that people called defective score above it" in html

@@ -138,7 +138,7 @@ def test_the_verdict_is_by_the_test_where_all_labels_are_known_and_else_by_valid
     assert "this test cannot tell" in told((0.45, 0.55), 9.0)
     assert "they score 1.5 on validation" in told((0.9, 0.9), 1.5, "the given labels")
     assert "no better than naming every class" in told((0.9, 0.9), 1.0, "the given labels")
-    assert told((0.9, 0.9), 0.0, "the given labels", new=0) == "It adds no label to those that were given."
+    assert told((0.9, 0.9), 0.0, "the given labels", new=0) == "It adds no label to the given ones."
     assert told((0.9, 0.9), 1.5, threshold=None) == ""
 
 

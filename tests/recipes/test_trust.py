@@ -105,7 +105,7 @@ def test_a_small_test_raises_no_alarm_about_what_chance_explains():
     labels = np.repeat([0, 1], [7, 4])  # the mean score is 0.11 above the share of acceptable images; none of 4 passes
     (few,) = of_test(scores, labels, {"0.01": 0.68, "0.05": 0.68})
     assert few == (
-        "7 images of the test are defects by their labels, too few for a promise with 95% confidence, which takes 299 for 1% "
+        "7 images of the test are defects by their labels, too few for a guarantee with 95% confidence, which takes 299 for 1% "
         "and 59 for 5%; 0 of them score higher than the threshold, the same for 1% and 5%, so that up to 35% of all defects "
         "may pass"
     )
@@ -148,12 +148,12 @@ def test_more_contradicted_labels_than_can_be_wrong_raise_an_alarm():
     task, _, _, choice = drawn()
     train = task.images.rows("train")
     task.labels[train] = torch.from_numpy(np.random.default_rng(1).integers(0, 2, len(train)))
-    assert any("do not trust the list of doubted labels" in alarm for alarm in alarms(task, choice, {}, Path()))
+    assert any("do not trust the list of doubtful labels" in alarm for alarm in alarms(task, choice, {}, Path()))
 
 
 def test_a_weight_that_is_the_same_for_all_is_said_to_change_nothing():
-    assert weighed(1.0, 1.0) == "the column weight is 1 for every example, so that training counts all alike"
-    assert weighed(0.5, 3.0) == "training weighs the examples by their column weight, from 0.5 to 3"
+    assert weighed(1.0, 1.0) == "the column weight is 1 for every example, so training counts all equally"
+    assert weighed(0.5, 3.0) == "training weights the examples by their column weight, from 0.5 to 3"
 
 
 def test_predict_warns_where_nearly_everything_is_blocked():

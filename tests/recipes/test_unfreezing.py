@@ -203,7 +203,7 @@ def test_what_is_served_is_one_model_that_says_what_the_run_said(name, kept, ima
     said, listed = (each.set_index("id")[column] for each in (table, pd.read_parquet(run.folder / "examples.parquet")))
     for id in listed.index[::5]:
         assert np.allclose(said[id], listed[id], atol=1e-5), id
-    words = "and is served so" if kept else "and is served as it was before"
+    words = "and the result is served" if kept else "but the encoder is served without that"
     assert words in run.report.read_text(encoding="utf-8")
 
 
@@ -250,7 +250,7 @@ def test_all_networks_of_a_mean_learn_with_the_block(kind, copies, images, encod
     else:
         errors = answers - posters["number"].to_numpy()[test.numpy()]
         assert figure["rmse"]["value"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-5)
-    words = "and is served so" if kept else "and is served as it was before"
+    words = "and the result is served" if kept else "but the encoder is served without that"
     assert words in run.report.read_text(encoding="utf-8")
 
 

@@ -206,7 +206,7 @@ def given_features(settings: Any) -> GivenFeatures | None:
 
 
 class _Zeros:
-    """Features that are all 0, of which none is kept."""
+    """Features that are all 0, none of which is kept."""
 
     def __init__(self, *shape: int) -> None:
         self.shape = shape

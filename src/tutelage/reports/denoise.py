@@ -19,7 +19,7 @@ MODELS = {
     "label_model": "The rules' label model alone",
     "majority": "Majority of the rules",
 }
-"""The rows of the figures; what is served is one of the next three, or the mean of several."""
+"""The rows of the figures; the served model is one of the next three, or the mean of several."""
 
 CANDIDATES = {
     "method": "the method on labels and rules",
@@ -32,7 +32,7 @@ BASELINES = ("all_labels", "majority")
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how what is served does, beside the labels without rules and the rules alone, and which row is the best."""
+    """Say how good the served model, the labels without rules and the rules alone are, and which row is the best."""
     test, lines = metrics["test"], []
     if test:
         others = [
@@ -50,7 +50,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
 
 
 def why(choice: dict[str, Any]) -> list[str]:
-    """Say what is served and why."""
+    """Say which model is served and why."""
     if choice["judged_on"]:
         return why_served(choice, CANDIDATES)
     members = " and ".join(CANDIDATES[name] for name in choice["members"])

@@ -25,7 +25,7 @@ CANDIDATES = {
     "student": "the student",
     "regression": "kernel regression on the features",
     "specialists": "the specialists",
-    "unfrozen": "what is served otherwise, with its encoder’s last block trained",
+    "unfrozen": "the model otherwise served, with its encoder’s last block trained",
 }
 COMPETENCES = {
     "precision": "local precision",

@@ -58,15 +58,15 @@ def verdict(metrics: dict[str, Any]) -> str:
             return f"Its sets are worth having: their F1 is above the {best:.3f} of naming {name}, and not by chance."
         if f1["high"] < best:
             return f"Its sets are not worth having: their F1 is below the {best:.3f} of naming {name}."
-        return f"Whether its sets are worth having, this test cannot tell: naming {name} has an F1 of {best:.3f}."
+        return f"This test cannot tell whether its sets are worth having: naming {name} has an F1 of {best:.3f}."
     if validation["criterion"] != "added_label_score":
         return ""
     if metrics["labels"]["new"] == 0:
-        return "It adds no label to those that were given."
+        return "It adds no label to the given ones."
     if validation["value"] > 1:
         return (
-            f"The labels that it adds know something: they score {validation['value']:.1f} on validation, where naming every "
-            "class scores 1."
+            f"The labels that it adds are better than chance: they score {validation['value']:.1f} on validation, where "
+            "predicting every class scores 1."
         )
     return "The labels that it adds are not worth having: on validation they are no better than naming every class."
 
@@ -83,12 +83,12 @@ def _coverage_plot(coverage: list[float]) -> Markup:
     return line_plot(
         [Line("labels that the teacher names", generations, np.array(coverage))],
         x_label="generation",
-        y_label="labels an image",
+        y_label="labels per image",
         name="coverage",
-        alt=f"Labels that each generation's teacher names of an image: {coverage[0]:.2f} in the first, {coverage[-1]:.2f} in "
+        alt=f"Labels per image predicted by each generation's teacher: {coverage[0]:.2f} in the first, {coverage[-1]:.2f} in "
         "the last.",
         y_range=(0, 1.1 * max(coverage) + 0.1),
-        reference=("one an image", 1.0),
+        reference=("one per image", 1.0),
         whole=True,
     )
 

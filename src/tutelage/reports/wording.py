@@ -72,7 +72,7 @@ def compared(ours: str, theirs: str, gain: dict[str, float], *, points: bool = F
 
 
 def why_unfrozen(told: dict[str, Any] | None) -> list[str]:
-    """Say whether the encoder's last block was trained and is served so; nothing where nobody asked for it.
+    """Say whether the encoder's last block was trained, and whether the result is served; nothing if that was not asked for.
 
     Args:
         told: as `tutelage.recipes.unfreezing.Unfrozen.told` returns it.
@@ -81,7 +81,7 @@ def why_unfrozen(told: dict[str, Any] | None) -> list[str]:
         return []
     value, low, high = (fixed(told["gain"][key], 4, "+") for key in ("value", "low", "high"))
     share = f"{told['block']}, {told['trained']:,} of {told['of']:,} weights"
-    verdict = "and is served so" if told["kept"] else "and is served as it was before"
+    verdict = "and the result is served" if told["kept"] else "but the encoder is served without that"
     return [
         f"The encoder’s last block ({share}) was trained with the heads, {verdict}: {told['criterion']} changed by {value} "
         f"({told['judged_on']:,} examples, {told['gain']['level']:.0%} interval {low} to {high}; kept where that is above 0)."

@@ -59,7 +59,7 @@ class KernelRegression:
         return torch.stack([answers(part, asked, self.kernel) for part in self.parts]).mean(0)
 
     def flat(self, most: int) -> Part:
-        """Merge the first parts, with at most ``most`` examples (but at least one part), into one whose answer is their mean."""
+        """Merge the first parts, with at most ``most`` examples but at least one part, into one with their mean answer."""
         sizes = accumulate(len(part.known) for part in self.parts)
         parts = self.parts[: max(1, sum(size <= most for size in sizes))]
         known, dual = torch.cat([part.known for part in parts]), torch.cat([part.dual for part in parts])

@@ -49,7 +49,7 @@ def with_mean(pipeline: Pipeline, found: dict[str, Learned]) -> dict[str, Learne
 
 
 def served(problem: AuxiliaryTask, settings: AuxiliarySettings, found: dict[str, Learned]) -> Served:
-    """Choose what is served on the validation part, by the first figure: see `with_mean`."""
+    """Choose the served model on the validation part, by the first figure: see `with_mean`."""
     measure = MEASURES[problem.primary.kind][0]
     told = _answers(found)
     members = (

@@ -52,7 +52,7 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how well the primary task is done by what is served, by how much better than by the others, and why it was chosen."""
+    """Say how good the served model is at the primary task, how much better than the others, and why it was chosen."""
     method, name = metrics["choice"]["chosen"], metrics["task"]["figures"][0]["name"]
     figure = metrics["methods"][method][name]
     lines = [f"{name}: {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}] by {NAMES[method]}"]

@@ -38,7 +38,7 @@ def door_of(problem: AuxiliaryTask) -> FeatureDoor | None:
 
 
 def unfreeze(pipeline: Pipeline, models: Models) -> Models:
-    """Train the last block of the encoder with all networks of what is served; it is kept if validation says it is better.
+    """Train the last block of the encoder with all networks of the served model; it is kept if validation says it is better.
 
     They learn the primary task alone, of each example the mean of its label and of what they said before: see `half_label`. For
     numbers it is the mean of both numbers.

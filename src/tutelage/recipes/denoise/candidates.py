@@ -102,7 +102,7 @@ def settings_of(task: RuleTask, settings: DenoiseSettings) -> dict[str, DenoiseS
 
 
 def chosen(task: RuleTask, settings: DenoiseSettings, first: dict[str, Trained]) -> Served:
-    """Choose what is served on the texts of the validation part that no candidate has learned from.
+    """Choose the served model on the texts of the validation part that no candidate has learned from.
 
     A candidate is left out where another one is surely better: in 90 % of the resamples of these texts, and, since the
     resamples of a handful know of no other texts, also by the exact sign test at 10 % on those that only one of the two names

@@ -25,7 +25,7 @@ Predictions = dict[str, NDArray[np.int64]]
 
 
 def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Path) -> dict[str, Any]:
-    """Evaluate the models on the test texts, and write what is served and the tables."""
+    """Evaluate the models on the test texts, and write the served model and the tables."""
     (out / WEIGHTS).unlink(missing_ok=True)  # of a former run with other settings
     shutil.rmtree(out / "model", ignore_errors=True)
     if (models.asked.stage / WEIGHTS).is_file():
@@ -44,7 +44,7 @@ def evaluate(task: RuleTask, settings: DenoiseSettings, models: Models, out: Pat
 
 
 def predictions(task: RuleTask, models: Models) -> Predictions:
-    """Return the classes that each predicts, for every text: what is served, each candidate if several, the rules alone."""
+    """Return the classes that each predicts, for every text: the served model, each candidate if several, the rules alone."""
     found = {SERVED: models.probabilities().argmax(1)}
     if len(models.candidates) > 1:
         found |= {name: each.refit.probabilities.argmax(1) for name, each in models.candidates.items()}

@@ -37,7 +37,7 @@ WEIGHTING = "weighting.safetensors"
 
 
 def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Models:
-    """Train each candidate, choose what is served, and train all anew on all labels but the test's."""
+    """Train each candidate, choose the served model, and train all anew on all labels except the test's."""
     covered = task.votes.covered.mean()
     log.say(f"{task.title}: {len(task.table)} texts, {len(task.votes.names)} rules that vote on {covered:.0%} of them")
     if task.failures:

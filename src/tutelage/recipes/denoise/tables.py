@@ -17,7 +17,7 @@ PSEUDO = 2
 
 
 def examples_table(task: RuleTask, models: Models) -> pd.DataFrame:
-    """Return one row a text: what is served says of it, how far rules contradict each other, and how doubtful its label is.
+    """Return one row per text: the served model's answer, how far rules contradict each other, and how doubtful its label is.
 
     Labels are doubted by the trainings that have not seen those of the validation part.
     """

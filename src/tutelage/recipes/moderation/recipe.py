@@ -83,7 +83,7 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
         student = taught(pipeline, found, log_odds_NK, selection, belief)
     else:
         log.say(
-            "no specialist knows more than chance on held-out labels, so that nobody can teach: a plain model is the result"
+            "no specialist is better than chance on held-out labels, so none can teach: the result is a plain model"
         )
     choice = choose_members(pipeline, fine_tuned, student, teacher, belief)
     log.say(chosen(choice))
@@ -95,10 +95,10 @@ def train(task: ModerationTask, settings: ModerationSettings, out: Path, log: Lo
 
 
 def weights_message(least: float, most: float) -> str:
-    """Say how training weighs the examples."""
+    """Say how training weights the examples."""
     if least == most:
-        return f"the column weight is {least:g} for every example, so that training counts all alike"
-    return f"training weighs the examples by their column weight, from {least:g} to {most:g}"
+        return f"the column weight is {least:g} for every example, so training counts all equally"
+    return f"training weights the examples by their column weight, from {least:g} to {most:g}"
 
 
 def chosen(choice: Choice) -> str:
@@ -109,7 +109,7 @@ def chosen(choice: Choice) -> str:
 def finished(
     pipeline: Pipeline, choice: Choice, served: Committee, doubted: Tensor | None = None
 ) -> tuple[Committee, Choice, Unfrozen | None]:
-    """Return what is served and its choice, with the last block of its encoder trained where the settings say so."""
+    """Return the served model and its choice, with the last block of its encoder trained if the settings say so."""
     if pipeline.settings.unfreeze is None:
         return served, choice, None
     choice, served, unfrozen = unfreeze(pipeline, choice, served, doubted)
@@ -123,7 +123,7 @@ def begins(task: ModerationTask, settings: ModerationSettings, *, subtasks: bool
 
 
 def closing(metrics: dict[str, Any]) -> list[str]:
-    """Say how the chosen model and plain fine-tuning do, and what cannot be."""
+    """Say how the chosen model and plain fine-tuning do, and which figures cannot be right."""
     fpr = metrics["pipeline"]["fpr"]
     return [
         *(f"ALARM: {alarm}" for alarm in metrics["alarms"]),
@@ -133,17 +133,17 @@ def closing(metrics: dict[str, Any]) -> list[str]:
 
 
 def npv_lines(metrics: dict[str, Any], rate: str) -> list[str]:
-    """Say NPV by which the run decides, of the model and of plain fine-tuning, and by the labels as they are beside it."""
+    """Say the NPV by which the run decides, of the model and of plain fine-tuning, and that by the original labels."""
     told = metrics["corrected"] or metrics
     name = f"NPV at {100 * float(rate):g}% FPR"
     lines = [f"{name}{by_whom(metrics)}: {_npv(told, rate)}; threshold {metrics['thresholds'][rate]:.4f}"]
     if metrics["corrected"]:
-        lines.append(f"{name} by the labels as they are, which does not decide: {_npv(metrics, rate)}")
+        lines.append(f"{name} by the original labels, which does not decide: {_npv(metrics, rate)}")
     return lines
 
 
 def by_whom(metrics: dict[str, Any]) -> str:
-    """Say by what the figures are that decide, where labels are not taken for right."""
+    """Say what the deciding figures are based on, if labels are not taken as right."""
     if not metrics["corrected"]:
         return ""
     checked = metrics["corrected"].get("checked")

@@ -43,7 +43,7 @@ def held_out(pipeline: Pipeline, *splits: str, doubted: Tensor | None = None) ->
 
 
 def joint_teacher(log_odds_NK: Tensor, selection: Selection) -> Tensor:
-    """Return what the kept specialists say together, log-odds of acceptable, (N,); NaN where nobody is kept."""
+    """Return the kept specialists' joint log-odds of acceptable, (N,); NaN if none is kept."""
     kept_K = torch.from_numpy(selection.kept)
     return joint_log_odds(log_odds_NK, torch.from_numpy(selection.operating_point), kept_K)
 
@@ -55,7 +55,7 @@ def choose_members(
     teacher: Tensor,
     belief: Belief | None = None,
 ) -> Choice:
-    """Choose what is served: a model, or several whose log-odds are averaged.
+    """Choose the served model: one, or several whose log-odds are averaged.
 
     The specialists know the teachers' parts, so that all are judged on student-val. Where nobody teaches, the plain models are
     judged on the teachers' parts, since student-val has selected the checkpoint of one of them. Held-out labels that cannot
@@ -137,7 +137,7 @@ def committee(pipeline: Pipeline, choice: Choice, selection: Selection) -> Commi
 def unfreeze(
     pipeline: Pipeline, choice: Choice, served: Committee, doubted: Tensor | None = None
 ) -> tuple[Choice, Committee, Unfrozen]:
-    """Train the last block of the encoder of what is served, and serve that if held-out labels are likelier by it.
+    """Train the last block of the served model's encoder, and serve the result if held-out labels are likelier by it.
 
     Args:
         choice: of ``served``, in which the new model becomes one more candidate.

@@ -115,7 +115,7 @@ def _contradicted(scores: Floats, labels: NDArray[np.int64], rates: tuple[float,
     if doubted.sum() > wrong + 3 * np.sqrt(wrong) + 1:
         yield (
             f"the model contradicts {doubted.sum():,} of the {len(labels):,} training labels, and by the held-out labels only "
-            f"about {wrong:,.0f} can be wrong: do not trust the list of doubted labels"
+            f"about {wrong:,.0f} can be wrong: do not trust the list of doubtful labels"
         )
 
 
@@ -128,8 +128,8 @@ def _level(test: JudgedTest) -> Iterator[str]:
     error = float(residual.std(ddof=1) / np.sqrt(residual.size)) if residual.size > 1 else np.inf
     if abs(scores.mean() - expected) > max(OFF, 3 * error):
         yield (
-            f"the mean score on the test is {scores.mean():.2f}, and {expected:.2f} of its images are acceptable: the test is "
-            "not like the data by which scores were calibrated"
+            f"the mean score on the test is {scores.mean():.2f}, and {expected:.2f} of its images are acceptable: the test "
+            "differs from the data on which scores were calibrated"
         )
 
 
@@ -178,11 +178,11 @@ def _explained(test: JudgedTest, thresholds: Mapping[str, float]) -> Iterator[st
             f"{passed} of the {count} test images labelled defective pass at the threshold for {_percent(rate)}, by which at "
             f"most {_percent(rate)} of the defects should"
         )
-        ends = "look at them, or check a sample of the test's images (tutelage review)"
+        ends = "check them, or a sample of the test's images (tutelage review)"
         if beta_cdf(both, passed, count - passed + 1) <= UNLIKELY:
             yield f"{begins}, more than the estimated errors of the labels explain: {ends}"
         elif q > 0.5:
-            yield f"{begins}: {q:.0%} of these labels are taken to be wrong, by estimated error rates alone; {ends}"
+            yield f"{begins}: {q:.0%} of these labels are taken to be wrong, only by estimated error rates; {ends}"
 
 
 def _few(test: JudgedTest, thresholds: Mapping[str, float]) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _few(test: JudgedTest, thresholds: Mapping[str, float]) -> Iterator[str]:
     worth = "" if weighing > count - 1e-9 else f" (worth {weighing:.1f} of a plain sample)"
     whose = "" if test.checked else " by their labels"
     yield (
-        f"{count} {of}{whose}{worth}, too few for a promise with {CONFIDENCE:.0%} confidence, which takes {needed}; "
+        f"{count} {of}{whose}{worth}, too few for a guarantee with {CONFIDENCE:.0%} confidence, which takes {needed}; "
         f"{'; '.join(told)}"
     )
 

@@ -164,7 +164,7 @@ def choose(task: MultilabelTask, found: list[TrainedCandidate]) -> Choice:
 
 
 def unfreeze(task: MultilabelTask, settings: MultilabelSettings, choice: Choice, stages: Stages, log: Log) -> Choice:
-    """Train the last block of the encoder of what is served, and serve that if it is better on validation.
+    """Train the last block of the served model's encoder, and serve the result if it is better on validation.
 
     Of a model of label sets the target is what the frozen model says of each class, and 1 where a label was given: an image is
     not taught that it has no other label than the one that it was given.

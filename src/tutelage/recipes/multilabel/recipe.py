@@ -42,7 +42,7 @@ def closing(metrics: dict[str, Any]) -> list[str]:
     test, chosen = metrics["test"], metrics["validation"]
     f1, size = test["chosen"]["f1"], test["chosen"]["mean_set_size"]
     lines = [
-        f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels an image, judged by "
+        f"F1 {f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}] with {size['value']:.2f} labels per image, judged by "
         f"{test['judged_by']} ({test['labels_per_image']:.2f} an image); {pluralise(metrics['labels']['new'], 'new label')}"
     ]
     lines += why_served(metrics["choice"], NAMES, points=chosen["criterion"] != "added_label_score")
