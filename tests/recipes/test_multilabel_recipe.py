@@ -135,7 +135,7 @@ def told(
 def test_the_verdict_is_by_the_test_where_all_labels_are_known_and_else_by_validation():
     assert "worth having: their F1 is above the 0.500 of naming one right label alone" in told((0.51, 0.6), 0.0)
     assert "not worth having: their F1 is below the 0.500" in told((0.3, 0.49), 9.0)
-    assert "this test cannot tell" in told((0.45, 0.55), 9.0)
+    assert "This test cannot tell" in told((0.45, 0.55), 9.0)
     assert "they score 1.5 on validation" in told((0.9, 0.9), 1.5, "the given labels")
     assert "no better than naming every class" in told((0.9, 0.9), 1.0, "the given labels")
     assert told((0.9, 0.9), 0.0, "the given labels", new=0) == "It adds no label to the given ones."

@@ -118,7 +118,7 @@ class DistillSettings:
         select: Keep the student's weights that are best on the validation part, instead of the last ones.
         train_on_held_out: Train methods that learn no weights on the held-out examples too.
         baselines: Methods to compare with: ce, kd, hpo, or names of weightings. Of these and the method's student, the best
-            one that is significantly better than ce on validation is served, or else ce, which is always among them.
+            one that is better than ce on validation with 90 % confidence is served, or else ce, which is always among them.
         hardware: Precision, compilation, data-loading workers and trackers.
     """
 

@@ -91,8 +91,8 @@ class MultilabelSettings:
         method: Training method: mile (iterated learning), sigmoid, softmax, elr, or self-distillation in the same generations
             as mile: hard (argmax and cross-entropy) or soft (softmax and KL divergence); distilled learns a trained
             teacher's answers for all images; in noisy_student each student learns from the previous one and from the labels.
-            Sigmoid (for mile) or softmax (for the others) is also trained, and is served unless the method is significantly
-            better on validation.
+            Sigmoid (for mile) or softmax (for the others) is also trained, and is served unless the method is better on
+            validation with 90 % confidence.
         seed: Random seed for everything.
         image_size: Height and width of the images in pixels.
         augmentation: Data augmentation: randaugment, shift or light (for images of a few pixels), or none.
