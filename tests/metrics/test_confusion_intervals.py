@@ -45,5 +45,5 @@ def test_three_texts_that_are_all_right_tell_little():
 def test_what_it_does_not_know_is_refused():
     with pytest.raises(ValueError, match="is not one of accuracy, macro_f1"):
         confusion_interval(f1, [0], [0], classes=2)
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="is empty"):
         confusion_interval(accuracy, [], [], classes=2)
