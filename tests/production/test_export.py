@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tutelage.production.card import read_card, version_of
 from tutelage.production.export import export
 from tutelage.production.exported import ExportedModel
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
+from tutelage.production.held_out import held_out
 from tutelage.production.review import draw_test, take_answers
 from tutelage.recipes.moderation import recipe
 
@@ -131,6 +133,23 @@ def test_a_guarantee_takes_further_held_out_images_and_is_refused_without(modera
     labels = [*task.judged_by()[rows].tolist(), *[0] * 30, *[1] * 10]
     expected = guaranteed_threshold(scores + [each["score"] for each in more], labels, 0.05)
     assert told["value"] == pytest.approx(expected.threshold, abs=1e-6)
+
+
+def test_no_guarantee_is_made_of_images_that_the_run_has_seen(moderated, task, tmp_path, monkeypatch):
+    """Nor is anything long done before that is known."""
+    seen = read_parquet(moderated.folder / "examples.parquet").query("split == 'train'")["id"].iloc[0]
+    rng = np.random.default_rng(0)
+    for name in ("old", "new"):
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    both = pd.DataFrame({"id": [str(seen), "new"], "image": ["old.png", "new.png"], "label": ["defective"] * 2})
+    both.to_csv(tmp_path / "both.csv", index=False)
+    monkeypatch.setattr(exporting, "write_graph", lambda *_: pytest.fail("a graph was written"))
+    refused = rf"held_out='.*both\.csv' holds '{re.escape(str(seen))}', which the run has already \(1 such\)"
+    with pytest.raises(ValueError, match=refused):
+        export(moderated.folder, tmp_path / "model", task, fpr=0.05, confidence=0.95, held_out=tmp_path / "both.csv")
+    with pytest.raises(ValueError, match=refused):
+        held_out(moderated.folder, tmp_path / "both.csv")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_card_has_threshold_npv_and_guarantee_by_the_answers_of_a_review(moderated, task, tmp_path):

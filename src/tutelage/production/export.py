@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tutelage import __version__
-from tutelage.data.manifest import Columns, read_manifest
+from tutelage.data.manifest import Columns
 from tutelage.files import flush, read_parquet
 from tutelage.production.card import NAME, digest, write_card
 from tutelage.production.graph import Served, write_graph, write_int8_graph
+from tutelage.production.held_out import further_images
 from tutelage.production.judgement import lost, thresholds
 from tutelage.production.material import BATCH, Material, images_of, texts_of
 from tutelage.recipes.moderation import recipe as moderation
@@ -75,7 +76,7 @@ def export(
     Raises:
         FileNotFoundError: no finished run.
         ValueError: the folder holds something else, the run's model answers with maps or for fields, the graph and PyTorch
-            differ, or too few held-out defects for the guarantee.
+            differ, held-out images that the run has seen, or too few held-out defects for the guarantee.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / NAME).is_file():
         raise ValueError(f"out={str(out)!r} holds something else than an exported model; give a new or an empty folder")
@@ -91,6 +92,8 @@ def export(
         )
     loaded = recipe.load(run_folder)
     target = TARGETS[recipe.name](loaded, run_folder)
+    spec: Any = target.module.spec
+    further = None if held_out is None else further_images(run_folder, held_out, columns, spec)
     if target.input["kind"] == "text":
         material = texts_of(run_folder, target.classes or [])
     elif task is None:
@@ -118,16 +121,9 @@ def export(
         if recipe.name == "moderation":
             rate = loaded_rate(run_folder) if fpr is None else fpr
             more = None
-            if held_out is not None and target.input["kind"] == "features":
-                raise ValueError(
-                    f"held_out={str(held_out)!r} names images, and this model reads features; leave it out"
-                )
-            if held_out is not None:
-                images, problems = read_manifest(held_out, columns, size=target.input["size"])
-                labelled = torch.from_numpy(np.flatnonzero((images.labels >= 0).numpy()))
-                problems.require(len(labelled), 1, "labelled images", str(held_out))
-                batches = (images.batch(part.tolist())["input"].numpy() for part in labelled.split(BATCH))
-                more = run_graph(graph, batches)[0], images.labels[labelled].numpy()
+            if further is not None:
+                batches = (further.images.batch(part.tolist())["input"].numpy() for part in further.rows.split(BATCH))
+                more = run_graph(graph, batches)[0], further.labels
             draft["answer"] |= {"subtasks": subtasks}
             told = read_parquet(run_folder / "examples.parquet")
             if told["id"].tolist() != task.table["id"].tolist():  # type: ignore[union-attr]  # not of denoise
