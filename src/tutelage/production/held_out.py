@@ -92,7 +92,7 @@ def further_images(run_folder: Path, file: Path, columns: Columns, spec: Committ
     ids = images.table["id"].iloc[rows.tolist()].astype(str).tolist()
     if twice := sorted(set(ids) & set(read_parquet(run_folder / "examples.parquet")["id"].astype(str))):
         raise ValueError(
-            f"held_out={str(file)!r} holds {twice[0]!r}, which the run has already ({len(twice)} such); give images that it has "
-            "not seen"
+            f"held_out={str(file)!r} holds {twice[0]!r}, which the run has already ({len(twice)} such); give images "
+            "that it has not seen"
         )
     return Further(images, rows, images.labels[rows].numpy(), ids)
