@@ -169,6 +169,18 @@ def test_many_failures_are_counted_and_the_first_listed():
     assert list(found.problems)[-1].detail == f"rule never: {100 - LISTED} further failures"
 
 
+def test_a_file_that_was_edited_has_its_new_rules_and_what_was_read_travels(tmp_path):
+    path = tmp_path / "rules.py"
+    text = "from tutelage.data import rule\n\n@rule\ndef one(x):\n    return {}\n"
+    path.write_text(text.format(0))
+    before = load_rules(path)[0]
+    assert load_rules(path)[0] is before
+    path.write_text(text.format(1))  # as long as before, and in the same second
+    assert load_rules(path)[0](None) == 1
+    again = ForkingPickler.loads(ForkingPickler.dumps(before))
+    assert (before(None), again(None)) == (0, 0)
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file of rules"):
         load_rules(tmp_path / "rules.py")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
+from importlib.abc import SourceLoader
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +50,7 @@ class Rule:
         self.pre = tuple(pre)
         self.score = score
         self.resources = dict(resources or {})
-        self.file: str | None = None
+        self.file: tuple[str, bytes] | None = None  # the path and the content that it was read from
         self.__doc__ = function.__doc__
 
     def __call__(self, x: Any) -> Any:
@@ -59,7 +60,7 @@ class Rule:
     def __reduce__(self) -> Any:
         """Travel to another process: by file and name, by the place where a decorator has put it, or in its parts."""
         if self.file is not None:
-            return _of_file, (self.file, self.name)
+            return _of_file, (*self.file, self.name)
         place = (self.function.__module__, self.function.__qualname__)
         if _at(*place) is self:
             return _at, place
@@ -106,23 +107,26 @@ def rule(function: Vote | None = None, /, **options: Any) -> Rule | Callable[[Vo
 def load_rules(path: str | os.PathLike[str]) -> list[Rule]:
     """Import a Python file, which runs it, and return its rules in the order in which they stand there.
 
+    A file that was edited is run again; one that was not returns the same rules. Other processes are given what it held.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be imported, holds no rule, or two of one name.
     """
-    return list(_rules_of(str(Path(path).resolve())))
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of rules {file}")
+    return list(_rules_of(str(file), file.read_bytes()))
 
 
 @cache
-def _rules_of(path: str) -> tuple[Rule, ...]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file of rules {path}")
+def _rules_of(path: str, content: bytes) -> tuple[Rule, ...]:
     spec = importlib.util.spec_from_file_location(f"rules_of_{Path(path).stem}", path)
-    if spec is None or spec.loader is None:
+    if spec is None or not isinstance(spec.loader, SourceLoader):
         raise ValueError(f"rules={path!r} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        exec(spec.loader.source_to_code(content, path), vars(module))
     except FAILURE as error:
         raise ValueError(f"rules={path!r} cannot be imported: {type(error).__name__}: {error}") from error
     rules = tuple(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Rule)))
@@ -130,12 +134,12 @@ def _rules_of(path: str) -> tuple[Rule, ...]:
         raise ValueError(f"{path} holds no rule: decorate functions with @rule, from tutelage.data import rule")
     _check_names(rules)
     for found in rules:
-        found.file = path
+        found.file = path, content
     return rules
 
 
-def _of_file(file: str, name: str) -> Rule:
-    return next(rule for rule in _rules_of(file) if rule.name == name)
+def _of_file(path: str, content: bytes, name: str) -> Rule:
+    return next(rule for rule in _rules_of(path, content) if rule.name == name)
 
 
 def _at(module: str, place: str) -> Any:
