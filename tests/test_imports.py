@@ -46,6 +46,7 @@ FLOORS = (
     {"_vision", "batches", "configured", "distributed"},
     {"decoding", "joint_batch_norm"},
     {"checks", "files", "greedy", "hardware", "modes"},
+    {"temporaries"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -20,7 +20,7 @@ from tutelage.data import Problems, read_manifest
 from tutelage.data.given_features import read_given_features
 from tutelage.data.text_table import read_texts
 from tutelage.data.votes import Votes, read_votes
-from tutelage.files import literal, load_yaml, read_json, read_parquet, read_yaml, write_atomically, write_table
+from tutelage.files import literal, load_yaml, read_json, read_parquet, read_yaml, write_table
 from tutelage.hardware import available_cpus
 
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''@x"]
@@ -148,12 +148,6 @@ def test_files_without_an_end_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
         read_yaml(tmp_path / "deep")
     (tmp_path / "facts.json").write_text(json.dumps({"a": 1}))
     assert read_json(tmp_path / "facts.json") == {"a": 1}
-
-
-def test_what_is_written_atomically_replaces_what_was_left_unfinished(tmp_path: Path) -> None:
-    (tmp_path / ".facts.json.77").write_text("{")
-    write_atomically(tmp_path / "facts.json", lambda path: path.write_text("{}"))
-    assert [file.name for file in tmp_path.iterdir()] == ["facts.json"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.temporaries import remove_abandoned, temporary_of
+
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
@@ -121,13 +123,14 @@ def _unpacked(array: Any) -> int:
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write(temporary_path)``, flush it to the disk, then put it in the place of ``path`` in one step.
 
+    Of several that write one file at the same time, the last decides what it holds.
+
     Raises:
         OSError: the disk is full or the folder cannot be written; it names ``path``, which is as it was.
     """
-    for unfinished in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
-        unfinished.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_of(path)
     try:
+        remove_abandoned(path)
         write(temporary)
         flush(temporary)
         os.replace(temporary, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tutelage import recipes
+from tutelage import recipes, temporaries
 from tutelage.cli import main
 from tutelage.recipes.run_lock import CONFIG, MARKER, claimed, config_text
 
@@ -165,9 +165,11 @@ def test_a_marker_that_was_spoilt_is_still_a_marker(left, tmp_path):
     assert json.loads((tmp_path / MARKER).read_text())["recipe"] == "distill"
 
 
-def test_a_run_that_was_killed_while_it_marked_its_folder_goes_on(tmp_path):
+def test_a_run_that_was_killed_while_it_marked_its_folder_goes_on(tmp_path, monkeypatch):
     (tmp_path / "run.lock").write_text("")
-    (tmp_path / ".run.json.4711").write_text('{"rec')
+    monkeypatch.setattr(temporaries, "_PROCESS", "0" * 8)  # an earlier process of this number
+    temporaries.temporary_of(tmp_path / MARKER).write_text('{"rec')
+    monkeypatch.undo()
     claim(tmp_path, given())
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, MARKER, "run.lock"]
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from tutelage.configured import differences, plain
 from tutelage.files import load_yaml, read_yaml, write_atomically
+from tutelage.temporaries import temporaries_of
 
 MARKER, LOCK, CONFIG = "run.json", "run.lock", "config.yaml"
 FREE = (
@@ -49,7 +50,10 @@ def claimed(out: Path, recipe: str, values: Mapping[str, Any] | None = None) -> 
     held = _read(marker)
     ours = marker.is_file() and (out / LOCK).is_file()  # though a disk may have spoilt what the marker says
     inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    others = [name for name in inside if not name.startswith((LOCK, f".{MARKER}."))]  # which a run writes first
+    first = (
+        {path.name for path in temporaries_of(marker)} if inside else set()
+    )  # a run writes its marker before all else
+    others = [name for name in inside if not name.startswith(LOCK) and name not in first]
     if held is None and not ours and others:
         raise ValueError(
             f"out={str(out)!r} holds {others[0]!r} and no run: a run would overwrite files there; give a new or an empty folder"
