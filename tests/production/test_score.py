@@ -100,6 +100,24 @@ def test_killed_and_started_again_it_goes_on(ads: Path, tmp_path: Path, monkeypa
     pd.testing.assert_frame_equal(pd.read_parquet(out), pd.read_parquet(tmp_path / "straight.parquet"))
 
 
+def test_a_second_process_that_scores_into_the_same_file_is_refused_and_the_first_ends_well(
+    ads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, scored, asked = tmp_path / "scores.parquet", score._scored, []
+
+    def meanwhile(*given: object) -> pd.DataFrame:
+        if not asked:
+            words = [str(ads / "model"), str(ads / "ads.csv"), "--out", str(out), "--processes", "1"]
+            asked.append(run([sys.executable, "-m", "tutelage.cli", "score", *words], capture_output=True, text=True))
+        return scored(*given)
+
+    monkeypatch.setattr(score, "_scored", meanwhile)
+    assert score.score(ads / "model", ads / "ads.csv", out, processes=1).scored == 52
+    assert asked[0].returncode == 2
+    assert "scores.parquet.parts is in use by another process" in asked[0].stderr
+    assert {path.name for path in tmp_path.iterdir()} == {out.name, "scores-problems.csv"}
+
+
 def test_a_cluster_goes_on_after_the_parts_that_are_there_and_writes_the_same(
     ads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,25 +19,16 @@ from tutelage.data.fingerprint import file_facts
 from tutelage.data.given_features import read_given_features
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
-from tutelage.files import write_atomically, write_table
 from tutelage.hardware import available_cpus
 from tutelage.production.cluster import cluster, scored_by_cluster
 from tutelage.production.decoders import Decoders
 from tutelage.production.exported import ExportedModel
+from tutelage.production.parts import Scored, claimed, joined, write_part
 
 PART = 4096
 BATCH = 64
 TEXT = "text"
 FEATURES = "features"
-_COUNTED = ("decision", "predicted", "label")
-
-
-class Scored(NamedTuple):
-    """How many examples were scored, how often each decision or class was given, and what was left out."""
-
-    scored: int
-    given: dict[str, int]
-    left_out: Problems
 
 
 def score(
@@ -75,7 +63,8 @@ def score(
         How many were scored, what was given how often, and what was left out.
 
     Raises:
-        FileNotFoundError, ValueError: no such model or table, a column is missing, another ending, or parts of another job.
+        FileNotFoundError, ValueError: no such model or table, a column is missing, another ending, parts of another job, or
+            another process that scores into the same file.
         ConnectionError: no cluster answers.
     """
     if out.suffix not in (".parquet", ".csv"):
@@ -84,52 +73,55 @@ def score(
         raise FileNotFoundError(f"there is no table {data}")
     model = ExportedModel(model_folder)
     parts = out.with_name(out.name + ".parts")
-    _claim(
-        parts,
-        {
-            "model": model.version,
-            "data": [str(data), *(file_facts(data) or ())],
-            "columns": asdict(columns),
-            "part": part,
-        },
-    )
     source = {"image": columns.image, "text": TEXT, "features": FEATURES}[model.kind]
     unread = Problems()
     finished: list[Path] = []
-    with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=_rows(data), unit=model.kind, desc=out.name, disable=None))
+    job = {
+        "model": model.version,
+        "data": [str(data), *(file_facts(data) or ())],
+        "columns": asdict(columns),
+        "part": part,
+    }
+    with claimed(parts, job):
+        with ExitStack() as stack:
+            bar = stack.enter_context(tqdm(total=_rows(data), unit=model.kind, desc=out.name, disable=None))
 
-        def missing() -> Iterator[tuple[Path, pd.DataFrame]]:
-            given = model.card["input"].get("features")
-            tables = (
-                features_parts(data, given, part, columns.id)
-                if model.kind == "features"
-                else table_parts(data, part, unread, (source, columns.id))
-            )
-            for number, table in enumerate(tables):
-                if source not in table:
-                    raise ValueError(f"{data} has no column {source!r}; name it by columns.image, or call it text")
-                finished.append(parts / f"{number:06d}.parquet")
-                if finished[-1].is_file():
-                    bar.update(len(table))
-                else:
-                    yield finished[-1], table
+            def missing() -> Iterator[tuple[Path, pd.DataFrame]]:
+                given = model.card["input"].get("features")
+                tables = (
+                    features_parts(data, given, part, columns.id)
+                    if model.kind == "features"
+                    else table_parts(data, part, unread, (source, columns.id))
+                )
+                for number, table in enumerate(tables):
+                    if source not in table:
+                        raise ValueError(f"{data} has no column {source!r}; name it by columns.image, or call it text")
+                    finished.append(parts / f"{number:06d}.parquet")
+                    if finished[-1].is_file():
+                        bar.update(len(table))
+                    else:
+                        yield finished[-1], table
 
-        if ray or ray_address is not None:
-            stack.enter_context(cluster(ray_address, processes))
-            scored = scored_by_cluster(
-                partial(
-                    _scored_elsewhere, model_folder.resolve(), model.version, data.parent.resolve(), source, columns.id
-                ),
-                missing(),
-            )
-        else:
-            decoders = stack.enter_context(_decoders(model, data.parent, processes or available_cpus()))
-            scored = ((path, _scored(model, table, source, columns.id, decoders)) for path, table in missing())
-        for path, found in scored:
-            _write_part(path, found)
-            bar.update(len(found))
-    return _joined(finished, out, parts, unread)
+            if ray or ray_address is not None:
+                stack.enter_context(cluster(ray_address, processes))
+                scored = scored_by_cluster(
+                    partial(
+                        _scored_elsewhere,
+                        model_folder.resolve(),
+                        model.version,
+                        data.parent.resolve(),
+                        source,
+                        columns.id,
+                    ),
+                    missing(),
+                )
+            else:
+                decoders = stack.enter_context(_decoders(model, data.parent, processes or available_cpus()))
+                scored = ((path, _scored(model, table, source, columns.id, decoders)) for path, table in missing())
+            for path, found in scored:
+                write_part(path, found)
+                bar.update(len(found))
+        return joined(finished, out, parts, unread)
 
 
 def _scored_elsewhere(
@@ -150,21 +142,6 @@ def _opened(model_folder: Path) -> ExportedModel:
 
 def _decoders(model: ExportedModel, root: Path, processes: int) -> AbstractContextManager[Decoders | None]:
     return Decoders(root, model.card["input"]["size"], processes) if model.kind == "image" else nullcontext()
-
-
-def _claim(parts: Path, job: dict[str, Any]) -> None:
-    """Make the folder of a job's parts, or find that it is this job's."""
-    marker = parts / "job.json"
-    job = json.loads(json.dumps(job))
-    if marker.is_file():
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        if differing := [name for name in job if found.get(name) != job[name]]:
-            raise ValueError(
-                f"{parts} holds parts of another job (its {differing[0]} differs); delete the folder, or give another out"
-            )
-        return
-    parts.mkdir(parents=True, exist_ok=True)
-    write_atomically(marker, lambda temporary: temporary.write_text(json.dumps(job), encoding="utf-8"))
 
 
 def _rows(data: Path) -> int | None:
@@ -238,58 +215,3 @@ def features_parts(data: Path, num_features: int, rows: int, id: str) -> Iterato
         part = given.rows[start : start + rows, 0].astype(np.float32)
         ids = map(str, range(start, start + len(part))) if given.ids is None else given.ids[start : start + len(part)]
         yield pd.DataFrame({id: list(ids), FEATURES: list(part)})
-
-
-def _write_part(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
-
-
-def _joined(finished: list[Path], out: Path, parts: Path, left_out: Problems) -> Scored:
-    """Put the parts together, one after another, and count; then they are deleted."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count, given = 0, Counter[str]()
-    whole, schema = parts / f"whole{out.suffix}", None
-    writer: Any = None
-    with whole.open("wb") as file:
-        for path in finished:
-            table = pd.read_parquet(path)
-            wrong = table["_reason"] != ""
-            for row in table.loc[wrong, ["id", "_reason", "_detail"]].itertuples(index=False):
-                left_out.add(*row)
-            good = table[~wrong].drop(columns=["_reason", "_detail"])
-            count += len(good)
-            for name in _COUNTED:
-                given.update(map(str, good.get(name, [])))
-            if not len(good):
-                continue
-            if out.suffix == ".csv":
-                small = parts / "small.csv"
-                write_table(small, good)
-                lines = small.read_bytes()
-                file.write(lines if writer is None else lines[lines.index(b"\r\n") + 2 :])
-                writer = writer or file
-                continue
-            found = pa.Table.from_pandas(good, preserve_index=False, schema=schema)
-            if writer is None:
-                schema = _wide(found.schema)
-                writer = pq.ParquetWriter(file, schema)
-            writer.write_table(found.cast(schema))
-        if out.suffix == ".parquet" and writer is not None:
-            writer.close()
-    where = left_out.write(out.parent, f"{out.stem}-problems.csv")
-    if not count:
-        raise ValueError(f"nothing could be scored; {left_out.summary()}. See {where}")
-    write_atomically(out, whole.replace)
-    shutil.rmtree(parts)
-    return Scored(count, dict(given.most_common()), left_out)
-
-
-def _wide(schema: Any) -> Any:
-    """Return a schema in which a column that was empty in the first part may hold something in the next."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [pa.field(each.name, pa.float64() if pa.types.is_null(each.type) else each.type) for each in schema]
-    )
