@@ -1,5 +1,6 @@
 """The service from outside: every way to ask, every way to ask wrongly, and what happens in between."""
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -24,7 +25,10 @@ from served import PATIENCE, TOKEN, Served, write_model
 from tutelage.production.decisions import DecisionLog
 from tutelage.production.exported import ExportedModel
 from tutelage.production.serving.__main__ import arguments
+from tutelage.production.serving.app import application
 from tutelage.production.serving.running import chosen_token
+from tutelage.production.serving.service import Service
+from tutelage.production.serving.settings import ServiceSettings
 
 DARK = hostile.encoded(Image.new("RGB", (32, 32), (40, 40, 40)), "PNG")
 BRIGHT = hostile.encoded(Image.new("RGB", (32, 32), (220, 220, 220)), "PNG")
@@ -235,6 +239,46 @@ def test_bombs_of_headers_and_clients_that_dawdle_are_cut_off(service: Served) -
         assert body.result().startswith(b"HTTP/1.1 408")
         assert silent.result() == b""
     assert service.score(BRIGHT)[0] == 200
+
+
+def test_bodies_that_arrive_at_once_are_answered_429_before_they_fill_the_memory(model: Path) -> None:
+    """Also those of requests that are not admitted yet; what was sent comes free when its request ends."""
+    most = 2 * len(BRIGHT) - 2
+    service = Service({"incumbent": model}, {"incumbent": 1.0}, ServiceSettings(max_bytes=most, max_held=most))
+    app = application(service, None)
+
+    async def asked(arrived: asyncio.Event | None = None, on: asyncio.Event | None = None) -> tuple[int, Any]:
+        parts, sent = [BRIGHT[:-1], BRIGHT[-1:]], []
+
+        async def receive() -> dict[str, Any]:
+            if len(parts) == 1 and arrived is not None and on is not None:
+                arrived.set()
+                await on.wait()
+            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"image/png")]
+        where = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b"", "http_version": "1.1"}
+        await app({**where, "headers": headers}, receive, send)
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    async def all_asked() -> None:
+        arrived, on = asyncio.Event(), asyncio.Event()
+        async with service.running_service():
+            slow = asyncio.create_task(asked(arrived, on))
+            await arrived.wait()
+            status, told = await asked()
+            assert (status, told["error"]) == (429, "overloaded")
+            on.set()
+            assert (await slow)[0] == 200
+            assert service.held.bytes == 0
+            assert (await asked())[0] == 200
+
+    asyncio.run(all_asked())
+    with pytest.raises(ValueError, match=r"service\.max_held=1 is less than service\.max_bytes=2"):
+        ServiceSettings(max_bytes=2, max_held=1)
 
 
 def test_an_ad_is_decided_once(service: Served, model: Path) -> None:

@@ -70,9 +70,7 @@ def application(service: Service, token: str | None) -> App:
 
     @app.post("/invocations", **descriptions.invocations(service.deployment.kind))
     async def invocations(request: Request) -> JSONResponse:
-        settings = service.settings
-        body = await read_body(request, settings.max_bytes, settings.patience)
-        async with service.admitted():
+        async with _body(service, request) as body, service.admitted():
             example = await read_example(body, request.headers, service.deployment.kind)
             return JSONResponse(await service.answer(example))
 
@@ -105,22 +103,30 @@ def application(service: Service, token: str | None) -> App:
 
     @app.post("/v2/models/{name}/infer", **descriptions.infer(service.deployment.kind, service.settings.batch))
     async def infer(request: Request, name: str = variant) -> JSONResponse:
-        settings = service.settings
         chosen = _variant(service, name)
-        raw = await read_body(request, settings.max_bytes, settings.patience)
-        body = read_json(raw)
-        given = protocol_v2.examples(body, service.deployment.kind, settings.batch)
-        async with service.admitted(len(given)):
-            found = []
-            for each in await asyncio.gather(*(service.answer(each, name) for each in given), return_exceptions=True):
-                if isinstance(each, BaseException):
-                    raise each
-                found.append(each)
-            return JSONResponse(protocol_v2.response(body, name, chosen.model, found))
+        async with _body(service, request) as raw:
+            body = read_json(raw)
+            given = protocol_v2.examples(body, service.deployment.kind, service.settings.batch)
+            async with service.admitted(len(given)):
+                answers = [service.answer(each, name) for each in given]
+                found = []
+                for each in await asyncio.gather(*answers, return_exceptions=True):
+                    if isinstance(each, BaseException):
+                        raise each
+                    found.append(each)
+                return JSONResponse(protocol_v2.response(body, name, chosen.model, found))
 
     if token is not None:
         descriptions.lock(app.openapi(), OPEN)
     return Gate(app, token, service.telemetry)
+
+
+@asynccontextmanager
+async def _body(service: Service, request: Request) -> AsyncIterator[bytes]:
+    """Inside, a request's body counts among those that are held."""
+    settings = service.settings
+    with service.held.share() as share:
+        yield await read_body(request, settings.max_bytes, settings.patience, share)
 
 
 def _variant(service: Service, name: str) -> Any:

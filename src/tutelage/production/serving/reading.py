@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from tutelage.production.serving.held import Share
 from tutelage.production.serving.refusals import Refused
 
 ADDRESS = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]{1,20}://")
@@ -49,13 +50,20 @@ class Example:
         return sha256(self.content.encode() if isinstance(self.content, str) else self.content).hexdigest()
 
 
-async def read_body(request: Request, most: int, patience: float) -> bytes:
+async def read_body(request: Request, most: int, patience: float, share: Share) -> bytes:
     """Return a request's body.
 
+    Args:
+        request: the request.
+        most: the largest body, in bytes.
+        patience: seconds within which it must arrive.
+        share: what the request may hold of the memory for bodies.
+
     Raises:
-        Refused: it is larger than `most` bytes, or does not arrive within `patience` seconds.
+        Refused: it is larger, does not arrive in time, or no memory is left for it.
     """
     too_large = Refused(413, "body_too_large", f"the body has more than {most} bytes", connection="close")
+    refused: Refused | None = None
     parts: list[bytes] = []
     size = 0
     try:
@@ -64,15 +72,23 @@ async def read_body(request: Request, most: int, patience: float) -> bytes:
                 size += len(part)
                 if size > _DRAINED * most:
                     raise too_large
-                parts.append(part)
-                if size > most:  # one who is still sending would not read the answer: what follows is thrown away
+                if size > most:
+                    refused = too_large
+                elif refused is None and not share.take(len(part)):
+                    refused = Refused(
+                        429, "overloaded", "too many bodies arrive at once; come again later", retry_after="1"
+                    )
+                if refused is None:
+                    parts.append(part)
+                else:  # one who is still sending would not read the answer: what follows is thrown away
                     parts.clear()
+                    share.give_back()
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body did not arrive within {patience:g} s", connection="close") from None
     except ClientDisconnect:
         raise Refused(400, "disconnected", "the client went away", connection="close") from None
-    if size > most:
-        raise too_large
+    if refused is not None:
+        raise refused
     return b"".join(parts)
 
 

@@ -19,6 +19,7 @@ from tutelage.production.answers import Answer
 from tutelage.production.decisions import Decision
 from tutelage.production.serving.batcher import Batcher
 from tutelage.production.serving.deployment import Deployment, Live
+from tutelage.production.serving.held import Held
 from tutelage.production.serving.reading import Example
 from tutelage.production.serving.refusals import Refused, unreadable
 from tutelage.production.serving.settings import ServiceSettings
@@ -49,6 +50,7 @@ class Service:
         settings: sizes and times.
 
     Attributes:
+        held: the bodies in memory.
         log: where decisions about ads with a name go; nowhere if None. It is set before the service runs, and closed by it.
 
     Raises:
@@ -75,6 +77,7 @@ class Service:
             folders, self._models, settings.batch, settings.wait, settings.threads, self.telemetry
         )
         self.default = max(self.weights, key=lambda name: self.weights[name])
+        self.held = Held(settings.max_held)
         self.running = 0
         self.draining = False
         self._answered: deque[float] = deque(maxlen=_REMEMBERED)
