@@ -383,7 +383,7 @@ def test_without_flags_a_job_has_its_scales_settings(asked, command):
         (["demo", "--scale=auto"], "auto"),
     ):
         code, _, err = command(*words)
-        expected, why = recipes.load("moderation").preset(scale)
+        expected, why = recipes.load("moderation").presets.chosen(scale)
         assert code == 0
         assert asked.pop()["settings"] == expected
         assert err == why + "\n"
@@ -414,7 +414,7 @@ def test_a_scale_in_a_file_moves_the_other_defaults(asked, command, tmp_path):
 
 def test_an_encoder_in_flags_or_in_a_file_makes_the_scale_laptop(tmp_path):
     (tmp_path / "nested.yaml").write_text("encoder:\n  name: resnet50\n")
-    laptop = recipes.load("moderation").preset("laptop")[0]
+    laptop = recipes.load("moderation").presets.chosen("laptop")[0]
     for words in (
         ["--encoder.pretrained", "file"],
         ["--encoder.name=resnet50"],

@@ -12,7 +12,7 @@ from benchmarks.moderation.variants import PAPER
 
 from tutelage import _vision
 from tutelage.models import FEATURES, SMALL
-from tutelage.recipes.recipe import RECIPES, load
+from tutelage.recipes.registry import RECIPES, load
 
 
 def models(settings: Any) -> Iterator[tuple[str, str | None]]:
@@ -29,7 +29,7 @@ def models(settings: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def every() -> set[tuple[str, str | None]]:
-    presets = [settings for name in RECIPES for settings, _ in load(name).presets.values()]
+    presets = [settings for name in RECIPES for settings, _ in load(name).presets.scales.values()]
     return set(models([*presets, PAPER, paper_variants(), *amal.cases("paper"), *maoal.cases("paper")]))
 
 

@@ -159,9 +159,9 @@ def test_maps_and_fields_need_no_encoder(encoder, tmp_path):
     )
     with pytest.raises(ValueError, match=r"body\.name='feature_mlp' does not fit the input"):
         recipes.run("auxiliary", rooms, made, tmp_path / "rooms", quiet=True)
-    assert recipes.load("auxiliary").preset("auto", "movielens")[0] == auxiliary.pocket()
+    assert recipes.load("auxiliary").presets.chosen("auto", "movielens")[0] == auxiliary.pocket()
     for scale, begins in (("auto", "scale auto is pocket (a small network of"), ("pocket", "scale pocket: a small")):
-        settings, why = recipes.load("auxiliary").preset(scale, "own.csv", fields=True)
+        settings, why = recipes.load("auxiliary").presets.chosen(scale, "own.csv", fields=True)
         assert settings == auxiliary.tabular()
         assert why.startswith(begins)
         assert "encoder" not in why
@@ -313,19 +313,19 @@ def test_a_run_that_needs_pixels_refuses_models_of_features_and_the_other_way_ro
 def test_auto_is_laptop_where_its_encoder_can_be_had_and_says_why_it_is_not(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     recipe = recipes.load("moderation")
-    settings, why = recipe.preset("auto", "ads.csv")
-    assert settings == recipe.preset("pocket")[0]
+    settings, why = recipe.presets.chosen("auto", "ads.csv")
+    assert settings == recipe.presets.chosen("pocket")[0]
     assert "no accelerator and the weights of vit_small_patch14_dinov2.lvd142m are not on this disk" in why
     assert "--encoder.pretrained FILE" in why
-    settings, why = recipe.preset("auto", "ads.csv", "mine")
-    assert settings == recipe.preset("laptop")[0]
+    settings, why = recipe.presets.chosen("auto", "ads.csv", "mine")
+    assert settings == recipe.presets.chosen("laptop")[0]
     assert why.endswith("since features come from 'mine'")
-    monkeypatch.setattr("tutelage.recipes.recipe.unobtainable", lambda encoder: "")
-    assert recipe.preset("auto", "ads.csv")[0] == recipe.preset("laptop")[0]
+    monkeypatch.setattr("tutelage.recipes.presets.unobtainable", lambda encoder: "")
+    assert recipe.presets.chosen("auto", "ads.csv")[0] == recipe.presets.chosen("laptop")[0]
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    assert recipe.preset("auto", "ads.csv")[0] == recipe.preset("paper")[0]
-    with pytest.raises(ValueError, match="scale='laptop': denoise comes at pocket, paper"):
-        recipes.load("denoise").preset("laptop")
+    assert recipe.presets.chosen("auto", "ads.csv")[0] == recipe.presets.chosen("paper")[0]
+    with pytest.raises(ValueError, match="scale='laptop': this recipe comes at pocket, paper"):
+        recipes.load("denoise").presets.chosen("laptop")
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_metrics_are_written_last_and_at_once(made, monkeypatch, tmp_path):
     package = __import__(recipes.RECIPES[name], fromlist=["RECIPE"])
     monkeypatch.setattr(package, "RECIPE", replace(recipe, train=lambda *given: None, evaluate=cut))
     with pytest.raises(KeyboardInterrupt):
-        recipes.run(name, made.task, recipe.preset("pocket")[0], tmp_path, quiet=True)
+        recipes.run(name, made.task, recipe.presets.chosen("pocket")[0], tmp_path, quiet=True)
     assert not (tmp_path / "metrics.json").exists()
     assert {"config.yaml", "problems.csv"} <= {path.name for path in tmp_path.iterdir()}
 
@@ -231,13 +231,13 @@ def test_a_folder_that_names_no_recipe(tmp_path):
 @pytest.mark.parametrize("name", list(recipes.RECIPES))
 def test_presets_say_what_they_are(name):
     recipe = recipes.load(name)
-    for scale in recipe.presets:
-        settings, why = recipe.preset(scale)
+    for scale in recipe.presets.scales:
+        settings, why = recipe.presets.chosen(scale)
         assert why.startswith(f"scale {scale}: ")
-        assert type(settings) is type(recipe.preset("auto")[0])
+        assert type(settings) is type(recipe.presets.chosen("auto")[0])
         assert "seed" in asdict(settings)
     accelerated = "paper" if torch.accelerator.is_available() else "pocket"  # no test may fetch an encoder
-    assert recipe.preset("auto")[1].startswith(f"scale auto is {recipe.auto or accelerated} (")
+    assert recipe.presets.chosen("auto")[1].startswith(f"scale auto is {recipe.presets.auto or accelerated} (")
 
 
 def test_a_run_shows_itself(made):

@@ -80,11 +80,11 @@ def test_digits_are_small_on_any_hardware(name, monkeypatch):
     recipe = recipes.load(name)
     for accelerated in (False, True):
         monkeypatch.setattr(torch.accelerator, "is_available", lambda found=accelerated: found)
-        settings, why = recipe.preset("auto", "digits")
-        assert settings == recipe.preset("pocket")[0]
+        settings, why = recipe.presets.chosen("auto", "digits")
+        assert settings == recipe.presets.chosen("pocket")[0]
         assert "auto is pocket" in why
-        assert (recipe.preset("auto", "photos.csv")[0] == recipe.preset("paper")[0]) is accelerated
-    assert recipe.preset("paper", "digits")[0] == recipe.preset("paper")[0]  # what is asked for is done
+        assert (recipe.presets.chosen("auto", "photos.csv")[0] == recipe.presets.chosen("paper")[0]) is accelerated
+    assert recipe.presets.chosen("paper", "digits")[0] == recipe.presets.chosen("paper")[0]  # what is asked for is done
 
 
 @pytest.mark.parametrize("words", ["distill digits", "multilabel digits", "auxiliary digits", "demo"])

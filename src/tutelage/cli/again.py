@@ -40,7 +40,7 @@ def task_of(run_folder: Path, data: Path | None = None) -> Any:
             f"{run_folder} was started from Python with a task of its own; export it there: "
             "tutelage.production.export.export(run_folder, out, task)"
         )
-    command, preset = COMMANDS[name], recipe.preset("pocket")[0]
+    command, preset = COMMANDS[name], recipe.presets.chosen("pocket")[0]
     parser = parser_for(name, preset)
     source = next((each for each in ("manifest", "data") if each in command.parameters()), None)
     moved = [] if data is None or source is None else [f"--{source}={data}"]

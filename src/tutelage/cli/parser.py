@@ -106,7 +106,7 @@ def parser_for(name: str, preset: Any = None) -> jsonargparse.ArgumentParser:
     skip = OURS if command.recipe else set()
     parser.add_function_arguments(command.load(), as_group=False, skip=skip & set(signature(command.load()).parameters))
     if command.recipe is not None:
-        preset = load(command.recipe).preset("pocket")[0] if preset is None else preset
+        preset = load(command.recipe).presets.chosen("pocket")[0] if preset is None else preset
         out = {"required": True} if command.out is None else {"default": command.out}
         parser.add_argument("--out", type=Path, help="Folder of the run.", **out)
         parser.add_argument(
@@ -146,7 +146,7 @@ def preset_of(name: str, arguments: list[str]) -> tuple[Any, str]:
     sources = ("name", "pretrained", "features")
     encoder = next(filter(None, (_given(arguments, f"encoder.{name}", None) for name in reversed(sources))), None)
     fields_given = str(_given(arguments, "fields", "")) not in ("", "[]", "()", "null", "None")
-    preset, why = load(command.recipe).preset(
+    preset, why = load(command.recipe).presets.chosen(
         scale, _given(arguments, "data", None), encoder, fields=fields_given and "fields" in command.parameters()
     )
     asked = [unit for unit in ("steps", "epochs") if _given(arguments, f"budget.{unit}", "null") != "null"]

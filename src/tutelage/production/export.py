@@ -24,9 +24,10 @@ from tutelage.production.graph import Served, write_graph, write_int8_graph
 from tutelage.production.held_out import further_images
 from tutelage.production.judgement import lost, thresholds
 from tutelage.production.material import BATCH, Material, images_of, texts_of
+from tutelage.recipes.finished import recipe_of
 from tutelage.recipes.moderation import recipe as moderation
 from tutelage.recipes.moderation.judged import judged_test
-from tutelage.recipes.recipe import Task, recipe_of
+from tutelage.recipes.task import Task
 from tutelage.reports.subtask_names import called, typed_names
 
 TOLERANCE = 1e-3

@@ -14,9 +14,10 @@ from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet
 from tutelage.models import CommitteeSpec
+from tutelage.recipes.finished import recipe_of
+from tutelage.recipes.images import logits_of
 from tutelage.recipes.moderation.judged import Floats, JudgedTest, judged_test
 from tutelage.recipes.moderation.recipe import load
-from tutelage.recipes.recipe import logits_of, recipe_of
 
 
 @dataclass(frozen=True)

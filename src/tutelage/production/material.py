@@ -17,7 +17,7 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.indexed import batch_of
 from tutelage.data.text import Features
 from tutelage.files import read_parquet
-from tutelage.recipes.recipe import Task
+from tutelage.recipes.task import Task
 
 BATCH = 64
 CALIBRATED_ON = 256

@@ -17,12 +17,12 @@ from tutelage.data.problems import Problems
 from tutelage.decoding import Limits, UnreadableImage, locate, preview, read_bytes
 from tutelage.files import literal, read_json, read_parquet, write_atomically, write_table
 from tutelage.production.sampling import inclusion_probabilities, pivotal
+from tutelage.recipes.finished import recipe_of, report
 from tutelage.recipes.moderation.answers import ANSWERS, DRAWN, FOLDER, VERDICTS, answers_of
 from tutelage.recipes.moderation.corrected import corrected_figures
 from tutelage.recipes.moderation.judged import JudgedTest
 from tutelage.recipes.moderation.recipe import npv_lines
 from tutelage.recipes.moderation.trust import alarms_of
-from tutelage.recipes.recipe import recipe_of, report
 from tutelage.recipes.relabel import FILE
 from tutelage.reports.page import rendered
 from tutelage.reports.plots import inlined

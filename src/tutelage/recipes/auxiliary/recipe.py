@@ -24,6 +24,7 @@ from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec, lap
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
 from tutelage.recipes.auxiliary.unfreezing import Models, unfreeze
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.auxiliary import NAMES, view
 from tutelage.reports.wording import pluralise, why_served, why_unfrozen
@@ -129,11 +130,16 @@ def answer(loaded: Loaded, examples: Examples) -> pd.DataFrame:
 
 RECIPE = Recipe(
     "auxiliary",
-    {
-        "pocket": (pocket(), "images of 24 pixels and a small network"),
-        "laptop": (laptop(), "a perceptron of the features of a frozen encoder"),
-        "paper": (AuxiliarySettings(), "images of 224 pixels, a ResNet-18"),
-    },
+    Presets(
+        {
+            "pocket": (pocket(), "images of 24 pixels and a small network"),
+            "laptop": (laptop(), "a perceptron of the features of a frozen encoder"),
+            "paper": (AuxiliarySettings(), "images of 224 pixels, a ResNet-18"),
+        },
+        small=("digits",),
+        unencoded=("movielens", "ratings", "rooms"),
+        tabular=(tabular(), "a small network of the fields, at least 2,000 steps"),
+    ),
     rehearse,
     train,
     evaluate,
@@ -144,7 +150,5 @@ RECIPE = Recipe(
     load=load,
     read=read,
     examples="examples",
-    tabular=(tabular(), "a small network of the fields, at least 2,000 steps"),
     encodes=True,
-    unencoded=("movielens", "ratings", "rooms"),
 )

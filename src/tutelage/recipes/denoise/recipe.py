@@ -29,6 +29,7 @@ from tutelage.recipes.denoise.rehearsal import rehearse, trainings
 from tutelage.recipes.denoise.settings import DenoiseSettings, pocket
 from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
 from tutelage.reports.denoise import closing, view
 from tutelage.training import Log, Stages, predict
@@ -153,10 +154,13 @@ def summary(table: pd.DataFrame) -> str:
 
 RECIPE = Recipe(
     "denoise",
-    {
-        "pocket": (pocket(), "TF-IDF and logistic regression, enough for thousands of short texts"),
-        "paper": (DenoiseSettings(), "sentence embeddings and a perceptron of two layers of 512"),
-    },
+    Presets(
+        {
+            "pocket": (pocket(), "TF-IDF and logistic regression, enough for thousands of short texts"),
+            "paper": (DenoiseSettings(), "sentence embeddings and a perceptron of two layers of 512"),
+        },
+        auto="pocket",
+    ),
     rehearse,
     train,
     evaluate,
@@ -169,5 +173,4 @@ RECIPE = Recipe(
     read=read,
     examples="texts",
     options=("vectors",),
-    auto="pocket",
 )

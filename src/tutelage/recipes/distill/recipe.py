@@ -16,8 +16,10 @@ from tutelage.recipes.distill.rehearsal import rehearse, trainings
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.images import logits_of, named
 from tutelage.recipes.input import augmentation_of
-from tutelage.recipes.recipe import Recipe, logits_of, named
+from tutelage.recipes.presets import Presets
+from tutelage.recipes.recipe import Recipe
 from tutelage.reports.distill import NAMES, view
 from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log
@@ -65,11 +67,14 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
 
 RECIPE = Recipe(
     "distill",
-    {
-        "pocket": (pocket(), "images of 8 pixels and perceptrons"),
-        "laptop": (laptop(), "models of the features of a frozen encoder"),
-        "paper": (DistillSettings(), "ResNet-110 teaches ResNet-8 on images of 32 pixels for 240 epochs"),
-    },
+    Presets(
+        {
+            "pocket": (pocket(), "images of 8 pixels and perceptrons"),
+            "laptop": (laptop(), "models of the features of a frozen encoder"),
+            "paper": (DistillSettings(), "ResNet-110 teaches ResNet-8 on images of 32 pixels for 240 epochs"),
+        },
+        small=("digits",),
+    ),
     rehearse,
     train,
     evaluate,

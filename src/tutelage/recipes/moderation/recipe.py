@@ -13,6 +13,7 @@ from tutelage.checks import check_number
 from tutelage.data.table import ImageTable
 from tutelage.models import Committee, load_committee
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.images import logits_of, named
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.moderation.belief import believe, credible
 from tutelage.recipes.moderation.choice import Choice
@@ -33,7 +34,8 @@ from tutelage.recipes.moderation.served import (
 from tutelage.recipes.moderation.settings import ModerationSettings, laptop, pocket
 from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
-from tutelage.recipes.recipe import Recipe, logits_of, named
+from tutelage.recipes.presets import Presets
+from tutelage.recipes.recipe import Recipe
 from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.moderation import view
 from tutelage.reports.wording import pluralise, why_unfrozen
@@ -205,11 +207,13 @@ def summary(table: pd.DataFrame) -> str:
 
 RECIPE = Recipe(
     "moderation",
-    {
-        "pocket": (pocket(), "images of 24 pixels and small models"),
-        "laptop": (laptop(), "models of the features of a frozen encoder"),
-        "paper": (ModerationSettings(), "images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"),
-    },
+    Presets(
+        {
+            "pocket": (pocket(), "images of 24 pixels and small models"),
+            "laptop": (laptop(), "models of the features of a frozen encoder"),
+            "paper": (ModerationSettings(), "images of 224 pixels, ResNet-50 specialists, a DeiT-Base student"),
+        }
+    ),
     rehearse,
     train,
     evaluate,

@@ -10,6 +10,8 @@ import pandas as pd
 from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
 from tutelage.recipes.forecast import forecast
+from tutelage.recipes.images import logits_of
+from tutelage.recipes.images import named as known
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.multilabel.choice import Choice, choose, unfreeze
 from tutelage.recipes.multilabel.doubts import doubts
@@ -20,8 +22,8 @@ from tutelage.recipes.multilabel.settings import MultilabelSettings, laptop, poc
 from tutelage.recipes.multilabel.task import MultilabelTask
 from tutelage.recipes.multilabel.training import candidates
 from tutelage.recipes.multilabel.training import train as train_one
-from tutelage.recipes.recipe import Recipe, logits_of
-from tutelage.recipes.recipe import named as known
+from tutelage.recipes.presets import Presets
+from tutelage.recipes.recipe import Recipe
 from tutelage.reports.multilabel import NAMES, verdict, view
 from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log, Stages
@@ -59,11 +61,14 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
 
 RECIPE = Recipe(
     "multilabel",
-    {
-        "pocket": (pocket(), "images of 24 pixels and a small model"),
-        "laptop": (laptop(), "a model of the features of a frozen encoder"),
-        "paper": (MultilabelSettings(), "images of 224 pixels and a ResNet-50"),
-    },
+    Presets(
+        {
+            "pocket": (pocket(), "images of 24 pixels and a small model"),
+            "laptop": (laptop(), "a model of the features of a frozen encoder"),
+            "paper": (MultilabelSettings(), "images of 224 pixels and a ResNet-50"),
+        },
+        small=("digits",),
+    ),
     rehearse,
     train,
     evaluate,
