@@ -196,6 +196,13 @@ def test_other_folders_and_options_are_refused(moderated, task, tmp_path):
         export(moderated.folder, tmp_path, task)
     with pytest.raises(ValueError, match="checked on the run's own images"):
         export(moderated.folder, tmp_path / "model")
+    for name, value, range in (
+        ("fpr", 0.0, r"\(0, 1\)"),
+        ("confidence", 1.0, r"\(0, 1\)"),
+        ("wrong_labels", -0.1, r"\[0, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}={value} must be .*{range}"):
+            export(moderated.folder, tmp_path / "model", task, **{name: value})
 
 
 def test_the_command_reads_the_runs_data_again_wherever_they_lie(tmp_path, capsys, monkeypatch):
@@ -215,7 +222,9 @@ def test_the_command_reads_the_runs_data_again_wherever_they_lie(tmp_path, capsy
         "columns": {},
         "labels": {"acceptable": 1, "defective": 0, "unlabelled": -1},
     }
-    run = recipes.run("moderation", made, settings, tmp_path / "run", command_args=given, quiet=True)
+    run = recipes.run(
+        "moderation", made, settings, tmp_path / "run", command="moderate", command_args=given, quiet=True
+    )
     asked: list[tuple[Path, recipes.Task]] = []
 
     def exported(run_folder: Path, out: Path, task: recipes.Task, **options: object) -> dict:
@@ -227,6 +236,15 @@ def test_the_command_reads_the_runs_data_again_wherever_they_lie(tmp_path, capsy
     words = ["export", str(run.folder), "--confidence", "0.9"]
     main([*words, "--out", str(tmp_path / "model")])
     assert "on 7 test examples no logit differs from PyTorch's by more than 2.0e-07" in capsys.readouterr().out
+    marker = run.folder / "run.json"
+    told = json.loads(marker.read_text())
+    assert told["command"] == "moderate"
+    for other in (None, "distill", "a-command-of-the-future"):
+        marker.write_text(json.dumps({**told, "command": other}))
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "run.json names no command that made the run" in capsys.readouterr().err
+    marker.write_text(json.dumps(told))
     data.rename(tmp_path / "moved")
     with pytest.raises(SystemExit):
         main(words)

@@ -267,7 +267,7 @@ def test_texts_are_a_table_and_cells_are_no_formulas(tmp_path, capsys):
     )
     with pytest.raises(SystemExit):
         cli.main(["review", str(tmp_path), "--answers", "a.csv"])
-    assert "only the test of a moderation run is checked" in capsys.readouterr().err
+    assert "--answers='a.csv': a run of denoise decides by no threshold" in capsys.readouterr().err
 
 
 def test_where_the_truth_is_known_nothing_is_drawn(tmp_path, capsys):

@@ -47,7 +47,9 @@ def test_the_command_says_what_is_promised_and_what_it_costs(
 def test_too_few_defects_and_other_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TooFewDefects, match=r"299 are needed; label 199 more, or promise 0\.030"):
         threshold(run_folder(tmp_path / "few", 100))
-    with pytest.raises(ValueError, match="is a run of distill; only a run of moderation decides"):
+    with pytest.raises(
+        ValueError, match="is a run of distill, which decides by no threshold; give one of tutelage moderate"
+    ):
         threshold(run_folder(tmp_path / "other", 400, "distill"))
 
 

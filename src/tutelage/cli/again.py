@@ -10,11 +10,11 @@ from typing import Any
 from tutelage import recipes
 from tutelage.cli.commands import COMMANDS
 from tutelage.cli.parser import parser_for
-from tutelage.files import read_yaml
+from tutelage.recipes.run_lock import MARKER, command_of
 
 
 def task_of(run_folder: Path, data: Path | None = None) -> Any:
-    """Return what a run of images or fields worked on, None for a run of denoise, whose rules would be run.
+    """Return what a run worked on, None where its folder holds its examples and reading it again would run somebody's code.
 
     Args:
         run_folder: the run's folder.
@@ -22,22 +22,16 @@ def task_of(run_folder: Path, data: Path | None = None) -> Any:
 
     Raises:
         FileNotFoundError: no finished run, or the data are gone.
-        ValueError: the run was started from Python, with a task that no command makes.
+        ValueError: no command made the run, or an older version did, which did not note it.
     """
     recipe = recipes.recipe_of(run_folder)
-    if recipe.name == "denoise":
+    if not recipe.rereads:
         return None
-    config = read_yaml(run_folder / "config.yaml")
-    told = {
-        name: len(each.parameters().keys() & config.keys())
-        for name, each in COMMANDS.items()
-        if each.recipe == recipe.name
-        and {flag for flag, needed in each.parameters().items() if needed} <= config.keys()
-    }
-    name = max(told, key=lambda each: told[each], default="")
-    if not told.get(name):
+    name = command_of(run_folder)
+    if name not in COMMANDS or COMMANDS[name].recipe != recipe.name:
         raise ValueError(
-            f"{run_folder} was started from Python with a task of its own; export it there: "
+            f"{run_folder / MARKER} names no command that made the run, so that its data cannot be read again: run the same "
+            "command again, or, if it was started from Python with a task of its own, export it there: "
             "tutelage.production.export.export(run_folder, out, task)"
         )
     command, preset = COMMANDS[name], recipe.presets.chosen("pocket")[0]

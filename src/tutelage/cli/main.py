@@ -109,9 +109,9 @@ def _run(name: str, arguments: list[str]) -> None:
     listing = {"out": values.out} if "out" in signature(function).parameters else {}
     main_process = join()
     told = {**given, **asdict(settings)}
-    with claimed(values.out, command.recipe, told) if main_process else nullcontext():
+    with claimed(values.out, command.recipe, told, name) if main_process else nullcontext():
         task = function(**given, settings=settings, **listing)
-        done = recipes.run(command.recipe, task, settings, values.out, command_args=given)
+        done = recipes.run(command.recipe, task, settings, values.out, command=name, command_args=given)
     if main_process:
         print(f"report: {done.report}")
 

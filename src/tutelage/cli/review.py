@@ -25,11 +25,14 @@ def review(
     from tutelage.production import review as reviewing
     from tutelage.reports.wording import pluralise
 
-    moderation = recipes.recipe_of(run_folder).name == "moderation"
-    if not moderation and (answers is not None or database is not None):
+    recipe = recipes.recipe_of(run_folder)
+    if not recipe.decides and (answers is not None or database is not None):
         name = "answers" if answers is not None else "database"
-        raise ValueError(f"{name}={str(answers or database)!r}: only the test of a moderation run is checked")
-    drawn = reviewing.draw_test(run_folder, check, seed) if moderation and answers is None else None
+        raise ValueError(
+            f"{name}={str(answers or database)!r}: a run of {recipe.name} decides by no threshold, and its test is not "
+            f"checked; leave {name} out"
+        )
+    drawn = reviewing.draw_test(run_folder, check, seed) if recipe.decides and answers is None else None
     if answers is not None:
         print(reviewing.take_answers(run_folder, answers))
     if database is not None and drawn is not None:
@@ -47,5 +50,5 @@ def review(
             f"{listed} listed in {page.parent / reviewing.CHECK}: fill in the column label, then\n"
             f"  tutelage review {run_folder} --answers {page.parent / reviewing.CHECK}"
         )
-    elif moderation and answers is None:
+    elif recipe.decides and answers is None:
         print("the test's true labels are known (column true_label), so that none is drawn to be checked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -115,3 +115,12 @@ def write_int8_graph(graph: Path, examples: Callable[[], Any], path: Path) -> No
             weight_type=QuantType.QInt8,
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )
+
+
+def run_graph(path: Path, batches: Iterable[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return a graph's outputs for all batches."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    found = [session.run(None, {"input": batch}) for batch in batches]
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]

@@ -14,7 +14,7 @@ from tutelage.data.manifest import Columns, read_manifest
 from tutelage.data.table import ImageTable
 from tutelage.files import read_parquet
 from tutelage.models import CommitteeSpec
-from tutelage.recipes.finished import recipe_of
+from tutelage.recipes.finished import require_decides
 from tutelage.recipes.images import logits_of
 from tutelage.recipes.moderation.judged import Floats, JudgedTest, judged_test
 from tutelage.recipes.moderation.recipe import load
@@ -48,9 +48,7 @@ def held_out(run_folder: Path, more: Path | None = None, columns: Columns = Colu
         FileNotFoundError: no finished run, or no such manifest.
         ValueError: a run of another recipe, which decides nothing, or images that `further_images` refuses.
     """
-    name = recipe_of(run_folder).name
-    if name != "moderation":
-        raise ValueError(f"{run_folder} is a run of {name}; only a run of moderation decides by a threshold")
+    require_decides(run_folder)
     test = judged_test(run_folder)
     own = HeldOut(test.scores, test.labels, test.weight, test.defect, test.table["id"].astype(str).tolist(), test)
     if more is None:

@@ -21,7 +21,6 @@ from tutelage.recipes.task import Task
 
 BATCH = 64
 CALIBRATED_ON = 256
-VALIDATION = {"moderation": "student_val"}
 
 
 @dataclass
@@ -49,8 +48,8 @@ class Material:
         return (self.inputs(part) for part in rows.split(BATCH))
 
 
-def images_of(task: Task, recipe: str) -> Material:
-    """Return a task's images."""
+def images_of(task: Task, validation: str) -> Material:
+    """Return a task's images, with its validation part of this name."""
     source: Any = task
     examples: Any = source.examples if getattr(task, "images", None) is None else source.images
 
@@ -64,17 +63,11 @@ def images_of(task: Task, recipe: str) -> Material:
 
     test = task.rows("test")
     labels = task.judged_by()[test].numpy()
-    return Material(task.fingerprint(), test, labels, task.rows(VALIDATION.get(recipe, "val"))[:CALIBRATED_ON], inputs)
+    return Material(task.fingerprint(), test, labels, task.rows(validation)[:CALIBRATED_ON], inputs)
 
 
 def texts_of(run_folder: Path, classes: list[str]) -> Material:
-    """Return a denoise run's texts, from the table in its folder: its rules are not run again.
-
-    Raises:
-        ValueError: the run was given features, which nobody can compute from a text.
-    """
-    if not (run_folder / "model" / "features.json").is_file():
-        raise ValueError(f"{run_folder} learned from given features; a service could not compute those of a new text")
+    """Return a run's texts, from the table in its folder: its rules are not run again."""
     table = read_parquet(run_folder / "examples.parquet")
     features = Features.load(run_folder / "model")
     texts = table["text"].tolist()

@@ -17,7 +17,7 @@ from tutelage.data.problems import Problems
 from tutelage.decoding import Limits, UnreadableImage, locate, preview, read_bytes
 from tutelage.files import literal, read_json, read_parquet, write_atomically, write_table
 from tutelage.production.sampling import inclusion_probabilities, pivotal
-from tutelage.recipes.finished import recipe_of, report
+from tutelage.recipes.finished import recipe_of, report, require_decides
 from tutelage.recipes.moderation.answers import ANSWERS, DRAWN, FOLDER, VERDICTS, answers_of
 from tutelage.recipes.moderation.corrected import corrected_figures
 from tutelage.recipes.moderation.judged import JudgedTest
@@ -61,7 +61,7 @@ def write_page(run: Path) -> tuple[Path, int]:
         "images": images,
         "shown": shown,
         "doubted": len(table),
-        "missing": recipe.name == "multilabel",
+        "missing": recipe.lacks,
         "list": FILE,
         "check": CHECK if drawn.is_file() else None,
         "drawn": len(read_parquet(drawn)) if drawn.is_file() else 0,
@@ -187,9 +187,7 @@ def take_answers(run: Path, file: Path) -> str:
 
 
 def _test(run: Path) -> pd.DataFrame:
-    recipe = recipe_of(run)
-    if recipe.name != "moderation":
-        raise ValueError(f"{run} is a run of {recipe.name}; only the test of a moderation run is checked")
+    require_decides(run)
     examples = read_parquet(run / "examples.parquet")
     return examples[(examples["split"] == "test") & (examples["label"] >= 0)]
 

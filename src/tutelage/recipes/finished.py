@@ -31,6 +31,20 @@ def recipe_of(run_folder: Path) -> Recipe[Any, Any, Any]:
     return load(name)
 
 
+def require_decides(run_folder: Path) -> None:
+    """Refuse a finished run whose recipe decides by no threshold.
+
+    Raises:
+        FileNotFoundError: no finished run.
+        ValueError: a run of such a recipe.
+    """
+    recipe = recipe_of(run_folder)
+    if not recipe.decides:
+        raise ValueError(
+            f"{run_folder} is a run of {recipe.name}, which decides by no threshold; give one of tutelage moderate"
+        )
+
+
 def report(run_folder: Path) -> Path:
     """Write a finished run's report.html from the files in its folder, and return its path."""
     recipe = recipe_of(run_folder)

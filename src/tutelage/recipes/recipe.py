@@ -12,6 +12,7 @@ import pandas as pd
 from tutelage.data.problems import Problems
 from tutelage.recipes.images import load_images_model, read_images
 from tutelage.recipes.presets import Presets
+from tutelage.recipes.target import Target
 from tutelage.recipes.task import Task
 from tutelage.reports.run_folder import RunFolder
 from tutelage.training import Log
@@ -43,6 +44,12 @@ class Recipe(Generic[T, S, R]):
         read: from (loaded model, file, columns) to new examples and what was left out of them.
         examples: what they are called.
         options: the options of `predict` that `load` takes.
+        target: from the run's folder to what is exported and served; None where nothing is.
+        validation: the part on which an export is calibrated.
+        decides: whether runs decide by a threshold at a false-positive rate, which a review of the test may correct: `load`
+            takes ``fpr``, and returns the model and its threshold.
+        rereads: whether a run's task is read again to export it; else its folder holds all that is needed.
+        lacks: whether the labels in doubt are missing ones, and not wrong ones.
         encodes: whether ``settings.encoder`` may give features in the place of ``task.images``.
     """
 
@@ -60,4 +67,9 @@ class Recipe(Generic[T, S, R]):
     read: Callable[..., tuple[Any, Problems]] = read_images
     examples: str = "images"
     options: tuple[str, ...] = ()
+    target: Callable[[Path], Target] | None = None
+    validation: str = "val"
+    decides: bool = False
+    rereads: bool = True
+    lacks: bool = False
     encodes: bool = False

@@ -29,16 +29,20 @@ FREE = (
 
 
 @contextmanager
-def claimed(out: Path, recipe: str, values: Mapping[str, Any] | None = None) -> Iterator[None]:
+def claimed(
+    out: Path, recipe: str, values: Mapping[str, Any] | None = None, command: str | None = None
+) -> Iterator[None]:
     """Hold a run's folder; nested calls of one process share it.
 
-    ``run.json`` marks the folder as a run's and says which process holds or held it. The lock is the operating system's, which
-    a process loses when it ends, however it ends. Of several processes of one run the main process alone calls this.
+    ``run.json`` marks the folder as a run's, and says which command made it and which process holds or held it. The lock is the
+    operating system's, which a process loses when it ends, however it ends. Of several processes of one run the main process
+    alone calls this.
 
     Args:
         out: the folder; made where there is none.
         recipe: the recipe that runs.
         values: the run's settings and what else its command was given, as config.yaml has them.
+        command: of the command line, which made the run's task; None where it was made in Python.
 
     Raises:
         NotADirectoryError: it is a file.
@@ -65,16 +69,22 @@ def claimed(out: Path, recipe: str, values: Mapping[str, Any] | None = None) -> 
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / LOCK, timeout=0, is_singleton=True):
-            holder = {"recipe": recipe, "process": os.getpid(), "host": platform.node()}
+            holder = {"recipe": recipe, "command": command, "process": os.getpid(), "host": platform.node()}
             text = json.dumps(holder) + "\n"
             write_atomically(marker, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             yield
     except Timeout:
-        holder = _read(marker) or {}
+        found = _read(marker) or {}
         raise ValueError(
-            f"out={str(out)!r} is in use by process {holder.get('process')} on {holder.get('host')}; wait for it, or give "
+            f"out={str(out)!r} is in use by process {found.get('process')} on {found.get('host')}; wait for it, or give "
             "another folder"
         ) from None
+
+
+def command_of(run_folder: Path) -> str | None:
+    """Return the command that made a run, None where it was started from Python, or by a version that did not note it."""
+    command = (_read(run_folder / MARKER) or {}).get("command")
+    return command if isinstance(command, str) else None
 
 
 def config_text(values: Mapping[str, Any]) -> str:

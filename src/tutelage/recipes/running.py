@@ -48,6 +48,7 @@ def run(
     settings: Any,
     out: Path,
     *,
+    command: str | None = None,
     command_args: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Run:
@@ -62,6 +63,7 @@ def run(
         settings: the recipe's settings.
         out: the run's folder: config.yaml, problems.csv, log.jsonl, stages/, the recipe's tables, each as Parquet and as CSV,
             model/, metrics.json (written when all others are there) and report.html.
+        command: the command that made the task, by which it can be read again.
         command_args: further values for config.yaml, such as the data that a command was given.
         quiet: print nothing.
 
@@ -73,7 +75,7 @@ def run(
     recipe, out = load(name), Path(out)
     main = distributed.join(settings.hardware.patience)
     values = {**(command_args or {}), **asdict(settings)}
-    with claimed(out, name, values) if main else nullcontext():
+    with claimed(out, name, values, command) if main else nullcontext():
         distributed.barrier()  # with a folder that the main process has found fit
         recipe.rehearse(with_features(task, settings, outlined) if recipe.encodes else task, settings)
         log = Log(out / "log.jsonl", quiet=quiet)

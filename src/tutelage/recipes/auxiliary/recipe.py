@@ -26,6 +26,7 @@ from tutelage.recipes.auxiliary.unfreezing import Models, unfreeze
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.target import Target, image_or_features
 from tutelage.reports.auxiliary import NAMES, view
 from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log, predict
@@ -128,6 +129,20 @@ def answer(loaded: Loaded, examples: Examples) -> pd.DataFrame:
     return pd.DataFrame({"id": examples.ids, "answer": names, "probability": most.tolist()})
 
 
+def target(run: Path) -> Target:
+    """Return what is exported: the network's primary head.
+
+    Raises:
+        ValueError: it answers for fields of a table, or with maps.
+    """
+    loaded = load(run)
+    if loaded.values:
+        raise ValueError(f"{run} answers for fields of a table; what labels images or texts is exported")
+    number = {"kind": "answer", "number": loaded.task.kind == "regression"}
+    takes = image_or_features(loaded.image_size, loaded.num_features)
+    return Target(loaded.model, loaded.task.name, takes, number, loaded.classes)
+
+
 RECIPE = Recipe(
     "auxiliary",
     Presets(
@@ -151,4 +166,5 @@ RECIPE = Recipe(
     read=read,
     examples="examples",
     encodes=True,
+    target=target,
 )

@@ -31,6 +31,7 @@ from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.target import Target
 from tutelage.reports.denoise import closing, view
 from tutelage.training import Log, Stages, predict
 
@@ -152,6 +153,27 @@ def summary(table: pd.DataFrame) -> str:
     return f"{len(table)} texts labelled: {counts}"
 
 
+def target(run: Path) -> Target:
+    """Return what is exported: the classifier of the features that the run made of its texts.
+
+    Raises:
+        ValueError: the run was given features, which nobody can compute from a text.
+    """
+    if not (run / "model" / "features.json").is_file():
+        raise ValueError(
+            f"{run} learned from given features, and an exported model of texts makes its own: nothing is exported. "
+            "Label new texts with tutelage predict --vectors"
+        )
+    loaded = load(run)
+    return Target(
+        loaded.model,
+        None,
+        {"kind": "text", "features": loaded.model.spec.features},
+        {"kind": "text"},
+        list(loaded.classes),
+    )
+
+
 RECIPE = Recipe(
     "denoise",
     Presets(
@@ -173,4 +195,6 @@ RECIPE = Recipe(
     read=read,
     examples="texts",
     options=("vectors",),
+    target=target,
+    rereads=False,
 )

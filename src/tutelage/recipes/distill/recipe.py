@@ -16,10 +16,11 @@ from tutelage.recipes.distill.rehearsal import rehearse, trainings
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.forecast import forecast
-from tutelage.recipes.images import logits_of, named
+from tutelage.recipes.images import load_images_model, logits_of, named
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.target import Target, image_or_features
 from tutelage.reports.distill import NAMES, view
 from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log
@@ -65,6 +66,13 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     return named(images).assign(predicted=names, probability=probability.numpy())
 
 
+def target(run: Path) -> Target:
+    """Return what is exported: the student."""
+    model, facts = load_images_model(run)
+    takes = image_or_features(model.spec.image_size, model.spec.num_features)
+    return Target(model, None, takes, {"kind": "class"}, list(facts["classes"]))
+
+
 RECIPE = Recipe(
     "distill",
     Presets(
@@ -84,4 +92,5 @@ RECIPE = Recipe(
     view,
     doubts,
     encodes=True,
+    target=target,
 )

@@ -36,6 +36,7 @@ from tutelage.recipes.moderation.task import ModerationTask
 from tutelage.recipes.moderation.teaching import taught
 from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.target import Target, image_or_features
 from tutelage.recipes.unfreezing import Unfrozen
 from tutelage.reports.moderation import view
 from tutelage.reports.wording import pluralise, why_unfrozen
@@ -205,6 +206,13 @@ def summary(table: pd.DataFrame) -> str:
     )
 
 
+def target(run: Path) -> Target:
+    """Return what is exported: the committee that decides."""
+    model, _ = load(run)
+    takes = image_or_features(model.spec.image_size, model.spec.num_features)
+    return Target(model, None, takes, {"kind": "decision"}, ["defective", "acceptable"])
+
+
 RECIPE = Recipe(
     "moderation",
     Presets(
@@ -225,4 +233,7 @@ RECIPE = Recipe(
     load=load,
     options=("fpr",),
     encodes=True,
+    target=target,
+    validation="student_val",
+    decides=True,
 )

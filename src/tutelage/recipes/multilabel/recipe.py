@@ -10,7 +10,7 @@ import pandas as pd
 from tutelage.data.table import ImageTable
 from tutelage.metrics import label_sets
 from tutelage.recipes.forecast import forecast
-from tutelage.recipes.images import logits_of
+from tutelage.recipes.images import load_images_model, logits_of
 from tutelage.recipes.images import named as known
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.multilabel.choice import Choice, choose, unfreeze
@@ -24,6 +24,7 @@ from tutelage.recipes.multilabel.training import candidates
 from tutelage.recipes.multilabel.training import train as train_one
 from tutelage.recipes.presets import Presets
 from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.target import Target, image_or_features
 from tutelage.reports.multilabel import NAMES, verdict, view
 from tutelage.reports.wording import pluralise, why_served, why_unfrozen
 from tutelage.training import Log, Stages
@@ -59,6 +60,14 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
     return known(images).assign(labels=pd.Series(names, dtype=object), scores=pd.Series(scores, dtype=object))
 
 
+def target(run: Path) -> Target:
+    """Return what is exported: the model and the threshold of its label sets."""
+    model, facts = load_images_model(run)
+    takes = image_or_features(model.spec.image_size, model.spec.num_features)
+    sets = {"kind": "labels", "threshold": facts["threshold"], "softmax": facts["softmax"]}
+    return Target(model, None, takes, sets, list(facts["classes"]))
+
+
 RECIPE = Recipe(
     "multilabel",
     Presets(
@@ -78,4 +87,6 @@ RECIPE = Recipe(
     view,
     doubts,
     encodes=True,
+    target=target,
+    lacks=True,
 )
