@@ -550,3 +550,16 @@ def test_another_model_does_not_inherit_the_options_of_the_preset_s(tmp_path: Pa
         parsed = parser_for("multilabel", preset_of("multilabel", given)[0]).parse_args(given)
         assert parsed.model.options == wanted
     assert preset.options
+
+
+def test_a_help_that_says_what_none_does_is_of_a_flag_that_takes_the_word():
+    """The others are written null, which is the parser's."""
+    told = {
+        action.dest
+        for name in cli.COMMANDS
+        for action in parser_for(name)._actions
+        if re.search(r"[;.] none (is|leaves|lets|logs|takes|starts|keeps)\b", action.help or "")
+    }
+    assert told == {"token", "decisions"}
+    given = ["--manifest", "ads.csv", "--out", "run", "--training.clip_norm", "null"]
+    assert parser_for("moderate").parse_args(given).training.clip_norm is None

@@ -116,7 +116,7 @@ def test_incremental_cut_and_run_again(tmp_path, monkeypatch, iterated):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tasks": [(0, 0)]}, "introduce a class twice"),
+        ({"tasks": [(0, 0)]}, "introduce class 0 in tasks 0, 0; name it in the first one alone"),
         ({"tasks": [(2,), (0,)]}, "class 2 comes in task 0, not after its super-class 0"),
         ({"tasks": STREAM, "coarse": 0.2, "fine": 0.2}, "leave images out"),
     ],

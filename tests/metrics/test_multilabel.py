@@ -111,8 +111,14 @@ def test_precision_weighted_jaccard():
     [
         (lambda: label_sets([0.1, 0.2], 0.5), r"must be \(N, C\)"),
         (lambda: label_sets([[0.1, np.nan]], 0.5), "1 of 1 rows hold NaN"),
-        (lambda: real_f1(np.ones((2, 3)), np.ones((2, 2))), r"\(2, 3\) and truth \(2, 2\)"),
-        (lambda: real_accuracy(np.ones((2, 2)), np.zeros((2, 2))), "no image has a true label"),
+        (
+            lambda: real_f1(np.ones((2, 3)), np.ones((2, 2))),
+            r"\(2, 3\) and truth \(2, 2\) must both be \(N, C\); give a row",
+        ),
+        (
+            lambda: real_accuracy(np.ones((2, 2)), np.zeros((2, 2))),
+            "none of the 2 images has a true label, .*; give images",
+        ),
         (lambda: pw_jaccard(np.ones((2, 2)), [[1, 0], [0, 0]]), "1 of 2 images have no label"),
         (lambda: added_label_score(np.ones((2, 2)), np.ones((2, 2)), [0]), "do not fit"),
     ],

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from tutelage.metrics import auroc, calibrate, npv_at_fpr, npv_floor, operating_point, threshold_at_fpr
-from tutelage.metrics.wrong_test_labels import defective_probability, expected_auroc, expected_floor, expected_point
+from tutelage.metrics.wrong_test_labels import (
+    checked_labels,
+    defective_probability,
+    expected_auroc,
+    expected_floor,
+    expected_point,
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,6 +61,21 @@ def test_what_cannot_be_expected():
     ):
         with pytest.raises(ValueError, match=message):
             expected_point(scores, defective, fpr)
+
+
+def test_what_no_check_of_labels_can_be():
+    for true, drawn, probability, message in (
+        ([1.0, 0.0], [True, True], [0.5, 0.0], r"probability\[1\]=0 must be in \(0, 1\]; give the probability"),
+        ([1.0, 0.0], [True, True], [1.5, 0.5], r"probability\[0\]=1.5 must be in \(0, 1\]"),
+        (
+            [1.0, np.nan],
+            [False, True],
+            [0.5, 0.5],
+            r"true\[1\] is NaN, and drawn\[1\] .*; give the answer, or set drawn",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checked_labels([0.5, 0.5], true, drawn, probability)
 
 
 def test_auroc_and_floor_of_expected_counts():

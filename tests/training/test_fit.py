@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data import Indexed, TensorData
-from tutelage.signals import CrossEntropy, Distillation, Signal
+from tutelage.signals import CrossEntropy, Distillation, Objective, Signal
 from tutelage.training import Budget, Hardware, Interrupted, Log, Optimization, Shuffled
+from tutelage.training.example_weights import example_weights
 from tutelage.weighting import MAOAL, Fixed, Uncertainty, Weighting
 
 
@@ -292,9 +293,12 @@ def test_compilation_changes_how_and_not_what(monkeypatch: pytest.MonkeyPatch, t
     compiled = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, runs.C))
     eager = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, runs.C))
     eager.load_state_dict(compiled.state_dict())
+    monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)
+    before = torch._functorch.config.donated_buffer
     fitted = tiny_fit(model=compiled, hardware=Hardware(compile=True), out=tmp_path)
     tiny_fit(model=eager)
     assert fitted.model is compiled
+    assert torch._functorch.config.donated_buffer is before  # the process's other graphs are as they were
     assert compiled.state_dict().keys() == eager.state_dict().keys()  # and no _orig_mod in anything that is saved
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-4, atol=1e-5)
@@ -315,6 +319,15 @@ def test_a_compiled_model_takes_a_weighting_of_several_backward_passes(monkeypat
         ends.append(model.state_dict())
     for name, value in ends[1].items():
         torch.testing.assert_close(ends[0][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_weights_at_the_end_leave_each_module_in_its_mode() -> None:
+    model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, runs.C)).train()
+    model[1].eval()
+    objective = Objective(model, [CrossEntropy()])
+    before = [module.training for module in objective.modules()]
+    assert example_weights(Fixed([1.0]), objective, runs.points(6), 6) is not None
+    assert [module.training for module in objective.modules()] == before
 
 
 def test_a_teacher_and_frozen_layers() -> None:

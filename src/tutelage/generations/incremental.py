@@ -99,8 +99,11 @@ def refining_tasks(
     if coarse + fine < 1:
         raise ValueError(f"coarse={coarse} and fine={fine} leave images out; they must sum to at least 1")
     order = [number for classes in tasks for number in classes]
-    if len(set(order)) < len(order):
-        raise ValueError("tasks introduce a class twice")
+    if twice := sorted({number for number in order if order.count(number) > 1}):
+        met = [at for at, classes in enumerate(tasks) for number in classes if number == twice[0]]
+        raise ValueError(
+            f"tasks introduce class {twice[0]} in tasks {', '.join(map(str, met))}; name it in the first one alone"
+        )
     place = {number: at for at, classes in enumerate(tasks) for number in classes}
     for child, parent in parent_of.items():
         if child in place and parent in place and place[parent] >= place[child]:

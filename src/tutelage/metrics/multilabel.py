@@ -175,8 +175,14 @@ def added_label_score(scores: ArrayLike, sets: ArrayLike, labels: ArrayLike) -> 
 def _judged(found: ArrayLike, truth: ArrayLike) -> tuple[Sets, Sets]:
     truth_NC = np.asarray(truth, dtype=np.bool_)
     if truth_NC.ndim != 2 or np.shape(found) != truth_NC.shape:
-        raise ValueError(f"both must be (N, C); they are {np.shape(found)} and truth {truth_NC.shape}")
+        raise ValueError(
+            f"found {np.shape(found)} and truth {truth_NC.shape} must both be (N, C); give a row for each image and a column "
+            "for each class"
+        )
     judged_N = np.asarray(truth_NC.any(1))
     if not judged_N.any():
-        raise ValueError("truth: no image has a true label, so that there is nothing to judge by")
+        raise ValueError(
+            f"truth: none of the {len(truth_NC)} images has a true label, so that there is nothing to judge by; give images of "
+            "which at least one is labelled"
+        )
     return truth_NC, judged_N

@@ -58,8 +58,15 @@ def checked_labels(
     """
     m, d = np.asarray(expected, dtype=np.float64), np.asarray(true, dtype=np.float64)
     inside, pi = np.asarray(drawn, dtype=bool), np.asarray(probability, dtype=np.float64)
-    if not ((pi > 0) & (pi <= 1)).all() or np.isnan(d[inside]).any():
-        raise ValueError("probability must be in (0, 1], and true known of what was drawn")
+    if (outside := np.flatnonzero(~((pi > 0) & (pi <= 1)))).size:
+        raise ValueError(
+            f"probability[{outside[0]}]={pi[outside[0]]:g} must be in (0, 1]; give the probability by which it could be drawn"
+        )
+    if (unknown := np.flatnonzero(inside & np.isnan(d))).size:
+        raise ValueError(
+            f"true[{unknown[0]}] is NaN, and drawn[{unknown[0]}] says that it was checked; give the answer, or set drawn "
+            "to false"
+        )
     return m + np.where(inside, (np.nan_to_num(d) - m) / pi, 0.0)
 
 

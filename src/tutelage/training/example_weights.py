@@ -11,6 +11,7 @@ from tutelage.batches import to_device
 from tutelage.signals import Objective
 from tutelage.training.batches import Batches
 from tutelage.weighting import Weighting
+from tutelage.weighting.crust import in_eval_mode
 
 
 @torch.no_grad()
@@ -18,16 +19,16 @@ def example_weights(weighting: Weighting, objective: Objective, examples: Any, c
     """Return how far each loss of each example counts when training ends, (N, K), NaN for those not among them.
 
     Weights that are a function of the losses are those of the examples unaugmented and of the model that was kept. None for a
-    method that forgets the weights of a batch.
+    method that forgets the weights of a batch. The model is looked at as in evaluation, and then as it was.
     """
     found = torch.full((count, len(objective.signals)), torch.nan)
     device = next(objective.model.parameters()).device
-    objective.eval()
-    for batch in Batches(examples, torch.arange(len(examples)), 256, None, (0,)).iterate():
-        batch = to_device(batch, device)
-        losses_BK = objective(batch)
-        u_BK = weighting.last_weights(losses_BK, batch)
-        if u_BK is None:
-            return None
-        found[batch["index"].cpu()] = u_BK.float().cpu()
+    with in_eval_mode(objective):
+        for batch in Batches(examples, torch.arange(len(examples)), 256, None, (0,)).iterate():
+            batch = to_device(batch, device)
+            losses_BK = objective(batch)
+            u_BK = weighting.last_weights(losses_BK, batch)
+            if u_BK is None:
+                return None
+            found[batch["index"].cpu()] = u_BK.float().cpu()
     return found

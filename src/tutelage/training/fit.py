@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
+import torch._functorch.config
 from torch import nn
 
 from tutelage.distributed import naming_absent
@@ -61,5 +63,7 @@ def fit(
     weighting = weighting or Equal()
     if weighting.learns and held_out is None:
         raise ValueError(f"{plan.name}: {type(weighting).__name__} learns from held-out examples; give held_out")
-    with torch.random.fork_rng(devices=[]), naming_absent():
+    # Several backward passes go through one forward pass, and none may reuse its memory.
+    compiled = torch._functorch.config.patch(donated_buffer=False) if plan.hardware.compile else nullcontext()
+    with torch.random.fork_rng(devices=[]), naming_absent(), compiled:
         return Loop(model, train, signals, plan, weighting, held_out).run()

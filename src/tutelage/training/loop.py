@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch._functorch.config
 from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -88,9 +87,6 @@ class Loop:
             )
         for part in (self.model, *self.signals, self.weighting):
             part.to(self.accelerator.device)
-        if hardware.compile:
-            # Several backward passes go through one forward pass, and none may reuse its memory.
-            torch._functorch.config.donated_buffer = False
         # What compiles a module returns one, and is declared to return a function.
         trained: nn.Module = torch.compile(self.model) if hardware.compile else self.model  # type: ignore[assignment]
         objective = Objective(trained, self.signals, sync_batchnorm=hardware.sync_batchnorm)

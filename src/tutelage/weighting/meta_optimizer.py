@@ -23,7 +23,7 @@ class MetaOptimizer:
         momentum: Momentum of sgd.
         betas: Decays of adam's averages.
         weight_decay: Decay towards 0, added to the gradient.
-        clip_norm: The gradient's norm is clipped to this; none leaves it as it is.
+        clip_norm: The gradient's norm is clipped to this; null leaves it as it is.
     """
 
     kind: Literal["adam", "sgd"] = "adam"
