@@ -23,7 +23,7 @@ from tutelage.production.export import export
 from tutelage.production.exported import ExportedModel
 from tutelage.production.held_out import held_out
 from tutelage.production.review import draw_test, write_page
-from tutelage.recipes import registry
+from tutelage.recipes import finished, registry
 from tutelage.recipes.images import logits_of, named
 from tutelage.recipes.presets import Presets
 from tutelage.recipes.target import Target, image_or_features
@@ -138,12 +138,30 @@ def test_one_without_threshold_or_doubts_is_not_reviewed(
     assert "a run of sixth decides by no threshold" in capsys.readouterr().err
 
 
-def test_it_answers_for_new_images(known: Any, run: Path, tmp_path: Path) -> None:
+def test_it_answers_for_new_images_and_each_table_is_written_once(
+    known: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known(SIXTH)
     tiny.manifest(tmp_path, (4, 4))
+    written, write = [], finished.write_table
+
+    def noted(path: Path, table: pd.DataFrame) -> None:
+        written.append(path.name)
+        write(path, table)
+
+    monkeypatch.setattr(finished, "write_table", noted)
     table, _ = recipes.predict(run, tmp_path / "all.csv", tmp_path / "answers.csv")
     assert np.isin(table["predicted"], [0, 1]).all()
     assert len(table) == 8
+    recipes.predict(run, tmp_path / "all.csv", tmp_path / "again.parquet")
+    assert written == ["answers.csv", "again.parquet", "again.csv"]
+
+
+def test_data_are_small_where_a_recipe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    scales: Any = {"pocket": (Settings(1), "few pixels"), "paper": (Settings(2), "many")}
+    assert Presets(scales).chosen("auto", "digits")[0] == Settings(2)
+    assert Presets(scales, small=("digits",)).chosen("auto", "digits")[0] == Settings(1)
 
 
 def test_what_all_recipes_share_compares_no_name_of_a_recipe() -> None:

@@ -93,6 +93,6 @@ def predict(
     listed = problems.write(out.parent, f"{out.stem}-problems.csv")
     problems.require(len(examples), 1, recipe.examples, listed.name)
     table = recipe.answer(loaded, examples)
-    for path in {out, out.with_suffix(".csv")}:
+    for path in dict.fromkeys([out, out.with_suffix(".csv")]):
         write_table(path, table)
     return table, problems
