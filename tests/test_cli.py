@@ -407,7 +407,7 @@ def test_a_scale_in_a_file_moves_the_other_defaults(asked, command, tmp_path):
     command("demo", "--config", tmp_path / "paper.yaml")
     command("demo", f"--config={tmp_path / 'paper.yaml'}", "--scale", "pocket")
     paper, pocket = (call["settings"] for call in asked)
-    preset = recipes.load("moderation").preset
+    preset = recipes.load("moderation").presets.chosen
     assert paper == replace(preset("paper")[0], seed=4)
     assert pocket == replace(preset("pocket")[0], seed=4)
 
