@@ -199,6 +199,9 @@ def test_every_flag_has_its_help(name, command):
     missing = [action.dest for action in actions(name) if f"--{action.dest}" not in out]
     assert missing in ([], ["print_config"], ["help"])
     assert "(required" in out or name in ("demo",)
+    assert "<class" not in out
+    said = [each for each in re.findall(r"\(required,[^()]*\)", out) if "default:" in each]
+    assert said == []  # a value that a preset gives is not required
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))

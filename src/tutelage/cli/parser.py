@@ -26,13 +26,18 @@ DAILY = {
     *("out", "scale", "seed", "fpr", "duplicates", "method", "weighting", "noise.kind", "noise.rate", "confidence"),
     *("columns.image", "columns.text", "columns.label", "config", "help"),
 }
-"""The flags of every day, besides those of a task that are single values: what `--help` lists."""
+"""The common flags, besides those of a task that are single values: what `--help` lists."""
 
 jsonargparse.set_loader("yaml", partial(load_yaml, load=jsonargparse.get_loader("yaml")), (yaml.YAMLError,))
 
 
 class Parser(jsonargparse.ArgumentParser):
     """Answers a mistake in one line, and an unknown flag or key with the nearest known one."""
+
+    def format_help(self) -> str:
+        """Return the help; classes go by their names, and what a preset gives is not required."""
+        text = re.sub(r"<class\s+'(\w+)'>", r"\1", super().format_help())
+        return re.sub(r"\(required,\s+(type: [^()]*default:)", r"(\1", text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what a mistake is answered with."""
@@ -121,14 +126,14 @@ def parser_for(name: str, preset: Any = None) -> jsonargparse.ArgumentParser:
 
 
 def daily_help(name: str, parser: jsonargparse.ArgumentParser) -> str:
-    """Return the help of a command's flags of every day, and how to get that of all; the parser is of no use afterwards."""
+    """Return the help of a command's common flags, and how to get that of all; the parser is of no use afterwards."""
     groups = {action.dest.partition(".")[0] for action in parser._actions if "." in action.dest}
     daily = DAILY | set(COMMANDS[name].parameters()) - groups
     hidden = [action for action in parser._actions if action.option_strings and action.dest not in daily]
     flags = len([action for action in hidden if action.dest != "print_config"])
     for action in hidden:
         action.help = argparse.SUPPRESS
-    text = re.sub(r"<class\s+'(\w+)'>", r"\1", parser.format_help())
+    text = parser.format_help()
     return f"{text}\ntutelage {name} --help-all lists the other {flags} flags.\n" if flags else text
 
 
