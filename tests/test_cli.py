@@ -561,7 +561,7 @@ def test_a_help_that_says_what_none_does_is_of_a_flag_that_takes_the_word():
         action.dest
         for name in cli.COMMANDS
         for action in parser_for(name)._actions
-        if re.search(r"[;.] none (is|leaves|lets|logs|takes|starts|keeps)\b", action.help or "")
+        if re.search(r"[;.] none (is|leaves|lets|logs|takes|starts|keeps|admits)\b", action.help or "")
     }
     assert told == {"token", "decisions"}
     given = ["--manifest", "ads.csv", "--out", "run", "--training.clip_norm", "null"]
