@@ -17,7 +17,7 @@ from tutelage.recipes import report as write_report
 from tutelage.reports.curves import judged_test, operating_curve
 from tutelage.reports.run_folder import RunFolder
 from tutelage.reports.sections import settings, suspects
-from tutelage.reports.wording import counted, fixed, percent, rate, verdict
+from tutelage.reports.wording import fixed, percent, pluralise, rate, verdict
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 LOADING = {"src", "href", "xlink:href", "srcset", "poster", "action", "data", "background", "formaction", "ping"}
@@ -211,12 +211,12 @@ def test_numbers_in_words():
 
 
 def test_one_is_not_several():
-    assert [counted(count, "new label") for count in (0, 1, 1200)] == [
+    assert [pluralise(count, "new label") for count in (0, 1, 1200)] == [
         "0 new labels",
         "1 new label",
         "1,200 new labels",
     ]
-    assert counted(1, "label is in doubt", "labels are in doubt") == "1 label is in doubt"
+    assert pluralise(1, "label is in doubt", "labels are in doubt") == "1 label is in doubt"
 
 
 def test_another_rate_is_the_headline_where_the_run_decides_at_it(copy):
