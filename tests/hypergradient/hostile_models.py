@@ -272,7 +272,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 def landed(objective: Objective, batch: Batch, optimizer: object, u_BK: Tensor | None = None) -> dict[str, Tensor]:
     """Return where the optimiser's next step would land."""
     field = Field(Probe(objective, batch), u_BK)
-    steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
+    steps = next_steps(optimizer, objective, field.probe.parameters, field.at())
     return {name: step.landed for name, step in steps.items()}
 
 

@@ -119,8 +119,9 @@ def test_the_first_step_of_adam_loses_nothing_to_cancellation_in_float32(epsilon
     parameter = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
     model = nn.Module()
     model.p = parameter
+    objective = Objective(model, [CrossEntropy()])
     gradient = torch.tensor([0.3, -2.0, 0.0])
-    step = next_steps(Adam([parameter], lr=0.1, eps=epsilon), model, {"p": parameter.data}, {"p": gradient})["p"]
+    step = next_steps(Adam([parameter], lr=0.1, eps=epsilon), objective, {"p": parameter.data}, {"p": gradient})["p"]
     assert torch.allclose(step.slope, 0.1 * epsilon / (gradient.abs() + epsilon) ** 2, rtol=1e-4)
 
 

@@ -56,7 +56,7 @@ def test_several_optimizers_are_one_with_their_groups():
         expected, found = look(*arguments, one, weights_BK), look(*arguments, several, weights_BK)
         assert found.keys() == expected.keys() == dict(objective.model.named_parameters()).keys()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert learning_rate(several, objective.model) == learning_rate(one, objective.model) == 0.1  # of 42 parameters
+    assert learning_rate(several, objective) == learning_rate(one, objective) == 0.1  # of 42 parameters
 
 
 class Renamed(torch.optim.AdamW):
@@ -93,7 +93,7 @@ def test_another_model_s_optimizer_and_an_empty_held_out_batch_are_refused(strat
     with pytest.raises(ValueError, match="holds no parameter of the Sequential"):
         look_ahead_gradient(objective, BATCH, HELD_OUT, foreign, strategy=strategy)
     with pytest.raises(ValueError, match="holds no parameter of the Sequential"):
-        learning_rate([foreign], objective.model)
+        learning_rate([foreign], objective)
     empty = {key: value[:0] for key, value in HELD_OUT.items()}
     with pytest.raises(ValueError, match="held-out batch is empty"):
         look_ahead_gradient(objective, BATCH, empty, sgd(objective), strategy=strategy)

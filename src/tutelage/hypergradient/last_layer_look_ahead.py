@@ -43,7 +43,7 @@ class LastLayerLookAhead:
     def __init__(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         self.train = LastLayer.of(Probe(objective, batch))
         self.held_out = LastLayer.of(held_out_probe(objective, held_out), pulled=False)
-        self._model = objective.model
+        self._objective = objective
         self._optimizer = optimizer
         layer = self.train.parameters
         still = self._steps({name: torch.zeros_like(p) for name, p in layer.items()})
@@ -82,7 +82,7 @@ class LastLayerLookAhead:
         return Derivatives(values_BK, "last_layer", f"closed form, {how}", int((~finite_B).sum()))
 
     def _steps(self, gradients: Parameters) -> dict[str, Step]:
-        return next_steps(self._optimizer, self._model, self.train.parameters, gradients)
+        return next_steps(self._optimizer, self._objective, self.train.parameters, gradients)
 
     def _layer_gradient(self, seen: LastLayer, pulls_BC: Tensor) -> dict[str, Tensor]:
         """Return the mean gradient by W and b, over the examples of all processes."""

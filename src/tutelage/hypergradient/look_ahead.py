@@ -33,7 +33,7 @@ def look_ahead_direction(
     Equal in all processes, whose batches count as one.
 
     Args:
-        objective: the model and its signals.
+        objective: the model and its signals, whose own parameters are looked ahead, too, where the optimiser holds them.
         batch: the training examples of the step.
         held_out: the examples whose loss is to fall; the primary signal alone is asked about them.
         optimizer: `torch.optim.SGD`, `Adam` or `AdamW`, or several of them; they are read and stay as they are. Clipping of
@@ -87,6 +87,6 @@ def _direction(
     """Return p, and n."""
     field = Field(Probe(objective, batch), weights_BK, module_weights)
     outer = Field(held_out_probe(objective, held_out))
-    steps = next_steps(optimizer, objective.model, field.probe.parameters, field.at())
+    steps = next_steps(optimizer, objective, field.probe.parameters, field.at())
     gradient = outer.at({name: step.landed for name, step in steps.items()})
     return {name: steps[name].slope * g for name, g in gradient.items() if name in steps}, max(field.examples, 1)

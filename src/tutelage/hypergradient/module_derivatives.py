@@ -32,7 +32,7 @@ def module_derivatives(
     Args:
         objective: the model and its signals.
         batch: the examples.
-        direction: p, by name as in ``objective.model.named_parameters()``; a name that is missing counts as 0.
+        direction: p, by name as in `directional_derivatives`; a name that is missing counts as 0.
         partition: the module, 0 to M - 1, of each parameter by name; parameters that it leaves out are left out.
         weights_BK: u, or None for all ones.
 

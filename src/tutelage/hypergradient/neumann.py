@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import comb
 from typing import Literal
@@ -61,6 +62,7 @@ def neumann_direction(
     weights_BK: Tensor | None = None,
     module_weights: ModuleWeights | None = None,
     strategy: Literal["auto"] | Products = "auto",
+    trained: Collection[str] | None = None,
 ) -> NeumannSeries:
     r"""Return p, of which every weight's derivative through the trained parameters is a directional derivative.
 
@@ -88,6 +90,7 @@ def neumann_direction(
         module_weights: a, or None for all ones.
         strategy: Hessian-vector products by "double_backward", by central differences of gradients
             ("finite_difference": no operator needs a second derivative), or "auto": the first where they agree.
+        trained: the names of the parameters that training moves, beyond which p is 0; None for all that require a gradient.
 
     Raises:
         ValueError: a step size that is not positive, a negative ``neumann_steps``, no held-out example, or weights of another
@@ -102,8 +105,12 @@ def neumann_direction(
         raise ValueError(f"neumann_steps={neumann_steps} must not be negative")
     if strategy not in ("auto", "double_backward", "finite_difference"):
         raise ValueError(f"strategy={strategy!r} is not 'auto', 'double_backward' or 'finite_difference'")
-    outer = Field(held_out_probe(objective, held_out)).at()
-    field = Field(Probe(objective, batch), weights_BK, module_weights)
+    outside, inside = held_out_probe(objective, held_out), Probe(objective, batch)
+    if trained is not None:
+        for probe in (outside, inside):
+            probe.trainable = [name for name in probe.trainable if name in trained]
+    outer = Field(outside).at()
+    field = Field(inside, weights_BK, module_weights)
 
     def series(product: Product) -> tuple[dict[str, Tensor], float, list[float], list[str]]:
         return _series(outer, product, step_size, neumann_steps)

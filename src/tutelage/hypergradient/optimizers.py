@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from tutelage.hypergradient.named import named_parameters
+from tutelage.signals import Objective
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 """The model's own optimiser, or several that share its parameters between them."""
@@ -28,7 +31,7 @@ class Step:
 
 
 def next_steps(
-    optimizer: Optimizers, model: nn.Module, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
+    optimizer: Optimizers, objective: Objective, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
 ) -> dict[str, Step]:
     """Return the step that the optimisers would take for each parameter that they hold and that has a gradient.
 
@@ -38,14 +41,14 @@ def next_steps(
     Args:
         optimizer: one or several of `torch.optim.SGD`, `Adam` and `AdamW` with any of their options, subclasses of theirs
             that do not override ``step``, or wrappers that hold one as their ``optimizer``, as Accelerate's and Lightning's do.
-        model: whose parameters they hold.
-        values: the parameters' values by name, in the type to compute in.
+        objective: whose parameters they hold, its model's and its signals'.
+        values: the parameters' values by the names of `named_parameters`, in the type to compute in.
         gradients: their gradients by name.
 
     Raises:
         ValueError: another optimiser, or one of another model.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in named_parameters(objective).items()}
     held, steps = False, {}
     with torch.no_grad():
         for each in _each(optimizer):
@@ -60,28 +63,57 @@ def next_steps(
                         gradient = -gradients[name] if group["maximize"] else gradients[name]
                         steps[name] = rule(group, inside.state.get(parameter, {}), values[name], gradient)
     if not held:
-        raise ValueError(_FOREIGN.format(type(model).__name__))
+        raise ValueError(_FOREIGN.format(type(objective.model).__name__))
     return steps
 
 
-def learning_rate(optimizer: Optimizers, model: nn.Module) -> float:
-    """Return the optimisers' learning rate; of several, the one of most of the model's parameters.
+def rates(optimizer: Optimizers, objective: Objective) -> dict[str, float]:
+    """Return the learning rates of the parameters that training moves, by name.
+
+    Left out is what is frozen, what no optimiser holds, and what has a learning rate of 0, as in a warm-up.
 
     Raises:
-        ValueError: no optimiser holds a parameter of the model.
+        ValueError: no optimiser holds a parameter of the objective.
     """
-    own = {id(parameter) for parameter in model.parameters()}
+    named = named_parameters(objective)
+    names = {id(parameter): name for name, parameter in named.items()}
+    groups = [group for each in _each(optimizer) for group in each.param_groups]
+    held = {
+        names[id(parameter)]: float(group["lr"])
+        for group in groups
+        for parameter in group["params"]
+        if id(parameter) in names
+    }
+    if not held:
+        raise ValueError(_FOREIGN.format(type(objective.model).__name__))
+    return {name: rate for name, rate in held.items() if rate != 0 and named[name].requires_grad}
+
+
+def learning_rate(optimizer: Optimizers, objective: Objective) -> float:
+    """Return the optimisers' learning rate; of several `rates`, the one of most numbers, and 0 where nothing moves.
+
+    Raises:
+        ValueError: no optimiser holds a parameter of the objective.
+    """
+    named = named_parameters(objective)
     sizes: dict[float, int] = {}
-    for each in _each(optimizer):
-        for group in each.param_groups:
-            size = sum(parameter.numel() for parameter in group["params"] if id(parameter) in own)
-            sizes[float(group["lr"])] = sizes.get(float(group["lr"]), 0) + size
-    if not any(sizes.values()):
-        raise ValueError(_FOREIGN.format(type(model).__name__))
-    return max(sizes, key=sizes.__getitem__)
+    for name, rate in rates(optimizer, objective).items():
+        sizes[rate] = sizes.get(rate, 0) + named[name].numel()
+    return max(sizes, key=sizes.__getitem__, default=0.0)
 
 
-_FOREIGN = "the optimizer holds no parameter of the {}: give the one that trains the objective's model"
+def greatest_learning_rate(optimizer: Optimizers, objective: Objective) -> float:
+    """Return the greatest of `rates`, which bounds what a look-ahead's derivatives are proportional to; 0 where nothing moves.
+
+    Raises:
+        ValueError: no optimiser holds a parameter of the objective.
+    """
+    return max(rates(optimizer, objective).values(), default=0.0)
+
+
+_FOREIGN = (
+    "the optimizer holds no parameter of the {} or of its signals: give the one that trains the objective's model"
+)
 
 
 def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], value: Tensor, gradient: Tensor) -> Step:

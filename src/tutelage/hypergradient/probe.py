@@ -15,6 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tutelage.batches import Batch, map_tensors, rows_of, size_of
 from tutelage.checks import nearest
+from tutelage.hypergradient.named import named_parameters
 from tutelage.signals import Objective
 from tutelage.signals.base import unobserved
 from tutelage.signals.objective import places_of
@@ -26,7 +27,7 @@ EXAMPLES_TO_TRY = 8
 
 
 class Probe:
-    """An objective on one batch, as a function of its model's parameters and of nothing else.
+    """An objective on one batch, as a function of its parameters, see `named_parameters`, and of nothing else.
 
     However often it runs, each run draws the same dropout masks (those that the next training step would draw), in float32
     or wider and without autocast, in the train or eval mode that the model is in, past the wrappers of `torch.compile` and
@@ -40,25 +41,26 @@ class Probe:
         objective: the objective, past its model's wrappers.
         model: the model, past its wrappers.
         prefix: what the wrappers put before the names of the model's parameters.
-        parameters: the model's parameters by their name in ``objective.model.named_parameters()``, detached, float32 or wider.
+        parameters: the parameters by the names of `named_parameters`, detached, float32 or wider.
         trainable: the names of those that require a gradient.
     """
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
         objective = uncompiled(objective)
+        named = named_parameters(objective)
         model, self.prefix = _unwrapped(objective.model)
         if self.prefix:
             objective = _with(objective, model=model)
         self.objective = objective
         self.model = model
         self.batch: Batch = map_tensors(batch, _widened)
-        self.parameters = {self.prefix + name: _widened(p.detach()) for name, p in model.named_parameters()}
-        self.trainable = [self.prefix + name for name, p in model.named_parameters() if p.requires_grad]
+        self.parameters = {name: _widened(p.detach()) for name, p in named.items()}
+        self.trainable = [name for name, p in named.items() if p.requires_grad]
         if not self.parameters:
             raise ValueError(f"the model {type(model).__name__} has no parameters, so nothing can be derived by them")
         self.device = next(iter(self.parameters.values())).device
         self._inside = _Inside(objective)
-        names = {id(p): self.prefix + name for name, p in model.named_parameters()}
+        names = {id(p): name for name, p in named.items()}
         buffers = {id(buffer): buffer for buffer in model.buffers()}
         self._parameter_at = places_of(self._inside, names)
         self._buffer_places = places_of(self._inside, buffers)
@@ -90,12 +92,13 @@ class Probe:
         """Return a direction in the parameters' own types.
 
         Raises:
-            ValueError: it names a parameter that the model has not, or has another shape.
+            ValueError: it names a parameter that model and signals have not, or has another shape.
         """
         for name, value in given.items():
             if name not in self.parameters:
                 raise ValueError(
-                    f"the direction names {name!r}, which is no name in objective.model.named_parameters()"
+                    f"the direction names {name!r}, which is no name in objective.model.named_parameters() and no "
+                    "objective.signals[K].NAME"
                     f"{nearest(name, self.parameters)}"
                 )
             if value.shape != self.parameters[name].shape:

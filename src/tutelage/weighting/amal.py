@@ -11,7 +11,13 @@ from torch import Tensor
 from tutelage.checks import check_number
 from tutelage.distributed import all_gather_rows
 from tutelage.hardware import precise
-from tutelage.hypergradient import LastLayerLookAhead, Optimizers, Strategy, learning_rate, look_ahead_gradient
+from tutelage.hypergradient import (
+    LastLayerLookAhead,
+    Optimizers,
+    Strategy,
+    greatest_learning_rate,
+    look_ahead_gradient,
+)
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Weighting
 from tutelage.weighting.strategy import KeptStrategy
@@ -104,12 +110,15 @@ class AMAL(Weighting):
         return self._derivative(objective, batch, held_out, optimizer)(u_BK)
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
-        """Take ``num_updates`` steps on the weights of the batch's examples."""
+        """Take ``num_updates`` steps on the weights of the batch's examples; none while all learning rates are 0."""
         index_B = index_of(batch, "AMAL")
+        eta = greatest_learning_rate(optimizer, objective)
+        if eta == 0:
+            return
         derivative = self._derivative(objective, batch, held_out, optimizer)
         for _ in range(self.num_updates):
             gradient_BK = derivative(self._weights_of(index_B, len(objective.signals)))
-            self.update(index_B, gradient_BK, learning_rate(optimizer, objective.model))
+            self.update(index_B, gradient_BK, eta)
 
     def update(self, index_B: Tensor, gradient_BK: Tensor, eta: float) -> None:
         """Take one step against a derivative by the weights of some examples, (B, K).
@@ -117,8 +126,12 @@ class AMAL(Weighting):
         Args:
             index_B: the examples.
             gradient_BK: the derivative.
-            eta: the learning rate that it is proportional to.
+            eta: the learning rate that it is proportional to; of several, the greatest.
+
+        Raises:
+            ValueError: ``eta`` is not positive.
         """
+        check_number("eta", eta, "(0, inf)")
         index_A, gradient_AK = all_gather_rows(index_B, gradient_BK)
         if not gradient_AK.any():  # such as of a batch without a finite example
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tutelage.batches import size_of
 from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient import Optimizers, directional_derivatives
+from tutelage.hypergradient.named import named_parameters
 from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective, Outputs, Signal
 from tutelage.weighting.base import Makers, Weighting
@@ -78,17 +79,19 @@ class AuxiLearn(Weighting):
         combined = self._combined(objective)
         losses_BK, finite_B = current_losses(objective, batch)
         only_L = torch.tensor([0.0, 1.0], device=losses_BK.device).expand(len(losses_BK), 2)
-        p = self.neumann.direction(combined, batch, held_out, optimizer, only_L)
+        p = _renamed(self.neumann.direction(combined, batch, held_out, optimizer, only_L), combined, objective)
         D_BK = self.strategy.keep(directional_derivatives(objective, batch, p, self.strategy.used))
         phi = leaves(self.network, losses_BK)
-        found = torch.autograd.grad(self._slopes(losses_BK, phi, True), list(phi.values()), -D_BK, allow_unused=True)
+        with torch.enable_grad():
+            slopes_BK = self._slopes(losses_BK, phi, True)
+            found = torch.autograd.grad(slopes_BK, list(phi.values()), -D_BK, allow_unused=True)
         sums = {name: gradient for name, gradient in zip(phi, found, strict=True) if gradient is not None}
         mean = mean_over_processes(sums, int(finite_B.sum()), phi)[0]
         return {name: mean[name] if name in mean else torch.zeros_like(value) for name, value in phi.items()}
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the network and clip negative weights to 0; none while the learning rate is 0."""
-        if self.neumann.eta(optimizer, objective.model) == 0:
+        if self.neumann.eta(optimizer, objective) == 0:
             return
         parameters = dict(self.network.named_parameters())
         self.optimizer.step(parameters, self.hypergradient(objective, batch, held_out, optimizer))
@@ -113,6 +116,13 @@ class AuxiLearn(Weighting):
 
 
 _combined: WeakKeyDictionary[AuxiLearn, WeakKeyDictionary[Objective, Objective]] = WeakKeyDictionary()
+
+
+def _renamed(p: Mapping[str, Tensor], combined: Objective, objective: Objective) -> dict[str, Tensor]:
+    """Return a direction by the names of the objective that was combined: its signals' parameters have others there."""
+    names = {id(parameter): name for name, parameter in named_parameters(combined).items()}
+    known = {name: names.get(id(parameter), "") for name, parameter in named_parameters(objective).items()}
+    return {name: p[other] for name, other in known.items() if other in p}
 
 
 class Combined(Signal):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tutelage.hypergradient import NeumannWarning, Optimizers, learning_rate, neumann_direction
 from tutelage.hypergradient.field import Products
+from tutelage.hypergradient.optimizers import rates
 from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import ModuleWeights
 
@@ -43,10 +44,10 @@ class NeumannSeries(nn.Module):
         self.register_buffer("damped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
-    def eta(self, optimizer: Optimizers, model: nn.Module) -> float:
-        """Return the step size; of several learning rates, that of most of the model's parameters."""
-        lr = learning_rate(optimizer, model)
-        return lr if self.step_size is None else self.step_size
+    def eta(self, optimizer: Optimizers, objective: Objective) -> float:
+        """Return the step size; of several learning rates, the one of most numbers that move, and 0 where nothing moves."""
+        lr = learning_rate(optimizer, objective)
+        return lr if self.step_size is None or lr == 0 else self.step_size
 
     def direction(
         self,
@@ -57,18 +58,19 @@ class NeumannSeries(nn.Module):
         weights_BK: Tensor | None = None,
         module_weights: ModuleWeights | None = None,
     ) -> dict[str, Tensor]:
-        """Return p of `neumann_direction`."""
+        """Return p of `neumann_direction`, which is 0 in what the optimiser does not move."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NeumannWarning)
             series = neumann_direction(
                 objective,
                 batch,
                 held_out,
-                self.eta(optimizer, objective.model),
+                self.eta(optimizer, objective),
                 self.neumann_steps,
                 weights_BK,
                 module_weights,
                 PRODUCTS[int(self.chosen) - 1] if self.chosen else "auto",
+                rates(optimizer, objective),
             )
         self.chosen.fill_(1 + PRODUCTS.index(series.strategy))
         if series.remarks:

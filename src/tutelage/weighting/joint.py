@@ -14,7 +14,7 @@ from tutelage.hypergradient import (
     Optimizers,
     Strategy,
     directional_derivatives,
-    learning_rate,
+    greatest_learning_rate,
     look_ahead_direction,
     module_derivatives,
 )
@@ -151,11 +151,11 @@ class Joint(Weighting):
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the weights of the batch's examples and on the importances; none while the learning rate is 0."""
         neumann = self.by_module.neumann
-        eta = neumann.eta(optimizer, objective.model)
+        eta = neumann.eta(optimizer, objective)
         if eta > 0:
             gradient = self.hypergradient(objective, batch, held_out, optimizer)
-            if neumann.neumann_steps == 0:  # the look-ahead's derivatives are proportional to the optimiser's rate
-                eta = learning_rate(optimizer, objective.model)
+            if neumann.neumann_steps == 0:  # the look-ahead's derivatives are proportional to the optimiser's rates
+                eta = greatest_learning_rate(optimizer, objective)
             self.by_example.update(index_of(batch, "Joint"), gradient.examples, eta)
             self.by_module.update(gradient.modules)
 

@@ -137,7 +137,7 @@ class MAOAL(Weighting):
 
     def adapt(self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers) -> None:
         """Take one step on the importances; none while the learning rate is 0."""
-        if self.neumann.eta(optimizer, objective.model) > 0:
+        if self.neumann.eta(optimizer, objective) > 0:
             self.update(self.hypergradient(objective, batch, held_out, optimizer))
 
     def update(self, gradient_KM: Tensor) -> None:
