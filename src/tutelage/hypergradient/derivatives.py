@@ -13,10 +13,11 @@ from torch import Tensor
 
 from tutelage.batches import Batch, size_of
 from tutelage.hypergradient.double_backward import double_backward
+from tutelage.hypergradient.ending import Changed, find_last_layer
 from tutelage.hypergradient.field import weighted_totals
 from tutelage.hypergradient.finite_difference import finite_difference
 from tutelage.hypergradient.forward_mode import forward_mode
-from tutelage.hypergradient.last_layer import coupling_signals, find_last_layer, last_layer
+from tutelage.hypergradient.last_layer import coupling_signals, last_layer
 from tutelage.hypergradient.passes import Pass, add_scaled
 from tutelage.hypergradient.probe import Parameters, Probe, few_of, full_types, uncompiled
 from tutelage.signals import Objective
@@ -66,10 +67,12 @@ def directional_derivatives(
     Args:
         objective: the model and its signals.
         batch: the examples.
-        direction: p, by name as in ``objective.model.named_parameters()``; a name that is missing counts as 0.
+        direction: p, by name as in ``objective.model.named_parameters()``, of a signal's own parameters as
+            ``objective.signals[K].NAME``; a name that is missing counts as 0.
         strategy: "last_layer" (closed form, for directions within the last linear layer), "forward_mode" (exact, one pass),
             "finite_difference" (approximate, two passes, any model), "double_backward" (exact, the most expensive), or
-            "auto": the first of these that is applicable and agrees with a backward pass of this objective.
+            "auto": the last layer where the direction lies within it and every loss depends on it through its output
+            alone, and otherwise the first of the others that agrees with a backward pass of this objective.
 
     Raises:
         ValueError: the direction does not fit the model, or the strategy is unknown or not applicable to it.
@@ -80,11 +83,18 @@ def directional_derivatives(
     objective = uncompiled(objective)
     probe = Probe(objective, batch)
     direction = probe.direction(direction)
-    chosen, why = (strategy, "as asked") if strategy != "auto" else choose(objective, probe, direction)
-    if direction:
-        values_BK = STRATEGIES[chosen](probe, direction)
-    else:
-        values_BK = next(iter(probe.parameters.values())).new_zeros(size_of(batch), len(objective.signals))
+
+    def derive() -> tuple[Tensor, str, str]:
+        chosen, why = (strategy, "as asked") if strategy != "auto" else choose(objective, probe, direction)
+        if direction:
+            return STRATEGIES[chosen](probe, direction), chosen, why
+        like = next(iter(probe.parameters.values()))
+        return like.new_zeros(size_of(batch), len(objective.signals)), chosen, why
+
+    try:
+        values_BK, chosen, why = derive()
+    except Changed:  # the model ends in another layer than it did
+        values_BK, chosen, why = derive()
     finite_B = torch.isfinite(values_BK).all(1)
     return Derivatives(torch.where(finite_B[:, None], values_BK, 0), chosen, why, int((~finite_B).sum()))
 
