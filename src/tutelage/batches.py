@@ -3,11 +3,15 @@
 A tensor, a list or a mapping entry belongs to the examples where its length is theirs; everything else (0-dim tensors, numbers,
 text, None) speaks of the whole batch. A tuple, and a list of tensors with one row an example, is several such entries, as in
 ``input=(tokens, mask)``; any other list as long as the batch holds one item an example, such as file names.
+
+What speaks of the whole batch, and may have as many rows as there are examples, such as an attention mask (T, T), is given a
+first dimension of 1, which the model takes off: (1, T, T).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -102,12 +106,67 @@ def examples_of(batch: Batch) -> list[dict[str, Any]]:
 
 def finite_rows(value: Any, size: int) -> Tensor | None:
     """Return which examples are finite in all of the tensors with a row for each, (B,) bool; None where none is of floats."""
-    finite_B: Tensor | None = None
+    return _in_all(torch.isfinite(tensor) for tensor in _floats(value, size))
+
+
+def usable_rows(input: Any, size: int) -> Tensor | None:
+    """Return which examples an input has nothing wrong with, (B,) bool; None where none of its tensors is of floats.
+
+    As `finite_rows`, but for the -inf of a mask that is added to attention, as PyTorch has it: in an input of several tensors,
+    one that holds nothing above 0.
+    """
+    masks = len(list(tensors_of(input))) > 1
+    return _in_all(
+        torch.isfinite(each) | _hidden(each) if masks else torch.isfinite(each) for each in _floats(input, size)
+    )
+
+
+def masked_rows(input: Any, size: int) -> Tensor | None:
+    """Return which examples have such a mask's -inf in their input, (B,) bool; None where an input can have none."""
+    if len(list(tensors_of(input))) < 2:
+        return None
+    plain_B = _in_all(~_hidden(each) for each in _floats(input, size))
+    return None if plain_B is None else ~plain_B
+
+
+def _hidden(tensor: Tensor) -> Tensor:
+    """Return which numbers are the -inf of a mask."""
+    if tensor.is_complex():
+        return torch.zeros_like(tensor, dtype=torch.bool)
+    return (tensor == -torch.inf) & ~(tensor > 0).any()
+
+
+def _floats(value: Any, size: int) -> Iterator[Tensor]:
+    """Yield the tensors of floats with a row for each example."""
     for tensor in tensors_of(value):
         if tensor.dim() and len(tensor) == size and (tensor.is_floating_point() or tensor.is_complex()):
-            each = torch.isfinite(tensor.detach()).reshape(size, -1).all(1)
-            finite_B = each if finite_B is None else finite_B & each.to(finite_B.device)
-    return finite_B
+            yield tensor.detach()
+
+
+def _in_all(holds: Iterator[Tensor]) -> Tensor | None:
+    """Return for which examples something holds everywhere in all tensors, (B,)."""
+    all_B: Tensor | None = None
+    for each in holds:
+        each_B = each.reshape(len(each), -1).all(1)
+        all_B = each_B if all_B is None else all_B & each_B.to(all_B.device)
+    return all_B
+
+
+@contextmanager
+def asked_of_some(batch: Batch) -> Iterator[None]:
+    """Say, where a model fails at some examples of a batch, which tensor may not have been one of rows of examples."""
+    try:
+        yield
+    except Exception as error:
+        size = size_of(batch)
+        shapes = [tuple(each.shape) for each in tensors_of(batch["input"]) if each.shape == (size, size)]
+        if shapes:
+            error.add_note(
+                f"the model was asked about some of {size} examples, and batch['input'] holds {shapes[0]}, of which rows were "
+                f"taken as of every tensor with {size} rows; if it speaks of the whole batch, as an attention mask (T, T), "
+                f"give it a first dimension of 1 that the model takes off: {(1, *shapes[0])}"
+            )
+        raise
 
 
 def _rows(value: Any, rows_R: Tensor, size: int) -> Any:

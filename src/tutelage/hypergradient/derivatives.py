@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from tutelage.batches import Batch, size_of
+from tutelage.batches import Batch, asked_of_some, size_of
 from tutelage.hypergradient.double_backward import double_backward
 from tutelage.hypergradient.ending import Changed, find_last_layer
 from tutelage.hypergradient.field import weighted_totals
@@ -112,7 +112,8 @@ def choose(objective: Objective, probe: Probe, direction: Parameters) -> tuple[s
     known = _choices.setdefault(objective, {})
     mode = probe.model.training
     if mode not in known:
-        known[mode] = _try(Probe(objective, few_of(probe.batch)))
+        with asked_of_some(probe.batch):
+            known[mode] = _try(Probe(objective, few_of(probe.batch)))
     return known[mode]
 
 

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from tutelage.batches import Batch, map_tensors
+from tutelage.batches import Batch, asked_of_some, map_tensors
 from tutelage.hypergradient.field import Field, Product, Products
 from tutelage.hypergradient.finite_difference import norm
 from tutelage.hypergradient.passes import ModuleWeights
@@ -126,38 +126,40 @@ _choices: WeakKeyDictionary[Objective, dict[bool, tuple[Products, str]]] = WeakK
 
 
 def _choose(objective: Objective, batch: Batch, v: Parameters) -> tuple[Products, str]:
-    """Return how to multiply by Hessians, and why; tried once for each objective and mode.
-
-    Double backward is compared with a difference, as it is silently wrong through an operator that can be differentiated
-    only once: autograd then sees no second way to the parameters. Both are taken of a copy in float64, few examples and a
-    tiny step, as a longer one crosses kinks of ReLU, where the two differ and neither is wrong.
-    """
+    """Return how to multiply by Hessians, and why; tried once for each objective and mode."""
     objective = uncompiled(objective)
     known = _choices.setdefault(objective, {})
     mode = objective.model.training
     if mode not in known:
-        few = few_of(batch)
-        try:
-            trial = copy.deepcopy(objective).double()
-            wide = map_tensors(few, lambda value: value.double() if value.is_floating_point() else value)
-            field = Field(Probe(trial, wide), step=TINY)
-            v = {name: value.double() for name, value in v.items()}
-            expected = field.with_products("finite_difference", lambda product: product(v))
-        except (RuntimeError, TypeError):  # a model that cannot be copied, or has no float64
-            field = Field(Probe(objective, few))
-            expected = field.with_products("finite_difference", lambda product: product(v))
-        try:
-            found = field.with_products("double_backward", lambda product: product(v))
-        except RuntimeError as error:
-            said = f"double_backward failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
-            known[mode] = "finite_difference", said
-        else:
-            apart = norm(_sum(found, expected, -1.0))
-            if apart <= TOLERANCE * norm(expected):
-                known[mode] = "double_backward", "double_backward agrees with a difference of gradients"
-            else:
-                known[mode] = "finite_difference", "double_backward disagrees with a difference of gradients"
+        with asked_of_some(batch):
+            known[mode] = _try(objective, few_of(batch), v)
     return known[mode]
+
+
+def _try(objective: Objective, few: Batch, v: Parameters) -> tuple[Products, str]:
+    """Compare double backward with a difference.
+
+    It is silently wrong through an operator that can be differentiated only once: autograd then sees no second way to the
+    parameters. Both are taken of a copy in float64, few examples and a tiny step, as a longer one crosses kinks of ReLU, where
+    the two differ and neither is wrong.
+    """
+    try:
+        trial = copy.deepcopy(objective).double()
+        wide = map_tensors(few, lambda value: value.double() if value.is_floating_point() else value)
+        field = Field(Probe(trial, wide), step=TINY)
+        v = {name: value.double() for name, value in v.items()}
+        expected = field.with_products("finite_difference", lambda product: product(v))
+    except (RuntimeError, TypeError):  # a model that cannot be copied, or has no float64
+        field = Field(Probe(objective, few))
+        expected = field.with_products("finite_difference", lambda product: product(v))
+    try:
+        found = field.with_products("double_backward", lambda product: product(v))
+    except RuntimeError as error:
+        said = f"double_backward failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        return "finite_difference", said
+    if norm(_sum(found, expected, -1.0)) <= TOLERANCE * norm(expected):
+        return "double_backward", "double_backward agrees with a difference of gradients"
+    return "finite_difference", "double_backward disagrees with a difference of gradients"
 
 
 def _series(

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tutelage.batches import Batch, arguments_of, finite_rows, rows_of, size_of, tensors_of
+from tutelage.batches import (
+    Batch,
+    arguments_of,
+    asked_of_some,
+    finite_rows,
+    masked_rows,
+    rows_of,
+    size_of,
+    tensors_of,
+    usable_rows,
+)
 from tutelage.distributed import all_reduce_sum, is_distributed
 from tutelage.joint_batch_norm import JointBatchNorm
 from tutelage.signals.base import Outputs, Signal, by_head, entry, full_precision, observing, unobserved
@@ -29,7 +39,9 @@ class Objective(nn.Module):
 
     An example that is not finite (in its input, or in a loss) leaves the graph: its row is a constant NaN, and the others'
     losses, and what the model's buffers remember, are those of a batch without it. Whoever weighs the losses counts it and
-    gives it no weight.
+    gives it no weight. The -inf of a mask that is added to attention, in an input of several tensors one that holds nothing
+    above 0, is nothing wrong where the example's outputs and losses are finite. Rows of examples are what `tutelage.batches`
+    takes for them; a mask (T, T) for all examples is given as (1, T, T).
 
     Args:
         model: returns a tensor, or several by head: a dict, Hugging Face's ``ModelOutput``, a dataclass, or a tuple, whose
@@ -106,10 +118,10 @@ class Objective(nn.Module):
         watched = [signal for signal in self.signals.modules() if isinstance(signal, Signal) and signal.observing]
         for signal in watched:
             signal.forget_before()
-        finite_B = finite_rows(input, size)
+        usable_B = usable_rows(input, size)
         losses_BK = self._losses(batch, size)
         good = torch.isfinite(losses_BK.detach()).all(1)
-        usable = torch.ones_like(good) if finite_B is None else finite_B
+        usable = torch.ones_like(good) if usable_B is None else usable_B
         if self._everywhere((good & usable).all()):  # the one time that an accelerator is waited for
             return losses_BK
         # Rare: the bad rows go, and the rest is evaluated without them, since 0 * NaN in a backward pass is NaN. Where inputs
@@ -122,7 +134,8 @@ class Objective(nn.Module):
                 signal.undo()
             if not self._everywhere(torch.tensor(len(rows) > 0, device=rows.device)):
                 return torch.full_like(losses_BK, torch.nan, requires_grad=False)
-            losses_RK = self._losses(rows_of(batch, rows, size), len(rows))
+            with asked_of_some(batch):
+                losses_RK = self._losses(rows_of(batch, rows, size), len(rows))
             good = torch.isfinite(losses_RK.detach()).all(1)
             if self._everywhere(good.all()):
                 return torch.full_like(losses_BK, torch.nan, requires_grad=False).index_copy(0, rows, losses_RK)
@@ -148,7 +161,13 @@ class Objective(nn.Module):
                     f"signal {signal.name!r} returned {tuple(column.shape)} for a batch of {size}; expected "
                     f"{one_each if signal.separable else 'a scalar, since separable = False'}"
                 )
-        return torch.stack([column.expand(size) for column in columns], dim=1)
+        losses_BK = torch.stack([column.expand(size) for column in columns], dim=1)
+        masked_B = masked_rows(batch["input"], size)
+        finite_B = None if masked_B is None else finite_rows(outputs, size)
+        if masked_B is None or finite_B is None:
+            return losses_BK
+        # Where a mask hides all that there is, a missing label's loss is 0 and its gradient NaN.
+        return losses_BK.masked_fill((masked_B & ~finite_B)[:, None], torch.nan)
 
 
 def _statistics(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tutelage.batches import finite_rows, size_of
+from tutelage.batches import size_of, usable_rows
 from tutelage.distributed import all_gather_rows, all_reduce_sum
 from tutelage.signals import Batch
 from tutelage.signals.base import entry
@@ -57,6 +57,6 @@ class WrongLabels(nn.Module):
 
 
 def finite_anywhere(batch: Batch) -> bool:
-    """Return whether some example of the batch, in any process, has a finite input."""
-    finite_B = finite_rows(batch["input"], size_of(batch))
+    """Return whether some example of the batch, in any process, has a usable input."""
+    finite_B = usable_rows(batch["input"], size_of(batch))
     return finite_B is None or int(all_reduce_sum(finite_B.sum())) > 0
