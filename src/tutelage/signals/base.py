@@ -195,6 +195,14 @@ def masked(losses_B: Tensor, present_B: Tensor) -> Tensor:
     return torch.where(present_B, losses_B, torch.zeros_like(losses_B))
 
 
+def possible(log_BC: Tensor) -> Tensor:
+    """Return logarithms of probabilities with 0 in the place of -inf, to be multiplied by probabilities that are 0 there.
+
+    A model masks a class by a logit of -inf; 0 * -inf would be NaN, and the gradient, too.
+    """
+    return log_BC.masked_fill(log_BC == -torch.inf, 0)
+
+
 def observing() -> bool:
     """Return whether this evaluation is a step of the training, not a probe."""
     return _observing.get() and torch.is_grad_enabled()

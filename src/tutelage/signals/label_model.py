@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal, entry, head_of, masked
+from tutelage.signals.base import Batch, Outputs, Signal, entry, head_of, masked, possible
 from tutelage.signals.reading import classes_of, known_classes
 
 
@@ -86,7 +86,7 @@ class Entropy(Signal):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
         log_BC = self.own_output(outputs).log_softmax(1)
-        return masked(-(log_BC.exp() * log_BC).sum(1), unlabelled(batch, self.name))
+        return masked(-(log_BC.exp() * possible(log_BC)).sum(1), unlabelled(batch, self.name))
 
 
 class FollowLabelModel(_OfBoth):
@@ -159,7 +159,8 @@ class Agreement(_OfBoth):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the losses (B,)."""
         log_f_BC, log_g_BC = self.own_output(outputs).log_softmax(1), self.joint(outputs).log_softmax(1)
-        return masked((log_f_BC.exp() * (log_f_BC - log_g_BC)).sum(1), covered(batch, self.name))
+        log_g_BC = log_g_BC.masked_fill(log_f_BC == -torch.inf, 0)  # what f excludes has no part, whatever g says
+        return masked((log_f_BC.exp() * (possible(log_f_BC) - log_g_BC)).sum(1), covered(batch, self.name))
 
 
 class QualityGuides(Signal):

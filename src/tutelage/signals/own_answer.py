@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tutelage.signals.base import Batch, Outputs, Signal
+from tutelage.signals.base import Batch, Outputs, Signal, possible
 
 
 class OwnAnswer(Signal):
@@ -13,7 +13,8 @@ class OwnAnswer(Signal):
 
     .. math:: \ell_i = -\sum_c q_{ic} \log p_{ic}, \qquad q_{ic} = \frac{p_{ic}^{1/T}}{\sum_j p_{ij}^{1/T}}
 
-    with :math:`p = \mathrm{softmax}(z)`. The smaller T, the more confident the answer; at 1 there is no gradient.
+    with :math:`p = \mathrm{softmax}(z)`. The smaller T, the more confident the answer; at 1 there is no gradient. A class that the model
+    masks with a logit of -inf has no part.
 
     Args:
         temperature: T, in (0, 1].
@@ -33,4 +34,4 @@ class OwnAnswer(Signal):
         """Return the losses (B,)."""
         logits_BC = self.own_output(outputs)
         answers_BC = (logits_BC.detach() / self.temperature).softmax(1)
-        return -torch.linalg.vecdot(answers_BC, logits_BC.log_softmax(1))
+        return -torch.linalg.vecdot(answers_BC, possible(logits_BC.log_softmax(1)))
