@@ -7,7 +7,7 @@ from torch import nn
 from weighting_zoo import CLASSES, N, examples, network, objective_of, rows
 
 from tutelage.hypergradient import look_ahead_gradient
-from tutelage.signals import CrossEntropy, Objective, OwnAnswer
+from tutelage.signals import CrossEntropy, Objective, OwnAnswer, Scaled, Signal
 from tutelage.signals.base import unobserved
 from tutelage.weighting import IEG, CleanNet, CurriculumNet, LearnedMentorNet, LearningToReweight, MentorNet
 from tutelage.weighting.curriculumnet import by_density, three_of
@@ -297,3 +297,46 @@ def test_an_own_answer_by_hand():
     torch.testing.assert_close(still, torch.zeros_like(still), rtol=0, atol=1e-15)
     with pytest.raises(ValueError, match=r"temperature=2.0 must be in \(0, 1\]"):
         OwnAnswer(temperature=2.0)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_learned_mentor_is_shown_wrong_labels_of_the_primary_signal_s_target(scaled):
+    signal = CrossEntropy("species")
+    objective = Objective(network(), [Scaled(signal, 1.0) if scaled else signal])
+    plain = Objective(objective.model, [CrossEntropy()])
+    held_out, batch = examples(6, seed=4), examples(8)
+    optimizer = torch.optim.SGD(objective.model.parameters(), lr=0.1)
+    renamed = {**held_out, "species": held_out["label"]}
+    del renamed["label"]
+    weighting = LearnedMentorNet(hidden=3).double()
+    expected = weighting.hypergradient(plain, batch, held_out, optimizer)
+    found = weighting.hypergradient(objective, batch, renamed, optimizer)
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_the_learned_mentor_refuses_a_signal_that_wrong_labels_do_not_touch():
+    class Other(Signal):
+        def forward(self, outputs, batch):
+            return F.cross_entropy(outputs, batch["species"], reduction="none")
+
+    objective, held_out = Objective(network(), [Other("other")]), examples(6, seed=4)
+    held_out["species"] = held_out["label"]
+    optimizer = torch.optim.SGD(objective.model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"'other' does not judge by held_out\['label'\].*give it a target="):
+        LearnedMentorNet().double().adapt(objective, examples(8), held_out, optimizer)
+
+
+@pytest.mark.parametrize("kind", [CurriculumNet, CleanNet])
+def test_labels_that_are_no_classes_are_refused_by_name(kind):
+    objective = objective_of(network())
+    weighting = kind(num_examples=N)
+
+    def look(label) -> None:
+        getattr(weighting, "divide" if kind is CurriculumNet else "weigh")(objective, [{**examples(8), "label": label}])
+
+    for label in (torch.rand(8), torch.zeros(8, 3), torch.zeros(8, 1, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=rf"{kind.__name__} goes by class, and batch\['label'\] is"):
+            look(label)
+    if kind is CleanNet:
+        with pytest.raises(ValueError, match=r"CleanNet: batch\['label'\] holds class 99, and the model has"):
+            look(torch.full((8,), 99))

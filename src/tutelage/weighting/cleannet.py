@@ -15,10 +15,9 @@ from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, full_types, primary_only
 from tutelage.modes import in_eval_mode
 from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
 from tutelage.weighting.base import Makers, Weighting
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
-from tutelage.weighting.table import ExampleTable, index_of
+from tutelage.weighting.table import ExampleTable, classes_of, index_of
 from tutelage.weighting.verified import WrongLabels, finite_anywhere
 
 
@@ -123,7 +122,8 @@ class CleanNet(Weighting):
                 finite, or has no label, has weight 0.
 
         Raises:
-            ValueError: the model does not end in one linear layer, or there is no batch.
+            ValueError: the model does not end in one linear layer, ``label`` is no class of each example that the model has, or
+                there is no batch.
         """
         kept = [(index_of(batch, "CleanNet"), *self._seen(objective, batch)) for batch in batches]
         if not kept:
@@ -144,11 +144,17 @@ class CleanNet(Weighting):
 
     def _seen(self, objective: Objective, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the features (B, d) of a batch in eval mode, and its labels, -1 where an example is not finite."""
+        label_B = classes_of(batch, "CleanNet")
         with in_eval_mode(objective.model):
             seen = LastLayer.of(Probe(primary_only(objective), batch), pulled=False)
         if len(self.prototypes) == 0:
             self._begin(*seen.parameters[seen.weight].shape)
-        return seen.features_Bd, torch.where(seen.finite_B, entry(batch, "label", "CleanNet"), -1)
+        label_B, classes = torch.where(seen.finite_B, label_B, -1), len(self.prototypes)
+        if len(label_B) and (highest := int(label_B.max())) >= classes:
+            raise ValueError(
+                f"CleanNet: batch['label'] holds class {highest}, and the model has {classes}; count classes from 0"
+            )
+        return seen.features_Bd, label_B
 
     @full_types()
     def hypergradient(

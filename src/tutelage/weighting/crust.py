@@ -15,9 +15,8 @@ from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, primary_only
 from tutelage.modes import in_eval_mode
 from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.table import ExampleTable, index_of
+from tutelage.weighting.table import ExampleTable, classes_of, index_of
 
 
 class CRUST(Weighting):
@@ -99,13 +98,8 @@ class CRUST(Weighting):
         kept: list[tuple[Tensor, ...]] = []
         with in_eval_mode(objective.model):
             for batch in batches:
+                label_B = classes_of(batch, "CRUST")
                 seen = LastLayer.of(Probe(primary_only(objective), batch))
-                label_B = entry(batch, "label", "CRUST")
-                if label_B.dim() != 1 or label_B.is_floating_point():
-                    raise ValueError(
-                        f"CRUST chooses by class, and batch['label'] is {label_B.dtype} {tuple(label_B.shape)}; give whole "
-                        "numbers (B,), -1 for none"
-                    )
                 rows = (index_of(batch, "CRUST"), label_B, seen.features_Bd, seen.pulls_BKC[:, 0])
                 kept.append(tuple(row[seen.finite_B & (label_B >= 0)] for row in rows))
                 biased = seen.bias in seen.parameters

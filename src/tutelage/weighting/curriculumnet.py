@@ -13,9 +13,8 @@ from tutelage.hypergradient.last_layer import LastLayer
 from tutelage.hypergradient.probe import Probe, primary_only
 from tutelage.modes import in_eval_mode
 from tutelage.signals import Batch, Objective
-from tutelage.signals.base import entry
 from tutelage.weighting.base import Weighting
-from tutelage.weighting.table import ExampleTable, index_of
+from tutelage.weighting.table import ExampleTable, classes_of, index_of
 
 SUBSETS = 3  # clean, noisy, highly noisy
 
@@ -106,13 +105,13 @@ class CurriculumNet(Weighting):
                 brought is clean; one that is not finite, or has no label, is highly noisy.
 
         Raises:
-            ValueError: the model does not end in one linear layer, or there is no batch.
+            ValueError: the model does not end in one linear layer, ``label`` is no class of each example, or there is no batch.
         """
         kept: list[tuple[Tensor, ...]] = []
         with in_eval_mode(objective.model):
             for batch in batches:
+                label_B = classes_of(batch, "CurriculumNet")
                 seen = LastLayer.of(Probe(primary_only(objective), batch), pulled=False)
-                label_B = entry(batch, "label", "CurriculumNet")
                 label_B = torch.where(seen.finite_B, label_B, -1)
                 kept.append((index_of(batch, "CurriculumNet"), label_B, seen.features_Bd))
         if not kept:

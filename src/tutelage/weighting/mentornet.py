@@ -15,7 +15,7 @@ from tutelage.signals import Batch, Objective
 from tutelage.weighting.base import Makers, Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
-from tutelage.weighting.verified import WrongLabels, finite_anywhere
+from tutelage.weighting.verified import WrongLabels, finite_anywhere, label_key
 
 
 class MentorNet(Weighting):
@@ -101,7 +101,8 @@ class LearnedMentorNet(MentorNet):
         \mathrm{BCE}\big(g(\ell_j(y_j)), 1\big) + \mathrm{BCE}\big(g(\ell_j(\tilde y_j)), 0\big)
 
     where :math:`\tilde y_j` is a wrong label of a held-out example whose label :math:`y_j` is right. As g goes on learning
-    while the model does, it needs no percentage of epochs among its inputs.
+    while the model does, it needs no percentage of epochs among its inputs. Labels are those of the primary signal's
+    ``target``.
 
     Args:
         percentile: p of the running threshold, in (0, 1].
@@ -150,14 +151,19 @@ class LearnedMentorNet(MentorNet):
     def hypergradient(
         self, objective: Objective, batch: Batch, held_out: Batch, optimizer: Optimizers
     ) -> dict[str, Tensor]:
-        r"""Return the derivative of the mean BCE by :math:`\phi`, by the names of the network."""
-        own = primary_only(objective)
+        r"""Return the derivative of the mean BCE by :math:`\phi`, by the names of the network.
+
+        Raises:
+            ValueError: the primary signal does not judge by the labels that are shown wrong.
+        """
+        own, key = primary_only(objective), label_key(objective)
         losses, wanted, known = [], [], []
-        for labelled, right in ((held_out, 1.0), (self.wrong(held_out), 0.0)):
+        for labelled, right in ((held_out, 1.0), (self.wrong(held_out, key), 0.0)):
             losses_B1, finite_B = current_losses(own, labelled)
             losses.append(losses_B1[:, 0])
             wanted.append(torch.full_like(losses_B1[:, 0], right))
-            known.append(finite_B & (labelled["label"] >= 0))
+            known.append(finite_B & (labelled[key] >= 0))
+        _check_that_labels_count(own, key, *losses, known[0] & known[1])
         losses_A, known_A = torch.cat(losses), torch.cat(known)
         phi = leaves(self.network, losses_A)
         with torch.enable_grad():
@@ -174,3 +180,15 @@ class LearnedMentorNet(MentorNet):
         gradients = self.hypergradient(objective, batch, held_out, optimizer)
         self.optimizer.step(dict(self.network.named_parameters()), gradients)
         self.wrong.turn()
+
+
+def _check_that_labels_count(own: Objective, key: str, right_B: Tensor, wrong_B: Tensor, known_B: Tensor) -> None:
+    """Refuse losses that wrong labels leave as they are, unless all are equal, as at the first step of a model of zeros."""
+    right, wrong = right_B[known_B], wrong_B[known_B]
+    (all_right,) = all_gather_rows(right)
+    changed = all_reduce_sum((right != wrong).sum())
+    if len(all_right) and not changed and (all_right != all_right[0]).any():
+        raise ValueError(
+            f"the primary signal {own.names[0]!r} does not judge by held_out[{key!r}], so that its losses say nothing of wrong "
+            "labels; give it a target= that holds the classes"
+        )

@@ -22,6 +22,21 @@ def index_of(batch: Batch, weighting: str) -> Tensor:
     return entry(batch, "index", weighting)
 
 
+def classes_of(batch: Batch, weighting: str) -> Tensor:
+    """Return ``batch["label"]``, (B,) whole numbers: the class of each example, -1 for none.
+
+    Raises:
+        ValueError: the batch has none, or something else under that name.
+    """
+    label_B = entry(batch, "label", weighting)
+    if label_B.dim() != 1 or label_B.is_floating_point() or label_B.is_complex():
+        raise ValueError(
+            f"{weighting} goes by class, and batch['label'] is {label_B.dtype} {tuple(label_B.shape)}; give whole numbers "
+            "(B,), -1 for none"
+        )
+    return label_B.long()
+
+
 class ExampleTable(nn.Module):
     """A table (N, K) by the examples' ``index``, of which each process holds the rows with ``index % processes == rank``.
 
