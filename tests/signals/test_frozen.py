@@ -154,3 +154,14 @@ def test_an_update_of_the_weights_does_not_ask_about_the_steps_batch_again(teach
     weighting.backward(objective(batch), batch, model)
     weighting.adapt(objective, batch, held_out, optimizer)
     assert teacher.asked == once + 1
+
+
+def test_a_step_does_not_take_what_a_probe_heard_before_the_teacher_was_written_through_data(teacher):
+    frozen, input = Frozen(teacher), torch.randn(5, 4)
+    for write in (lambda p: p.data.mul_(0.99), lambda p: p.data.neg_()):
+        input = input.clone()
+        heard = probe(frozen, input)
+        for parameter in teacher.parameters():
+            write(parameter)
+        assert not torch.equal(frozen(input), heard)
+        torch.testing.assert_close(frozen(input), answer(teacher, input))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.batches import Batch, tensors_of
+from tutelage.checks import check_number
 from tutelage.modes import in_eval_mode
 from tutelage.signals.base import Outputs, Signal, ask, entry, head_of, masked, probing, teaching_precision
 
@@ -28,7 +29,9 @@ class Frozen(nn.Module):
         super().__init__()
         self._held = [model]
         self._last: tuple[list[ReferenceType[Tensor]], Any, Any, Any] | None = None
-        self._ahead = False  # whether the last answer was for a probe before its step, and the step may still take it
+        self._ahead: Tensor | None = (
+            None  # of what weights a probe heard the last answer, which its step may still take
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Frozen:
         self._last = None
@@ -46,20 +49,31 @@ class Frozen(nn.Module):
         precision, state = teaching_precision(asked), self._state(asked)
         if (
             self._last is not None
-            and (probing() or (self._ahead and self._last[1] == precision))
+            and (probing() or (self._ahead is not None and self._last[1] == precision))
             and self._last[2] == state
             and all(held() is tensor for held, tensor in zip(self._last[0], asked, strict=True))
+            and (probing() or torch.equal(self._ahead, self._sums()))
         ):
-            self._ahead = self._ahead and probing()
+            self._ahead = self._ahead if probing() else None
             return self._last[3]
         outputs = self._answer(input)
-        self._last, self._ahead = ([ref(tensor) for tensor in asked], precision, state, outputs), probing()
+        self._last = [ref(tensor) for tensor in asked], precision, state, outputs
+        self._ahead = self._sums() if probing() else None
         return outputs
 
     def _answer(self, input: Any) -> Any:
         held = self._held[0]
         with in_eval_mode(held):
             return ask(held, input)
+
+    @torch.no_grad()
+    def _sums(self) -> Tensor:
+        """Return sums of the weights and of their squares, as no version counts a write through ``.data``."""
+        sums = []
+        for tensor in (*self._held[0].parameters(), *self._held[0].buffers()):
+            values = (tensor.abs() if tensor.is_complex() else tensor).float()
+            sums += [values.sum(), values.square().sum()]
+        return torch.stack([each.to(sums[0].device) for each in sums]) if sums else torch.zeros(0)
 
     def _state(self, asked: Sequence[Tensor]) -> list[tuple[int, int]]:
         """Return what an answer depends on beside the tensors' identity; a write in place counts a tensor's version up."""
@@ -78,7 +92,7 @@ class Distillation(Signal):
     Args:
         teacher: a model, asked without gradient and in eval mode about ``batch["input"]`` (the same augmented images
             that the student sees), or the batch's key under which its logits (B, C) lie ready.
-        temperature: tau > 0. Not used by hard distillation.
+        temperature: tau, positive and finite. Not used by hard distillation.
         kind: "soft" or "hard".
         teacher_head: the head of the teacher to use, if it has several.
         head: the student's head that follows the teacher, where it has several.
@@ -97,8 +111,7 @@ class Distillation(Signal):
         name: str = "distillation",
     ) -> None:
         super().__init__(name, head)
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be positive")
+        check_number("temperature", temperature, "(0, inf)")
         self.teacher: Frozen | str = teacher if isinstance(teacher, str) else Frozen(teacher)
         self.temperature = temperature
         self.kind = kind

@@ -13,8 +13,8 @@ class OwnAnswer(Signal):
 
     .. math:: \ell_i = -\sum_c q_{ic} \log p_{ic}, \qquad q_{ic} = \frac{p_{ic}^{1/T}}{\sum_j p_{ij}^{1/T}}
 
-    with :math:`p = \mathrm{softmax}(z)`. The smaller T, the more confident the answer; at 1 there is no gradient. A class that the model
-    masks with a logit of -inf has no part.
+    with :math:`p = \mathrm{softmax}(z)`. The smaller T, the more confident the answer; at 1 there is no gradient. A class
+    that the model masks with a logit of -inf has no part.
 
     Args:
         temperature: T, in (0, 1].
