@@ -353,3 +353,11 @@ def test_mistakes_are_named():
         Partition.given(model, {"early": ["stem"]})
     with pytest.raises(ValueError, match=r"'body.0.weight' is in the modules \['a', 'b'\]"):
         Partition.given(model, {"a": ["body"], "b": ["body.0.weight"]})
+
+
+def test_a_division_into_nothing_is_refused():
+    model = network()
+    with pytest.raises(ValueError, match="modules is empty"):
+        Partition.given(model, {})
+    with pytest.raises(ValueError, match="module 'a' is empty"):
+        Partition.given(model, {"a": []})

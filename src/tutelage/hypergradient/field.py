@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tutelage.distributed import mean_over_processes
 from tutelage.hypergradient.finite_difference import STEP, full_precision, moved, norm
-from tutelage.hypergradient.passes import ModuleWeights, Pass, add_scaled, passes, weighted_gradient
+from tutelage.hypergradient.passes import ModuleWeights, Pass, add_scaled, dense, passes, weighted_gradient
 from tutelage.hypergradient.probe import Parameters, Probe
 
 Result = TypeVar("Result")
@@ -85,7 +85,7 @@ class Field:
                     gradients = torch.autograd.grad(
                         outputs, list(leaves.values()), masked, retain_graph=True, allow_unused=True
                     )
-                    found = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
+                    found = {name: dense(g) for name, g in zip(leaves, gradients, strict=True) if g is not None}
                 return mean_over_processes(found, count, leaves)[0]
 
             return work(product)

@@ -65,7 +65,12 @@ class Pass:
         found = torch.autograd.grad(
             total, list(wanted.values()), retain_graph=retain_graph, create_graph=create_graph, allow_unused=True
         )
-        return {name: gradient for name, gradient in zip(wanted, found, strict=True) if gradient is not None}
+        return {name: dense(gradient) for name, gradient in zip(wanted, found, strict=True) if gradient is not None}
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """Return a gradient with all its zeros: an embedding with ``sparse=True`` leaves them out, and products need them."""
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def keep_compiled_graphs() -> None:

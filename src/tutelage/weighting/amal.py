@@ -193,7 +193,7 @@ def coreset_probabilities(weights_NK: Tensor, rule: Rule = "sum_of_squares") -> 
             squares are summed, and otherwise :math:`\lambda_a` is their mean.
 
     Raises:
-        ValueError: an unknown rule, or one that compares where there is no auxiliary loss.
+        ValueError: an unknown rule, one that compares where there is no auxiliary loss, or "ratio" where a primary weight is 0.
     """
     weights_NK = weights_NK.to(precise(weights_NK.device))
     if rule not in get_args(Rule):
@@ -204,6 +204,11 @@ def coreset_probabilities(weights_NK: Tensor, rule: Rule = "sum_of_squares") -> 
         raise ValueError(f"rule={rule!r} compares the primary weight with auxiliary ones, and there are none")
     else:
         primary_N, auxiliary_N = weights_NK[:, 0], weights_NK[:, 1:].mean(1)
+        if rule == "ratio" and (zeros := int((primary_N == 0).sum())):
+            raise ValueError(
+                f"rule='ratio' divides by the primary weight, which is 0 for {zeros} of {len(primary_N)} examples; give AMAL "
+                "bounds=(1e-7, ...), or take rule='difference'"
+            )
         scores_N = (primary_N - auxiliary_N).abs() if rule == "difference" else auxiliary_N / primary_N
     total = scores_N.sum()
     return scores_N / total if total > 0 else torch.full_like(scores_N, 1 / len(scores_N))

@@ -46,7 +46,7 @@ class Weighting(Configured, nn.Module):
         title: by which reports do.
         learns: whether `adapt` learns something on held-out examples.
         adapts_first: whether `adapt` is called before ``backward``, on the same batch, at every step.
-        shows_wrong_labels: whether it is shown held-out examples with other classes of ``label``, so that it needs one.
+        shows_wrong_labels: whether it is shown held-out examples with other classes, so that it needs labels that are classes.
         weighs_signals: whether it weighs signals against one another, or examples whose signals keep their proportions.
         made_of: for options that are objects, how each is made of the plain values of a file.
         several_passes: whether `backward` passes through one graph several times, as weights by module do.
@@ -113,7 +113,8 @@ class Weighting(Configured, nn.Module):
             batch: what the losses were computed from.
             model: the model whose parameters are trained.
             scale: what the gradient is multiplied by: 1 / n to accumulate over n batches, or a `torch.amp.GradScaler`'s
-                factor, ``scaler.scale(torch.ones((), device=losses.device))``.
+                factor, ``scaler.scale(torch.ones((), device=losses.device))``. A tensor on an accelerator is not looked at, as
+                it would have to be waited for.
 
         Raises:
             ValueError: ``losses`` is no matrix, has no graph, or has another number of signals than the weighting; or
@@ -123,7 +124,7 @@ class Weighting(Configured, nn.Module):
             raise ValueError(
                 f"losses has shape {tuple(losses.shape)}; expected (B, K): one row an example, one column a signal"
             )
-        if not isinstance(scale, Tensor) and not 0 < scale < math.inf:
+        if (not isinstance(scale, Tensor) or scale.is_cpu) and not 0 < float(scale) < math.inf:
             raise ValueError(f"scale={scale} must be a positive number: 1 / n to accumulate the gradients of n batches")
         finite_B = torch.isfinite(losses.detach()).all(1)
         if not losses.requires_grad and finite_B.any():

@@ -95,12 +95,21 @@ class Partition:
             modules: for each module its submodules or parameters, by their names in the model.
 
         Raises:
-            ValueError: a text in the place of a list, a name that the model has not, or one that is in two modules.
+            ValueError: no module, a module of nothing, a text in the place of a list, a name that the model has not, or one
+                that is in two modules.
         """
+        if not modules:
+            raise ValueError(
+                "modules is empty, so that there is nothing to tell apart; give {name: [submodules or parameters]}"
+            )
         names = [name for name, _ in model.named_parameters()]
         for module, members in modules.items():
             if isinstance(members, str):
                 raise ValueError(f"module {module!r} is {members!r}; give a list of names: [{members!r}]")
+            if not members:
+                raise ValueError(
+                    f"module {module!r} is empty; give the names of its submodules or parameters, or leave it out"
+                )
             for member in members:
                 if not any(within(name, member) for name in names):
                     raise ValueError(f"module {module!r} names {member!r}, which holds no parameter of the model")
