@@ -33,3 +33,20 @@ def test_what_has_one_pass_or_none_is_refused():
     assert next(endless([{"input": X}]))["input"] is X
     with pytest.raises(ValueError, match="yields no batch"):
         next(endless(DataLoader(Indexed(X), 8, drop_last=True)))
+
+
+def test_nothing_is_drawn_and_no_worker_started_before_the_first_batch():
+    class Watched(DataLoader):
+        begun = 0
+
+        def __iter__(self):
+            self.begun += 1
+            return super().__iter__()
+
+    loader = Watched(torch.arange(4), batch_size=2, shuffle=True)
+    state = torch.get_rng_state()
+    batches = endless(loader)
+    assert loader.begun == 0
+    assert torch.equal(torch.get_rng_state(), state)
+    next(batches)
+    assert loader.begun == 1

@@ -147,3 +147,13 @@ def test_features_that_make_no_sense():
         find_label_issues([-1, -1], features=np.zeros((2, 3)))
     constant = find_label_issues([0, 1, 0, 1], features=np.ones((4, 3)))
     assert np.isfinite(constant.score).all()
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e12])
+def test_the_unit_of_features_makes_no_difference(unit):
+    draws = np.random.default_rng(0)
+    y = draws.integers(0, 3, 60)
+    features = draws.normal(size=(60, 4)) + np.eye(3)[y] @ draws.normal(size=(3, 4))
+    features[:, 3] = 0.1  # constant, but for rounding
+    p = np.full((60, 3), 1 / 3)
+    assert np.allclose(all_evidence(y, p, unit * features), all_evidence(y, p, features), rtol=1e-3)

@@ -126,3 +126,9 @@ def test_precision_weighted_jaccard():
 def test_what_cannot_be_judged_is_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_real_accuracy_takes_no_missing_score_for_an_answer():
+    scores = np.array([[np.nan, np.nan], [0.2, 0.8]])
+    with pytest.raises(ValueError, match="scores: 1 of 2 rows hold NaN"):
+        real_accuracy(scores, np.eye(2, dtype=bool))

@@ -29,7 +29,7 @@ def endless(loader: Iterable[T]) -> Iterator[T]:
         raise TypeError(
             f"loader is a {type(loader).__name__}, one batch and no loader: give the DataLoader, or [batch]"
         )
-    if iter(loader) is loader:
+    if isinstance(loader, Iterator):
         raise TypeError(f"loader is a {type(loader).__name__}, which ends after one pass: give the DataLoader itself")
     return _passes(loader)
 

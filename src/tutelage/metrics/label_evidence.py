@@ -146,7 +146,8 @@ def shares_of_neighbours(y: Ints, x_ND: Floats, classes: int) -> Floats:
     Source: as Zhu, Dong and Liu, *Detecting Corrupted Labels Without Training a Model to Predict* (SimiFeat), ICML 2022.
     """
     near = min(NEIGHBOURS, len(y) - 1)
-    x = (x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    lengths = np.linalg.norm(x_ND, axis=1, keepdims=True)
+    x = (x_ND / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
     counts_NC = np.zeros((len(y), classes))
     for start in range(0, len(y) if near > 0 else 0, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(y)))
@@ -164,8 +165,10 @@ def _likeliest(logits_NC: Floats, y: Ints, matrix_CC: Floats) -> float:
 
 
 def _standardised(features: Floats) -> Floats:
-    spread = features.std(0)
-    return (features - features.mean(0)) / np.where(spread > 1e-6, spread, 1.0)
+    spread, size = features.std(0), np.abs(features).max(0, initial=0.0)
+    return (features - features.mean(0)) / np.where(
+        spread > 1e-6 * size, spread, 1.0
+    )  # else a constant, and its rounding
 
 
 def _softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -26,8 +26,7 @@ def label_sets(scores: ArrayLike, threshold: float | None) -> Sets:
     scores_NC = np.asarray(scores, dtype=np.float64)
     if scores_NC.ndim != 2 or scores_NC.shape[1] == 0:
         raise ValueError(f"scores must be (N, C) with C > 0; they are {scores_NC.shape}")
-    if missing := int(np.isnan(scores_NC).any(1).sum()):
-        raise ValueError(f"scores: {missing} of {len(scores_NC)} rows hold NaN; leave these images out, and count them")
+    _check_numbers(scores_NC)
     sets_NC = np.zeros(scores_NC.shape, dtype=np.bool_) if threshold is None else scores_NC > threshold
     sets_NC[np.arange(len(scores_NC)), scores_NC.argmax(1)] = True
     return sets_NC
@@ -51,12 +50,14 @@ def real_accuracy(scores: ArrayLike, truth: ArrayLike) -> float:
         truth: bool (N, C), the sets Y.
 
     Raises:
-        ValueError: shapes that differ, or no image with a true label.
+        ValueError: shapes that differ, scores that are NaN, or no image with a true label.
 
     Source: Beyer et al., *Are We Done with ImageNet?*, 2020, section 4.
     """
     truth_NC, judged_N = _judged(scores, truth)
-    best_N = np.asarray(scores, dtype=np.float64).argmax(1)
+    scores_NC = np.asarray(scores, dtype=np.float64)
+    _check_numbers(scores_NC)
+    best_N = scores_NC.argmax(1)
     return float(truth_NC[np.arange(len(truth_NC)), best_N][judged_N].mean())
 
 
@@ -170,6 +171,11 @@ def added_label_score(scores: ArrayLike, sets: ArrayLike, labels: ArrayLike) -> 
     recall = given_label_recall(sets_NC[missed_N], labels_N[missed_N])
     share = (sets_NC[missed_N].sum(1) - 1).mean() / (scores_NC.shape[1] - 1)
     return float(recall**2 / share) if share > 0 else 0.0
+
+
+def _check_numbers(scores_NC: NDArray[np.float64]) -> None:
+    if missing := int(np.isnan(scores_NC).any(1).sum()):
+        raise ValueError(f"scores: {missing} of {len(scores_NC)} rows hold NaN; leave these images out, and count them")
 
 
 def _judged(found: ArrayLike, truth: ArrayLike) -> tuple[Sets, Sets]:
