@@ -158,7 +158,7 @@ def test_an_update_of_the_weights_does_not_ask_about_the_steps_batch_again(teach
 
 def test_a_step_does_not_take_what_a_probe_heard_before_the_teacher_was_written_through_data(teacher):
     frozen, input = Frozen(teacher), torch.randn(5, 4)
-    for write in (lambda p: p.data.mul_(0.99), lambda p: p.data.neg_()):
+    for write in (lambda p: p.data.mul_(0.99), lambda p: p.data.add_(0.1)):
         input = input.clone()
         heard = probe(frozen, input)
         for parameter in teacher.parameters():

@@ -39,7 +39,7 @@ class Frozen(nn.Module):
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_last": None}  # nothing that is remembered is copied or saved
+        return {**self.__dict__, "_last": None, "_ahead": None}  # nothing that is remembered is copied or saved
 
     def forward(self, input: Any) -> Any:
         """Return the held model's output, detached from any graph."""
@@ -49,10 +49,10 @@ class Frozen(nn.Module):
         precision, state = teaching_precision(asked), self._state(asked)
         if (
             self._last is not None
-            and (probing() or (self._ahead is not None and self._last[1] == precision))
+            and (probing() or self._last[1] == precision)
             and self._last[2] == state
             and all(held() is tensor for held, tensor in zip(self._last[0], asked, strict=True))
-            and (probing() or torch.equal(self._ahead, self._sums()))
+            and (probing() or (self._ahead is not None and torch.equal(self._ahead, self._sums())))
         ):
             self._ahead = self._ahead if probing() else None
             return self._last[3]

@@ -163,7 +163,7 @@ class LearnedMentorNet(MentorNet):
             losses.append(losses_B1[:, 0])
             wanted.append(torch.full_like(losses_B1[:, 0], right))
             known.append(finite_B & (labelled[key] >= 0))
-        _check_that_labels_count(own, key, *losses, known[0] & known[1])
+        _check_that_labels_count(own, key, losses[0], losses[1], known[0] & known[1])
         losses_A, known_A = torch.cat(losses), torch.cat(known)
         phi = leaves(self.network, losses_A)
         with torch.enable_grad():
