@@ -11,7 +11,7 @@ from tutelage.distributed import all_reduce_sum
 from tutelage.hypergradient import Optimizers, Strategy, look_ahead_gradient
 from tutelage.hypergradient.probe import full_types
 from tutelage.signals import Batch, Objective
-from tutelage.weighting.base import Weighting
+from tutelage.weighting.base import Makers, Weighting
 from tutelage.weighting.hypernetwork import current_losses, evaluate, leaves
 from tutelage.weighting.meta_optimizer import MetaOptimizer, MetaOptimizerState
 from tutelage.weighting.strategy import KeptStrategy
@@ -40,6 +40,7 @@ class MetaWeightNet(Weighting):
 
     name: ClassVar[str] = "meta_weight_net"
     title: ClassVar[str] = "Meta-Weight-Net"
+    made_of: ClassVar[Makers] = {"meta_optimizer": MetaOptimizer.of_plain}
 
     def __init__(
         self,
