@@ -11,6 +11,11 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
+TOO_LARGE = "its square is beyond single precision, in which models compute; give it in another unit"
+
 _NUMBERS = {int: "an integer", float: "a number"}
 
 
@@ -138,3 +143,9 @@ def _lies(value: float, interval: str) -> bool:
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high
     return above and below and not math.isnan(value)
+
+
+def too_large(rows_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which rows of features, (N,), have a sum of squares that single precision does not hold (`TOO_LARGE`)."""
+    with np.errstate(over="ignore"):
+        return ~np.isfinite(np.square(rows_ND, dtype=np.float32).sum(1))

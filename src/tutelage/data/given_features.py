@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.checks import TOO_LARGE, too_large
 from tutelage.data.cells import as_text, read_table
 from tutelage.data.problems import Problems
 
@@ -118,7 +119,7 @@ def read_given_features(path: Path) -> GivenFeatures:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds something else, an id twice, or a number that is not finite.
+        ValueError: it holds something else, an id twice, or a number that is not finite or too large to compute with.
     """
     path = Path(path)
     if not path.is_file():
@@ -141,6 +142,13 @@ def read_given_features(path: Path) -> GivenFeatures:
             row = start + int(np.flatnonzero(~good)[0])
             name = f"row {row}" if ids is None else f"the row of id {ids[row]!r}"
             raise ValueError(f"{path}: {name} holds a number that is not finite; leave the row out or mend it")
+        if (wrong := too_large(part)).any():
+            row = start + int(wrong.argmax())
+            name = f"row {row}" if ids is None else f"the row of id {ids[row]!r}"
+            largest = float(np.abs(part[row - start]).max())
+            raise ValueError(
+                f"{path}: {name} holds a number as large as {largest:g}: {TOO_LARGE}, or leave the row out"
+            )
     return GivenFeatures(path, rows if rows.ndim == 3 else rows[:, None], ids)
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tutelage.metrics.multilabel import label_sets
 
 Answer = dict[str, Any]
+NOT_FINITE = "the model's answer is not a finite number: the example holds numbers with which it cannot compute"
 
 
 def answers(card: Mapping[str, Any], logits_NC: NDArray[Any], subtasks_NK: NDArray[Any] | None = None) -> list[Answer]:
-    """Return one answer for each example.
+    """Return one answer for each example; it is empty where a logit is not finite (`NOT_FINITE`).
 
     Args:
         card: the exported model's.
@@ -22,6 +23,10 @@ def answers(card: Mapping[str, Any], logits_NC: NDArray[Any], subtasks_NK: NDArr
         subtasks_NK: how near each sub-task is, where the model says.
     """
     logits_NC = logits_NC.astype(np.float64)
+    if not (finite_N := np.isfinite(logits_NC).all(1)).all():
+        near = None if subtasks_NK is None else subtasks_NK[finite_N]
+        good = iter(answers(card, logits_NC[finite_N], near) if finite_N.any() else [])
+        return [next(good) if finite else {} for finite in finite_N]
     told = card["answer"]
     classes: list[str] | None = card["classes"]
     kind = told["kind"]

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from tutelage.checks import TOO_LARGE, too_large
 from tutelage.decoding import Limits, decode
 from tutelage.production.answers import Answer, answers
 from tutelage.production.card import read_card
@@ -64,14 +65,17 @@ class ExportedModel:
 
         Raises:
             UnreadableImage: the image is refused.
-            ValueError: the features are more or fewer than the model reads.
+            ValueError: the features are more or fewer than the model reads, or too large for it to compute with.
         """
         if isinstance(given, str):
             return self.prepare_texts([given])[0]
         if isinstance(given, tuple):
             if len(given) != self.card["input"]["features"]:
                 raise ValueError(f"{len(given)} numbers; this model reads features of {self.card['input']['features']}")
-            return np.array(given, dtype=np.float32)
+            prepared = np.array(given, dtype=np.float32)
+            if too_large(prepared[None])[0]:
+                raise ValueError(f"a number is as large as {max(map(abs, given)):g}: {TOO_LARGE}")
+            return prepared
         return decode(given, self.card["input"]["size"], limits)
 
     def prepare_texts(self, texts: list[str]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from tutelage.data.given_features import read_given_features
 from tutelage.data.manifest import Columns
 from tutelage.data.problems import Problems
 from tutelage.hardware import available_cpus
+from tutelage.production.answers import NOT_FINITE
 from tutelage.production.cluster import cluster, scored_by_cluster
 from tutelage.production.decoders import Decoders
 from tutelage.production.exported import ExportedModel
@@ -158,15 +159,22 @@ def _scored(model: ExportedModel, table: pd.DataFrame, source: str, id: str, dec
     sources = table[source].tolist()
     names = table[id].tolist() if id in table else sources
     if model.kind == "features":
-        found = pd.DataFrame(model.answer(np.stack(sources)))
+        told = model.answer(np.stack(sources))
+        found = pd.DataFrame(told, index=range(len(told)))
         found.insert(0, "id", names)
-        return found.assign(model_version=model.version, _reason="", _detail="")
+        return found.assign(
+            model_version=model.version,
+            _reason=["" if each else "not_finite" for each in told],
+            _detail=["" if each else NOT_FINITE for each in told],
+        )
     names = [name or given for name, given in zip(names, sources, strict=True)]
     answers: list[dict[str, Any]] = [{} for _ in sources]
     refused: list[tuple[str, str]] = [("", "")] * len(sources)
     for rows, batch in _batches(model, sources, decoders, refused):
         for row, answer in zip(rows, model.answer(batch), strict=True):
             answers[row] = answer
+            if not answer:
+                refused[row] = ("not_finite", NOT_FINITE)
     found = pd.DataFrame(answers)
     found.insert(0, "id", names)
     found.insert(1, "image" if decoders is not None else TEXT, sources)

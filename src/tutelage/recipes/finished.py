@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tutelage.data.problems import Problems
@@ -92,7 +93,18 @@ def predict(
     out.parent.mkdir(parents=True, exist_ok=True)
     listed = problems.write(out.parent, f"{out.stem}-problems.csv")
     problems.require(len(examples), 1, recipe.examples, listed.name)
-    table = recipe.answer(loaded, examples)
+    table = _finite(recipe.answer(loaded, examples), problems)
+    problems.write(out.parent, listed.name)
+    problems.require(len(table), 1, recipe.examples, listed.name)
     for path in dict.fromkeys([out, out.with_suffix(".csv")]):
         write_table(path, table)
     return table, problems
+
+
+def _finite(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """Return the rows whose answers are finite numbers; the others are noted as left out."""
+    numbers = [name for name in ("score", "probability", "answer") if name in table and table[name].dtype.kind == "f"]
+    finite = np.isfinite(table[numbers].to_numpy(np.float64)).all(1)
+    for id in table.loc[~finite, "id"]:
+        problems.add(id, "not_finite", "the model's answer is no finite number: it cannot compute with this example")
+    return table[finite].reset_index(drop=True)

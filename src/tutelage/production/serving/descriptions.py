@@ -44,7 +44,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     409: _problem("The id is that of an ad with other content: another image is another ad."),
     413: _problem("The body or the image is too large."),
     415: _problem("The content is of a kind that is not taken."),
-    422: _problem("The image cannot be read."),
+    422: _problem("The image cannot be read, or the model cannot compute with the features."),
     429: _problem("Too many requests at once; Retry-After says when to come again."),
     503: _problem("The decision could not be logged, so none was given."),
 }

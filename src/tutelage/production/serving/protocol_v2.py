@@ -94,11 +94,15 @@ def _rows(tensor: Mapping[str, Any]) -> list[tuple[float, ...]]:
         )
     count, width = shape  # type: ignore[misc]  # a list of two by now, which is not seen through `whole`
     nested = data if data and isinstance(data[0], list) else [data[k : k + width] for k in range(0, len(data), width)]
-    rows = [row for row in map(numbers, nested) if row is not None and len(row) == width]
-    if len(rows) != count or len(nested) != count:
-        raise Refused(
-            400, "inputs", f"the tensor 'features' has shape {shape!r:.80}, and other or not only finite numbers"
-        )
+    rows = []
+    for place, given in enumerate(nested):
+        try:
+            rows.append(numbers(given))
+        except ValueError as error:
+            raise Refused(400, "inputs", f"the tensor 'features', example {place}: {error}") from None
+    if len(rows) != count or any(len(row) != width for row in rows):
+        held = f"{len(rows)} examples of {'/'.join(map(str, sorted({len(row) for row in rows})))} numbers"
+        raise Refused(400, "inputs", f"the tensor 'features' has shape {shape!r:.80} and holds {held}")
     return rows
 
 

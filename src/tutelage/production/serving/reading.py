@@ -164,13 +164,26 @@ def from_base64(text: Any) -> bytes:
         raise Refused(400, "base64", f"image is no base64: {str(error)[:200]}") from None
 
 
-def numbers(given: Any) -> tuple[float, ...] | None:
-    """Return a list of finite numbers as it is kept with an example, None where it is none."""
-    if not isinstance(given, list) or not all(isinstance(each, int | float) for each in given):
-        return None
-    if any(isinstance(each, bool) or not abs(each) < 3e38 for each in given):  # what single precision holds
-        return None
+def numbers(given: Any) -> tuple[float, ...]:
+    """Return a list of finite numbers as it is kept with an example.
+
+    Raises:
+        ValueError: it is none, with the first thing in it that is no such number.
+    """
+    if not isinstance(given, list):
+        raise ValueError(f"features is {_shown(given)}; send a list of numbers")
+    for place, each in enumerate(given):
+        if isinstance(each, bool) or not isinstance(each, int | float):
+            raise ValueError(f"features[{place}] is {_shown(each)}; send a flat list of numbers")
+        if not abs(each) < 3e38:  # what single precision holds
+            raise ValueError(f"features[{place}] is {_shown(each)}; send finite numbers below 3e38")
     return tuple(map(float, given))
+
+
+def _shown(value: Any) -> str:
+    kinds = {bool: "a boolean", str: "a text", list: "a list", dict: "an object", type(None): "null"}
+    shown = "" if value is None or isinstance(value, list | dict) else f" {value!r:.40}"
+    return f"{kinds.get(type(value), 'the number')}{shown}"
 
 
 def checked_text(name: str, value: Any, most: int) -> str:
@@ -240,7 +253,12 @@ def _from_fields(fields: Mapping[str, Any], takes: str) -> Example:
         address = named.lower() in ("url", "uri", "image_url", "href")
         why = "; no address is ever fetched: send the image itself" if address else ""
         raise Refused(400, "unknown_field", f"{named!r} is no field; known: {', '.join(sorted(_FIELDS))}{why}")
-    content = numbers(fields.get(takes)) if takes == "features" else fields.get(takes)
+    content = fields.get(takes)
+    if takes == "features" and content is not None:
+        try:
+            content = numbers(content)
+        except ValueError as error:
+            raise Refused(400, "features", str(error)) from None
     if not isinstance(content, {"image": bytes, "text": str, "features": tuple}[takes]) or not content:
         one = "list of features, of finite numbers," if takes == "features" else takes
         raise Refused(400, f"no_{takes}", f"the request holds no {takes}; this model takes one {one} in each request")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tutelage.decoding import UnreadableImage
 from tutelage.hardware import available_cpus
-from tutelage.production.answers import Answer
+from tutelage.production.answers import NOT_FINITE, Answer
 from tutelage.production.decisions import Decision
 from tutelage.production.serving.batcher import Batcher
 from tutelage.production.serving.deployment import Deployment, Live
@@ -164,7 +164,10 @@ class Service:
             raise unreadable(error) from None
         except ValueError as error:
             raise Refused(422, "features", str(error)) from None
-        return dict(await live.score(prepared))
+        found = dict(await live.score(prepared))
+        if not found:
+            raise Refused(422, live.model.kind, NOT_FINITE)
+        return found
 
     async def _recorded(
         self,
