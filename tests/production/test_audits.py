@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from sqlalchemy import select
 from tutelage import cli
 from tutelage.metrics import doubts
 from tutelage.production.audits import draw, draw_doubts
-from tutelage.production.decisions import DecisionLog
+from tutelage.production.decisions import DecisionLog, week_of
 from tutelage.production.impressions import add_impressions
 from tutelage.production.tables import impressions, items, strata
 from tutelage.production.verdicts import Desk, Taken
@@ -71,6 +71,28 @@ def test_a_week_is_drawn_once_and_the_same_seed_draws_the_same(log, tmp_path):
         fill(other, 2)
         draw(other.database, 20, [second], seed=3)
         assert set(rows(other, items)["ad_id"]) == set(rows(log, items).query("week == @second")["ad_id"])
+
+
+def test_a_week_that_is_not_over_is_not_drawn_and_stays_open(log):
+    fill(log, 1)
+    now = datetime.now(UTC)
+    running, coming = week_of(now), week_of(now + timedelta(days=7))
+    log.add_impressions([(ad, week, 5) for ad in log.table()["ad_id"] for week in (running, coming)])
+    for week in (running, coming):
+        with pytest.raises(ValueError, match=rf"weeks=\['{week}'\]: not over yet \(this is {running}"):
+            draw(log.database, 10, [week])
+    assert {week for week, _ in draw(log.database, 10).ads} == set(weeks(1))
+
+
+def test_weeks_of_the_same_ads_and_impressions_are_not_the_same_sample(log):
+    for ad in range(400):
+        log.record(f"ad-{ad}", "m", 1.0, "acceptable", "incumbent", decided_at=datetime(2026, 1, 5, tzinfo=UTC))
+    both = weeks(2)
+    log.add_impressions([(f"ad-{ad}", week, 10) for ad in range(400) for week in both])
+    for week in both:
+        draw(log.database, 40, [week], overlap=0)
+    first, second = (set(group["ad_id"]) for _, group in rows(log, items).groupby("week"))
+    assert len(first & second) < 15  # of 40; 4 are expected of independent draws, 40 of the same one
 
 
 def test_a_later_decision_counts_from_its_week(log):

@@ -52,10 +52,10 @@ def draw(database: Database, budget: int, weeks: Sequence[str] = (), *, overlap:
         budget: verdicts, in all.
         weeks: ISO weeks such as ``2026-W07``; by default all that are over and were not drawn yet.
         overlap: share of the advertisements that two moderators judge, by which their agreement is known; chosen at random.
-        seed: of the draw.
+        seed: of the draw, together with its weeks.
 
     Raises:
-        ValueError: a week that was drawn before, nothing to draw from, or a budget that is too small.
+        ValueError: a week that was drawn before or is not over, nothing to draw from, or a budget that is too small.
     """
     check_number("budget", budget, "[1, inf)", int)
     check_number("overlap", overlap, "[0, 1]")
@@ -67,7 +67,8 @@ def draw(database: Database, budget: int, weeks: Sequence[str] = (), *, overlap:
             f"nothing that passed had impressions in {', '.join(chosen) or 'a week that is over and not drawn'}"
         )
     groups = {(str(key[0]), str(key[1])): group for key, group in passed.groupby(["week", "variant"], sort=True)}
-    generator = np.random.default_rng(seed)
+    # With the weeks in the seed, two weeks of the same ads and impressions are two samples, as their test takes them to be.
+    generator = np.random.default_rng([seed, *(monday(week).toordinal() for week in chosen)])
     ads = int(budget / (1 + overlap))
     counts = allocation({key: (float(g["impressions"].sum()), len(g)) for key, g in groups.items()}, ads)
     drawn = []
@@ -139,13 +140,19 @@ def _sent(database: Database, run: Path, doubted: pd.DataFrame, seed: int) -> Dr
 
 def _weeks(connection: Connection, asked: Sequence[str]) -> list[str]:
     done = set(connection.execute(select(strata.c.week).distinct()).scalars())
+    running = week_of(datetime.now(UTC))
     if asked:
         chosen = sorted({week_of(monday(week)) for week in asked})
         if again := sorted(set(chosen) & done):
             raise ValueError(f"weeks={again}: drawn before; a week is drawn once, so that its probabilities are known")
+        if early := [week for week in chosen if week >= running]:
+            raise ValueError(
+                f"weeks={early}: not over yet (this is {running}, by UTC); a week is drawn once, and what passes after the "
+                "draw could never be audited. Draw it when it is over"
+            )
         return chosen
     known = connection.execute(select(impressions.c.week).distinct()).scalars()
-    return sorted(week for week in known if week not in done and week < week_of(datetime.now(UTC)))
+    return sorted(week for week in known if week not in done and week < running)
 
 
 def _passed(connection: Connection, weeks: Sequence[str]) -> pd.DataFrame:
