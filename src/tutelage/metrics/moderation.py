@@ -75,6 +75,28 @@ def operating_point(
     return OperatingPoint(float(threshold), caught, flagged, acceptables.size - flagged, defects.size - caught)
 
 
+def above_gap(threshold: float, scores: ArrayLike, acceptable: ArrayLike) -> float:
+    """Return the highest cut that blocks no acceptable example beyond those that `threshold` blocks.
+
+    It lies half way between the lowest acceptable score above the threshold and the next lower score of any example.
+    Defects that a rate would let pass although nothing is gained by it are blocked; where the classes lie apart, the cut is in
+    the middle of the gap and not at its lower edge. NPV and recall are the same or better.
+
+    Args:
+        threshold: what scores at most this is blocked.
+        scores: (N,) high for acceptable.
+        acceptable: (N,) which may be acceptable.
+    """
+    scores_N = np.asarray(scores, dtype=np.float64)
+    passing_N = scores_N[np.asarray(acceptable, dtype=bool) & (scores_N > threshold)]
+    if not passing_N.size:
+        return threshold
+    upper = float(passing_N.min())
+    lower = max(float(scores_N[scores_N < upper].max(initial=-np.inf)), threshold)
+    middle = lower + (upper - lower) / 2
+    return middle if lower < middle < upper and np.isfinite(middle) else lower
+
+
 def threshold_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float, convention: Convention = "paper") -> float:
     """The threshold at a false-positive rate: call defective what scores at most this (see `operating_point`)."""
     return operating_point(scores, labels, fpr, convention).threshold

@@ -66,6 +66,11 @@ class Deciding:
     test: JudgedTest
     further: Further | None
 
+    @property
+    def seed(self) -> int:
+        """The run's, so that NPV has the interval that the run tells."""
+        return int(read_json(self.run_folder / "metrics.json")["pipeline"].get("seed", 0))
+
     @classmethod
     def read(
         cls, run_folder: Path, recipe: Recipe[Any, Any, Any], asked: Asked, target: Target, task: Task
@@ -108,6 +113,7 @@ class Deciding:
             self.asked.confidence,
             self.asked.wrong_labels,
             more,
+            self.seed,
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,9 +78,8 @@ def export(
     centres, subtasks = _centres(run_folder, target.module, material)
     served = Served(target.module, target.head, centres)
     draft: dict[str, Any] = {"answer": dict(target.answer), "classes": target.classes}
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=".export-") as folder:
-        drawn = _drawn(served, material, draft, Path(folder), int8=int8)
+    with _made(out), TemporaryDirectory(dir=out, prefix=".export-") as folder:
+        drawn = _drawn(served, material, draft, Path(folder), deciding, int8=int8)
         if deciding is not None:
             draft["answer"] |= {"subtasks": subtasks, **deciding.answer(drawn.path, drawn.logits, material)}
         files = _placed(drawn.path, run_folder / "model", out)
@@ -103,6 +104,20 @@ def export(
         if stale.name not in files:
             stale.unlink()
     return card
+
+
+@contextmanager
+def _made(out: Path) -> Iterator[None]:
+    """Inside, a folder is there; one that was made for an export that is refused goes again."""
+    new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _requested(run_folder: Path, out: Path, asked: Asked) -> tuple[Recipe[Any, Any, Any], Target]:
@@ -138,7 +153,9 @@ class _Drawn:
     int8: dict[str, Any] | None
 
 
-def _drawn(served: Served, material: Material, draft: dict[str, Any], folder: Path, *, int8: bool) -> _Drawn:
+def _drawn(
+    served: Served, material: Material, draft: dict[str, Any], folder: Path, deciding: Deciding | None, *, int8: bool
+) -> _Drawn:
     """Write a model's graph into a folder and check it; by 8 bits, where that is asked for."""
     graph = folder / "graph.onnx"
     write_graph(served, torch.from_numpy(material.inputs(material.test[:2])), graph)
@@ -149,7 +166,8 @@ def _drawn(served: Served, material: Material, draft: dict[str, Any], folder: Pa
     smaller = folder / "int8.onnx"
     write_int8_graph(graph, lambda: material.batches(material.validation), smaller)
     logits = run_graph(smaller, material.batches(material.test))[0]
-    facts = {"calibrated_on": len(material.validation), **lost(draft, exact, logits, material.labels)}
+    judged = (None, 0) if deciding is None else (deciding.test, deciding.seed)
+    facts = {"calibrated_on": len(material.validation), **lost(draft, exact, logits, material.labels, *judged)}
     facts["bytes"] = {"float32": graph.stat().st_size, "int8": smaller.stat().st_size}
     return _Drawn(smaller, logits, parity, facts)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -100,7 +101,7 @@ def write_int8_graph(graph: Path, examples: Callable[[], Any], path: Path) -> No
             batch = next(self.batches, None)
             return None if batch is None else {"input": np.ascontiguousarray(batch)}
 
-    with TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings():
+    with TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
@@ -124,3 +125,18 @@ def run_graph(path: Path, batches: Iterable[NDArray[Any]]) -> list[NDArray[Any]]
     session = onnxruntime.InferenceSession(str(path))
     found = [session.run(None, {"input": batch}) for batch in batches]
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, the root logger, to which ONNX Runtime's quantisation tells that it treats a vector as a whole, is silent."""
+    root = logging.getLogger()
+    root.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        root.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING

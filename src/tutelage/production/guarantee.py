@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tutelage.checks import check_number
+from tutelage.metrics.moderation import above_gap
 from tutelage.metrics.promises import defects_needed, passing_bound
 from tutelage.metrics.ranking import by_class
 
@@ -70,6 +71,9 @@ def guaranteed_threshold(
     of them scores above the threshold. Where they do, as good ads should, they count as defects that pass, and the threshold
     is higher than it need be: look at the highest-scoring held-out defects first.
 
+    From the order statistic the threshold is moved to the highest cut that blocks nothing more that may be acceptable
+    (`above_gap`), by which no more defects pass.
+
     Where labels are people's answers about a sample with unequal probabilities, an example that was drawn with probability pi
     has the weight w = min pi / pi, with which it would also be in a plain sample of a rate of min pi. The bound is that of as
     many defects as such a plain sample has on the average: sum w in place of n, and the sum over those that pass in place of k.
@@ -93,6 +97,7 @@ def guaranteed_threshold(
     weight = np.ones(np.shape(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
     if weight.shape != np.shape(labels) or not ((weight >= 0) & (weight <= 1)).all():
         raise ValueError("weights must be (N,), all in [0, 1]")
+    acceptable = (np.asarray(labels) != 0) | (weight == 0) | (wrong_labels > 0)  # or may be, for all that is known
     weight = weight[np.asarray(labels) == 0]
     order = np.argsort(-defects[weight > 0], kind="stable")
     highest, weight = defects[weight > 0][order], weight[weight > 0][order]
@@ -107,7 +112,7 @@ def guaranteed_threshold(
         middle = (low + high) // 2
         fits = passing_bound(float(above[middle]), weighing, confidence) <= rate * (1 + 1e-12)
         low, high = (middle, high) if fits else (low, middle)
-    threshold = float(highest[low])
+    threshold = above_gap(float(highest[low]), scores, acceptable)
     passing = highest > threshold
     bound = passing_bound(float(weight[passing].sum()), weighing, confidence) / (1 - wrong_labels)
     return Guarantee(threshold, fpr, confidence, highest.size, int(passing.sum()), weighing, bound, wrong_labels)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.metrics import accuracy, bootstrap_rows, npv_at_fpr, paired_bootstrap
+from tutelage.metrics import accuracy, bootstrap_rows
 from tutelage.production.answers import answers, softmax
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
-from tutelage.recipes.moderation.judged import JudgedTest, npv_by
+from tutelage.recipes.moderation.corrected import gain, rate_intervals
+from tutelage.recipes.moderation.judged import JudgedTest
 
 RATES = (0.01, 0.05)
 CONFIDENCE = 0.95
@@ -28,11 +29,13 @@ def thresholds(
     confidence: float | None,
     wrong_labels: float = 0.0,
     more: tuple[Logits, Labels] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return what a card says of thresholds: at each rate the run's and the guaranteed one, and the one that decides.
 
     The run's threshold is that of `tutelage predict`, in the scores of the exported model: as many test examples lie at or
-    below it. (Scores that were computed in another way differ in their last digits, and in more by 8 bits.)
+    below it. (Scores that were computed in another way differ in their last digits, and in more by 8 bits.) NPV is that of
+    the rate, with its interval, as the run's own figures have it.
 
     Args:
         logits_n2: of the test part's labelled images, by the exported model.
@@ -42,6 +45,7 @@ def thresholds(
         confidence: decide by the threshold that guarantees the rate; by the run's if None.
         wrong_labels: see `guaranteed_threshold`.
         more: logits and labels of further held-out examples, for the guarantee alone.
+        seed: of the run, so that NPV has the interval that the run tells.
 
     Raises:
         TooFewDefects: for the guarantee by which is decided; at the other rates, the number that is needed is noted.
@@ -52,11 +56,12 @@ def thresholds(
         further, known = _judged(*more)
         wider, labels = np.concatenate([wider, further]), np.concatenate([labels, known])
         weight = np.concatenate([weight, np.ones(len(known))])
-    listed = {}
+    listed: dict[str, dict[str, Any]] = {}
     for rate in sorted({*RATES, fpr}):
-        flagged = int((test.scores <= run_threshold(rate)).sum())
-        own = bootstrap_rows(partial(_cut, share=flagged / len(scores)), scores)
-        npv = bootstrap_rows(partial(npv_by, threshold=own.value), scores, test.defect)
+        at = run_threshold(rate)
+        flagged = int((test.scores <= at).sum())
+        own = bootstrap_rows(partial(_cut, share=flagged / len(scores), place=_place(np.sort(test.scores), at)), scores)
+        npv = rate_intervals(scores, test.defect_at(rate), rate, seed)["npv_at_fpr"]
         try:
             found = guaranteed_threshold(wider, labels, rate, confidence or CONFIDENCE, wrong_labels, weight)
             promise: dict[str, Any] = {
@@ -72,32 +77,49 @@ def thresholds(
             if confidence is not None and rate == fpr:
                 raise
             promise = {"value": None, "defects_needed": error.needed}
-        listed[f"{rate:g}"] = {"run": own.plain(), "npv": npv.plain(), "guaranteed": promise}
+        listed[f"{rate:g}"] = {
+            "run": own.plain(),
+            "npv": {**npv.plain(), "by": test.told_by(rate)},
+            "guaranteed": promise,
+        }
     chosen = listed[f"{fpr:g}"]
     decides = chosen["run" if confidence is None else "guaranteed"]["value"]
     return {"threshold": decides, "fpr": fpr, "confidence": confidence, "thresholds": listed}
 
 
-def lost(card: Mapping[str, Any], exact: Logits, rounded: Logits, labels: Labels) -> dict[str, Any]:
+def lost(
+    card: Mapping[str, Any],
+    exact: Logits,
+    rounded: Logits,
+    labels: Labels,
+    test: JudgedTest | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Return what a model loses by 8 bits, on the test part: NPV of one that decides, else accuracy where labels are known.
+
+    NPV is estimated as for the thresholds: by people's answers, else by the labels, corrected for their error rates.
 
     Args:
         card: what is answered.
         exact: logits in 32 bits.
         rounded: logits in 8 bits.
         labels: of the test part.
+        test: its labelled examples, of a run of moderation.
+        seed: of the intervals.
     """
     facts: dict[str, Any] = {"largest_difference_of_logits": float(np.abs(exact - rounded).max())}
     kind = card["answer"]["kind"]
     if kind == "decision":
-        (before, known), (after, _) = _judged(exact, labels), _judged(rounded, labels)
+        assert test is not None
+        before, after = (_judged(each, labels)[0] for each in (exact, rounded))
         for rate in RATES:
-            metric = partial(npv_at_fpr, fpr=rate)
-            change = paired_bootstrap(metric, after, before, known).plain()
+            defect = test.defect_at(rate)
+            figures = [rate_intervals(each, defect, rate, seed)["npv_at_fpr"].plain() for each in (before, after)]
             facts[f"npv at {rate:g}"] = {
-                "float32": metric(before, known),
-                "int8": metric(after, known),
-                "difference": change,
+                "float32": figures[0],
+                "int8": figures[1],
+                "difference": gain(rate, after, defect, before, defect, seed=seed).plain(),
+                "by": test.told_by(rate),
             }
         return facts
     ours, theirs = answers(card, exact), answers(card, rounded)
@@ -114,10 +136,25 @@ def lost(card: Mapping[str, Any], exact: Logits, rounded: Logits, labels: Labels
     return facts
 
 
-def _cut(scores: NDArray[np.float64], share: float) -> float:
-    """Return the highest of the share of lowest scores, and what lies below all scores for a share of 0."""
-    count = round(share * len(scores))
-    return float(np.sort(scores)[count - 1]) if count else float(np.nextafter(scores.min(), -np.inf))
+def _cut(scores: NDArray[np.float64], share: float, place: float = 0.0) -> float:
+    """Return a cut above the share of lowest scores, at a place between the highest of them, 0, and the next score, 1.
+
+    For a share of 0 it is what lies below all scores.
+    """
+    count, ordered = round(share * len(scores)), np.sort(scores)
+    if not count:
+        return float(np.nextafter(ordered[0], -np.inf))
+    below, above = float(ordered[count - 1]), float(ordered[min(count, len(ordered) - 1)])
+    cut = below + place * (above - below)
+    return cut if cut < above else below
+
+
+def _place(ordered: NDArray[np.float64], threshold: float) -> float:
+    """Return where a threshold lies between the scores beside it: from 0, the lower one, to below 1, the upper one."""
+    count = int(np.searchsorted(ordered, threshold, side="right"))
+    if not 0 < count < len(ordered):
+        return 0.0
+    return float((threshold - ordered[count - 1]) / (ordered[count] - ordered[count - 1]))
 
 
 def _judged(logits_N2: Logits, labels_N: Labels) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -19,7 +19,7 @@ from tutelage.files import literal, read_json, read_parquet, write_atomically, w
 from tutelage.production.sampling import inclusion_probabilities, pivotal
 from tutelage.recipes.finished import recipe_of, report, require_decides
 from tutelage.recipes.moderation.answers import ANSWERS, DRAWN, FOLDER, VERDICTS, answers_of
-from tutelage.recipes.moderation.corrected import corrected_figures
+from tutelage.recipes.moderation.corrected import corrected_figures, lessons
 from tutelage.recipes.moderation.judged import JudgedTest
 from tutelage.recipes.moderation.recipe import npv_lines
 from tutelage.recipes.moderation.trust import alarms_of
@@ -210,7 +210,8 @@ def _rejudged(run: Path) -> dict[str, Any]:
     given, split = examples["label"].to_numpy(np.int64), examples["split"].to_numpy()
     metrics |= {"corrected": found, "thresholds": thresholds}
     own = examples["score"].to_numpy(float)
-    metrics["alarms"] = alarms_of(own, given, split, errors, thresholds, JudgedTest.of(test, errors, answers))
+    told = alarms_of(own, given, split, errors, thresholds, JudgedTest.of(test, errors, answers))
+    metrics["alarms"] = [*told, *lessons(found, metrics["pipeline"]["fpr"])]
     config = run / "model" / "config.json"
     for path, content in (
         (config, {**read_json(config), "thresholds": thresholds}),

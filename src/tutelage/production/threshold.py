@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def described(
     held = held_out(run_folder, more, columns)
     scores, labels = held.scores, held.labels
     found = guaranteed_threshold(scores, labels, fpr, confidence, wrong_labels, held.weight)
+    further = held.defect[len(held.test.defect) :]
+    held = replace(held, defect=np.concatenate([held.test.defect_at(fpr), further]))
     observed = threshold_by(scores, held.defect, fpr)
     says = held.weight > 0
     defects = np.flatnonzero((labels == 0) & says)
@@ -54,19 +57,29 @@ def described(
 
 def _assumed(held: HeldOut, wrong_labels: float) -> list[str]:
     """Say by which labels the guarantee is made."""
-    answers, errors = held.test.answers, held.test.errors
+    answers, errors, lines = held.test.answers, held.test.errors, []
+    if wrong_labels:
+        lines.append(
+            f"assumed: of the labels 'defective' {wrong_labels:.1%} are wrong (--wrong_labels), whichever they are, and no more"
+        )
     if answers is not None:
         count, drawn = int(answers.answered.sum()), int(answers.drawn.sum())
-        return [f"the test counts by the {count} answers about {drawn} drawn images alone; assumed: {answers.assumed}"]
-    if any(errors) and not wrong_labels:
-        return [
-            "the guarantee takes the labels for right, although held-out labels show errors (of the defects, "
+        said = f"the test counts by the {count} answers about {drawn} drawn images alone; assumed: {answers.assumed}"
+        return [*lines, said]
+    if any(errors):
+        what = (
+            f"no more than {wrong_labels:.1%} of the labels 'defective' for wrong"
+            if wrong_labels
+            else "the labels for right"
+        )
+        lines.append(
+            f"the guarantee takes {what}, although held-out labels show errors (of the defects, "
             f"{errors[0]:.1%} are labelled acceptable; of what is acceptable, {errors[1]:.1%} defective): check those that "
             "decide, or a sample of the test (tutelage review)"
-        ]
-    if "true_label" in held.test.table:
-        return []
-    return ["assumed: the labels are right; if one that decides is wrong, correct it and run this again"]
+        )
+    elif not wrong_labels and "true_label" not in held.test.table:
+        lines.append("assumed: the labels are right; if one that decides is wrong, correct it and run this again")
+    return lines
 
 
 def _flagged(held: HeldOut, threshold: float) -> Interval:

@@ -63,7 +63,9 @@ def view(run: RunFolder) -> dict[str, Any]:
         "rates": rates,
         "fpr": fpr,
         "splits": sorted(metrics["data"]["counts"], key=SPLITS.index),
-        "verdict": verdict((metrics["corrected"] or metrics)["difference"]["npv_at_fpr"][fpr]),
+        "verdict": "open"
+        if fpr in (metrics["corrected"] or {}).get("doubtful", {})
+        else verdict((metrics["corrected"] or metrics)["difference"]["npv_at_fpr"][fpr]),
         "passing": passing(run, test, fpr),
         "same": same_threshold(metrics),
         "competence": COMPETENCES.get(metrics["subtasks"]["competence"], metrics["subtasks"]["competence"]),
@@ -81,7 +83,8 @@ def passing(run: RunFolder, test: pd.DataFrame | None, fpr: str) -> dict[str, in
         return {"defects": run.metrics["data"]["counts"]["test"]["defective"], "passed": 0}
     defects = test["truth"] == 0
     answers = run.folder / "review" / "answers.csv"
-    if (run.metrics["corrected"] or {}).get("checked"):
+    told = run.metrics["corrected"] or {}
+    if told.get("checked") and fpr not in told.get("too_few", {}):
         said = pd.read_csv(answers, dtype=str, keep_default_na=False).map(literal).set_index("id")["label"]
         defects = test["id"].astype(str).map(said) == "defective"
     passed = defects & (test["score"] > run.metrics["thresholds"][fpr])

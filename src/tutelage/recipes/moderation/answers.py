@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tutelage.files import literal, read_parquet
+from tutelage.metrics.promises import defects_needed
 from tutelage.metrics.wrong_test_labels import checked_labels
 
 FOLDER = "review"
 """Of a run's folder: what was drawn (`DRAWN`), and what people said (`ANSWERS`); training again leaves it as it is."""
 DRAWN, ANSWERS = "drawn.parquet", "answers.csv"
 VERDICTS = {"defective": 0, "acceptable": 1}
+
+EVEN = 0.5
+"""The confidence of a threshold by answers, at the least: that of an even chance."""
 
 Floats = NDArray[np.float64]
 
@@ -77,6 +82,34 @@ class Answers:
         found = np.zeros(len(self.label))
         found[self.answered] = self.probability[self.drawn].min() / self.probability[self.answered]
         return found
+
+    @property
+    def worth(self) -> float:
+        """How many defects of a plain sample the answers hold."""
+        return float(self.plain_weight()[self.label == 0].sum())
+
+    def needed(self, defect: Floats, fpr: float) -> float:
+        """Return how many defects of a plain sample it takes for a threshold at a rate.
+
+        With fewer, more than the rate passes with a probability above one half even where no seen defect does
+        (`defects_needed`). A test that holds few more asks for half of its own.
+
+        Args:
+            defect: how much of a defect each image counts as, (n,).
+            fpr: the rate.
+        """
+        return min(float(defects_needed(fpr, EVEN)), max(float(defect.sum()), 0.0) / 2) if fpr > 0 else np.inf
+
+    def decide(self, defect: Floats, fpr: float) -> bool:
+        """Return whether the threshold at a rate is by the answers: they hold enough defects, or leave nothing open."""
+        return bool((self.label >= 0).all()) or self.worth >= self.needed(defect, fpr)
+
+    def more(self, defect: Floats, fpr: float) -> int | None:
+        """Return how many further answers about how many it takes to `decide`, None where none of these is a defect."""
+        answered = int(self.answered.sum())
+        return (
+            None if not self.worth else max(math.ceil(answered * self.needed(defect, fpr) / self.worth) - answered, 1)
+        )
 
     def facts(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Return how many were checked and found wrong, and how many of the test's labels are wrong by the draw.

@@ -25,13 +25,13 @@ from tutelage.metrics import (
     npv_floor,
     paired_bootstrap,
     purity,
-    threshold_at_fpr,
 )
 from tutelage.metrics.error_rates import most_wrong
 from tutelage.models import Committee, save_committee
 from tutelage.recipes.moderation.choice import PLAIN, Choice, probability
-from tutelage.recipes.moderation.corrected import corrected
+from tutelage.recipes.moderation.corrected import corrected, lessons
 from tutelage.recipes.moderation.found import Found, ModelScores
+from tutelage.recipes.moderation.judged import threshold_by
 from tutelage.recipes.moderation.pipeline import TOKENS
 from tutelage.recipes.moderation.settings import ModerationSettings
 from tutelage.recipes.moderation.task import ModerationTask
@@ -62,7 +62,7 @@ def judged(
     }
     figures["auroc"] = bootstrap(auroc, scores, labels, seed=seed).plain()
     figures["average_precision"] = bootstrap(partial(average_precision, positive=0), scores, labels, seed=seed).plain()
-    figures["threshold"] = {f"{rate:g}": threshold_at_fpr(scores, labels, rate) for rate in rates}
+    figures["threshold"] = {f"{rate:g}": threshold_by(scores, (labels == 0).astype(np.float64), rate) for rate in rates}
     return figures
 
 
@@ -151,7 +151,7 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models, 
         "calibration": calibration_facts(task, models.choice, models.fine_tuned),
         "corrected": by_errors,
         "thresholds": thresholds,
-        "alarms": alarms(task, models.choice, thresholds, out),
+        "alarms": [*alarms(task, models.choice, thresholds, out), *lessons(by_errors, fpr)],
         "difference": {
             "npv_at_fpr": {
                 f"{rate:g}": paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed).plain()

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tutelage.files import read_json, read_parquet
+from tutelage.metrics.moderation import above_gap
 from tutelage.metrics.wrong_test_labels import defective_probability, expected_point
 from tutelage.recipes.moderation.answers import Answers, answers_of
 
@@ -24,6 +25,7 @@ class JudgedTest:
         table: their rows of examples.parquet; ``label`` is the true one where it is known, else what people answered, else
             the one that was given.
         defect: how much of a defect each counts as in figures, (n,): 0 or 1 where nothing is doubted.
+        unchecked: the same by the labels alone, without people's answers.
         weight: how much each says of all defects to come, (n,), in [0, 1]; see `guaranteed_threshold`. Once people have
             answered, what has no answer says nothing.
         errors: the error rates of labels that nobody has checked: false acceptable, false defective.
@@ -33,6 +35,7 @@ class JudgedTest:
 
     table: pd.DataFrame
     defect: Floats
+    unchecked: Floats
     weight: Floats
     errors: tuple[float, float]
     answers: Answers | None
@@ -45,12 +48,27 @@ class JudgedTest:
         """Return it of rows with columns ``score`` and ``label``, true ones where ``known``."""
         labels, ones = table["label"].to_numpy(np.int64), np.ones(len(table))
         if known:
-            return cls(table, (labels == 0).astype(np.float64), ones, (0.0, 0.0), None, True)
-        defect = defects_counted(table["score"].to_numpy(np.float64), labels, errors, answers)
+            defect = (labels == 0).astype(np.float64)
+            return cls(table, defect, defect, ones, (0.0, 0.0), None, True)
+        scores = table["score"].to_numpy(np.float64)
+        unchecked = defects_counted(scores, labels, errors, None)
         if answers is None:
-            return cls(table, defect, ones, errors, None, False)
-        said = np.where(answers.label >= 0, answers.label, labels)
-        return cls(table.assign(label=said), defect, answers.plain_weight(), errors, answers, True)
+            return cls(table, unchecked, unchecked, ones, errors, None, False)
+        said, defect = np.where(answers.label >= 0, answers.label, labels), answers.counted(unchecked)
+        return cls(table.assign(label=said), defect, unchecked, answers.plain_weight(), errors, answers, True)
+
+    def defect_at(self, fpr: float) -> Floats:
+        """Return how much of a defect each counts as at a rate, (n,): by the answers only where `Answers.decide` has it."""
+        decided = self.answers is None or self.answers.decide(self.defect, fpr)
+        return self.defect if decided else self.unchecked
+
+    def told_by(self, fpr: float) -> str:
+        """Say by what a figure at a rate is estimated."""
+        if self.answers is not None and self.answers.decide(self.defect, fpr):
+            return f"{int(self.answers.answered.sum())} answers of people"
+        if self.answers is None and self.checked:
+            return "the true labels"
+        return "the labels, corrected for their estimated error rates" if any(self.errors) else "the labels as they are"
 
     @property
     def scores(self) -> Floats:
@@ -97,8 +115,11 @@ def defects_counted(
 
 
 def threshold_by(scores: Floats, defect: Floats, fpr: float) -> float:
-    """Return the threshold at a false-positive rate where an image counts as so much of a defect; see `expected_point`."""
-    return expected_point(scores, defect, fpr).threshold
+    """Return the threshold at a false-positive rate where an image counts as so much of a defect.
+
+    It is `expected_point`'s, moved to where nothing that may be acceptable is blocked beyond: see `above_gap`.
+    """
+    return above_gap(expected_point(scores, defect, fpr).threshold, scores, defect < 1)
 
 
 def npv_by(scores: Floats, defect: Floats, threshold: float) -> float:

@@ -139,19 +139,20 @@ def npv_lines(metrics: dict[str, Any], rate: str) -> list[str]:
     """Say the NPV by which the run decides, of the model and of plain fine-tuning, and that by the original labels."""
     told = metrics["corrected"] or metrics
     name = f"NPV at {100 * float(rate):g}% FPR"
-    lines = [f"{name}{by_whom(metrics)}: {_npv(told, rate)}; threshold {metrics['thresholds'][rate]:.4f}"]
+    lines = [f"{name}{by_whom(metrics, rate)}: {_npv(told, rate)}; threshold {metrics['thresholds'][rate]:.4f}"]
     if metrics["corrected"]:
         lines.append(f"{name} by the original labels, which does not decide: {_npv(metrics, rate)}")
     return lines
 
 
-def by_whom(metrics: dict[str, Any]) -> str:
-    """Say what the deciding figures are based on, if labels are not taken as right."""
+def by_whom(metrics: dict[str, Any], rate: str) -> str:
+    """Say what the deciding figures at a rate are based on, if labels are not taken as right."""
     if not metrics["corrected"]:
         return ""
     checked = metrics["corrected"].get("checked")
-    if checked is None:
-        return ", corrected for the labels' estimated errors"
+    if checked is None or rate in metrics["corrected"].get("too_few", {}):
+        errors = metrics["labels"]["false_acceptable"] or metrics["labels"]["false_defective"]
+        return ", corrected for the labels' estimated errors" if errors else ", by the labels as they are"
     return f", by {checked['answered']} answers of people"
 
 
@@ -184,7 +185,7 @@ def threshold_of(run: Path, fpr: float) -> float:
             f"fpr={fpr:g} has no threshold in {run}, and {path.name}, from which one is found, is not there"
         )
     test = judged_test(run)
-    return threshold_by(test.scores, test.defect, fpr)
+    return threshold_by(test.scores, test.defect_at(fpr), fpr)
 
 
 def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
