@@ -15,6 +15,7 @@ from tutelage.metrics import (
     recall_at_fpr,
     threshold_at_fpr,
 )
+from tutelage.metrics.moderation import above_gap
 
 # Five defects and five acceptable examples, with ties within and across the classes.
 SCORES = [0.1, 0.2, 0.4, 0.4, 0.9, 0.1, 0.4, 0.6, 0.8, 0.9]
@@ -110,6 +111,27 @@ def test_the_threshold_is_the_best_observed_one_that_keeps_the_rate(pairs, fpr, 
         assert recall == pytest.approx(recall_score(labels == 1, ~flagged))
     else:
         assert recall == pytest.approx(recall_score(labels == 0, flagged))
+
+
+@settings(max_examples=200, deadline=None)
+@given(pairs=scored, fpr=rates)
+def test_above_the_gap_nothing_acceptable_is_lost_and_no_more_defects_pass(pairs, fpr):
+    scores, labels = map(np.array, zip(*pairs, strict=True))
+    point = operating_point(scores, labels, fpr)
+    cut = above_gap(point.threshold, scores, labels == 1)
+    assert cut >= point.threshold
+    assert ((labels == 1) & (scores <= cut)).sum() == point.false_negatives
+    assert ((labels == 0) & (scores > cut)).sum() <= point.false_positives
+    passing = scores[(labels == 1) & (scores > cut)]
+    if passing.size:  # and no higher cut between scores blocks more
+        assert not ((labels == 0) & (scores > cut) & (scores < passing.min())).any()
+
+
+def test_between_classes_that_lie_apart_the_cut_is_in_the_middle():
+    scores, labels = np.array([0.0, 0.1, 0.2, 0.8, 1.0]), np.array([0, 0, 0, 1, 1])
+    assert above_gap(threshold_at_fpr(scores, labels, 0.4), scores, labels == 1) == 0.5
+    assert above_gap(1.0, scores, labels == 1) == 1.0
+    assert above_gap(0.2, np.array([0.2, np.inf]), np.array([False, True])) == 0.2
 
 
 @settings(max_examples=100, deadline=None)

@@ -13,15 +13,18 @@ from scipy.special import expit
 
 from tutelage import cli
 from tutelage.metrics import auroc, doubts, npv_at_fpr, threshold_at_fpr
+from tutelage.metrics.moderation import above_gap
 from tutelage.metrics.wrong_test_labels import checked_labels, expected_point
 from tutelage.production.audits import draw_check
 from tutelage.production.decisions import DecisionLog
+from tutelage.production.judgement import lost, thresholds
 from tutelage.production.review import CHECK, draw_test, take_answers, write_page
 from tutelage.production.sampling import inclusion_probabilities, pivotal
 from tutelage.production.tables import items
 from tutelage.production.verdicts import Desk
 from tutelage.recipes.moderation.answers import FOLDER, Answers
-from tutelage.recipes.moderation.corrected import corrected_figures
+from tutelage.recipes.moderation.corrected import corrected_figures, lessons
+from tutelage.recipes.moderation.judged import JudgedTest, defects_counted, threshold_by
 from tutelage.recipes.moderation.recipe import closing, threshold_of
 
 sys.path.append(str(Path(__file__).parents[1] / "reports"))
@@ -63,6 +66,19 @@ def filled(run: Path, share: float = 1.0) -> Path:
     asked.loc[asked.index >= share * len(asked), "label"] = ""
     asked.to_csv(run / "answers.csv", index=False)
     return run / "answers.csv"
+
+
+def filled_by_all(run: Path) -> Path:
+    """Answers about all that was drawn and all that was not."""
+    truth = truth_of(run)
+    pd.DataFrame({"id": truth.index, "label": truth.to_numpy()}).to_csv(run / "answers.csv", index=False)
+    return run / "answers.csv"
+
+
+def cut(test: pd.DataFrame, fpr: float) -> float:
+    """The threshold by the truth."""
+    scores, truth = test["score"].to_numpy(), test["truth"].to_numpy()
+    return above_gap(threshold_at_fpr(scores, truth, fpr), scores, truth == 1)
 
 
 def test_each_image_counts_on_the_average_as_what_it_is_whatever_was_expected():
@@ -130,6 +146,66 @@ def test_what_was_not_answered_is_taken_to_be_like_what_was(run):
     assert "not answered" not in said
 
 
+def test_a_few_answers_leave_the_threshold_as_it_is_and_say_how_many_more_it_takes(run):
+    draw_test(run, 200)
+    said = take_answers(run, filled(run, share=0.06))
+    metrics = json.loads((run / "metrics.json").read_text())
+    test = pd.read_parquet(run / "examples.parquet").query("split == 'test'")
+    scores, labels = test["score"].to_numpy(), test["label"].to_numpy()
+    errors = metrics["labels"]["false_acceptable"], metrics["labels"]["false_defective"]
+    by_labels = threshold_by(scores, defects_counted(scores, labels, errors, None), 0.01)
+    assert metrics["thresholds"]["0.01"] == by_labels == threshold_of(run, 0.01)
+    few = metrics["corrected"]["too_few"]["0.01"]
+    assert few["worth"] < few["needed"]
+    assert f"about {few['more']:,} more answers are needed): the threshold stays {by_labels:.4f}" in said
+    assert f"by the answers it would be {few['threshold']:.4f}" in said
+    assert "by 12 answers of people" not in said
+    take_answers(run, filled_by_all(run))
+    assert "0.01" not in json.loads((run / "metrics.json").read_text())["corrected"]["too_few"]
+
+
+def test_an_export_tells_the_figures_of_the_report_and_the_loss_by_8_bits_by_the_same_estimate():
+    rng = np.random.default_rng(0)
+    truth = (rng.random(800) < 0.6).astype(np.int64)
+    labels = np.where(rng.random(800) < 0.15, 1 - truth, truth)
+    z = 1.5 * (np.where(truth == 1, 2.0, -2.0) + rng.normal(0, 1.5, 800))
+    scores, logits = expit(z), np.stack([np.zeros(800), z], axis=1)
+    everything = Answers(truth, np.ones(800), np.ones(800, bool))
+    for answers, by in (
+        (None, "the labels, corrected for their estimated error rates"),
+        (everything, "800 answers of people"),
+    ):
+        both = {"model": scores, "fine_tuned": scores}
+        found = corrected_figures(both, labels, (0.15, 0.15), (0.01, 0.05), 3, answers)
+        assert found is not None
+        test = JudgedTest.of(pd.DataFrame({"score": scores, "label": labels}), (0.15, 0.15), answers)
+        at = found["model"]["threshold"]
+        card = thresholds(logits, test, lambda rate, at=at: at[f"{rate:g}"], 0.05, None, seed=3)
+        lower = lost({"answer": {"kind": "decision"}}, logits, logits, labels, test, seed=3)
+        for rate in ("0.01", "0.05"):
+            figure = found["model"]["npv_at_fpr"][rate]
+            assert {**figure, "by": by} == pytest.approx(card["thresholds"][rate]["npv"])
+            assert figure == pytest.approx(lower[f"npv at {rate}"]["int8"])
+            assert lower[f"npv at {rate}"]["by"] == by
+            assert card["thresholds"][rate]["run"]["value"] == pytest.approx(at[rate], abs=1e-6)
+
+
+def test_where_auroc_says_the_opposite_the_correction_is_said_to_mislead():
+    rng = np.random.default_rng(0)
+    truth = (rng.random(3000) < 0.7).astype(np.int64)
+    labels = np.where(rng.random(3000) < 0.1, 1 - truth, truth)
+    z = np.where(truth == 1, 2.5, -2.5) + rng.normal(0, 1.5, 3000)
+    scores = {"model": expit(z / 2), "fine_tuned": expit(3 * (z + rng.normal(0, 0.7, 3000)))}  # timid, and too sure
+    found = corrected_figures(scores, labels, (0.1, 0.1), (0.05,), 0, None)
+    assert found is not None
+    (told,) = lessons(found, 0.05)
+    assert told.startswith(
+        "by NPV at 5% FPR, corrected for the labels' estimated errors, plain fine-tuning does better"
+    )
+    scores["fine_tuned"] = expit((z + rng.normal(0, 0.7, 3000)) / 4)
+    assert lessons(corrected_figures(scores, labels, (0.1, 0.1), (0.05,), 0, None), 0.05) == []
+
+
 def test_a_draw_stays_and_is_blind(run):
     drawn = draw_test(run, 60)
     again = draw_test(run, 60, seed=5)
@@ -155,10 +231,10 @@ def test_answers_change_figures_threshold_report_and_predict(run):
     said = take_answers(run, filled(run))
     metrics = json.loads((run / "metrics.json").read_text())
     test = pd.read_parquet(run / "examples.parquet").query("split == 'test'")
-    exact = threshold_at_fpr(test["score"].to_numpy(), test["truth"].to_numpy(), 0.01)
+    exact = cut(test, 0.01)
     assert metrics["thresholds"]["0.01"] == exact
     assert json.loads((run / "model" / "config.json").read_text())["thresholds"]["0.01"] == exact
-    assert threshold_of(run, 0.03) == threshold_at_fpr(test["score"].to_numpy(), test["truth"].to_numpy(), 0.03)
+    assert threshold_of(run, 0.03) == cut(test, 0.03)
     checked = metrics["corrected"]["checked"]
     assert checked["wrong"] == (test["truth"] != test["label"]).sum()
     assert f"{len(test)} of {len(test)} drawn test images are checked, {checked['wrong']} labels were wrong" in said

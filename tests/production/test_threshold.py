@@ -10,6 +10,7 @@ from scipy import stats
 
 from tutelage.cli.production import threshold
 from tutelage.metrics import threshold_at_fpr
+from tutelage.metrics.moderation import above_gap
 from tutelage.production.guarantee import TooFewDefects, guaranteed_threshold
 from tutelage.production.held_out import held_out
 from tutelage.recipes.moderation.recipe import threshold_of
@@ -74,7 +75,7 @@ def test_the_guarantee_is_by_the_answers_of_a_review(tmp_path: Path, capsys: pyt
     assert promised.threshold < guaranteed_threshold(scores, table["label"], 0.05).threshold
     assert told.startswith(f"threshold {promised.threshold!r}: with confidence 0.95")
     assert f"without the guarantee: threshold {threshold_of(out, 0.05)!r} " in told
-    assert threshold_of(out, 0.05) == threshold_at_fpr(scores, said, 0.05)
+    assert threshold_of(out, 0.05) == above_gap(threshold_at_fpr(scores, said, 0.05), scores, said == 1)
     assert "1300 answers about 1300 drawn images alone; assumed: that the answers are right;" in told
     blocked = scores <= promised.threshold
     assert f"NPV {(said[blocked] == 0).mean():.3f}" in told
@@ -101,3 +102,19 @@ def test_of_a_part_that_is_answered_each_counts_as_in_a_plain_sample(tmp_path: P
     bound = stats.beta.ppf(0.95, passing + 1, promise.weighing - passing)
     assert promise.bound == pytest.approx(bound)
     assert bound <= 0.05
+
+
+def test_what_is_assumed_of_the_labels_is_said_with_and_without_an_audit_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run_folder(tmp_path / "run", 700)
+    threshold(out, fpr=0.05, wrong_labels=0.2)
+    told = capsys.readouterr().out
+    assert "of the labels 'defective' 20.0% are wrong (--wrong_labels), whichever they are, and no more" in told
+    assert "the labels are right" not in told
+    metrics = json.loads((out / "metrics.json").read_text())
+    metrics["labels"] = {"false_acceptable": 0.1, "false_defective": 0.1}
+    (out / "metrics.json").write_text(json.dumps(metrics))
+    threshold(out, fpr=0.05, wrong_labels=0.2)
+    told = capsys.readouterr().out
+    assert "takes no more than 20.0% of the labels 'defective' for wrong, although held-out labels show errors" in told

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tutelage import recipes
 from tutelage.metrics import auroc, lift_at_fpr, normalised_mutual_information, npv_at_fpr, npv_floor, threshold_at_fpr
+from tutelage.metrics.moderation import above_gap
 from tutelage.models import load_committee, load_model
 from tutelage.recipes.moderation import ModerationTask
 from tutelage.subtasks import acceptability
@@ -89,7 +90,7 @@ def test_the_figures_of_both_models_follow_from_the_listed_scores(metrics, examp
                 assert interval["value"] == metric(scores, truth, float(rate))
                 assert interval["low"] <= interval["high"]
         assert found["auroc"]["value"] == auroc(scores, truth)
-        assert found["threshold"]["0.05"] == threshold_at_fpr(scores, truth, 0.05)
+        assert found["threshold"]["0.05"] == above_gap(threshold_at_fpr(scores, truth, 0.05), scores, truth == 1)
         assert {"recall_at_fpr", "average_precision"} < set(found)
     difference = metrics["difference"]["npv_at_fpr"]["0.01"]["value"]
     each = [metrics[name]["npv_at_fpr"]["0.01"]["value"] for name in ("model", "fine_tuned")]

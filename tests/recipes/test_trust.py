@@ -13,6 +13,7 @@ from scipy.special import expit
 from tutelage.metrics import npv_at_fpr, threshold_at_fpr
 from tutelage.recipes.moderation.choice import Choice, choose
 from tutelage.recipes.moderation.corrected import corrected
+from tutelage.recipes.moderation.evaluation import ignorance
 from tutelage.recipes.moderation.judged import JudgedTest
 from tutelage.recipes.moderation.recipe import summary, weighed
 from tutelage.recipes.moderation.trust import alarms, alarms_of, label_facts
@@ -163,3 +164,16 @@ def test_predict_warns_where_nearly_everything_is_blocked():
     assert summary(table(3, 7)) == "10 images scored, 3 found defective"
     assert "WARNING: nearly everything is blocked" in summary(table(13, 0))
     assert "WARNING" not in summary(table(3, 0))  # too few to tell
+
+
+def test_a_model_that_knows_nothing_doubts_no_label_and_says_so():
+    (told,) = ignorance({"value": 0.506, "low": 0.46, "high": 0.55})
+    assert told.endswith("relabel.csv lists none")
+    assert ignorance({"value": 0.57, "low": 0.49, "high": 0.65}) == []
+    assert ignorance({"value": 0.54, "low": 0.51, "high": 0.57}) == []
+
+
+def test_what_was_scored_is_called_an_image_only_where_it_is_one():
+    table = pd.DataFrame({"id": ["a", "b"], "decision": ["acceptable", "defective"]})
+    assert summary(table) == "2 examples scored, 1 found defective"
+    assert summary(table.assign(image="x.png")) == "2 images scored, 1 found defective"

@@ -20,6 +20,7 @@ from tutelage.production.sampling import inclusion_probabilities, pivotal
 from tutelage.recipes.finished import recipe_of, report, require_decides
 from tutelage.recipes.moderation.answers import ANSWERS, DRAWN, FOLDER, VERDICTS, answers_of
 from tutelage.recipes.moderation.corrected import corrected_figures, lessons
+from tutelage.recipes.moderation.evaluation import ignorance
 from tutelage.recipes.moderation.judged import JudgedTest
 from tutelage.recipes.moderation.recipe import npv_lines
 from tutelage.recipes.moderation.trust import alarms_of
@@ -211,7 +212,7 @@ def _rejudged(run: Path) -> dict[str, Any]:
     metrics |= {"corrected": found, "thresholds": thresholds}
     own = examples["score"].to_numpy(float)
     told = alarms_of(own, given, split, errors, thresholds, JudgedTest.of(test, errors, answers))
-    metrics["alarms"] = [*told, *lessons(found, metrics["pipeline"]["fpr"])]
+    metrics["alarms"] = [*told, *lessons(found, metrics["pipeline"]["fpr"]), *ignorance(metrics["model"]["auroc"])]
     config = run / "model" / "config.json"
     for path, content in (
         (config, {**read_json(config), "thresholds": thresholds}),

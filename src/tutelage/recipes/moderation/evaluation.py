@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ SUSPECTS = 48
 CLASSES = ("defective", "acceptable")
 SCORE = "score"  # the column of examples.parquet by which the run decides
 OTHERS = "score_others"  # the one of what the other images say
+IGNORANT = 0.55  # the AUROC under which a model may know nothing
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 
@@ -97,6 +98,8 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     }
     save_committee(models.served, out / "model", labels=list(CLASSES), **facts)
     examples = examples_table(task, models)
+    if knows_nothing(metrics["model"]["auroc"]):
+        examples["doubted"] = False
     write_table(out / "examples.parquet", examples)
     subtasks = subtasks_table(models.found, models.selection)
     write_table(out / "subtasks.parquet", subtasks)
@@ -108,6 +111,21 @@ def evaluate(task: ModerationTask, settings: ModerationSettings, models: Models,
     if (weights := weights_table(models)) is not None:
         write_table(out / WEIGHTS, weights)
     return metrics
+
+
+def knows_nothing(area: Mapping[str, float]) -> bool:
+    """Return whether a model's AUROC with its interval is that of one that knows nothing: it has no ground to doubt a label."""
+    return area["low"] <= 0.5 and area["value"] < IGNORANT
+
+
+def ignorance(area: Mapping[str, float]) -> list[str]:
+    """Say that no label is doubted where `knows_nothing`."""
+    if not knows_nothing(area):
+        return []
+    return [
+        f"by the test's labels the model knows nothing (AUROC {area['value']:.3f}, from {area['low']:.3f} to "
+        f"{area['high']:.3f}), so that it has no ground to doubt any: relabel.csv lists none"
+    ]
 
 
 def figures(task: ModerationTask, settings: ModerationSettings, models: Models, out: Path) -> dict[str, Any]:
@@ -151,7 +169,11 @@ def figures(task: ModerationTask, settings: ModerationSettings, models: Models, 
         "calibration": calibration_facts(task, models.choice, models.fine_tuned),
         "corrected": by_errors,
         "thresholds": thresholds,
-        "alarms": [*alarms(task, models.choice, thresholds, out), *lessons(by_errors, fpr)],
+        "alarms": [
+            *alarms(task, models.choice, thresholds, out),
+            *lessons(by_errors, fpr),
+            *ignorance(model["auroc"]),
+        ],
         "difference": {
             "npv_at_fpr": {
                 f"{rate:g}": paired_bootstrap(partial(npv_at_fpr, fpr=rate), ours, plain, labels, seed=seed).plain()

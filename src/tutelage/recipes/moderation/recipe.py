@@ -198,7 +198,7 @@ def answer(loaded: Any, images: ImageTable) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> str:
     """Say how many were blocked, and that something is wrong where that is nearly everything."""
     blocked, count = int((table["decision"] == "defective").sum()), len(table)
-    told = f"{pluralise(count, 'image')} scored, {blocked} found defective"
+    told = f"{pluralise(count, 'image' if 'image' in table else 'example')} scored, {blocked} found defective"
     if count < 10 or blocked < 0.9 * count:
         return told
     return (

@@ -68,6 +68,12 @@ def target(run: Path) -> Target:
     return Target(model, None, takes, sets, list(facts["classes"]))
 
 
+def summary(table: pd.DataFrame) -> str:
+    """Say how many were scored, and how many labels each has."""
+    what = "image" if "image" in table else "example"
+    return f"{pluralise(len(table), what)} scored, {table['labels'].map(len).mean():.2f} labels each"
+
+
 RECIPE = Recipe(
     "multilabel",
     Presets(
@@ -83,7 +89,7 @@ RECIPE = Recipe(
     evaluate,
     closing,
     answer,
-    lambda table: f"{pluralise(len(table), 'image')} scored, {table['labels'].map(len).mean():.2f} labels each",
+    summary,
     view,
     doubts,
     encodes=True,
