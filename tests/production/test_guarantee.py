@@ -14,6 +14,11 @@ from tutelage.production.sampling import inclusion_probabilities, pivotal
 DRAWS = 2_000
 
 
+def among_others(defects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of defects and of acceptable examples right above each, so that no gap raises the threshold."""
+    return np.append(defects, defects + 1e-9), np.repeat([0, 1], len(defects))
+
+
 def allowed_breaks(share: float) -> float:
     """The most of DRAWS promises that break in 999 of 1,000 repetitions of a test, if a `share` of all promises do."""
     return stats.binom.isf(0.001, DRAWS, share) / DRAWS
@@ -28,9 +33,7 @@ def test_the_promise_holds_over_2000_draws(defects: int, rounded: int | None) ->
     for _ in range(DRAWS):
         scores = rng.normal(size=defects)
         scores = scores if rounded is None else scores.round(rounded)
-        found = guaranteed_threshold(
-            np.append(scores, 9.0), np.append(np.zeros(defects), 1).astype(int), fpr, confidence
-        )
+        found = guaranteed_threshold(*among_others(scores), fpr, confidence)
         # P(S > t): a score of S.round(d) passes where the normal lies above t by more than half a unit of the last digit
         edge = found.threshold if rounded is None else found.threshold + 0.5 * 10.0**-rounded
         broken += stats.norm.sf(edge) > fpr
@@ -54,9 +57,7 @@ def test_the_promise_holds_where_the_wrong_labels_do_their_worst() -> None:
     for _ in range(DRAWS):
         scores = np.where(rng.random(n) < wrong, -100.0, rng.normal(size=n))
         for told in broken:
-            found = guaranteed_threshold(
-                np.append(scores, 9.0), np.append(np.zeros(n), 1).astype(int), fpr, confidence, wrong if told else 0.0
-            )
+            found = guaranteed_threshold(*among_others(scores), fpr, confidence, wrong if told else 0.0)
             broken[told] += stats.norm.sf(found.threshold) > fpr
     assert broken[True] / DRAWS <= allowed_breaks(1 - confidence)
     assert broken[False] / DRAWS > 2 * (1 - confidence)  # the correction is needed
@@ -95,8 +96,8 @@ def test_by_hand() -> None:
     # 0.99^299 = 0.0495 and 0.99^298 = 0.0500...: 299 defects, none of which passes
     assert defects_needed(0.01, 0.95) == 299
     scores = np.arange(300.0)
-    found = guaranteed_threshold(np.append(scores, 1e6), [0] * 300 + [1], 0.01, 0.95)
-    assert (found.threshold, found.passed, found.defects) == (299.0, 0, 300)
+    found = guaranteed_threshold(np.append(scores, 301.0), [0] * 300 + [1], 0.01, 0.95)
+    assert (found.threshold, found.passed, found.defects) == (300.0, 0, 300)  # half way to the first acceptable one
     assert found.bound == pytest.approx(1 - 0.05 ** (1 / 300))
     with pytest.raises(TooFewDefects, match=r"298 held-out defects .* 299 are needed; label 1 more") as refused:
         guaranteed_threshold(np.append(scores[:298], 1e6), [0] * 298 + [1], 0.01, 0.95)
