@@ -161,7 +161,7 @@ def test_predict_warns_where_nearly_everything_is_blocked():
     def table(blocked: int, passed: int) -> pd.DataFrame:
         return pd.DataFrame({"decision": ["defective"] * blocked + ["acceptable"] * passed})
 
-    assert summary(table(3, 7)) == "10 images scored, 3 found defective"
+    assert summary(table(3, 7)) == "10 examples scored, 3 found defective"
     assert "WARNING: nearly everything is blocked" in summary(table(13, 0))
     assert "WARNING" not in summary(table(3, 0))  # too few to tell
 
