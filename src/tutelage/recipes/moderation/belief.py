@@ -30,14 +30,14 @@ class Belief:
     """What is believed of the labels.
 
     Attributes:
-        right: the probability that a training label is right, (N,); 1 elsewhere.
-        posterior: the same by the other examples alone, whatever the sub-task, (N,).
+        right: how far a training label counts, (N,): the posterior, lowered by what its sub-tasks say; 1 elsewhere.
+        posterior: the probability that it is right by the other examples alone, whatever the sub-task, (N,).
         scores: what the other examples say, high for acceptable, (N,).
         apart: the AUROC at which each of the run's sub-tasks is told from its look-alikes, (K,); see `told_apart`.
-        believed: the mean of ``right`` over each of these sub-tasks' labels, (K,).
+        believed: the share of each of these sub-tasks' labels that is believed to be right, (K,).
         pure: how many labels would be right, were each example defective, among those of its sub-task, (N,): the mean over the
             discoveries of the `purity` of the sub-task that it would most likely belong to.
-        regression: on the labels, each counting by the square of ``right``.
+        regression: on the labels, each counting by ``right``.
     """
 
     right: Tensor
@@ -62,8 +62,8 @@ def believe(pipeline: Pipeline, discoveries: Sequence[Found]) -> Belief:
     A label is right with the probability that its calibrated leave-one-out score and the labels' error rates give it (see
     `right_labels`). Where that promises more of a sub-task's labels than its purity allows, it is lowered in proportion: errors
     that belong to one kind of image are no errors at a rate. What a rate explains counts against no sub-task (see
-    `unexplained`), nor does what the features cannot tell (see `telling`). Sub-tasks cut one kind of image now here, now there:
-    a label's probability is the mean over several discoveries.
+    `unexplained`), nor does what the features cannot tell (see `telling`). One discovery cuts a kind of image here, another
+    there: the factor by which a probability is lowered is the mean over several, squared.
 
     Args:
         pipeline: of the run, whose stages `Pipeline.discoveries` are done.
@@ -101,30 +101,30 @@ def believe(pipeline: Pipeline, discoveries: Sequence[Found]) -> Belief:
     posterior = torch.ones(len(task.images))
     told = right_labels(calibrate(scores, given, errors=rates).log_odds(scores), given, *rates)
     posterior[train] = torch.from_numpy(told).float()
-    right, pure = [], []
+    trusted, pure = [], []
     for found, nearest, apart in zip(discoveries, saved["nearest"].T, saved["apart"].numpy(), strict=True):
-        lowered, purity_K = _within(posterior, found.subtask, apart, settings.doubt.apart)
-        right.append(lowered)
+        share, purity_K = _within(posterior, found.subtask, apart, settings.doubt.apart)
+        trusted.append(share)
         pure.append(torch.from_numpy(purity_K)[nearest])
-    believed = torch.stack(right).mean(0)
-    first = discoveries[0].subtask
-    shares, _ = _means(believed[first >= 0], first[first >= 0], count)
-    # Squared: many wrong labels that are half believed would still be learned. NPV at 5 % FPR on tuning seeds: 0.60, not 0.57.
-    told_again = regression(pipeline, believed.square(), cache_key=[settings.doubt, "squared"], after="doubt")
+    share, first = torch.stack(trusted).mean(0), discoveries[0].subtask
+    believed, _ = _means((posterior * share)[first >= 0], first[first >= 0], count)
+    # Squared: many wrong labels that are half believed would still be learned (NPV at 5 % FPR on tuning seeds 0.60, not 0.57).
+    right = posterior * share.square()
+    told_again = regression(pipeline, right, cache_key=[settings.doubt, "squared"], after="doubt")
     apart_K = saved["apart"][0].numpy()
-    return Belief(believed, posterior, saved["scores"], apart_K, shares, torch.stack(pure).mean(0), told_again)
+    return Belief(right, posterior, saved["scores"], apart_K, believed, torch.stack(pure).mean(0), told_again)
 
 
 def _within(
     posterior: Tensor, subtask: Tensor, apart_K: NDArray[np.float64], full: float
 ) -> tuple[Tensor, NDArray[np.float64]]:
-    """Return the probabilities that labels are right, (N,), of no sub-task more than its purity allows, and that, (K,)."""
-    own, right = subtask >= 0, posterior.clone()
+    """Return by how much each label's probability is to be lowered, so that a sub-task's mean is its purity, (N,), and that."""
+    own, share = subtask >= 0, torch.ones_like(posterior)
     promised, size = _means(posterior[own], subtask[own], len(apart_K))
     pure = purity(apart_K, full)
     pure = 1 - telling(apart_K, size) * unexplained(promised, pure, size) * (1 - pure)
-    right[own] *= torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[subtask[own]]
-    return right, pure
+    share[own] = torch.from_numpy((pure / promised.clip(min=1e-6)).clip(max=1)).float()[subtask[own]]
+    return share, pure
 
 
 def regression_of(pipeline: Pipeline, belief: Belief | None) -> Regression | None:
