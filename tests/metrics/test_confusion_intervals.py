@@ -47,3 +47,46 @@ def test_what_it_does_not_know_is_refused():
         confusion_interval(f1, [0], [0], classes=2)
     with pytest.raises(ValueError, match="is empty"):
         confusion_interval(accuracy, [], [], classes=2)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 9, 20])
+def test_they_hold_the_truth_however_many_the_classes_and_however_unequal(classes):
+    draw = np.random.default_rng(classes)
+    held = {accuracy: [], macro_f1: []}
+    for share in (1.0, 0.8):  # each class so many times as frequent as the one before
+        counts = np.maximum(1, 10 * classes * share ** np.arange(classes) / (share ** np.arange(classes)).sum()).astype(
+            int
+        )
+        labels = np.repeat(np.arange(classes), counts)
+        right_C = draw.uniform(0.5, 0.95, classes)
+        said_C = counts * right_C + ((counts * (1 - right_C)).sum() - counts * (1 - right_C)) / (classes - 1)
+        truth = {
+            accuracy: (counts * right_C).sum() / counts.sum(),
+            macro_f1: np.mean(2 * counts * right_C / (counts + said_C)),
+        }
+        for metric, times, resamples in ((accuracy, 200, 200), (macro_f1, 30, 100)):
+            for _ in range(times):
+                other = (labels + draw.integers(1, classes, len(labels))) % classes
+                said = np.where(draw.random(len(labels)) < right_C[labels], labels, other)
+                found = confusion_interval(
+                    metric, said, labels, classes=classes, resamples=resamples, seed=len(held[metric])
+                )
+                held[metric].append(found.low <= truth[metric] <= found.high)
+    assert np.mean(held[accuracy]) >= 0.9
+    assert np.mean(held[macro_f1]) >= 0.85  # of 60: three standard errors under 95 %
+
+
+def test_difference_of_many_classes_holds_the_truth():
+    draw, held = np.random.default_rng(5), []
+    labels = np.repeat(np.arange(20), 5)
+    for seed in range(200):
+        wrong = (labels + draw.integers(1, 20, len(labels))) % 20
+        ours, theirs = (np.where(draw.random(len(labels)) < right, labels, wrong) for right in (0.8, 0.65))
+        found = confusion_interval(accuracy, ours, labels, theirs, classes=20, resamples=200, seed=seed)
+        held.append(found.low <= 0.15 <= found.high)
+    assert np.mean(held) >= 0.9
+
+
+def test_a_class_that_does_not_occur_has_no_part_in_macro_f1():
+    labels = np.array([0, 0, 1, 1])
+    assert confusion_interval(macro_f1, labels, labels, classes=9).value == 1
