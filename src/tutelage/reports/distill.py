@@ -20,6 +20,7 @@ NAMES = Names(
     kd="distillation at a fixed weight",
     equal="label and teachers equally",
     hpo="distillation at a tuned weight",
+    ridge="the labels alone, by a ridge classifier",
     coreset="a coreset by the examples’ weights",
 )
 

@@ -17,7 +17,7 @@ from tutelage.data.drawn import PARTS
 from tutelage.files import write_table
 from tutelage.metrics import auroc, bootstrap, doubts, paired_bootstrap
 from tutelage.models import load_model, save_model
-from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
+from tutelage.recipes.distill.pipeline import RIDGE, Pipeline, Taught, doubt_of
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.encoding import whole
@@ -29,7 +29,7 @@ from tutelage.signals import CrossEntropy
 
 PICTURES = 48
 PLAIN = "ce"
-"""The student of the labels alone, always a candidate."""
+"""The student of the labels alone, always a candidate; of features, the one in closed form is plain training, too."""
 CRITERION = "accuracy on the validation part"
 
 
@@ -48,7 +48,9 @@ def served(task: DistillTask, settings: DistillSettings, found: dict[str, Taught
     """Choose the student that is served by its accuracy on the validation part, the student of the labels alone being one.
 
     Accuracy, since it keeps its order where labels are wrong at random, while a likelihood prefers who learned the mistakes.
-    A coreset is to learn from fewer examples, so it is served as it was asked for.
+    Of features, what must be surely surpassed is the student in closed form: where labels are few or wrong it is better than
+    one that is trained by steps, and which strength it needs the labels themselves have told. A coreset is to learn from fewer
+    examples, so it is served as it was asked for.
     """
     rows = task.images.rows("val")
     labels = task.labels[rows].numpy()
@@ -58,7 +60,7 @@ def served(task: DistillTask, settings: DistillSettings, found: dict[str, Taught
         {name: [taught.logits[rows].argmax(1).numpy()] for name, taught in candidates.items()},
         [labels],
         criterion=CRITERION,
-        plain=PLAIN if PLAIN in candidates else settings.chosen,
+        plain=next(name for name in (RIDGE, PLAIN, settings.chosen) if name in candidates),
         asked=settings.chosen,
         seed=settings.seed,
     )
@@ -132,7 +134,11 @@ def figures(
 
     def judged(taught: Taught) -> dict[str, Any]:
         figure = bootstrap(share, right(taught, task), labels, seed=settings.seed).plain()
-        facts = {key: value for key, value in taught.facts.items() if key in ("val", "steps", "skipped", "weights")}
+        facts = {
+            key: value
+            for key, value in taught.facts.items()
+            if key in ("val", "steps", "skipped", "weights", "strength")
+        }
         return {"accuracy": figure, **facts}
 
     def gain(other: Taught) -> dict[str, float]:

@@ -23,11 +23,14 @@ from tutelage.recipes.distill.task import DistillTask
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.weighing import weighting_of
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
+from tutelage.subtasks.ridge_classifier import ridge_classifier
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.example_weights import example_weights
 from tutelage.weighting import Fixed, coreset_probabilities, tune_weights
 
 LABEL = "label"
+RIDGE = "ridge"
+"""The student in closed form, of the labels alone and an encoder's features; plain training where there is one."""
 TRUSTED = 2.0
 
 
@@ -112,6 +115,34 @@ class Pipeline:
         if not self.settings.refit or not made.learns or taught.weights is None:
             return taught
         return self.refit(f"{taught.name}-refit", made, taught)
+
+    def ridge(self) -> Taught:
+        """Fit a ridge classifier of the features to the labels alone, those of the validation part too.
+
+        What it says of an image that it knows is by all labels but that image's own, so that validation can judge it.
+        """
+        images = self.task.images
+        assert isinstance(images, EncodedTable)
+        known, classes = self.rows("train", "held_out", "val"), len(self.task.classes)
+
+        def work(folder: Path) -> dict[str, Any]:
+            fitted = ridge_classifier(images.features.gather(known)[:, 0], self.task.labels[known], classes)
+            network = self.new(ModelSettings("feature_mlp"), RIDGE).eval()
+            head = network.backbone.get_classifier()
+            head.weight.data.copy_(fitted.weight)
+            head.bias.data.copy_(fitted.bias)
+            save_model(network, folder / "model", classes=list(self.task.classes))
+            everything = images.subset(torch.arange(len(images)))
+            outputs, _ = predict(network, everything, workers=self.settings.hardware.workers, shared=True)
+            logits = joint_logits(outputs).clone()
+            logits[known] = fitted.without_own
+            save_tensors({"logits": logits.contiguous()}, folder / "logits.safetensors")
+            right = logits.argmax(1) == self.task.labels
+            return {"strength": fitted.strength, "val": float(right[self.rows("val")].double().mean())}
+
+        stage = self.stages.run(f"student-{RIDGE}", work, cache_key=[self.fingerprint, self.settings.image_size])
+        logits = load_file(stage.folder / "logits.safetensors")["logits"]
+        return Taught(stage.folder.name, logits, stage.folder / "model", None, [LABEL], stage.facts)
 
     def refit(self, name: str, method: Method, learned: Taught) -> Taught:
         """Train a student in a stage with the weights of another one, and on the held-out examples too."""

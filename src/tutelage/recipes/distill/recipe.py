@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from tutelage.data.encoded import EncodedTable
 from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.doubts import doubts
 from tutelage.recipes.distill.evaluation import Models, evaluate, served, unfreeze
-from tutelage.recipes.distill.pipeline import Pipeline, Taught
+from tutelage.recipes.distill.pipeline import RIDGE, Pipeline, Taught
 from tutelage.recipes.distill.rehearsal import rehearse, trainings
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
@@ -33,11 +34,12 @@ def train(task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> 
     log.say(forecast(trainings(task, settings), examples, settings.training.batch_size, augmentation_of(settings)))
     pipeline = Pipeline(task, settings, out, log)
     students: dict[str, Taught] = {}
-    for method in settings.trained:
-        students[method] = pipeline.student(method)
+    encoded = isinstance(task.images, EncodedTable)
+    for method in (*settings.trained, *((RIDGE,) if encoded else ())):
+        students[method] = pipeline.ridge() if method == RIDGE else pipeline.student(method)
         log.say(f"{NAMES[method]}: accuracy {students[method].facts['val']:.3f} on the validation part")
     choice = served(task, settings, students)
-    made = Models(students, [] if set(students) == {"ce"} else pipeline.teachers(), choice)
+    made = Models(students, [] if set(settings.trained) == {"ce"} else pipeline.teachers(), choice)
     if settings.unfreeze is None:
         return made
     return replace(made, unfrozen=unfreeze(pipeline, students[choice.chosen]))
