@@ -20,6 +20,7 @@ from tutelage.data import (
     ratings_csv,
     read_label_columns,
 )
+from tutelage.data.fields import FieldCodes
 from tutelage.data.nyuv2 import CENTRE, FOCAL, METRES, normals_of
 from tutelage.data.rotation import turned
 
@@ -263,15 +264,18 @@ def test_a_table_with_several_label_columns(tmp_path):
     ]
     (tmp_path / "table.csv").write_text("\n".join(["image,kind,colour,weight,split", *rows]) + "\n")
     found = read_label_columns(tmp_path / "table.csv", classes=["kind", "colour"], numbers=["weight"], size=8)
-    assert len(found) == 2
-    assert found.labels["kind"].tolist() == [0, 1]
-    assert found.labels["colour"].tolist() == [0, -1]
-    assert found.classes == {"kind": ["cat", "dog"], "colour": ["red"]}
+    assert len(found) == 3
+    assert found.labels["kind"].tolist() == [0, 1, -1]
+    assert found.labels["colour"].tolist() == [1, -1, 0]
+    assert found.classes == {"kind": ["cat", "dog"], "colour": ["blue", "red"]}
     assert found.labels["weight"][0] == 1.5
-    assert torch.isnan(found.labels["weight"][1])
-    assert found.split == ["train", "val"]
+    assert torch.isnan(found.labels["weight"][1:]).all()
+    assert found.split == ["train", "val", "train"]
     assert [found.images.images[i].float().mean() for i in range(2)] == [0, 1]
-    assert found.problems.counts() == {"format": 1, "bad_number": 1}
+    assert found.problems.counts() == {"format": 1}
+    assert found.problems.warnings() == [
+        "warning: bad number: 1 row kept, such as 2.png: weight is 'x', which is no finite number: an absent label"
+    ]
     lazy = read_label_columns(tmp_path / "table.csv", classes=["kind"], size=8, memory_bytes=0)
     assert lazy.images.images[1].float().mean() == 1
     with pytest.raises(ValueError, match="no column 'kinds'; it has: image, kind, colour, weight, split"):
@@ -289,7 +293,7 @@ def test_a_table_of_fields(tmp_path):
     found = read_label_columns(tmp_path / "table.parquet", numbers=["stars"], fields=["who", "what"])
     assert found.images is None
     assert found.fields.tolist() == [[0, 1], [1, 0], [0, 0]]
-    assert found.values == {"who": ["a", "b"], "what": ["1", "3"]}
+    assert found.codes == FieldCodes({"who": ["a", "b"], "what": ["1", "3"]}, {})
     assert torch.isnan(found.labels["stars"]).tolist() == [False, True, False]
     assert found.split == ["", "", ""]
     assert found.id == ["0", "1", "2"]

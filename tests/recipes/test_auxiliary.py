@@ -447,7 +447,7 @@ def test_figures_by_hand() -> None:
         ({"sides": (TaskSpec("colour"),)}, "task 'colour' reads the column 'colour'; the data have: kind, even"),
         ({"sides": (TaskSpec("a", "rotation"), TaskSpec("b", "rotation"))}, "one rotation to predict"),
         ({"sides": (TaskSpec("even", head="size"),)}, "shares head='size', which is no task of kind 'classification'"),
-        ({"sides": (TaskSpec("turn", "rotation"),), "fields": (3,)}, "turns images, and the input is categorical"),
+        ({"sides": (TaskSpec("turn", "rotation"),), "fields": (3,)}, "turns images, and the input is fields"),
         (
             {"labels": {"kind": torch.full((N,), -1)}, "sides": ()},
             "train has 0 examples with the label 'kind'; 8 are needed",
@@ -569,8 +569,31 @@ def test_fields_of_ones_own_and_values_that_a_run_has_not_seen(
     cli.main([str(word) for word in words])
     pd.DataFrame({"who": ["a", "z"], "what": ["y", "x"]}).to_csv(tmp_path / "new.csv", index=False)
     cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "answers.parquet")])
-    assert len(pd.read_parquet(tmp_path / "answers.parquet")) == 1
-    assert "1 left out: unknown_value 1" in capsys.readouterr().out
+    assert len(pd.read_parquet(tmp_path / "answers.parquet")) == 2
+    told = capsys.readouterr().out
+    assert "fields read as names: who, what" in told
+    assert "warning: unknown value: 1 row kept, such as 1: who is 'z', which the run has not seen" in told
+
+
+def test_numbers_among_the_fields_are_read_as_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"who": rng.choice(list("ab"), 240), "age": rng.normal(40, 12, 240).round(2)})
+    table["stars"] = (table["who"] == "a") + table["age"] / 12
+    table.loc[3, "stars"] = "n/a"
+    table.to_csv(tmp_path / "table.csv", index=False)
+    of = replace(FIELDS, budget=Budget(steps=300), weighting="equal")
+    primary = {"name": "stars", "kind": "regression"}
+    problem = auxiliary_task(
+        str(tmp_path / "table.csv"), of, primary=primary, sides=({"name": "l2", "kind": "l2"},), fields=("who", "age")
+    )
+    assert len(problem.split) == 240  # a number that cannot be read is an absent label
+    assert problem.problems.warnings()[0].startswith("warning: bad number: 1 row kept, such as 3: stars is 'n/a'")
+    run = recipes.run("auxiliary", problem, of, tmp_path / "run", quiet=True)
+    pd.DataFrame({"who": ["a", "z", "b"], "age": [33.333, 52.123, "none"]}).to_csv(tmp_path / "new.csv", index=False)
+    answers, problems = recipes.predict(run.folder, tmp_path / "new.csv", tmp_path / "answers.csv")
+    assert len(answers) == 3
+    assert answers["answer"][0] == pytest.approx(1 + 33.333 / 12, abs=0.7)
+    assert {problem.reason for problem in problems} == {"unknown_value", "bad_number"}
 
 
 def test_numbers_of_a_table_are_learned_in_any_unit_and_answered_in_their_own(

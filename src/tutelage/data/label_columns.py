@@ -1,4 +1,4 @@
-"""A table of examples with several columns of labels: images by their paths, or categorical fields."""
+"""A table of examples with several columns of labels: images by their paths, or fields, which are names or numbers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tutelage.data.cells import read_cells
 from tutelage.data.drawn import PARTS
+from tutelage.data.fields import FieldCodes, declared
 from tutelage.data.given_features import GivenFeatures
 from tutelage.data.image_table import image_table
 from tutelage.data.indexed import TensorData
@@ -36,10 +37,11 @@ class LabelColumns:
         id: of each example.
         split: one of `PARTS` for each, or empty where the table has none.
         images: the images as a table without labels, or None for a table of fields.
-        fields: (N, F) int64, each field's value from 0, or None for a table of images.
+        fields: (N, F), what `FieldCodes.coded` returns, or None for a table of images.
         labels: for each column of classes (N,) int64, -1 where the cell is empty; of numbers (N,) float32, NaN there.
         classes: the classes' names, in their order, of each column of classes.
-        values: the values' names, in their order, of each field.
+        codes: how the fields are read, or None for a table of images.
+        cells: of the fields, as they are written, or None for a table of images.
         problems: what was left out.
     """
 
@@ -49,7 +51,8 @@ class LabelColumns:
     fields: Tensor | None
     labels: dict[str, Tensor]
     classes: dict[str, list[str]]
-    values: dict[str, list[str]] = field(default_factory=dict)
+    codes: FieldCodes | None = None
+    cells: pd.DataFrame | None = None
     problems: Problems = field(default_factory=Problems)
 
     def __len__(self) -> int:
@@ -62,21 +65,17 @@ class LabelColumns:
         assert self.images is not None
         return self.images.subset(torch.arange(len(self.images)))
 
-    def coded_as(self, values: dict[str, list[str]]) -> tuple[list[str], Tensor]:
-        """Return the ids and the fields of the examples whose values are all among others', coded in their order.
+    def coded_as(self, codes: FieldCodes, closed: Sequence[str] = ()) -> tuple[list[str], Tensor]:
+        """Return the ids and the input of the examples, read as others were; what was not seen there is noted.
 
-        The rest is added to the problems.
+        Args:
+            codes: of the others.
+            closed: fields in which a name that was not seen has no code; its examples are left out.
         """
-        assert self.fields is not None
-        coded = []
-        for place, (name, known) in enumerate(values.items()):
-            codes = {value: code for code, value in enumerate(known)}
-            coded.append(torch.tensor([codes.get(value, -1) for value in self.values[name]])[self.fields[:, place]])
-        codes_NF = torch.stack(coded, 1)
-        right = (codes_NF >= 0).all(1)
-        for row in (~right).nonzero()[:, 0].tolist():
-            self.problems.add(self.id[row], "unknown_value", "a field has a value that the run has not seen")
-        return [self.id[row] for row in right.nonzero()[:, 0].tolist()], codes_NF[right]
+        assert self.cells is not None
+        input = codes.coded(self.cells, self.id, self.problems, closed=closed)
+        right = ~(input < 0)[:, : len(codes.values)].any(1)
+        return [self.id[row] for row in right.nonzero()[:, 0].tolist()], input[right]
 
 
 def read_label_columns(
@@ -96,14 +95,16 @@ def read_label_columns(
 ) -> LabelColumns:
     """Read a .csv, .tsv or .parquet table of examples.
 
-    An example is left out, and listed, for an image that is refused or a number that is none. An empty cell
-    of a label column is an absent label, an empty field a value of its own.
+    An example is left out, and listed, for an image that is refused. An empty cell of a label column is an absent label, and so
+    is one that should be a number and is none, which is listed. An empty field is a name of its own, or no number.
 
     Args:
         path: the table; image paths stand under its folder.
         classes: columns whose cells are names of classes.
         numbers: columns whose cells are numbers.
-        fields: columns that are the input; none of them means that the input is the image.
+        fields: columns that are the input; none of them means that the input is the image. One of more than 20 different
+            numbers is read as a number, whole ones that come often as a number and as names, and all others as names;
+            ``age:number`` and ``code:name`` say how.
         image, id, split: the table's own names of these columns; the last two may be missing.
         size: side of the squares that images are resized to, in pixels.
         limits: what an image file may be.
@@ -120,24 +121,21 @@ def read_label_columns(
         raise ValueError(f"fields={list(fields)} and features of {features.path} are both the input; give one of them")
     pictured = not fields and (features is None or image in cells)
     told = [image] if pictured else [id] if features is not None and features.ids is not None else []
-    for name in [*classes, *numbers, *fields, *told]:
+    kinds = declared(fields, [str(name) for name in cells])
+    for name in [*classes, *numbers, *kinds, *told]:
         if name not in cells:
             raise ValueError(f"{path} has no column {name!r}; it has: {', '.join(map(str, cells))}")
     cells["_id"] = cells[id] if id in cells else cells[image] if pictured else cells.index.astype(str)
     cells["_split"] = read_splits(cells[split]).replace("unlabelled", "train") if split in cells else ""
     kept = np.ones(len(cells), dtype=bool)
-
-    def refuse(bad: np.ndarray, reason: str, detail: str) -> None:
-        for row in np.flatnonzero(bad & kept):
-            problems.add(cells["_id"].iloc[row], reason, detail)
-        kept[bad] = False
-
     if split in cells:
         require_splits(cells["_split"], PARTS, f"column {split!r} of {path}")
     values = {name: read_numbers(cells[name]) for name in numbers}
     for name, column in values.items():
-        bad = ((cells[name] != "") & ~np.isfinite(column)).to_numpy(bool)
-        refuse(bad, "bad_number", f"{name} is no finite number")
+        values[name] = column.where(np.isfinite(column))
+        for row in np.flatnonzero((cells[name] != "") & values[name].isna()):
+            detail = f"{name} is {cells[name].iloc[row]!r}, which is no finite number: an absent label"
+            problems.warn(cells["_id"].iloc[row], "bad_number", detail)
     images: ImageTable | None = None
     if not fields:
         paths = cells[image].str.replace("\\", "/", regex=False) if pictured else ""
@@ -154,14 +152,17 @@ def read_label_columns(
         labels[name] = torch.from_numpy(code.astype(np.int64))
     for name, column in values.items():
         labels[name] = torch.from_numpy(column.to_numpy(np.float32)[kept])
-    coded = [pd.factorize(cells[name], sort=True) for name in fields]
+    codes = FieldCodes.of(cells, kinds) if fields else None
+    written = cells[list(kinds)].reset_index(drop=True) if fields else None
+    ids = cells["_id"].tolist()
     return LabelColumns(
-        cells["_id"].tolist(),
+        ids,
         cells["_split"].tolist(),
         images,
-        torch.from_numpy(np.stack([code for code, _ in coded], 1).astype(np.int64)) if fields else None,
+        codes.coded(written, ids, problems) if codes is not None and written is not None else None,
         labels,
         names,
-        {name: [str(each) for each in found] for name, (_, found) in zip(fields, coded, strict=True)},
+        codes,
+        written,
         problems,
     )

@@ -1,4 +1,4 @@
-"""AutoInt: categorical fields, embedded, attend to one another."""
+"""AutoInt: fields of names and of numbers, embedded, attend to one another."""
 
 from __future__ import annotations
 
@@ -36,16 +36,22 @@ class Interaction(nn.Module):
 
 
 class AutoInt(nn.Module):
-    """From categorical fields, (B, F) int64, to features, (B, F * width): embeddings and interacting layers.
+    r"""From fields, (B, F), to features, (B, F * width): embeddings and interacting layers.
+
+    A field of names is int64 and has an embedding for each name. A number x, standardised, is embedded as a line (the paper's
+    eq. 4 with an origin), and has an embedding of its own where there is none, which is NaN:
+
+    .. math:: e_m = a_m + x\, v_m, \qquad e_m = u_m \text{ where } x \text{ is absent}
 
     Args:
-        sizes: number of values of each field.
+        sizes: number of values of each field; 3 of a number: its origin, its slope, and that of none.
         width: d, numbers in an embedding.
         attention_heads: of each layer; they divide the width.
         layers: how many layers.
+        numbers: how many fields, the last ones, are numbers; the input is then floating-point.
 
     Raises:
-        ValueError: no field, an empty one, or heads that do not divide the width.
+        ValueError: no field, an empty one, a number of another size than 3, or heads that do not divide the width.
 
     Source: Song et al., *AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks*, CIKM 2019.
     The sizes are those that MAOAL's authors run; like them, and unlike the first release, without normalisation.
@@ -53,13 +59,18 @@ class AutoInt(nn.Module):
 
     offsets: Tensor
 
-    def __init__(self, sizes: Sequence[int], width: int = 16, attention_heads: int = 4, layers: int = 4) -> None:
+    def __init__(
+        self, sizes: Sequence[int], width: int = 16, attention_heads: int = 4, layers: int = 4, numbers: int = 0
+    ) -> None:
         super().__init__()
+        if not 0 <= numbers <= len(sizes) or any(size != 3 for size in sizes[len(sizes) - numbers :]):
+            raise ValueError(f"numbers={numbers}: the last fields of sizes={tuple(sizes)} must be as many, of size 3")
         if not sizes or min(sizes) < 1:
             raise ValueError(f"sizes={tuple(sizes)} must be the positive number of values of each field")
         if attention_heads < 1 or width % attention_heads:
             raise ValueError(f"attention_heads={attention_heads} must divide width={width}")
         self.num_features = len(sizes) * width
+        self.names = len(sizes) - numbers
         starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
         self.register_buffer("offsets", starts, persistent=False)
         self.embedding = nn.Embedding(sum(sizes), width)
@@ -68,7 +79,16 @@ class AutoInt(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the features (B, F * width)."""
-        fields_BFd = self.embedding(input + self.offsets)
+        fields_BFd = self._embedded(input) if input.is_floating_point() else self.embedding(input + self.offsets)
         for layer in self.layers:
             fields_BFd = layer(fields_BFd)
         return fields_BFd.flatten(1)
+
+    def _embedded(self, input: Tensor) -> Tensor:
+        """Return the embeddings of names, by their codes, and of numbers."""
+        names, numbers = input[:, : self.names], input[:, self.names :]
+        absent = numbers.isnan()
+        codes = torch.cat([names.long(), 2 * absent.long()], 1)
+        slopes = self.embedding(self.offsets[self.names :] + 1)
+        lines = numbers.nan_to_num(0.0)[:, :, None] * slopes
+        return self.embedding(codes + self.offsets) + F.pad(lines, (0, 0, self.names, 0))

@@ -93,7 +93,7 @@ class MultiHeadSpec:
         name: A timm name, a pocket model, or autoint for categorical fields.
         outputs: Number of outputs of each head.
         maps: The heads that predict a map; with one, the body is an encoder and a decoder.
-        fields: For autoint, the number of values of each field.
+        fields: For autoint, the number of values of each field; 3 of a number (how many of them: the option numbers).
         image_size: Height and width of the images, for models that must know.
         hidden: Units of a hidden layer in each head; none for linear heads.
         dropout: Dropout before the heads of a timm or pocket model.

@@ -10,7 +10,7 @@ from typing import Any
 from tutelage.checks import nearest
 
 _COUNTS = frozenset({"blocks", "depth", "depths", "layers"})  # how often something is built
-_OURS = "attention_heads channels examples hidden max_pool stem_stride width widths "
+_OURS = "attention_heads channels examples hidden max_pool numbers stem_stride width widths "
 _TRANSFORMERS = """
 attn_drop_rate class_token conv_mlp drop_path_rate dynamic_img_pad dynamic_img_size embed_dim embed_dims expand_ratio
 expansion_factor fc_norm final_norm global_pool head_hidden_size img_size init_values layer_scale_init_value ls_init_value

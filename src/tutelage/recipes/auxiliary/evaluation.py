@@ -34,7 +34,8 @@ def evaluate(problem: AuxiliaryTask, settings: AuxiliarySettings, models: Models
     else:
         model = ensemble(known, settings, best.members or (best,), door_of(problem))
     classes = problem.classes.get(problem.primary.target or "")
-    facts = {"task": asdict(problem.primary), "classes": classes, "values": problem.values}
+    fields = {"values": {}, "numbers": {}} if problem.codes is None else asdict(problem.codes)
+    facts = {"task": asdict(problem.primary), "classes": classes, **fields}
     save_ensemble(model, out / "model", **facts)
     told = figures(known, settings, found, choice)
     return {**told, "unfrozen": unfrozen.told() if unfrozen else None}

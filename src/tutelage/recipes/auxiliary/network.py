@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tutelage.data.augment import augmentation
 from tutelage.data.encoded import RandomView
+from tutelage.data.fields import Forgetful
 from tutelage.models import AUTOINT, FEATURES, MultiHeadSpec
 from tutelage.recipes.auxiliary.settings import AuxiliarySettings, TaskSpec
 from tutelage.recipes.auxiliary.task import AuxiliaryTask
@@ -39,6 +40,8 @@ def spec_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], settings: Auxil
         raise ValueError(f"body.name={name!r} does not fit the input: {readers}")
     if problem.num_features is not None:
         options = {**options, "num_features": problem.num_features}
+    if problem.codes is not None and problem.codes.numbers:
+        options = {**options, "numbers": len(problem.codes.numbers)}
     return MultiHeadSpec(
         name,
         outputs,
@@ -53,9 +56,11 @@ def spec_of(problem: AuxiliaryTask, tasks: tuple[TaskSpec, ...], settings: Auxil
 
 
 def augment_of(problem: AuxiliaryTask, settings: AuxiliarySettings) -> Augmentation | None:
-    """Return how the input of a training batch is changed: a random view of features, and fields not at all."""
+    """Return how the input of a training batch is changed: a random view of features, some fields of one's own forgotten."""
     if problem.num_features is not None:
         return RandomView()
+    if problem.codes is not None:
+        return Forgetful(problem.codes.sizes, problem.codes.places)
     return None if problem.fields else augmentation(settings.augmentation)
 
 

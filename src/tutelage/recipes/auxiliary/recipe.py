@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from tutelage.data import TensorData
+from tutelage.data.fields import FieldCodes
 from tutelage.data.image_table import features_table
 from tutelage.data.label_columns import read_label_columns
 from tutelage.data.manifest import Columns
@@ -36,6 +37,8 @@ def train(problem: AuxiliaryTask, settings: AuxiliarySettings, out: Path, log: L
     """Train by the method and by its baselines."""
     sides = ", ".join(task.name for task in problem.sides)
     log.say(f"{problem.title}: {problem.primary.name} with {sides}; {problem.problems.summary()}")
+    if problem.codes is not None:
+        log.say(problem.codes.told())
     examples = problem.part(problem.rows("train"), problem.tasks)
     augment = augment_of(problem, settings)
     pipeline = Pipeline(problem, settings, out, log)
@@ -66,12 +69,12 @@ def closing(metrics: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run's model and its task, the names of the classes and of each field's values, the image size, or how many features."""
+    """A run's model and its task, the names of the classes, how fields are read, the image size, or how many features."""
 
     model: Any
     task: TaskSpec
     classes: list[str] | None
-    values: dict[str, list[str]]
+    codes: FieldCodes
     image_size: int
     num_features: int | None
 
@@ -100,7 +103,9 @@ def load(run: Path) -> Loaded:
         raise ValueError(
             f"{run} answers with a map for each image, which no table holds; call tutelage.models.load_ensemble"
         )
-    return Loaded(model, task, facts["classes"], facts["values"], model.spec.image_size, model.spec.num_features)
+    numbers = {name: (mean, deviation) for name, (mean, deviation) in facts.get("numbers", {}).items()}
+    codes = FieldCodes(facts["values"], numbers)
+    return Loaded(model, task, facts["classes"], codes, model.spec.image_size, model.spec.num_features)
 
 
 def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples, Problems]:
@@ -109,12 +114,16 @@ def read(loaded: Loaded, data: Path, columns: Columns | None) -> tuple[Examples,
         images = features_table(data, loaded.num_features)
         return Examples(images.table["id"].tolist(), images.subset(torch.arange(len(images)))), Problems()
     columns = columns or Columns()
-    fields = list(loaded.values)
+    fields = [f"{name}:name" for name in loaded.codes.names]  # they are coded as the run's are, whatever they hold here
     found = read_label_columns(data, fields=fields, image=columns.image, id=columns.id, size=loaded.image_size)
     if found.fields is None:
         return Examples(found.id, found.examples()), found.problems
-    ids, codes_NF = found.coded_as(loaded.values)
-    return Examples(ids, TensorData(input=codes_NF)), found.problems
+    sizes = dict(zip(loaded.codes.values, loaded.model.spec.members[0].fields, strict=False))
+    closed = [
+        name for name, values in loaded.codes.values.items() if sizes[name] == len(values)
+    ]  # of an earlier release
+    ids, input = found.coded_as(loaded.codes, closed)
+    return Examples(ids, TensorData(input=input)), found.problems
 
 
 def answer(loaded: Loaded, examples: Examples) -> pd.DataFrame:
@@ -136,7 +145,7 @@ def target(run: Path) -> Target:
         ValueError: it answers for fields of a table, or with maps.
     """
     loaded = load(run)
-    if loaded.values:
+    if loaded.codes.names:
         raise ValueError(f"{run} answers for fields of a table; what labels images or texts is exported")
     number = {"kind": "answer", "number": loaded.task.kind == "regression"}
     takes = image_or_features(loaded.image_size, loaded.num_features)

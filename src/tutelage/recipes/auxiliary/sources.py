@@ -204,7 +204,7 @@ def table_task(
     fields: Sequence[str] = (),
     out: Path | None = None,
 ) -> AuxiliaryTask:
-    """Return a problem of one's own table: images by their paths, or categorical fields.
+    """Return a problem of one's own table: images by their paths, or fields.
 
     Raises:
         ValueError: a task whose labels a table cannot hold, a column that is missing, or too few examples left; then
@@ -241,9 +241,9 @@ def table_task(
         found.examples() if images is None else None,
         found.labels,
         split,
-        fields=tuple(len(values) for values in found.values.values()),
+        fields=() if found.codes is None else found.codes.sizes,
         classes=found.classes,
-        values=found.values,
+        codes=found.codes,
         ids=found.id,
         standardised=True,
         problems=found.problems,
@@ -286,7 +286,9 @@ def auxiliary_task(
         primary: Primary task: name, kind (classification, regression, segmentation), column. A named set has its own.
         sides: Auxiliary tasks, a list such as [{name: colour}, {name: turned, kind: rotation}]; the keys are name, kind,
             column, weight and head; further kinds are map, normals, rotation and l2. A named set has its own.
-        fields: For a table: columns to use as input; by default the images in its column image.
+        fields: For a table: columns to use as input; by default the images in its column image. A column with more than 20
+            different numbers is read as a number (whole numbers that occur ten times each also as names), any other as names;
+            names not seen in training are answered as unknown. NAME:number or NAME:name says how to read one.
         out: Folder in which problems.csv is written if the table cannot be worked on.
 
     Raises:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tutelage.data import ImageTable, Rows, Turned, WithColumns
 from tutelage.data.drawn import PARTS
+from tutelage.data.fields import FieldCodes
 from tutelage.data.fingerprint import fingerprint
 from tutelage.data.problems import Problems
 from tutelage.data.quarters import TurnedRows
@@ -34,9 +35,9 @@ class AuxiliaryTask:
         labels: for each column its labels, N rows: classes (negative: absent), numbers or maps (NaN: absent), directions (zero:
             absent).
         split: one of `PARTS` for each row.
-        fields: the number of values of each field, where the input is categorical fields.
+        fields: the number of values of each field, where the input is fields.
         classes: the names of the classes of a column, where they are known.
-        values: the names of each field's values, where they are known.
+        codes: how the fields of a table of one's own are read.
         ids: the examples' own names, where they have some.
         standardised: whether heads learn numbers that are standardised over the training part, as those of a table in whatever
             unit must be; figures and answers are in the unit of the labels.
@@ -53,7 +54,7 @@ class AuxiliaryTask:
     split: np.ndarray
     fields: tuple[int, ...] = ()
     classes: dict[str, list[str]] = field(default_factory=dict)
-    values: dict[str, list[str]] = field(default_factory=dict)
+    codes: FieldCodes | None = None
     ids: list[str] | None = None
     standardised: bool = False
     problems: Problems = field(default_factory=Problems)
@@ -91,7 +92,7 @@ class AuxiliaryTask:
             raise ValueError(f"columns {sorted(taken)} have the names of what every batch holds; name them otherwise")
         for task in self.tasks:
             if task.kind == "rotation" and self.fields:
-                raise ValueError(f"task {task.name!r} turns images, and the input is categorical fields")
+                raise ValueError(f"task {task.name!r} turns images, and the input is fields of a table")
         for part in PARTS:
             rows = self.rows(part)
             known = int(present(self.primary, self.labels[self.primary.target or ""])[rows].sum())
