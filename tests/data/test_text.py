@@ -45,7 +45,7 @@ def test_rows_of_features_are_batches():
 
 
 def test_mistakes(tmp_path):
-    with pytest.raises(ValueError, match="no word occurs in 9 of 5 texts"):
+    with pytest.raises(ValueError, match=r"occurs in features\.min_count=9 of 5 texts; give a lower one"):
         Features.fit(TEXTS, FeatureSettings(min_count=9))
     with pytest.raises(ValueError, match="ngrams=\\(2, 1\\)"):
         FeatureSettings(ngrams=(2, 1))
@@ -53,3 +53,13 @@ def test_mistakes(tmp_path):
         FeatureSettings(max_features=0)
     with pytest.raises(FileNotFoundError, match=r"features.json does not exist"):
         Features.load(tmp_path)
+
+
+def test_a_language_without_spaces_is_read_by_its_characters(tmp_path):
+    texts = ["我喜欢足球", "足球比赛今天", "股票今天上涨", "上涨的股票", "银行股票"]
+    features = Features.fit(texts, FeatureSettings(min_count=2))
+    assert features.settings.kind == "chars"
+    assert {"足球", "股票", "今天"} <= set(features.vocabulary)
+    features.save(tmp_path)
+    assert (Features.load(tmp_path)(texts) != features(texts)).nnz == 0
+    assert Features.fit(["a b", "a b c"], FeatureSettings(kind="chars")).settings.kind == "chars"

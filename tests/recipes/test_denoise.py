@@ -34,7 +34,7 @@ from tutelage.recipes.denoise import (
 )
 from tutelage.recipes.denoise.candidates import ALONE, METHOD, VOTES, chosen, settings_of, sign_test
 from tutelage.recipes.denoise.lesson import evened, lesson_of, spear_terms
-from tutelage.recipes.denoise.methods import Refit, divided_val, train
+from tutelage.recipes.denoise.methods import Refit, divided_val, prevalence, train
 from tutelage.recipes.denoise.settings import LOSSES
 from tutelage.recipes.denoise.tables import rules_table
 from tutelage.signals import Objective
@@ -651,3 +651,56 @@ def test_tensor_data_of_a_batch_is_what_the_signals_name(task):
     batch = task.data(unipolar(task.votes)).batch([0, 1])
     assert {"index", "input", "label", "weak_label", "label_model_label", "fired", "scores"} == set(batch)
     assert len(TensorData(**{name: value for name, value in batch.items() if name != "index"})) == 2
+
+
+def unequal(files: Path, folder: Path, labels: dict[int, str]) -> Path:
+    table = pd.read_csv(files / "comments.csv", keep_default_na=False)
+    for row, label in labels.items():
+        table.loc[row, "label"] = label
+    table.to_csv(folder / "comments.csv", index=False)
+    return folder / "comments.csv"
+
+
+def test_a_class_of_one_text_is_learned_and_its_absence_elsewhere_is_said(files, tmp_path):
+    path = unequal(files, tmp_path, {0: "rare"})
+    task = text_task(path, settings(), rules=files / "rules.py", quiet=True)
+    assert task.table["split"][0] == "train"
+    assert task.absent() == {"val": ["rare"], "test": ["rare"]}
+    run = recipes.run("denoise", task, settings(method="only_labels"), tmp_path / "run", quiet=True)
+    assert run.metrics["data"]["classes"] == ["ham", "rare", "spam"]
+    told = (tmp_path / "run" / "log.jsonl").read_text()
+    assert "the val part has no labelled text of rare" in told
+    by_rule = text_task(
+        files / "comments.csv", settings(), rules=files / "rules.py", classes=("ham", "spam", "other"), quiet=True
+    )
+    assert by_rule.absent()["train"] == ["other"]
+
+
+def test_classifiers_that_saw_the_classes_equally_often_get_the_frequencies_back(files, tmp_path):
+    path = unequal(files, tmp_path, {row: "" for row in range(0, 60, 2) if row > 12})  # 30 spam, 7 ham
+    of = settings(method="only_labels", weighting="equal", budget=Budget(steps=60))
+    task = text_task(path, of, rules=files / "rules.py", quiet=True)
+    known = torch.cat([task.parts()[0], task.parts()[2]])
+    assert prevalence(task, all_labels=True).tolist() == pytest.approx(
+        ((torch.bincount(task.labels[known]) + 0.5) / (len(known) + 1)).tolist()
+    )
+    trained = train(task, of, even=True)
+    shown_evenly = trained.probabilities / prevalence(task).numpy()
+    assert trained.probabilities[:, 1].mean() > (shown_evenly / shown_evenly.sum(1, keepdims=True))[:, 1].mean() + 0.1
+
+
+def test_votes_by_name_without_any_class_say_what_to_give(files, command, tmp_path):
+    table = pd.read_csv(files / "comments.csv", keep_default_na=False)
+    table.assign(label="").to_csv(tmp_path / "comments.csv", index=False)
+    table[["id"]].assign(begs="spam").to_csv(tmp_path / "votes.csv", index=False)
+    words = ["--votes", tmp_path / "votes.csv", "--out", tmp_path / "run"]
+    code, _, told = command("denoise", tmp_path / "comments.csv", *words)
+    assert code
+    assert "no class has a name; name the classes in their order by classes (--classes '[ham, spam]')" in told
+
+
+def test_the_headline_is_of_what_selects(task, tmp_path):
+    of = settings(method="only_labels", select_by="accuracy")
+    run = recipes.run("denoise", task, of, tmp_path, quiet=True)
+    assert recipes.denoise.RECIPE.closing(run.metrics)[0].startswith("accuracy of 18 test texts: ")
+    assert "rules the accuracy of what is served is" in (run.folder / "report.html").read_text()

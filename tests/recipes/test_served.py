@@ -173,3 +173,13 @@ def test_the_choice_is_said_in_words():
     [told] = why_served(chosen({"amal": wrong, "kd": right, "ce": wrong}, labels).told(), NAMES)
     assert told.startswith("Served: distillation, not AMAL, surely better")
     assert why_served(chosen({"ce": right}, labels, asked="ce").told(), NAMES) == []
+
+
+def test_the_only_one_served_is_called_surely_better_only_where_the_interval_says_so():
+    labels = [np.arange(60) % 4]
+    close = labels[0].copy()
+    close[:3] = 9
+    asked = {"criterion": "accuracy", "plain": "ce", "asked": "amal", "mean": "kd"}
+    found = serve_mean(accuracy, {"ce": labels, "amal": [close]}, labels, members=("ce",), **asked)
+    assert found.gains["amal"].high == 0  # of equal answers in some resamples
+    assert found.why.startswith("since every other one is probably worse (in 9")

@@ -12,7 +12,7 @@ def drawn(count: int, width: int, wrong: float = 0.0) -> tuple[torch.Tensor, tor
     draws = torch.Generator().manual_seed(0)
     truth = torch.randint(0, 3, (count,), generator=draws)
     features = torch.randn(count, width, generator=draws)
-    features[torch.arange(count), truth] += 1.5
+    features[torch.arange(count), truth] += 3
     given = torch.where(
         torch.rand(count, generator=draws) < wrong, torch.randint(0, 3, (count,), generator=draws), truth
     )
@@ -39,7 +39,7 @@ def test_it_is_ridge_regression_and_leaves_each_example_out(width, monkeypatch):
 def test_many_wrong_labels_ask_for_more_ridge_and_the_probabilities_are_honest():
     features, labels, _ = drawn(300, 100)
     clean = ridge_classifier(features, labels, 3)
-    features, labels, _ = drawn(300, 100, wrong=0.7)
+    features, labels, _ = drawn(300, 100, wrong=0.8)
     noisy = ridge_classifier(features, labels, 3)
     assert noisy.strength > clean.strength
     assert noisy.log_likelihood > -np.log(3)  # more is known than nothing

@@ -1,11 +1,11 @@
-"""Features of texts: TF-IDF by default, a sentence encoder where one is asked for, or numbers that are given."""
+"""Features of texts: TF-IDF of words or characters by default, a sentence encoder where one is asked for, or given numbers."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,20 +18,24 @@ from tutelage.checks import check
 from tutelage.data.indexed import Batched
 from tutelage.files import read_json, save_tensors
 
+CHARACTERS = (1, 3)
+"""The shortest and longest run of characters that is counted."""
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
     """What a text is turned into.
 
     Args:
-        kind: tfidf, or sentences (a sentence-transformers model, which needs that package).
+        kind: tfidf (of words; of characters where words do not repeat, as in a language without spaces), chars (TF-IDF of runs
+            of one to three characters), or sentences (a sentence-transformers model, which needs that package).
         ngrams: The shortest and longest run of words that TF-IDF counts.
         min_count: A run of words must occur in so many texts.
         max_features: The most frequent ones are kept, so many.
         encoder: A sentence-transformers model, by name or folder.
     """
 
-    kind: Literal["tfidf", "sentences"] = "tfidf"
+    kind: Literal["tfidf", "chars", "sentences"] = "tfidf"
     ngrams: tuple[int, int] = (1, 2)
     min_count: int = 2
     max_features: int = 5000
@@ -67,16 +71,25 @@ class Features:
     def fit(cls, texts: Sequence[str], settings: FeatureSettings) -> Features:
         """Learn a vocabulary from texts; a sentence encoder learns nothing.
 
+        Where fewer than half of the texts have a word of the vocabulary, words tell too little, and characters are counted.
+
         Raises:
-            ValueError: no run of words occurs often enough.
+            ValueError: neither a word nor a run of characters occurs often enough.
         """
         if settings.kind == "sentences":
             return cls(settings)
         counter = _vectorizer(settings, min_df=settings.min_count, max_features=settings.max_features)
         try:
             counter.fit(texts)
-        except ValueError as error:  # scikit-learn says: empty vocabulary
-            raise ValueError(f"no word occurs in {settings.min_count} of {len(texts)} texts: {error}") from error
+        except ValueError as error:  # scikit-learn says: empty vocabulary, and names settings of its own
+            if settings.kind == "tfidf":
+                return cls.fit(texts, replace(settings, kind="chars"))
+            raise ValueError(
+                f"neither a word nor a run of characters occurs in features.min_count={settings.min_count} of {len(texts)} "
+                "texts; give a lower one, more texts, or vectors of your own (--vectors)"
+            ) from error
+        if settings.kind == "tfidf" and (counter.transform(texts).getnnz(axis=1) > 0).mean() < 0.5:
+            return cls.fit(texts, replace(settings, kind="chars"))
         return cls(settings, counter.get_feature_names_out().tolist(), counter.idf_)
 
     def __call__(self, texts: Sequence[str]) -> Any:
@@ -112,17 +125,20 @@ class Features:
         try:
             settings = FeatureSettings(**{**facts["settings"], "ngrams": tuple(facts["settings"]["ngrams"])})
             vocabulary = facts["vocabulary"]
-            idf = load_file(weights)["idf"] if settings.kind == "tfidf" else np.empty(0)
+            counted = settings.kind != "sentences"
+            idf = load_file(weights)["idf"] if counted else np.empty(0)
             if idf.shape != (len(vocabulary),) or not all(isinstance(word, str) for word in vocabulary):
                 raise ValueError(f"{len(vocabulary)} words and numbers of shape {idf.shape}")
         except Exception as error:  # a file of a stranger fails in many ways
             raise ValueError(f"{path} and {weights.name} describe no features: {error}") from error
-        return cls(settings, vocabulary, idf if settings.kind == "tfidf" else None, fetch=False)
+        return cls(settings, vocabulary, idf if counted else None, fetch=False)
 
 
 def _vectorizer(settings: FeatureSettings, **options: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    if settings.kind == "chars":
+        return TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS, sublinear_tf=True, **options)
     return TfidfVectorizer(ngram_range=settings.ngrams, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **options)
 
 

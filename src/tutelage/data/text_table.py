@@ -150,6 +150,8 @@ def divide_texts(
 ) -> pd.DataFrame:
     """Return the table with every row in a split: labelled texts are divided class by class where the file has no splits.
 
+    The first text of each class is for training, so that a class of one or two texts is learned rather than tested.
+
     Args:
         table: label (-1 for none) and split ("" for none) of each text.
         shares: for each split but train its share of each class.
@@ -169,6 +171,7 @@ def divide_texts(
         rows = np.flatnonzero(labels == label)
         order = rows[torch.randperm(len(rows), generator=generator(int(label))).numpy()]
         ends = np.round(np.cumsum(list(shares.values())) * len(rows)).astype(int)
+        ends = np.minimum(ends, len(rows) - 1)
         for name, part in zip(shares, np.split(order, ends), strict=False):
             split[part] = name
     return table.assign(split=split)

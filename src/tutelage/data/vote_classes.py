@@ -121,7 +121,12 @@ class VoteClasses:
                 f"the name of a class, one of {names}, or nothing where the rule abstains; names look like numbers here, so "
                 "that no class is meant by its place"
             )
-        return f"a class by number{f', one of {names}' if names else ''}, or {abstain}"
+        if not names:
+            return (
+                f"a class by its number, or {abstain}, since no text is labelled and so no class has a name; name the classes "
+                "in their order by classes (--classes '[ham, spam]')"
+            )
+        return f"a class by number, one of {names}, or {abstain}"
 
 
 def _whole(text: str) -> str:

@@ -197,6 +197,12 @@ class RuleModel(nn.Module):
             outputs["reliability"] = self.rules(features_BD)
         return outputs
 
+    @torch.no_grad()
+    def add_to_logits(self, added_C: Tensor) -> None:
+        """Add a number to the classifier's logit of each class, (C,)."""
+        last = self.classifier if isinstance(self.classifier, nn.Linear) else self.classifier[-1]
+        last.bias += added_C.to(last.bias)
+
     def save(self, folder: Path, **facts: Any) -> None:
         """Write ``model.safetensors`` and ``config.json`` (the spec, and further plain facts)."""
         write_model(self, self.spec, folder, facts)

@@ -155,9 +155,23 @@ def serve_mean(
     """
     values = {name: float(figure(*columns, *truth)) for name, columns in answers.items()}
     gains = _gains(figure, answers, plain, truth, seed)
-    why = "none of which is surely worse than another" if len(members) > 1 else "since every other one is surely worse"
+    why = "none of which is surely worse than another"
+    if len(members) == 1:
+        why = _why_alone(figure, answers, truth, members[0], mean, seed)
     chosen = mean if mean in answers else members[0]
     return Served(criterion, plain, asked, chosen, members, why, len(answers[plain][0]), values, gains, copies)
+
+
+def _why_alone(figure: Figure, answers: Answers, truth: Sequence[NDArray[Any]], best: str, mean: str, seed: int) -> str:
+    """Say how sure it is that each other candidate is worse than the best: surely where the 95 % interval excludes 0."""
+    others = [name for name in answers if name not in (best, mean)]
+    gains = [gain_of(figure, answers[best], answers[name], truth, seed) for name in others]
+    if not gains:
+        return "since there is no other one"
+    if all(gain.low > 0 for gain in gains):
+        return "since every other one is surely worse"
+    share = 100 * min(gain.positive or 0.0 for gain in gains)
+    return f"since every other one is probably worse (in {share:.0f} % of the resamples)"
 
 
 def gain_of(

@@ -27,6 +27,9 @@ CANDIDATES = {
     "all_labels": "one of the labels without rules",
     "mean": "the mean",
 }
+FIGURES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
+"""What selects, and what the headline says, in words."""
+
 BASELINES = ("all_labels", "majority")
 """What the headline compares with: the first of them that there is."""
 
@@ -34,15 +37,19 @@ BASELINES = ("all_labels", "majority")
 def closing(metrics: dict[str, Any]) -> list[str]:
     """Say how good the served model, the labels without rules and the rules alone are, and which row is the best."""
     test, lines = metrics["test"], []
+    chosen_by = metrics.get("select_by", "macro_f1")
     if test:
         others = [
-            f"{title} {_told(test[name])}"
+            f"{title} {_told(test[name], chosen_by)}"
             for name, title in (("all_labels", "the same labels without rules"), ("majority", "majority of the rules"))
             if name in test
         ]
-        lines.append("; ".join([f"macro F1 of {metrics['tested_on']} test texts: {_told(test['model'])}", *others]))
+        figure = FIGURES[chosen_by]
+        lines.append(
+            "; ".join([f"{figure} of {metrics['tested_on']} test texts: {_told(test['model'], chosen_by)}", *others])
+        )
         if metrics["best"] != "model":
-            best = test[metrics["best"]]["macro_f1"]["value"]
+            best = test[metrics["best"]][chosen_by]["value"]
             lines.append(f"the best on this test is another: {MODELS[metrics['best']].lower()}, {best:.3f}")
     else:
         lines.append("no text is labelled, so that nothing is known of how good the model is")
@@ -57,14 +64,15 @@ def why(choice: dict[str, Any]) -> list[str]:
     return [f"Served: {'the mean of ' if len(choice['members']) > 1 else ''}{members}, {choice['why']}."]
 
 
-def _told(figures: dict[str, dict[str, float]]) -> str:
-    f1 = figures["macro_f1"]
-    return f"{f1['value']:.3f} [{f1['low']:.3f}, {f1['high']:.3f}]"
+def _told(figures: dict[str, dict[str, float]], chosen_by: str) -> str:
+    told = figures[chosen_by]
+    return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}]"
 
 
 def view(run: RunFolder) -> dict[str, Any]:
     """Return what the template shows besides the frame, as plain values."""
     metrics = run.metrics
+    by = metrics.get("select_by", "macro_f1")
     examples = run.table("examples.parquet", "contradictions and doubted labels are not shown")
     trust = run.table("trust.parquet", "contradictions are not shown")
     rules = run.table("rules.parquet", "the rules are not shown")
@@ -74,7 +82,9 @@ def view(run: RunFolder) -> dict[str, Any]:
         "models": {name: title for name, title in MODELS.items() if name in metrics["test"]},
         "why": why(metrics["choice"]),
         "plain": plain,
-        "verdict": verdict(metrics["difference"][plain]["macro_f1"]) if plain else None,
+        "by": by,
+        "figure": FIGURES[by],
+        "verdict": verdict(metrics["difference"][plain][by]) if plain else None,
         "rules": None if rules is None else _plain(rules.sort_values("trust", ascending=False, na_position="last")),
         "disagreed": None if examples is None or trust is None else disagreed(examples, trust),
         "suspects": None if examples is None else suspects(examples),

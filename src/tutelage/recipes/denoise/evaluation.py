@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tutelage.data.table import label_counts
 from tutelage.data.text_table import SPLITS
 from tutelage.files import write_table
-from tutelage.metrics import confusion_interval, macro_f1
+from tutelage.metrics import confusion_interval
 from tutelage.models import text_classifier
 from tutelage.recipes.denoise.candidates import METRICS, Models
 from tutelage.recipes.denoise.settings import DenoiseSettings
@@ -63,7 +63,7 @@ def figures(task: RuleTask, settings: DenoiseSettings, models: Models) -> dict[s
     said = {name: predicted[test] for name, predicted in predictions(task, models).items()} if test.any() else {}
     covered, silent = task.votes.covered, task.silent_rules()
     few, _, val = task.parts()
-    scores = {name: macro_f1(predicted, labels) for name, predicted in said.items()}
+    scores = {name: METRICS[settings.select_by](predicted, labels) for name, predicted in said.items()}
 
     def interval(metric: str, *predicted: NDArray[np.int64]) -> dict[str, float]:
         ours, *theirs = predicted
@@ -88,6 +88,7 @@ def figures(task: RuleTask, settings: DenoiseSettings, models: Models) -> dict[s
         },
         "labels_used": {name: 0 if name == "majority" else len(few) + len(val) for name in said},
         "tested_on": int(test.sum()),
+        "select_by": settings.select_by,
         "best": max(scores, key=lambda name: (scores[name], name == SERVED), default=None),
         "test": {name: {metric: interval(metric, predicted) for metric in METRICS} for name, predicted in said.items()},
         "difference": {

@@ -86,6 +86,7 @@ def train(
     """Train a method on a task.
 
     The best of the evaluations is kept by the validation part, where it has at least `SELECTING` texts; else the last model.
+    One that has seen the classes equally often then gets the classes' frequencies back; see `prevalence`.
 
     Args:
         task: texts, labels, votes.
@@ -101,11 +102,41 @@ def train(
     lesson = lesson_of(task, settings, all_labels=refit is not None, even=even)
     name = f"{settings.method}-{settings.weighed_by}{'' if refit is None else '-refit'}"
     model, weighting, fitted = _fitted(task, settings, lesson, refit, out, log, name=name)
-    outputs, _ = predict(model.cpu(), lesson.data)
+    model = model.cpu()
+    if even:
+        model.add_to_logits(prevalence(task, all_labels=refit is not None).log() + np.log(len(task.classes)))
+    outputs, _ = predict(model, lesson.data)
     assert not isinstance(outputs, Tensor)
     names = [signal.name for signal in lesson.signals]
     best = fitted.best or {"val": float("nan"), "step": fitted.steps}
     return Trained(model, lesson.columns, outputs, weighting, names, best["val"], best["step"])
+
+
+def prevalence(task: RuleTask, *, all_labels: bool = False) -> Tensor:
+    r"""Return how frequent each class is, (C,), by the training labels: their shares, and half a text more for each class.
+
+    A classifier that was shown the classes equally often says what is probable where they are; with logits z,
+
+    .. math:: p(y \mid x) \propto \pi_y \, e^{z_y(x)}
+
+    says what is probable where they are as frequent as here. Without any label the majority of the rules is counted, where it
+    is not tied.
+
+    Args:
+        task: texts, labels, votes.
+        all_labels: count the validation part's labels, too.
+
+    Source: Saerens, Latinne and Decaestecker, *Adjusting the Outputs of a Classifier to New a Priori Probabilities*, 2002.
+    """
+    labelled, unlabelled, val = task.parts()
+    rows = torch.cat([labelled, val]) if all_labels else labelled
+    if len(rows):
+        counted = task.labels[rows]
+    else:
+        tied = torch.from_numpy(task.tied())[unlabelled]
+        counted = torch.from_numpy(task.majority())[unlabelled][~tied]
+    counts = torch.bincount(counted, minlength=len(task.classes)) + 0.5
+    return counts / counts.sum()
 
 
 def seconds_of_step(task: RuleTask, settings: DenoiseSettings, *, even: bool = False) -> float:

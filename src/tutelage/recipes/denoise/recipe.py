@@ -47,6 +47,18 @@ def train(task: RuleTask, settings: DenoiseSettings, out: Path, log: Log) -> Mod
         log.say(f"rules that failed: {failed} texts; see problems.csv")
     if silent := task.silent_rules():
         log.say(f"rules that never voted: {', '.join(silent)}")
+    for split, names in task.absent().items():
+        told = {
+            "train": "rules alone can teach it",
+            "val": "it has no part in the choice",
+            "test": "nothing is known of it",
+        }
+        several = f"{len(names)} classes: {', '.join(names)}" if len(names) > 1 else names[0]
+        log.say(f"the {split} part has no labelled text of {several} ({told[split]}); label more of it")
+    if task.transform is not None and task.transform.settings.kind != settings.features.kind:
+        log.say(
+            "words do not repeat in these texts: features are runs of one to three characters (--features.kind chars)"
+        )
     planned = settings_of(task, settings)
     lesson = lesson_of(task, settings, even=even(settings))
     examples = lesson.data.subset(lesson.rows)

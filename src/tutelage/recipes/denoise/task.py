@@ -18,7 +18,7 @@ from tutelage.data.fingerprint import fingerprint
 from tutelage.data.given_features import read_given_features
 from tutelage.data.rules import apply_rules, load_rules
 from tutelage.data.text import FeatureRows, Features
-from tutelage.data.text_table import PLACE, TextColumns, count_rows, divide_texts, read_texts
+from tutelage.data.text_table import PLACE, SPLITS, TextColumns, count_rows, divide_texts, read_texts
 from tutelage.data.votes import ABSTAIN, UnipolarRules, Votes, counts_of, majority_vote, read_votes, read_wrench
 from tutelage.recipes.denoise.settings import DenoiseSettings
 from tutelage.training import seeds
@@ -57,14 +57,11 @@ class RuleTask:
         if len(self.classes) < 2:
             named = f"name one class, {self.classes[0]!r}" if self.classes else "name no class: no text is labelled"
             raise ValueError(f"{self.title}: the labels {named}; some texts of at least two classes are needed")
-        for split in ("train", "val", "test") if (self.labels >= 0).any() else ():
-            labels = self.labels[self.rows(split)]
-            missing = [name for number, name in enumerate(self.classes) if not (labels == number).any()]
-            if missing:
-                raise ValueError(
-                    f"{self.title}: the {split} part has no text labelled {missing[0]!r}; label some of each class "
-                    "(or give a column split with train, val and test)"
-                )
+        if (self.labels >= 0).any() and not (self.labels[self.rows("train")] >= 0).any():
+            raise ValueError(
+                f"{self.title}: labelled texts are in the splits val and test alone; give some of them the split train, or "
+                "leave the column split out"
+            )
         votes = self.votes.values
         if votes.size and votes.max() >= len(self.classes):
             raise ValueError(f"{self.title}: a rule votes for class {votes.max()}; the classes are {self.classes}")
@@ -79,6 +76,14 @@ class RuleTask:
     def rows(self, *splits: str) -> Tensor:
         """Return the rows of these splits, ascending."""
         return torch.from_numpy(np.flatnonzero(self.table["split"].isin(splits)))
+
+    def absent(self) -> dict[str, list[str]]:
+        """Return for each split the classes of which no text is labelled there, where there are any; none without labels."""
+        found = {}
+        for split in SPLITS if (self.labels >= 0).any() else ():
+            labels = self.labels[self.rows(split)]
+            found[split] = [name for number, name in enumerate(self.classes) if not (labels == number).any()]
+        return {split: names for split, names in found.items() if names}
 
     def judged_by(self) -> Tensor:
         """Return the labels that the test is judged by, (N,): the given ones."""
