@@ -570,7 +570,7 @@ def test_fields_of_ones_own_and_values_that_a_run_has_not_seen(
     pd.DataFrame({"who": ["a", "z"], "what": ["y", "x"]}).to_csv(tmp_path / "new.csv", index=False)
     cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "answers.parquet")])
     assert len(pd.read_parquet(tmp_path / "answers.parquet")) == 2
-    told = capsys.readouterr().out
+    told = "".join(capsys.readouterr())
     assert "fields read as names: who, what" in told
     assert "warning: unknown value: 1 row kept, such as 1: who is 'z', which the run has not seen" in told
 

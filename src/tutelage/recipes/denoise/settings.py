@@ -112,7 +112,8 @@ class DenoiseSettings:
         training: Optimisation of the classifier.
         budget: Training budget; an epoch is one pass over the unlabelled texts on which a rule votes.
         labelled_share: Share of labelled texts in each batch.
-        select_by: Metric that selects a checkpoint on the validation part.
+        select_by: Metric that selects a checkpoint and what is served on the validation part, and is the headline. With macro_f1
+            training shows the classes equally often, and the classifier gets their frequencies among the labels back.
         parts: Division of the labelled texts that have no split.
         suggest: Number of texts to propose for labelling next.
         hardware: Precision, compilation, data-loading workers and trackers.
