@@ -32,7 +32,7 @@ from tutelage.recipes.denoise import (
     pocket,
     text_task,
 )
-from tutelage.recipes.denoise.candidates import ALONE, METHOD, VOTES, chosen, settings_of, sign_test
+from tutelage.recipes.denoise.candidates import ALONE, METHOD, VOTES, WEIGHTED, chosen, settings_of, sign_test
 from tutelage.recipes.denoise.lesson import evened, lesson_of, spear_terms
 from tutelage.recipes.denoise.methods import Refit, divided_val, prevalence, train
 from tutelage.recipes.denoise.settings import LOSSES
@@ -158,7 +158,15 @@ def test_what_a_run_leaves_behind(task, denoised):
         "method": "spear",
         "weighting": "amal",
     }
-    assert set(metrics["test"]) == {"model", "method", "votes", "all_labels", "majority", "label_model"}
+    assert set(metrics["test"]) == {
+        "model",
+        "method",
+        "votes",
+        "weighted_votes",
+        "all_labels",
+        "majority",
+        "label_model",
+    }
     assert metrics["labels_used"] == dict.fromkeys(metrics["test"], 42) | {"majority": 0}
     assert metrics["tested_on"] == 18
     scores = {name: each["macro_f1"]["value"] for name, each in metrics["test"].items()}
@@ -182,7 +190,12 @@ def test_what_a_run_leaves_behind(task, denoised):
     trust = pd.read_parquet(run / "trust.parquet")
     assert len(trust) == (task.votes.values >= 0).sum()
     spam = trust[trust["vote"] == "spam"].merge(examples, on="id")
-    stages = {"method": "spear-amal-refit", "votes": "weak-labels-equal-refit", "all_labels": "only-labels-equal-refit"}
+    stages = {
+        "method": "spear-amal-refit",
+        "votes": "weak-labels-equal-refit",
+        "weighted_votes": "weighted-votes-equal-refit",
+        "all_labels": "only-labels-equal-refit",
+    }
     members = [RuleModel.load(run / "stages" / stages[name])[0] for name in metrics["choice"]["members"]]
     told = [predict(member, task.data(unipolar(task.votes)))[0]["classifier"].softmax(1)[:, 1] for member in members]
     own = dict(zip(task.table["id"], torch.stack(told).mean(0).tolist(), strict=True))
@@ -272,14 +285,14 @@ def test_rules_that_are_always_wrong_are_not_served(files, tmp_path):
 def test_what_no_label_tells_apart_is_served_together_and_labels_alone_have_a_prior(task):
     own = replace(settings(), weighting=None)
     planned = settings_of(task, own)
-    assert list(planned) == [METHOD, VOTES, ALONE]
+    assert list(planned) == [METHOD, VOTES, WEIGHTED, ALONE]
     assert {name: each.weighed_by for name, each in planned.items()} == dict.fromkeys(planned, "equal")  # 18 texts
     assert planned[ALONE].training.weight_decay == 1 / 42
     assert planned[VOTES].training == own.training
     named = replace(own, weighting_options={"lr": 0.3})
     assert settings_of(task, named)[METHOD].weighed_by == "amal"  # whose options were named
     assert list(settings_of(task, settings(method="only_labels", weighting=None))) == [ALONE]
-    assert list(settings_of(task, settings(method="weak_labels", weighting="equal"))) == [VOTES, ALONE]
+    assert list(settings_of(task, settings(method="weak_labels", weighting="equal"))) == [VOTES, WEIGHTED, ALONE]
     first = {name: train(task, each, even=True) for name, each in planned.items()}
     right = (task.labels.clip(0)[:, None] == torch.arange(2)).float()
     val = task.parts()[2]
@@ -289,8 +302,11 @@ def test_what_no_label_tells_apart_is_served_together_and_labels_alone_have_a_pr
         logits[val[:wrong]] *= -1
         return {"classifier": logits}
 
-    for wrong, members in ((3, (METHOD, VOTES, ALONE)), (4, (METHOD, VOTES))):  # 1/8 and 1/16 by chance
-        answers = dict(zip(first, (told(0), told(0), told(wrong)), strict=True))
+    for wrong, members in (
+        (3, (METHOD, VOTES, WEIGHTED, ALONE)),
+        (4, (METHOD, VOTES, WEIGHTED)),
+    ):  # 1/8 and 1/16 by chance
+        answers = dict(zip(first, (told(0), told(0), told(0), told(wrong)), strict=True))
         found = chosen(task, own, {name: replace(each, outputs=answers[name]) for name, each in first.items()})
         assert (found.members, found.chosen, found.judged_on) == (members, "mean", 18)
 
@@ -704,3 +720,19 @@ def test_the_headline_is_of_what_selects(task, tmp_path):
     run = recipes.run("denoise", task, of, tmp_path, quiet=True)
     assert recipes.denoise.RECIPE.closing(run.metrics)[0].startswith("accuracy of 18 test texts: ")
     assert "rules the accuracy of what is served is" in (run.folder / "report.html").read_text()
+
+
+def test_votes_count_as_far_as_labels_say_that_they_are_right(task):
+    labels = task.labels.numpy()
+    good = np.where(np.arange(len(labels)) % 10 == 0, 1 - labels, labels)  # 90 % right
+    good = np.where(labels < 0, 1, good)
+    bad = np.where(labels < 0, 0, np.where(np.arange(len(labels)) % 5 < 2, labels, 1 - labels))  # 40 %
+    told = replace(task, votes=Votes(np.stack([good, bad, bad], 1).astype(np.int16), ("good", "bad", "worse")))
+    found, likely = told.weighted_votes(torch.arange(60))
+    assert (told.majority()[60:] == 0).all()  # two against one
+    assert (found[60:] == 1).all()
+    assert likely.all()
+    lesson = lesson_of(told, settings(method="weighted_votes", weighting="equal"), even=True)
+    rows = lesson.rows[task.labels[lesson.rows] < 0]
+    assert (lesson.data.columns["weighted_label"][rows] == 1).all()
+    assert list(settings_of(told, settings(method="weighted_votes", weighting="equal"))) == [WEIGHTED, VOTES, ALONE]

@@ -15,15 +15,17 @@ MODELS = {
     "model": "Served",
     "method": "Labels and rules, by the method",
     "votes": "Labels and the majority of the rules",
+    "weighted_votes": "Labels and the rules’ weighted votes",
     "all_labels": "The same labels, without rules",
     "label_model": "The rules' label model alone",
     "majority": "Majority of the rules",
 }
-"""The rows of the figures; the served model is one of the next three, or the mean of several."""
+"""The rows of the figures; the served model is one of the next four, or the mean of several."""
 
 CANDIDATES = {
     "method": "the method on labels and rules",
     "votes": "a classifier of the labels and the rules' majority",
+    "weighted_votes": "one of the labels and the rules’ votes, weighted by how often labels say that they are right",
     "all_labels": "one of the labels without rules",
     "mean": "the mean",
 }

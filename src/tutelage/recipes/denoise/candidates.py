@@ -19,7 +19,7 @@ from tutelage.recipes.denoise.task import RuleTask
 from tutelage.recipes.served import DOUBT, Served, serve_mean, unbeaten
 
 METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
-ALONE, VOTES, METHOD, MEAN = "all_labels", "votes", "method", "mean"
+ALONE, VOTES, WEIGHTED, METHOD, MEAN = "all_labels", "votes", "weighted_votes", "method", "mean"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Models:
 
     Attributes:
         candidates: by name: ``method``, what was asked for; ``votes``, the classifier that learns the labels and the majority
-            of the rules; ``all_labels``, the one that learns the labels alone.
+            of the rules; ``weighted_votes``, the one that learns the labels and the rules as far as labels say that they are
+            right; ``all_labels``, the one that learns the labels alone.
         choice: which of them are served.
     """
 
@@ -96,8 +97,13 @@ def settings_of(task: RuleTask, settings: DenoiseSettings) -> dict[str, DenoiseS
     if settings.weighting is None and not settings.weighting_options and len(val) < SELECTING:
         settings = replace(settings, weighting="equal")
     votes = replace(plain, method="weak_labels", weighting="equal")
-    same = (settings.method, settings.weighed_by) == (votes.method, votes.weighed_by)
-    found = {VOTES: votes} if same else {METHOD: settings, VOTES: votes}
+    found = {VOTES: votes}
+    if len(few):
+        found[WEIGHTED] = replace(votes, method="weighted_votes")
+    same = [
+        name for name, own in found.items() if (own.method, own.weighed_by) == (settings.method, settings.weighed_by)
+    ]
+    found = {name: found[name] for name in (*same, *found)} if same else {METHOD: settings, **found}
     return {**found, ALONE: alone} if len(learned) else found
 
 

@@ -64,6 +64,10 @@ def _weak_labels(settings: DenoiseSettings, rule_class: list[int]) -> list[Signa
     return [CrossEntropy("weak_label", head="classifier", name="weak_label")]
 
 
+def _weighted_votes(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
+    return [CrossEntropy("weighted_label", head="classifier", name="weighted_label")]
+
+
 def _imply_loss(settings: DenoiseSettings, rule_class: list[int]) -> list[Signal]:
     return [
         CrossEntropy(head="classifier", name="label"),
@@ -89,6 +93,7 @@ METHODS: dict[Method, Losses] = {
     "cage": Losses(_cage, rules="cage", unlabelled_alone=True),
     "imply_loss": Losses(_imply_loss, rules="reliability"),
     "weak_labels": Losses(_weak_labels, unlabelled_alone=True),
+    "weighted_votes": Losses(_weighted_votes),
     "spear": Losses(spear_terms, rules="cage"),
 }
 """Every method, by the name that the settings give it."""
@@ -146,8 +151,15 @@ def lesson_of(task: RuleTask, settings: DenoiseSettings, *, all_labels: bool = F
             f"{task.title}: no text is labelled, and method={settings.method!r} learns from labels, too; label some texts of "
             "each class, or learn from the rules alone by method='cage'"
         )
+    majority, tied = torch.from_numpy(task.majority()), torch.from_numpy(task.tied())
+    data = task.data(columns)
+    if settings.method == "weighted_votes":
+        majority, likely = task.weighted_votes(labelled)
+        tied = ~likely
+        unlabelled = unlabelled[likely[unlabelled]]
+        every = torch.arange(len(task.labels))
+        data = data.subset(every, weighted_label=torch.where(task.labels >= 0, task.labels, majority))
     if even:
-        majority, tied = torch.from_numpy(task.majority()), torch.from_numpy(task.tied())
         if settings.method == "weak_labels":
             unlabelled = unlabelled[~tied[unlabelled]]
         labelled = evened(labelled, task.labels[labelled])
@@ -169,7 +181,7 @@ def lesson_of(task: RuleTask, settings: DenoiseSettings, *, all_labels: bool = F
         optimization = replace(optimization, lr=settings.rule_model.lr, encoder_lr=optimization.lr)
     signals = method.signals(settings, columns.rule_class.tolist())
     spec = _spec(task, columns, settings, method)
-    return Lesson(columns, task.data(columns), rows, sampler, val, spec, signals, optimization)
+    return Lesson(columns, data, rows, sampler, val, spec, signals, optimization)
 
 
 def even(settings: DenoiseSettings) -> bool:

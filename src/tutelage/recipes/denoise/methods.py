@@ -166,7 +166,7 @@ def _fitted(
     weighting = weighting_for(settings, len(task.table), len(lesson.signals), model)
     judged = task.labels if settings.judged_on == "both" else torch.full_like(task.labels, -1)
     judged = torch.where(torch.from_numpy(task.votes.covered), judged, -1)
-    weak = {"weak_label": task.labels} if weighting.learns else {}
+    weak = {"weak_label": task.labels, "weighted_label": task.labels} if weighting.learns else {}
     held_out = None
     if weighting.learns:
         learned_on, val = divided_val(task, val, settings)

@@ -11,12 +11,13 @@ from tutelage.training import Budget, Hardware, Optimization
 from tutelage.weighting import registry
 from tutelage.weighting.settings import AdaptSettings, check_names, options_of
 
-Method = Literal["only_labels", "cage", "imply_loss", "weak_labels", "spear"]
+Method = Literal["only_labels", "cage", "imply_loss", "weak_labels", "weighted_votes", "spear"]
 LOSSES: dict[Method, tuple[int, str]] = {
     "only_labels": (1, "equal"),
     "cage": (4, "equal"),
     "imply_loss": (3, "equal"),
     "weak_labels": (1, "learning_to_reweight"),
+    "weighted_votes": (1, "equal"),
     "spear": (7, "amal"),
 }
 """How many losses a method has, and what weighs them where nothing else is named."""
@@ -96,7 +97,8 @@ class DenoiseSettings:
     Args:
         seed: Random seed for everything except the parts, which have their own.
         method: Losses: spear (labels, rules, and agreement of classifier and label model), imply_loss, cage, weak_labels
-            (each text by the majority of its rules), or only_labels.
+            (each text by the majority of its rules), weighted_votes (by its rules, weighted by how often labels agree with
+            them), or only_labels.
         weighting: Weighting of the losses: amal, equal, joint, meta_weight_net or any other in docs/methods; null is the
             method's own: amal for spear, learning_to_reweight for weak_labels, equal for the others.
         weighting_options: Options of the weighting, such as {lr: 0.3}.
@@ -112,8 +114,8 @@ class DenoiseSettings:
         training: Optimisation of the classifier.
         budget: Training budget; an epoch is one pass over the unlabelled texts on which a rule votes.
         labelled_share: Share of labelled texts in each batch.
-        select_by: Metric that selects a checkpoint and what is served on the validation part, and is the headline. With macro_f1
-            training shows the classes equally often, and the classifier gets their frequencies among the labels back.
+        select_by: Metric that selects a checkpoint and what is served on the validation part, and is the headline. With
+            macro_f1 training shows the classes equally often, and the classifier gets their frequencies among the labels back.
         parts: Division of the labelled texts that have no split.
         suggest: Number of texts to propose for labelling next.
         hardware: Precision, compilation, data-loading workers and trackers.

@@ -121,6 +121,30 @@ class RuleTask:
         counts_NC = counts_of(self.votes.values, len(self.classes))
         return (counts_NC == counts_NC.max(1, keepdims=True)).sum(1) > 1
 
+    def weighted_votes(self, known: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the class that each text's votes make likeliest, (N,), and whether it is likelier than all others together.
+
+        .. math:: p(y \mid v) \propto \prod_{j: v_j = y} \frac{a_j (C - 1)}{1 - a_j}, \qquad
+            a_j = \frac{\text{right}_j + 2 \bar a}{\text{judged}_j + 2}
+
+        with each rule's votes judged by the labels of ``known``, and :math:`\bar a` the accuracy of all of them together: rules
+        err independently, any wrong class being as likely as another. A rule worse than chance speaks against its class.
+
+        Source: Dawid and Skene, *Maximum Likelihood Estimation of Observer Error-Rates*, 1979, with one rate a rule.
+
+        Args:
+            known: the rows whose labels judge the rules.
+        """
+        votes_NR, classes = self.votes.values, len(self.classes)
+        voted_nR = votes_NR[known.numpy()] != ABSTAIN
+        right_nR = voted_nR & (votes_NR[known.numpy()] == self.labels[known].numpy()[:, None])
+        every = (right_nR.sum() + 0.5) / (voted_nR.sum() + 1)
+        accuracy_R = ((right_nR.sum(0) + 2 * every) / (voted_nR.sum(0) + 2)).clip(0.01, 0.99)
+        weight_R = np.log(accuracy_R * (classes - 1) / (1 - accuracy_R))
+        score_NC = np.stack([(votes_NR == label) @ weight_R for label in range(classes)], 1)
+        share_N, label_N = torch.from_numpy(score_NC).softmax(1).max(1)
+        return label_N, (share_N > 0.5) & torch.from_numpy(self.votes.covered)
+
     def data(self, columns: UnipolarRules) -> FeatureRows:
         """Return all texts as batches: features, fired columns and scores in ``input``, and what the signals name."""
         labels = self.labels
