@@ -127,3 +127,19 @@ def test_what_features_cannot_do_is_refused(data, tmp_path):
     settings = replace(auxiliary.laptop(), encoder=given)
     with pytest.raises(ValueError, match="'rotation' turns images, and the features are given; leave it out"):
         auxiliary.auxiliary_task(str(data / "data.csv"), settings, primary={"name": "label"}, sides=sides)
+
+
+def test_what_is_not_used_is_not_named_and_copies_are_those_of_features(data: Path, tmp_path: Path) -> None:
+    assert EncoderSettings("never_looked_at", features=data / "views.npy").name is None
+    pd.DataFrame({"label": ["a", "b"] * 40}).to_csv(tmp_path / "table.csv", index=False)
+    rows = np.random.default_rng(0).normal(size=(80, WIDTH)).astype(np.float32)
+    rows[7] = rows[5]
+    np.save(tmp_path / "rows.npy", rows)
+    of = replace(distill.pocket(), encoder=EncoderSettings(features=tmp_path / "rows.npy"))
+    of = replace(
+        of, student=ModelSettings("feature_mlp"), teachers=(distill.TeacherSettings(ModelSettings("feature_mlp")),)
+    )
+    task = distill.distill_task(str(tmp_path / "table.csv"), of)
+    assert task.problems.counts() == {"duplicate_features": 1}
+    assert next(iter(task.problems)).detail == "of 5 by features"
+    assert set(task.duplicates["reason"]) == {"features"}

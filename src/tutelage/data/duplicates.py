@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from tutelage.checks import check_number, nearest
 from tutelage.data.problems import Problems
-from tutelage.data.table import Images, ImageTable
+from tutelage.data.table import Images, ImageTable, NoImages
 
 _SIDE = 64  # pictures are compared at this size,
 _LOW = 16  # by this many low frequencies a side:
@@ -240,14 +240,18 @@ def drop_duplicates(
 ) -> tuple[ImageTable, pd.DataFrame]:
     """Keep one row per group of near-duplicates; the others go to the split `left_out`, and into `problems`.
 
-    Where the labels of a group disagree, the kept row stands in `problems` with a warning.
+    Where the labels of a group disagree, the kept row stands in `problems` with a warning. Of examples without images those are
+    copies whose given features are equal.
 
     Returns:
         The table with its new splits, and the listing of all groups (see `Duplicates`).
     """
     found = find_duplicates(images, radius, rule)
-    _tell(found.listing, problems, "near_duplicate")
-    return images.with_split(images.table["split"].where(found.kept, "left_out").to_numpy()), found.listing
+    listing, why = found.listing, "near_duplicate"
+    if isinstance(images.images, NoImages):  # whose hashes are those of features that were given
+        listing, why = listing.assign(reason=listing["reason"].replace("image", "features")), "duplicate_features"
+    _tell(listing, problems, why)
+    return images.with_split(images.table["split"].where(found.kept, "left_out").to_numpy()), listing
 
 
 def drop_equal_texts(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, pd.DataFrame]:

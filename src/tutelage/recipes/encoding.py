@@ -46,7 +46,7 @@ class EncoderSettings:
     """A frozen encoder, whose features every model of the run learns from instead of pixels.
 
     Args:
-        name: Name of a timm model; null for no encoder, unless pretrained is a model folder.
+        name: Name of a timm model; null for no encoder, unless pretrained is a model folder, and where features are given.
         pretrained: Its weights: timm, the path of a safetensors file, or a model folder (with config.json and
             model.safetensors), which determines the model.
         options: Further arguments of the model, as plain values.
@@ -68,6 +68,10 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         """Check the values."""
         check(self, "encoder", views="[0, 64]", batch_size="[1, 65536]")
+        if self.features is not None:
+            object.__setattr__(
+                self, "name", None
+            )  # a preset's encoder, which is not used: a run's config.yaml is to be true
         check_options(str(self.name), self.options)
 
     @property
