@@ -66,7 +66,7 @@ def confusion_interval(
     if not len(truth_N):
         raise ValueError("labels is empty: give at least one")
     models = [np.asarray(each, dtype=np.int64) for each in (predicted, against) if each is not None]
-    values = [metric(model, truth_N) for model in models]  # type: ignore[arg-type]  # classes, for scores
+    values = [metric(model, truth_N) for model in models]
     value = values[0] - values[1] if len(values) == 2 else values[0]
 
     draw = np.random.default_rng(seed)
