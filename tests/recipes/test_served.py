@@ -147,6 +147,7 @@ def test_the_mean_is_served_unless_one_beats_all_others_and_said_in_words():
         "Served: the mean of the labels alone and AMAL, none of which is surely worse than another by "
     )
     assert "There it is at +50.0 points against the labels alone" in told
+    answers["amal"] = none
     [told] = why_served(serve_mean(accuracy, answers, labels, members=("ce",), copies=3, **asked).told(), NAMES)
     assert told.startswith(
         "Served: the mean of 3 trainings of the labels alone, not AMAL, since every other one is surely "

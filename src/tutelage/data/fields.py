@@ -99,14 +99,14 @@ class FieldCodes:
         columns = []
         for name, values in self.values.items():
             codes = pd.Index(values, dtype=object).get_indexer(pd.Index(cells[name]))
-            for row in np.flatnonzero(codes < 0) if name not in self.numbers else ():
+            for row in np.flatnonzero(codes < 0).tolist() if name not in self.numbers else ():
                 note = problems.add if name in closed else problems.warn
                 note(ids[row], "unknown_value", f"{name} is {cells[name].iloc[row]!r}, which the run has not seen")
             columns.append(codes if name in closed else np.where(codes < 0, len(values), codes))
         for name, (mean, deviation) in self.numbers.items():
             told = read_numbers(cells[name])
             told = told.where(np.isfinite(told))
-            for row in np.flatnonzero(told.isna() & (cells[name] != "")):
+            for row in np.flatnonzero(told.isna() & (cells[name] != "")).tolist():
                 problems.warn(
                     ids[row], "bad_number", f"{name} is {cells[name].iloc[row]!r}, which is no number, and left out"
                 )

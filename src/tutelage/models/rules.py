@@ -200,7 +200,7 @@ class RuleModel(nn.Module):
     @torch.no_grad()
     def add_to_logits(self, added_C: Tensor) -> None:
         """Add a number to the classifier's logit of each class, (C,)."""
-        last = self.classifier if isinstance(self.classifier, nn.Linear) else self.classifier[-1]
+        last = [part for part in self.classifier.modules() if isinstance(part, nn.Linear)][-1]
         last.bias += added_C.to(last.bias)
 
     def save(self, folder: Path, **facts: Any) -> None:
