@@ -44,7 +44,7 @@ def confusion_interval(
 
     Of three examples that are all right a bootstrap says "1 to 1", since it knows of no others; this says how often three right
     ones are met by chance. For many examples the two agree. Simulated coverage of 95 % intervals: of accuracy and its
-    difference, with 2 to 20 classes and 16 to 200 examples, balanced or not, 88 to 97 % of 100 draws a row (22 rows, mean 94 %);
+    difference, with 2 to 20 classes and 16 to 200 examples, equal or not, 88 to 97 % of 100 draws a row (22 rows, mean 94 %);
     of macro F1 with 9 classes, 31 or 54 examples, as easy as each other or not, 93 to 98 % of 40 draws.
 
     Args:
