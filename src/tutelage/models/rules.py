@@ -201,7 +201,7 @@ class RuleModel(nn.Module):
     def add_to_logits(self, added_C: Tensor) -> None:
         """Add a number to the classifier's logit of each class, (C,)."""
         last = [part for part in self.classifier.modules() if isinstance(part, nn.Linear)][-1]
-        last.bias += added_C.to(last.bias)
+        last.bias.add_(added_C.to(last.bias))
 
     def save(self, folder: Path, **facts: Any) -> None:
         """Write ``model.safetensors`` and ``config.json`` (the spec, and further plain facts)."""
