@@ -19,7 +19,7 @@ from tutelage.production.score import score
 from tutelage.production.serving.protocol_v2 import examples
 from tutelage.production.serving.reading import read_example
 from tutelage.production.serving.refusals import Refused
-from tutelage.recipes.recipe import _finite
+from tutelage.recipes.finished import _finite
 
 CARD = {"answer": {"kind": "decision", "threshold": 0.5}, "classes": ["defective", "acceptable"]}
 

@@ -15,7 +15,7 @@ from tutelage.recipes.moderation.choice import Choice, choose
 from tutelage.recipes.moderation.corrected import corrected
 from tutelage.recipes.moderation.evaluation import ignorance
 from tutelage.recipes.moderation.judged import JudgedTest
-from tutelage.recipes.moderation.recipe import summary, weighed
+from tutelage.recipes.moderation.recipe import summary, weights_message
 from tutelage.recipes.moderation.trust import alarms, alarms_of, label_facts
 
 PARTS = {"train": 2000, "student_val": 2000, "test": 4000}
@@ -153,8 +153,8 @@ def test_more_contradicted_labels_than_can_be_wrong_raise_an_alarm():
 
 
 def test_a_weight_that_is_the_same_for_all_is_said_to_change_nothing():
-    assert weighed(1.0, 1.0) == "the column weight is 1 for every example, so training counts all equally"
-    assert weighed(0.5, 3.0) == "training weights the examples by their column weight, from 0.5 to 3"
+    assert weights_message(1.0, 1.0) == "the column weight is 1 for every example, so training counts all equally"
+    assert weights_message(0.5, 3.0) == "training weights the examples by their column weight, from 0.5 to 3"
 
 
 def test_predict_warns_where_nearly_everything_is_blocked():
