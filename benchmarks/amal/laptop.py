@@ -19,9 +19,10 @@ from tutelage.metrics import auroc
 from tutelage.models import ModelSettings
 from tutelage.recipes.distill.evaluation import right
 from tutelage.recipes.distill.methods import method_of
-from tutelage.recipes.distill.pipeline import Pipeline, Taught, doubt_of
+from tutelage.recipes.distill.pipeline import Pipeline, Taught
 from tutelage.recipes.distill.settings import DistillSettings, NoiseSettings, TeacherSettings
 from tutelage.recipes.distill.task import DistillTask, with_noise
+from tutelage.recipes.distill.taught import doubt_of
 from tutelage.training import Budget, Log, Optimization
 from tutelage.weighting.settings import AdaptSettings
 

@@ -17,8 +17,9 @@ from benchmarks.results_table import Measured, ResultRow, rows_of
 from tutelage.models import ModelSettings
 from tutelage.recipes.base import Scale
 from tutelage.recipes.distill.evaluation import right
-from tutelage.recipes.distill.pipeline import Pipeline, Taught
+from tutelage.recipes.distill.pipeline import Pipeline
 from tutelage.recipes.distill.settings import NoiseSettings, TeacherSettings
+from tutelage.recipes.distill.taught import Taught
 from tutelage.reports.plots import COLOURS, DASHES, MUTED, PERCENT, Line, line_plot, plot
 from tutelage.training import Budget
 

@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.labels.cases import HELD_OUT, Labels
 from tutelage.metrics import find_label_issues
 from tutelage.metrics.label_evidence import leave_one_out
-from tutelage.recipes.distill.pipeline import doubt_of
+from tutelage.recipes.distill.taught import doubt_of
 from tutelage.signals import CrossEntropy, Distillation, Objective
 from tutelage.training import seeds
 from tutelage.weighting import AMAL

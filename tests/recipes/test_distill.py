@@ -35,10 +35,10 @@ from tutelage.recipes.distill import (
     evaluation,
     pocket,
 )
-from tutelage.recipes.distill.pipeline import doubt_of
 from tutelage.recipes.distill.rehearsal import rehearse
 from tutelage.recipes.distill.settings import kd_weights
 from tutelage.recipes.distill.task import divided, with_noise
+from tutelage.recipes.distill.taught import doubt_of
 from tutelage.signals import Objective
 from tutelage.training import Budget, Interrupted, Log
 from tutelage.weighting import WEIGHTINGS, Equal, Fixed

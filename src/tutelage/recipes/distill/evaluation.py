@@ -17,9 +17,11 @@ from tutelage.data.drawn import PARTS
 from tutelage.files import write_table
 from tutelage.metrics import auroc, bootstrap, doubts, paired_bootstrap
 from tutelage.models import load_model, save_model
-from tutelage.recipes.distill.pipeline import RIDGE, Pipeline, Taught, doubt_of
+from tutelage.recipes.distill.pipeline import Pipeline
+from tutelage.recipes.distill.ridge import RIDGE
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.distill.taught import Taught, doubt_of
 from tutelage.recipes.encoding import whole
 from tutelage.recipes.served import Served, serve_best
 from tutelage.recipes.unfreezing import Unfrozen, half_label, mean_gain, unfrozen

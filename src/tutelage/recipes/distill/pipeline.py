@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +19,16 @@ from tutelage.recipes.base import plan_of
 from tutelage.recipes.distill.methods import Method, method_of, proportions
 from tutelage.recipes.distill.settings import CoresetSettings, DistillSettings, TeacherSettings, kd_weights
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.distill.taught import Taught, refit_weights
+from tutelage.recipes.distill.teachers import bytes_of, given_teacher
 from tutelage.recipes.input import augmentation_of
 from tutelage.recipes.weighing import weighting_of
 from tutelage.signals import Batch, CrossEntropy, Distillation, Objective, Outputs, Scaled, Signal
-from tutelage.subtasks.ridge_classifier import ridge_classifier
 from tutelage.training import Budget, Log, Plan, Stages, fit, predict, seeds
 from tutelage.training.example_weights import example_weights
 from tutelage.weighting import Fixed, coreset_probabilities, tune_weights
 
 LABEL = "label"
-RIDGE = "ridge"
-"""The student in closed form, of the labels alone and an encoder's features; plain training where there is one."""
-TRUSTED = 2.0
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A trained model's judgement.
-
-    Attributes:
-        name: the stage's.
-        logits: for every image, (N, C).
-        folder: the model's.
-        weights: how far each loss of each image counted in the end, (N, K), NaN where it was not trained on; None where the
-            method has no weight for each example.
-        losses: the names of the K losses.
-        facts: plain numbers for a report.
-    """
-
-    name: str
-    logits: Tensor
-    folder: Path
-    weights: Tensor | None
-    losses: list[str]
-    facts: dict[str, Any]
 
 
 class Pipeline:
@@ -89,7 +64,7 @@ class Pipeline:
         name = self.names[place].replace("_", "-")
         if teacher.folder is not None:
             network = given_teacher(teacher.folder, self.task)
-            return self.judged(name, lambda folder: (network, {}), [str(teacher.folder), _bytes_of(teacher.folder)])
+            return self.judged(name, lambda folder: (network, {}), [str(teacher.folder), bytes_of(teacher.folder)])
         budget = teacher.budget or settings.budget
 
         def train(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
@@ -115,34 +90,6 @@ class Pipeline:
         if not self.settings.refit or not made.learns or taught.weights is None:
             return taught
         return self.refit(f"{taught.name}-refit", made, taught)
-
-    def ridge(self) -> Taught:
-        """Fit a ridge classifier of the features to the labels alone, those of the validation part too.
-
-        What it says of an image that it knows is by all labels but that image's own, so that validation can judge it.
-        """
-        images = self.task.images
-        assert isinstance(images, EncodedTable)
-        known, classes = self.rows("train", "held_out", "val"), len(self.task.classes)
-
-        def work(folder: Path) -> dict[str, Any]:
-            fitted = ridge_classifier(images.features.gather(known)[:, 0], self.task.labels[known], classes)
-            network = self.new(ModelSettings("feature_mlp"), RIDGE).eval()
-            head = network.backbone.get_classifier()
-            head.weight.data.copy_(fitted.weight)
-            head.bias.data.copy_(fitted.bias)
-            save_model(network, folder / "model", classes=list(self.task.classes))
-            everything = images.subset(torch.arange(len(images)))
-            outputs, _ = predict(network, everything, workers=self.settings.hardware.workers, shared=True)
-            logits = joint_logits(outputs).clone()
-            logits[known] = fitted.without_own
-            save_tensors({"logits": logits.contiguous()}, folder / "logits.safetensors")
-            right = logits.argmax(1) == self.task.labels
-            return {"strength": fitted.strength, "val": float(right[self.rows("val")].double().mean())}
-
-        stage = self.stages.run(f"student-{RIDGE}", work, cache_key=[self.fingerprint, self.settings.image_size])
-        logits = load_file(stage.folder / "logits.safetensors")["logits"]
-        return Taught(stage.folder.name, logits, stage.folder / "model", None, [LABEL], stage.facts)
 
     def refit(self, name: str, method: Method, learned: Taught) -> Taught:
         """Train a student in a stage with the weights of another one, and on the held-out examples too."""
@@ -315,50 +262,7 @@ class Pipeline:
         ]
 
 
-def given_teacher(folder: Path, task: DistillTask) -> ImageClassifier:
-    """Return the teacher of a folder.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_model`; it knows another number of classes than the data.
-    """
-    network, _ = load_model(folder)
-    if task.images.num_features is not None:
-        raise ValueError(
-            f"teachers.folder={str(folder)!r} holds a model of images, and this run sees features of an encoder; leave the "
-            "folder out"
-        )
-    if network.spec.num_classes != len(task.classes):
-        raise ValueError(
-            f"the teacher in {folder} has {network.spec.num_classes} classes, the data {len(task.classes)}"
-        )
-    return network
-
-
-def refit_weights(learned: Taught, held_out: Tensor) -> Tensor:
-    """Return the weights of a student that is trained again, (N, K): those learned, and of held-out examples the label's alone.
-
-    These labels are what the weights were learned by, so that theirs is `TRUSTED`, the most that a weight can be.
-    """
-    assert learned.weights is not None
-    weights_NK = learned.weights.clone()
-    weights_NK[held_out] = 0.0
-    weights_NK[held_out, 0] = TRUSTED
-    return weights_NK
-
-
-def doubt_of(weights_NK: Tensor) -> Tensor:
-    """Return how far the teachers count for more than the label (Figure 2), or how little both do where equal, (N,)."""
-    label_N = weights_NK[:, 0]
-    if weights_NK.shape[1] == 1 or torch.equal(*(w.nan_to_num() for w in (weights_NK[:, 1:].mean(1), label_N))):
-        return -label_N
-    return weights_NK[:, 1:].mean(1) - label_N
-
-
 def accuracy(outputs: Outputs, batch: Batch) -> float:
     """Return the share of right answers, which selects."""
     assert isinstance(outputs, Tensor)
     return float((outputs.argmax(1) == batch["label"]).double().mean())
-
-
-def _bytes_of(folder: Path) -> str:
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]

@@ -12,10 +12,12 @@ from tutelage.data.encoded import EncodedTable
 from tutelage.data.table import ImageTable
 from tutelage.recipes.distill.doubts import doubts
 from tutelage.recipes.distill.evaluation import Models, evaluate, served, unfreeze
-from tutelage.recipes.distill.pipeline import RIDGE, Pipeline, Taught
+from tutelage.recipes.distill.pipeline import Pipeline
 from tutelage.recipes.distill.rehearsal import rehearse, trainings
+from tutelage.recipes.distill.ridge import RIDGE, ridge
 from tutelage.recipes.distill.settings import DistillSettings, laptop, pocket
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.distill.taught import Taught
 from tutelage.recipes.forecast import forecast
 from tutelage.recipes.images import load_images_model, logits_of, named
 from tutelage.recipes.input import augmentation_of
@@ -36,7 +38,7 @@ def train(task: DistillTask, settings: DistillSettings, out: Path, log: Log) -> 
     students: dict[str, Taught] = {}
     encoded = isinstance(task.images, EncodedTable)
     for method in (*settings.trained, *((RIDGE,) if encoded else ())):
-        students[method] = pipeline.ridge() if method == RIDGE else pipeline.student(method)
+        students[method] = ridge(pipeline) if method == RIDGE else pipeline.student(method)
         log.say(f"{NAMES[method]}: accuracy {students[method].facts['val']:.3f} on the validation part")
     choice = served(task, settings, students)
     made = Models(students, [] if set(settings.trained) == {"ce"} else pipeline.teachers(), choice)

@@ -9,9 +9,10 @@ import torch
 from tutelage.data import WithColumns
 from tutelage.models import ImageClassifier, ModelSettings, build
 from tutelage.recipes.distill.methods import method_of
-from tutelage.recipes.distill.pipeline import LABEL, given_teacher
+from tutelage.recipes.distill.pipeline import LABEL
 from tutelage.recipes.distill.settings import DistillSettings
 from tutelage.recipes.distill.task import DistillTask
+from tutelage.recipes.distill.teachers import given_teacher
 from tutelage.recipes.forecast import Training, steps_of
 from tutelage.recipes.input import one_head
 from tutelage.recipes.rehearsal import rehearse_model
