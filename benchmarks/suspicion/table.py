@@ -14,10 +14,10 @@ from benchmarks.only import check_only
 from benchmarks.paired import Comparison
 from benchmarks.results_table import Measured, ResultRow, rows_of
 from benchmarks.suspicion.cases import cases, start_features
-from tutelage.metrics import auroc, find_label_issues
+from tutelage.metrics import auroc, bootstrap, find_label_issues
 from tutelage.recipes.base import Scale
 from tutelage.recipes.moderation.choice import Candidate
-from tutelage.recipes.moderation.evaluation import Models, examples_table
+from tutelage.recipes.moderation.evaluation import Models, examples_table, knows_nothing
 from tutelage.recipes.moderation.pipeline import Pipeline
 from tutelage.recipes.moderation.recipe import train
 from tutelage.training import Log
@@ -101,13 +101,16 @@ def doubts_of(
     candidates, served = models.choice.candidates, models.choice.served
     before = np.mean([as_it_comes(candidates[name]) for name in served.members], axis=0)
     written = examples_table(task, models).iloc[place]
+    test = pipeline.rows("test").numpy()
+    area = bootstrap(auroc, served.scores[test], task.judged_by().numpy()[test], seed=pipeline.settings.seed).plain()
+    listed = written["doubted"].to_numpy(bool) & (not knows_nothing(area))
     x = start_features(pipeline, rows)
     acceptable = served.scores[place]
     return {
         PLAIN: by_log_odds(models.fine_tuned.log_odds),
         BEFORE: by_log_odds(before),
         SERVED: by_log_odds(served.log_odds),
-        WRITTEN: (written["suspicion"].to_numpy(np.float64), written["doubted"].to_numpy(bool)),
+        WRITTEN: (written["suspicion"].to_numpy(np.float64), listed),
         EVIDENCE: by_issues(None),
         BOTH: by_issues(np.stack([1 - acceptable, acceptable], 1)),
     }

@@ -9,10 +9,11 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TOO_LARGE = "its square is beyond single precision, in which models compute; give it in another unit"
 
@@ -147,5 +148,7 @@ def _lies(value: float, interval: str) -> bool:
 
 def too_large(rows_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which rows of features, (N,), have a sum of squares that single precision does not hold (`TOO_LARGE`)."""
+    import numpy as np  # which the list of commands does without
+
     with np.errstate(over="ignore"):
         return ~np.isfinite(np.square(rows_ND, dtype=np.float32).sum(1))

@@ -94,7 +94,7 @@ def test_each_image_counts_on_the_average_as_what_it_is_whatever_was_expected():
     assert (np.abs(total / drawn_often - true) <= error + 1e-9).all()
     certain = checked_labels(expected, true, np.ones(30, bool), np.ones(30))
     assert (certain == true).all()
-    with pytest.raises(ValueError, match="probability must be in"):
+    with pytest.raises(ValueError, match=r"probability\[0\]=0 must be in"):
         checked_labels(expected, true, np.ones(30, bool), np.zeros(30))
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 from tutelage import cli, recipes
 from tutelage.cli.parser import parser_for
-from tutelage.data import TensorData
+from tutelage.data import TensorData, fields
 from tutelage.data.drawn import draw_parts
 from tutelage.metrics import bootstrap_rows, mean_iou, pixel_accuracy
-from tutelage.models import build_multi_head, load_ensemble, load_multi_head
+from tutelage.models import autoint, build_multi_head, load_ensemble, load_multi_head
 from tutelage.recipes.auxiliary import (
     AuxiliarySettings,
     AuxiliaryTask,
@@ -579,6 +579,7 @@ def test_numbers_among_the_fields_are_read_as_numbers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"who": rng.choice(list("ab"), 240), "age": rng.normal(40, 12, 240).round(2)})
     table["stars"] = (table["who"] == "a") + table["age"] / 12
+    table["stars"] = table["stars"].astype(object)
     table.loc[3, "stars"] = "n/a"
     table.to_csv(tmp_path / "table.csv", index=False)
     of = replace(FIELDS, budget=Budget(steps=300), weighting="equal")
@@ -594,6 +595,7 @@ def test_numbers_among_the_fields_are_read_as_numbers(tmp_path: Path) -> None:
     assert len(answers) == 3
     assert answers["answer"][0] == pytest.approx(1 + 33.333 / 12, abs=0.7)
     assert {problem.reason for problem in problems} == {"unknown_value", "bad_number"}
+    assert fields.ABSENT == autoint.ABSENT > fields.FARTHEST
 
 
 def test_numbers_of_a_table_are_learned_in_any_unit_and_answered_in_their_own(

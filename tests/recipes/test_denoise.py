@@ -443,9 +443,13 @@ def test_a_finished_run_is_not_trained_again_and_a_killed_one_ends_in_the_same_f
     for name in ("metrics.json", "examples.parquet", "trust.parquet", "weights.parquet", "label_next.csv"):
         assert (tmp_path / name).read_bytes() == (denoised.folder / name).read_bytes(), name
     kept = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == ["spear-amal", "weak-labels-equal"]
+    assert [event["stage"] for event in kept if event["event"] == "stage kept"] == [
+        "spear-amal",
+        "weak-labels-equal",
+        "weighted-votes-equal",
+    ]
     done = [event["stage"] for event in kept if event["event"] == "stage done"]
-    first = ["spear-amal", "weak-labels-equal", "only-labels-equal"]
+    first = ["spear-amal", "weak-labels-equal", "weighted-votes-equal", "only-labels-equal"]
     assert done == [*first, *(f"{name}-refit" for name in first)]
 
 
@@ -718,7 +722,7 @@ def test_the_headline_is_of_what_selects(task, tmp_path):
     of = settings(method="only_labels", select_by="accuracy")
     run = recipes.run("denoise", task, of, tmp_path, quiet=True)
     assert recipes.denoise.RECIPE.closing(run.metrics)[0].startswith("accuracy of 18 test texts: ")
-    assert "rules the accuracy of what is served is" in (run.folder / "report.html").read_text()
+    assert "rules the accuracy of the served model is" in (run.folder / "report.html").read_text()
 
 
 def test_votes_count_as_far_as_labels_say_that_they_are_right(task):

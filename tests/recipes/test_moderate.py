@@ -239,7 +239,7 @@ def test_without_a_specialist_who_knows_more_than_chance_the_result_is_plain(mod
     listed = pd.read_parquet(folder / "examples.parquet")
     assert listed["score"].equals(listed["score_fine_tuned"])
     assert "score_student" not in listed
-    assert "nobody could teach: the result is a plain model" in " ".join(done.report.read_text().split())
+    assert "none could teach: the result is a plain model" in " ".join(done.report.read_text().split())
     assert len(load_committee(folder / "model")[0].members) == 1
 
 

@@ -82,8 +82,11 @@ def test_what_a_run_says_of_features_predict_and_the_exported_graph_say_too(name
     assert "image" not in table
     said, column = table.set_index("id"), ANSWERS[name]
     if name != "auxiliary":
-        known = pd.read_parquet(made.folder / "examples.parquet").set_index("id")[column]
-        for id in said.index[::7]:
+        known = pd.read_parquet(made.folder / "examples.parquet").set_index("id")
+        if name == "distill":  # what it has learned from it answers there without their labels
+            known = known[known["split"] == "test"]
+        known = known[column]
+        for id in said.index.intersection(known.index)[::3]:
             assert np.allclose(said[column][id], known[id], atol=1e-5), id
     if name not in ("moderation", "auxiliary"):  # a graph takes seconds to write
         return
@@ -131,8 +134,8 @@ def test_what_features_cannot_do_is_refused(data, tmp_path):
 
 def test_what_is_not_used_is_not_named_and_copies_are_those_of_features(data: Path, tmp_path: Path) -> None:
     assert EncoderSettings("never_looked_at", features=data / "views.npy").name is None
-    pd.DataFrame({"label": ["a", "b"] * 40}).to_csv(tmp_path / "table.csv", index=False)
-    rows = np.random.default_rng(0).normal(size=(80, WIDTH)).astype(np.float32)
+    pd.DataFrame({"label": ["a", "b"] * 80}).to_csv(tmp_path / "table.csv", index=False)
+    rows = np.random.default_rng(0).normal(size=(160, WIDTH)).astype(np.float32)
     rows[7] = rows[5]
     np.save(tmp_path / "rows.npy", rows)
     of = replace(distill.pocket(), encoder=EncoderSettings(features=tmp_path / "rows.npy"))

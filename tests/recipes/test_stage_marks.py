@@ -1,6 +1,7 @@
 """What is left of a stage's marks when the power goes at a bad moment. (What stages do otherwise: tests/training.)"""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutelage import temporaries
 from tutelage.data import fingerprint
 from tutelage.training import Log, Stages, stages
 
@@ -92,7 +94,8 @@ def test_checkpoints_go_only_when_the_stage_is_marked_as_done(recipe, monkeypatc
 
 def test_what_a_killed_process_had_half_written_is_cleared(recipe):
     recipe.run()
-    (recipe.stage / "done.json").rename(recipe.stage / ".done.json.4711")
+    dead = f".done.json.{temporaries._PLACE}-{os.getpid()}-{0:08x}-{0:08x}"  # of an earlier process of this number
+    (recipe.stage / "done.json").rename(recipe.stage / dead)
     recipe.run()
     assert sorted(path.name for path in recipe.stage.iterdir()) == ["done.json", "result.txt", "started.json"]
 

@@ -23,6 +23,8 @@ UNREADABLE = 0.05
 """So large a share of a number's cells may be none, such as ``n/a``; they count as empty."""
 FARTHEST = 10.0
 """In standard deviations: a number beyond is read as this, since nothing was learned there."""
+ABSENT = 1000.0
+"""Stands for a number that is not known, as `AutoInt` reads it: NaN would make the example a broken one."""
 
 
 def declared(fields: Sequence[str], columns: Sequence[str]) -> dict[str, str | None]:
@@ -110,7 +112,7 @@ class FieldCodes:
                 problems.warn(
                     ids[row], "bad_number", f"{name} is {cells[name].iloc[row]!r}, which is no number, and left out"
                 )
-            columns.append(((told - mean) / deviation).clip(-FARTHEST, FARTHEST).to_numpy())
+            columns.append(((told - mean) / deviation).clip(-FARTHEST, FARTHEST).fillna(ABSENT).to_numpy())
         coded = np.stack(columns, 1)
         return torch.from_numpy(coded.astype(np.float32 if self.numbers else np.int64))
 
@@ -143,5 +145,5 @@ class Forgetful:
         """Return (B, F) with fields forgotten."""
         unknown = self.unknown.to(input)
         if self.numbers:
-            unknown[self.numbers] = torch.nan
+            unknown[self.numbers] = ABSENT
         return torch.where(torch.rand(input.shape, device=input.device) < self.share, unknown, input)

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ABSENT = 1000.0
+"""From here on a standardised number stands for one that is not known."""
+
 
 class Interaction(nn.Module):
     r"""One interacting layer: each field is a sum of all fields' values, weighed by how they match it.
@@ -39,7 +42,7 @@ class AutoInt(nn.Module):
     r"""From fields, (B, F), to features, (B, F * width): embeddings and interacting layers.
 
     A field of names is int64 and has an embedding for each name. A number x, standardised, is embedded as a line (the paper's
-    eq. 4 with an origin), and has an embedding of its own where there is none, which is NaN:
+    eq. 4 with an origin), and has an embedding of its own where there is none, which is `ABSENT`:
 
     .. math:: e_m = a_m + x\, v_m, \qquad e_m = u_m \text{ where } x \text{ is absent}
 
@@ -87,8 +90,8 @@ class AutoInt(nn.Module):
     def _embedded(self, input: Tensor) -> Tensor:
         """Return the embeddings of names, by their codes, and of numbers."""
         names, numbers = input[:, : self.names], input[:, self.names :]
-        absent = numbers.isnan()
+        absent = numbers >= ABSENT
         codes = torch.cat([names.long(), 2 * absent.long()], 1)
         slopes = self.embedding(self.offsets[self.names :] + 1)
-        lines = numbers.nan_to_num(0.0)[:, :, None] * slopes
+        lines = numbers.masked_fill(absent, 0.0)[:, :, None] * slopes
         return self.embedding(codes + self.offsets) + F.pad(lines, (0, 0, self.names, 0))
