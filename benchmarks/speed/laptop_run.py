@@ -25,7 +25,7 @@ from benchmarks.moderation.products import product_photographs
 from benchmarks.results_table import hardware
 from tutelage.cli import main as tutelage
 from tutelage.data.products import read_shop
-from tutelage.recipes import moderation, recipe
+from tutelage.recipes import finished, moderation, running
 from tutelage.recipes.feature_maker import FeatureMaker
 from tutelage.recipes.moderation import RECIPE
 from tutelage.training import Stages
@@ -89,7 +89,7 @@ def measured(manifest: Path, encoder: Path, views: int, out: Path) -> Clock:
         mock.patch.object(moderation, "RECIPE", found),
         mock.patch.object(moderation, "moderation_task", clock.timed("reading of images", moderation.moderation_task)),
         mock.patch.object(FeatureMaker, "fill", clock.timed("features", FeatureMaker.fill)),
-        mock.patch.object(recipe, "report", clock.timed("report", recipe.report)),
+        mock.patch.object(running, "report", clock.timed("report", finished.report)),
         redirect_stdout(StringIO()),
         clock.part("everything else"),
     ):
